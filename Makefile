@@ -1,0 +1,74 @@
+# Every target installs what it needs into .venv, once, and is then a line or two over `python -m ...`.
+# What a person types travels through the environment, never spliced into shell text.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL = $(PIP) install --quiet --constraint constraints.txt --editable
+
+# WSL puts the host's name into NAME; ours is only ever given to make.
+ifeq ($(origin NAME),environment)
+NAME :=
+endif
+override DATA := $(value DATA)
+override TARGET := $(value TARGET)
+override DROP := $(value DROP)
+override NAME := $(value NAME)
+override RUN := $(value RUN)
+override ARTIFACT := $(value ARTIFACT)
+export DATA TARGET DROP NAME RUN ARTIFACT
+# PyTorch's CPU-only package index, say: the default wheel on Linux is the multi-gigabyte CUDA build.
+ifdef TORCH_INDEX
+export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
+endif
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help train export serve test check clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses]
+	@$(BIN)/python -m model train --data "$${DATA:-digits}" $${TARGET:+--target "$$TARGET"} \
+	    $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}
+
+export: .venv/.train ## prove and publish the newest run as an artifact: [RUN=runs/houses/1]
+	@$(BIN)/python -m export build $${RUN:+"$$RUN"}
+
+serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifacts/houses]
+	@$(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
+
+test: .venv/.dev ## run the test suite
+	@$(BIN)/python -m pytest -n auto
+
+check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+
+clean: ## remove the environment and the caches; runs and artifacts stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
+
+.venv/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/.serve: .venv/.pip pyproject.toml constraints.txt
+	@echo 'installing what serving needs into .venv ...'
+	@$(INSTALL) .
+	@touch $@
+
+.venv/.train: .venv/.pip pyproject.toml constraints.txt
+	@echo 'installing what training and serving need into .venv (PyTorch is large) ...'
+	@$(INSTALL) '.[train]'
+	@touch .venv/.serve $@
+
+.venv/.dev: .venv/.pip pyproject.toml constraints.txt
+	@echo 'installing what the tests need into .venv (PyTorch is large) ...'
+	@$(INSTALL) '.[train]' --group dev
+	@touch .venv/.serve .venv/.train $@

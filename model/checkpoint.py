@@ -1,0 +1,154 @@
+"""A run on disk: `runs/<name>/<n>/` with weights, run.json and curves. Never a pickle.
+
+    weights.safetensors   the parameters and buffers of the ScaledNet
+    rows.safetensors      up to 256 real validation rows, for the proof at export; never published
+    run.json              a RunRecord
+    curves.png            the losses
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from model.files import near_miss
+from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
+from model.staging import numbered
+from model.table import ClassValue, DataError, Float32Array, Kind, Task
+from model.train import Epoch, TrainConfig
+
+FORMAT_VERSION = 1
+KEPT_ROWS = 256
+
+Metrics = dict[str, dict[str, float]]
+"""By part (train, validation, test, or a baseline), then by metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """A column of the training rows, in its own units."""
+
+    name: str
+    kind: Kind
+    min: float
+    max: float
+    mean: float
+    median: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What run.json holds: everything about a run but its numbers."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    task: Task
+    features: tuple[Feature, ...]
+    targets: tuple[str, ...]
+    classes: tuple[ClassValue, ...]
+    config: TrainConfig
+    device: str
+    rows: dict[str, int]
+    """Rows of each part of the split."""
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    metrics: Metrics
+    baselines: Metrics
+    """Metrics on the test rows, by baseline."""
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as export reads it."""
+
+    path: Path
+    record: RunRecord
+    net: ScaledNet
+    """On the CPU, in eval mode."""
+    rows: Float32Array
+    """(rows, in_features): real validation rows."""
+
+
+def save(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:
+    """Write a run's files, all but curves.png, into an existing folder."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    kept = {"validation": torch.from_numpy(np.ascontiguousarray(rows[:KEPT_ROWS]))}
+    # Bytes first, then a plain write: a full disk is then an OSError that names the file.
+    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
+    (folder / "rows.safetensors").write_bytes(safetensors.torch.save(kept))
+    document = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "run.json").write_text(document + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        DataError: something is missing or cannot be read, in one line.
+    """
+    try:
+        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        weights = safetensors.torch.load((path / "weights.safetensors").read_bytes())
+        rows = safetensors.torch.load((path / "rows.safetensors").read_bytes())["validation"].numpy()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: not a complete run, {Path(error.filename).name} is missing") from None
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise DataError(f"{path}: not a readable run: {error}") from None
+    if document.get("format_version") != FORMAT_VERSION:
+        found = document.get("format_version")
+        raise DataError(f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {found}")
+    record = _record(document)
+    return Run(path, record, _net(record, weights), rows)
+
+
+def newest(root: Path) -> Path:
+    """Return the run in `root/<name>/<n>` that was finished last."""
+    runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
+    if not runs:
+        raise DataError(f"{root}: no complete run; train one first (python -m model train)")
+    return max(runs, key=lambda run: (run / "run.json").stat().st_mtime_ns)
+
+
+def find(text: str) -> Path:
+    """Resolve runs/<name>/<n>, or runs/<name> for the newest run of that name."""
+    path = Path(text)
+    if not path.is_dir():
+        known = [str(run) for run in path.parent.glob("*") if run.is_dir()]
+        raise DataError(f"{text}: no such run{near_miss(text, known)}")
+    if (path / "run.json").exists():
+        return path
+    if numbers := numbered(path):
+        return path / str(numbers[-1])
+    raise DataError(f"{text}: not a run, run.json is missing")
+
+
+def _record(document: dict[str, Any]) -> RunRecord:
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+    fields["features"] = tuple(Feature(**feature) for feature in document["features"])
+    fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
+    fields["config"] = TrainConfig(**document["config"])
+    return RunRecord(**fields)
+
+
+def _net(record: RunRecord, weights: dict[str, torch.Tensor]) -> ScaledNet:
+    hidden_features, in_features = weights["net.linear1.weight"].shape
+    inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
+    scaling = weights["shift"], weights["scale"]
+    net = (
+        ScaledClassifier(inner, *scaling)
+        if record.task == "classification"
+        else ScaledRegressor(inner, *scaling, weights["output_scale"], weights["output_shift"])
+    )
+    net.load_state_dict(weights)
+    return net.eval()

@@ -1,0 +1,49 @@
+"""How a command speaks: one clear line and an exit code for what went wrong, progress on a terminal."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model.table import DataError
+
+FAILED_PROOF = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group of commands that end in one line and exit code 2 for bad input, never in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, turning the errors that a person can mend into their one line."""
+        try:
+            return super().invoke(ctx)
+        except DataError as error:
+            raise failure(str(error), BAD_INPUT) from None
+        except OSError as error:
+            raise failure(f"{error.filename or ctx.command_path}: {error.strerror or error}", BAD_INPUT) from None
+        except KeyboardInterrupt:
+            raise failure("interrupted; nothing was written", INTERRUPTED) from None
+
+
+def failure(message: str, code: int) -> click.ClickException:
+    """Make the exception that ends a command with `Error: message` and this exit code."""
+    error = click.ClickException(message)
+    error.exit_code = code
+    return error
+
+
+def progress(console: Console) -> Progress:
+    """Make a progress bar with counts and the time left; on a log it prints nothing."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,168 @@
+"""CSV, Parquet and NPZ files as a polars frame, and a frame's columns as numbers.
+
+Everything a person can get wrong in a file is refused here, in one line that says what, where,
+expected and found. Rows are counted from 1, the header not included.
+"""
+
+import codecs
+import csv
+import difflib
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from model.table import DataError, FloatArray, quoted
+
+MISSING = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
+"""What people write for a missing number, in lower case."""
+
+SAMPLE_BYTES = 1 << 20
+
+
+def read_frame(path: Path) -> pl.DataFrame:
+    """Read a file by its suffix: .csv .tsv .txt, .parquet .pq, or .npz (arrays x and y).
+
+    Raises:
+        DataError: the file is missing, empty or malformed, or its suffix is not known.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected a CSV, Parquet or NPZ file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    match path.suffix.lower():
+        case ".csv" | ".tsv" | ".txt":
+            frame = _read_csv(path)
+        case ".parquet" | ".pq":
+            try:
+                frame = pl.read_parquet(path)
+            except pl.exceptions.PolarsError as error:
+                raise DataError(f"{path}: not a Parquet file ({_first_line(error)})") from None
+        case ".npz":
+            frame = _read_npz(path)
+        case other:
+            raise DataError(f"{path}: expected .csv, .tsv, .txt, .parquet, .pq or .npz, found '{other}'")
+    if frame.is_empty():
+        raise DataError(f"{path}: no rows of data")
+    return frame
+
+
+def require_columns(wanted: Sequence[str], found: Sequence[str], role: str, source: str) -> None:
+    """Raise a DataError that names the first of `wanted` that is not in `found`, with the near miss."""
+    for name in wanted:
+        if name not in found:
+            raise DataError(f"{source}: no {role} '{name}'{near_miss(name, found)}; it has {quoted(found)}")
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the closest of the known names, or an empty string."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean '{folded[close[0]]}'?" if close else ""
+
+
+def numbers(column: pl.Series, source: str) -> FloatArray:
+    """Return a column as (rows,) float64, every value finite and within float32's range.
+
+    Raises:
+        DataError: text, a missing value, or a number that float32 cannot hold; with column and row.
+    """
+    where = f"{source}: column '{column.name}'"
+    parsed = column
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = column.cast(pl.String).str.strip_chars()
+        parsed = text.cast(pl.Float64, strict=False)
+        for row in (parsed.is_null() & text.is_not_null()).arg_true():
+            if text[row].lower() not in MISSING:
+                hint = " (a decimal comma? write a point)" if "," in text[row] else ""
+                raise DataError(f"{where}, row {row + 1}: expected a number, found '{text[row]}'{hint}")
+    elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        raise DataError(f"{where}: expected numbers, found {column.dtype}; drop it or write it as numbers")
+    values = parsed.cast(pl.Float64)
+    refuse_missing(values.fill_nan(None), source)
+    found: FloatArray = values.to_numpy()
+    wrong = np.flatnonzero(~(np.abs(found) <= np.finfo(np.float32).max))
+    if wrong.size:
+        row = int(wrong[0])
+        raise DataError(f"{where}, row {row + 1}: expected a number within float32, found {found[row]:g}")
+    return found
+
+
+def refuse_missing(column: pl.Series, source: str) -> None:
+    """Raise a DataError that counts the nulls of a column and names the first row that holds one."""
+    missing = column.is_null()
+    if count := missing.sum():
+        row = missing.arg_max()
+        first = 0 if row is None else row + 1
+        raise DataError(
+            f"{source}: column '{column.name}': {count} missing value{'s' if count > 1 else ''}, the first in "
+            f"row {first}; this version refuses missing values: fill them in or remove the rows"
+        )
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    sample = path.open("rb").read(SAMPLE_BYTES)
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path}: expected UTF-8, found UTF-16; save it as UTF-8")
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(sample)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    separator = _separator(text)
+    header = [name.strip() for name in next(csv.reader(text.splitlines(), delimiter=separator), [])]
+    if not any(header):
+        raise DataError(f"{path}: the first line is blank, expected column names")
+    for name, count in Counter(header).items():
+        if count > 1:
+            raise DataError(f"{path}: column '{name}' stands {count} times in the header; names must differ")
+    if "" in header:
+        raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
+    try:
+        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, new_columns=header)
+    except pl.exceptions.NoDataError:
+        raise DataError(f"{path}: no rows of data") from None
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: not readable as CSV: {_first_line(error)}") from None
+    return frame.with_columns(pl.col(pl.String).str.strip_chars())
+
+
+def _separator(text: str) -> str:
+    """Return the separator that cuts the first lines into the most columns, all lines alike."""
+    lines = text.splitlines()[:20]
+
+    def columns(separator: str) -> int:
+        widths = {len(row) for row in csv.reader(lines, delimiter=separator) if row}
+        return widths.pop() if len(widths) == 1 else 0
+
+    return max(",;\t|", key=columns)
+
+
+def _read_npz(path: Path) -> pl.DataFrame:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in ("x", "y"):
+                if name not in archive:
+                    raise DataError(f"{path}: expected arrays x and y, found {quoted(archive.files)}")
+            x, y = archive["x"], archive["y"]
+    except zipfile.BadZipFile:
+        raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path}: holds pickled objects, which can run code; save plain arrays") from None
+        raise DataError(f"{path}: {_first_line(error)}") from None
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
+        raise DataError(
+            f"{path}: expected x (rows, in_features) and y (rows,) or (rows, out_features), "
+            f"found x {x.shape} and y {y.shape}"
+        )
+    targets = {"y": y} if y.ndim == 1 else {f"y{i}": column for i, column in enumerate(y.T)}
+    return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

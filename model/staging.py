@@ -1,0 +1,103 @@
+"""A folder that appears complete or not at all, whenever the process dies.
+
+It is built as `.tmp-*` beside its final place, under a lock that the operating system drops with the
+process; synced to disk; then renamed once. Whoever stages next sweeps what the dead left behind.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = ".tmp-"
+
+
+@contextlib.contextmanager
+def staged(root: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder in `root/name`, which is made if missing; remove it at the end unless published.
+
+    Raises:
+        OSError: the place cannot be written to.
+    """
+    parent = root / name
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(root)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        lock = os.open(folder, os.O_RDONLY)
+        if _locked(lock) and folder.exists():  # else a sweeper came between the two lines above
+            break
+        os.close(lock)
+    try:
+        folder.chmod(0o755)  # mkdtemp's 0700 would lock other users out of what is published
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+        with contextlib.suppress(OSError):  # not empty: the usual case
+            parent.rmdir()
+
+
+def publish(folder: Path) -> Path:
+    """Sync the staged folder and rename it to the next number beside it: 1, 2, 3 ...; return that path."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+    while True:
+        place = folder.parent / str(max(numbered(folder.parent), default=0) + 1)
+        try:
+            folder.rename(place)
+        except OSError:
+            if place.exists():  # another process was faster: take the next number
+                continue
+            raise
+        _sync(folder.parent)
+        return place
+
+
+def numbered(parent: Path) -> list[int]:
+    """List the numbers of the complete folders in `parent`, ascending."""
+    if not parent.is_dir():
+        return []
+    names = (path.name for path in parent.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0")
+
+
+def sweep(root: Path) -> None:
+    """Remove the staged folders in every `root/name` whose process is gone."""
+    for folder in root.glob(f"*/{PREFIX}*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        if _locked(lock):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write the file root/name/path so that it appears complete or not at all."""
+    with staged(path.parent.parent, path.parent.name) as folder:
+        draft = folder / path.name
+        draft.write_bytes(content)
+        _sync(draft)
+        draft.rename(path)
+    _sync(path.parent)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
