@@ -8,12 +8,13 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
+import safetensors.numpy
 import torch
 from safetensors import SafetensorError
 
@@ -67,6 +68,11 @@ class RunRecord:
     notes: tuple[str, ...]
     versions: dict[str, str]
 
+    @property
+    def out_features(self) -> int:
+        """The width of the network's last layer."""
+        return len(self.classes) or len(self.targets)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -74,19 +80,21 @@ class Run:
 
     path: Path
     record: RunRecord
-    net: ScaledNet
-    """On the CPU, in eval mode."""
+    weights: Mapping[str, Float32Array]
+    """The tensors of the ScaledNet by name."""
+    content: bytes
+    """The same, as weights.safetensors holds them."""
     rows: Float32Array
     """(rows, in_features): real validation rows."""
 
 
 def save(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:
     """Write a run's files, all but curves.png, into an existing folder."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    kept = {"validation": torch.from_numpy(np.ascontiguousarray(rows[:KEPT_ROWS]))}
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+    kept = {"validation": np.ascontiguousarray(rows[:KEPT_ROWS])}
     # Bytes first, then a plain write: a full disk is then an OSError that names the file.
-    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
-    (folder / "rows.safetensors").write_bytes(safetensors.torch.save(kept))
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
+    (folder / "rows.safetensors").write_bytes(safetensors.numpy.save(kept))
     document = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "run.json").write_text(document + "\n", encoding="utf-8")
 
@@ -99,8 +107,9 @@ def load(path: Path) -> Run:
     """
     try:
         document = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        weights = safetensors.torch.load((path / "weights.safetensors").read_bytes())
-        rows = safetensors.torch.load((path / "rows.safetensors").read_bytes())["validation"].numpy()
+        content = (path / "weights.safetensors").read_bytes()
+        rows = safetensors.numpy.load((path / "rows.safetensors").read_bytes())["validation"]
+        weights = safetensors.numpy.load(content)
     except FileNotFoundError as error:
         raise DataError(f"{path}: not a complete run, {Path(error.filename).name} is missing") from None
     except (ValueError, KeyError, SafetensorError) as error:
@@ -109,7 +118,7 @@ def load(path: Path) -> Run:
         found = document.get("format_version")
         raise DataError(f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {found}")
     record = _record(document)
-    return Run(path, record, _net(record, weights), rows)
+    return Run(path, record, weights, content, rows)
 
 
 def newest(root: Path) -> Path:
@@ -133,22 +142,24 @@ def find(text: str) -> Path:
     raise DataError(f"{text}: not a run, run.json is missing")
 
 
+def net_of(weights: Mapping[str, Float32Array]) -> ScaledNet:
+    """Rebuild the network from its tensors by name: on the CPU, in eval mode."""
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
+    hidden_features, in_features = weights["net.linear1.weight"].shape
+    inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
+    scaling = tensors["shift"], tensors["scale"]
+    net = (
+        ScaledRegressor(inner, *scaling, tensors["output_scale"], tensors["output_shift"])
+        if "output_scale" in tensors
+        else ScaledClassifier(inner, *scaling)
+    )
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
 def _record(document: dict[str, Any]) -> RunRecord:
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
     fields["features"] = tuple(Feature(**feature) for feature in document["features"])
     fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
     fields["config"] = TrainConfig(**document["config"])
     return RunRecord(**fields)
-
-
-def _net(record: RunRecord, weights: dict[str, torch.Tensor]) -> ScaledNet:
-    hidden_features, in_features = weights["net.linear1.weight"].shape
-    inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
-    scaling = weights["shift"], weights["scale"]
-    net = (
-        ScaledClassifier(inner, *scaling)
-        if record.task == "classification"
-        else ScaledRegressor(inner, *scaling, weights["output_scale"], weights["output_shift"])
-    )
-    net.load_state_dict(weights)
-    return net.eval()

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PREFIX = ".tmp-"
@@ -41,16 +41,23 @@ def staged(root: Path, name: str) -> Iterator[Path]:
             parent.rmdir()
 
 
-def publish(folder: Path) -> Path:
-    """Sync the staged folder and rename it to the next number beside it: 1, 2, 3 ...; return that path."""
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
+def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -> Path:
+    """Sync the staged folder and rename it to the next number beside it: 1, 2, 3 ...; return that path.
+
+    Args:
+        folder: as staged() yields it.
+        finish: writes into it what depends on the number; called again when another process took the number.
+    """
     while True:
-        place = folder.parent / str(max(numbered(folder.parent), default=0) + 1)
+        number = max(numbered(folder.parent), default=0) + 1
+        finish(number)
+        for path in (*folder.rglob("*"), folder):
+            _sync(path)
+        place = folder.parent / str(number)
         try:
             folder.rename(place)
         except OSError:
-            if place.exists():  # another process was faster: take the next number
+            if place.exists():
                 continue
             raise
         _sync(folder.parent)

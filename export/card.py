@@ -1,0 +1,68 @@
+"""The model card: README.md of an artifact, with the header that the Hugging Face hub reads."""
+
+import json
+
+from service.manifest import OUTPUTS, Manifest
+
+
+def card(manifest: Manifest) -> bytes:
+    """Describe an artifact for a person who finds the folder: what it is, how good, how to run it."""
+    tag = "tabular-classification" if manifest.task == "classification" else "tabular-regression"
+    parts = {part: values for part, values in manifest.metrics.items()}
+    parts |= {f"{name} baseline, test": values for name, values in manifest.baselines.items()}
+    columns = list(manifest.metrics["test"])
+    metrics = [
+        f"| | {' | '.join(columns)} |",
+        f"|---|{'---:|' * len(columns)}",
+        *(f"| {part} | {' | '.join(f'{values[c]:.4g}' for c in columns)} |" for part, values in parts.items()),
+    ]
+    features = [
+        f"| {_cell(f.name)} | {f.kind} | {f.min:.6g} | {f.median:.6g} | {f.max:.6g} |" for f in manifest.features
+    ]
+    answers = ", ".join(f"`{name}`" for name in OUTPUTS[manifest.task])
+    classes = f" Classes, in this order: {', '.join(json.dumps(c, ensure_ascii=False) for c in manifest.classes)}."
+    worst = max(manifest.proof["max_error_over_bound"].values())
+    return f"""---
+pipeline_tag: {tag}
+library_name: onnx
+tags: [{tag}, onnx, torchscript]
+---
+# {manifest.name}, version {manifest.version}
+
+A two-layer network (Linear, ReLU, Linear): {manifest.task} of {", ".join(manifest.targets)} from
+{len(manifest.features)} features.{classes if manifest.classes else ""}
+
+{chr(10).join(metrics)}
+
+![Loss against epoch](curves.png)
+
+## Use
+
+`model.onnx` takes `input`, float32 `[batch, {len(manifest.features)}]`, raw feature values in the order below, and gives
+{answers}. Scaling is a part of the graph.
+
+    python -m service serve {manifest.name}/{manifest.version}
+    curl http://127.0.0.1:8000/predict -d @example.json
+
+In Python, without this project:
+
+    import numpy, onnxruntime
+    session = onnxruntime.InferenceSession("model.onnx")
+    session.run(None, {{"input": numpy.zeros((1, {len(manifest.features)}), numpy.float32)}})
+
+## Proof
+
+`model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {manifest.proof["rows"]} rows chosen to be
+hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
+{worst:.2g} of it). `golden.json` lets any runtime repeat a part of that; `sha256sum -c SHA256SUMS` checks the files.
+
+## Features
+
+| name | kind | min | median | max |
+|---|---|---:|---:|---:|
+{chr(10).join(features)}
+""".encode()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,53 @@
+"""A ScaledNet as model.torchscript.pt: torch.jit.script, re-zipped so that equal networks give equal bytes.
+
+Script rather than trace or freeze: a frozen module has no parameters left to compare. TorchScript is
+deprecated in favour of torch.export; it is asked for here because LibTorch and mobile runtimes read it,
+and this module is the only place that knows.
+"""
+
+import io
+import warnings
+import zipfile
+
+import torch
+
+from model.net import ScaledNet
+
+SERIALIZATION_ID = b"0" * 40
+"""Replaces a number that depends on the source paths."""
+EPOCH = (1980, 1, 1, 0, 0, 0)
+ALIGNMENT = 64
+"""torch maps tensors straight from the file, and its own writer aligns each to this many bytes."""
+
+
+def to_torchscript(net: ScaledNet) -> bytes:
+    """Script net, in eval mode on the CPU, without the debug files that hold this machine's paths."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        torch.jit.save(torch.jit.script(net), buffer)
+    return _rezip(buffer.getvalue())
+
+
+def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
+    """Load what to_torchscript wrote; loading TorchScript executes code, so never do it to a stranger's file."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
+    return module
+
+
+def _rezip(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            if entry.filename.endswith(".debug_pkl"):
+                continue
+            data = source.read(entry)
+            if entry.filename.endswith("/.data/serialization_id"):
+                data = SERIALIZATION_ID
+            info = zipfile.ZipInfo(entry.filename, EPOCH)
+            header = out.tell() + zipfile.sizeFileHeader + len(info.filename.encode())
+            # The padding is an extra field as torch writes it: the tag "FB", a length, and as many bytes.
+            padding = -(header + 4) % ALIGNMENT
+            info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+            target.writestr(info, data)
+    return out.getvalue()

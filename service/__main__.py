@@ -1,0 +1,131 @@
+"""`python -m service serve | score | check`: an artifact over HTTP, over a file, or looked at once."""
+
+import dataclasses
+import errno
+import functools
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service import manifest
+from service.manifest import ArtifactError
+from service.settings import ServiceSettings, SettingsError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
+
+
+class Commands(click.Group):
+    """A group of commands that end in one line and exit code 2 for bad input, never in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, turning the errors that a person can mend into their one line."""
+        try:
+            return super().invoke(ctx)
+        except (ArtifactError, SettingsError) as error:
+            failure, code = str(error), BAD_INPUT
+        except OSError as error:
+            failure, code = f"{error.filename or ctx.command_path}: {error.strerror or error}", BAD_INPUT
+        except KeyboardInterrupt:
+            failure, code = "interrupted; nothing was written", INTERRUPTED
+        ended = click.ClickException(failure)
+        ended.exit_code = code
+        raise ended
+
+
+@click.group(cls=Commands, context_settings={"show_default": True, "max_content_width": 110})
+def main() -> None:
+    """Serve a trained network; ARTIFACT is artifacts/NAME (its newest version) or artifacts/NAME/VERSION."""
+
+
+@main.command()
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for every interface.")
+@click.option("--port", default=8000, type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, type=click.IntRange(min=1), help="Processes.")
+@click.option("--expect-digest", help="Serve nothing but the artifact with this digest.")
+@click.option("--access-log/--no-access-log", default=sys.stdout.isatty, help="A line per request; default: on a terminal.")
+def serve(
+    artifact: Path | None, host: str, port: int, workers: int, expect_digest: str | None, access_log: bool
+) -> None:
+    """Answer POST /predict over HTTP; by default with the artifact that was published last."""
+    from granian import Granian
+    from granian.constants import Interfaces
+
+    settings = ServiceSettings.from_environment()
+    chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
+    settings = dataclasses.replace(
+        settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest
+    )
+    _refuse_taken(host, port)
+    click.echo(f"serving {chosen} on http://{host}:{port} (Ctrl-C stops)")
+    server = Granian(
+        "service.app:create_app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=8,
+        log_access=access_log,
+        log_level="warning",
+    )
+    server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)
+
+
+@main.command()
+@artifact_argument
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--keep", multiple=True, help="Column of SOURCE to carry through to DESTINATION; again for several.")
+def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
+    """Predict every row of SOURCE into DESTINATION (CSV or Parquet), streamed, columns matched by name."""
+    try:
+        from service import score as scoring
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"score needs {error.name}: pip install 'twolayernet[score]'") from None
+    scoring.run(artifact, source, destination, keep)
+
+
+@main.command()
+@artifact_argument
+def check(artifact: Path) -> None:
+    """Check the hashes of an artifact and reproduce its golden rows on this machine."""
+    from service.predictor import Predictor
+
+    loaded = Predictor(artifact)
+    click.echo(f"{loaded.path}: whole, and its golden rows are reproduced; digest {loaded.digest}")
+
+
+def _application(settings: ServiceSettings) -> Callable[..., Any]:
+    """Make the application inside a worker; the parent process stays small."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    from service.app import create_app
+
+    return create_app(settings)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Raise SettingsError when the port is taken: granian shares ports (SO_REUSEPORT) and would say nothing."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise SettingsError(f"{host}: {error.strerror}") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            what = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+            raise SettingsError(f"{host}:{port}: {what}; choose another with --port") from None
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m service")

@@ -1,0 +1,200 @@
+"""The artifact's contract: which files, what manifest.json says, and how hashes are checked.
+
+This is the one definition of the format. The producer (export) imports it from its consumer, and it
+needs the standard library alone, so anybody can read it beside docs/artifact.md.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+SUMS = "SHA256SUMS"
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TORCHSCRIPT = "model.torchscript.pt"
+WEIGHTS = "weights.safetensors"
+GOLDEN = "golden.json"
+EXAMPLE = "example.json"
+CARD = "README.md"
+CURVES = "curves.png"
+FILES = frozenset({MANIFEST, MODEL, TORCHSCRIPT, WEIGHTS, GOLDEN, EXAMPLE, CARD, CURVES})
+"""Every file of an artifact but SHA256SUMS, which names these and no others."""
+
+INPUT = "input"
+OUTPUTS: dict[str, dict[str, str]] = {
+    "regression": {"output": "float32"},
+    "classification": {"logits": "float32", "probabilities": "float32", "label": "int64"},
+}
+"""The outputs of the ONNX graph by task: name and dtype, in their order."""
+
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
+
+
+class ArtifactError(ValueError):
+    """An artifact that cannot be trusted or read; the message says which file, expected and found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One column of the input; the figures are those of the training rows, in the column's own units."""
+
+    name: str
+    kind: Literal["float", "integer", "boolean"]
+    min: float
+    max: float
+    mean: float
+    median: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What manifest.json holds."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    version: int
+    created: str
+    """ISO 8601, UTC."""
+    task: Literal["regression", "classification"]
+    features: tuple[Feature, ...]
+    """In the order of the input's columns."""
+    targets: tuple[str, ...]
+    classes: tuple[str | int | float | bool, ...]
+    """In the order of the logits' columns, in the column's own JSON type; empty for regression."""
+    metrics: Mapping[str, Mapping[str, float]]
+    """By part (train, validation, test), then by metric."""
+    baselines: Mapping[str, Mapping[str, float]]
+    """The same metrics on the test rows, of a constant answer and of a linear model."""
+    training: Mapping[str, Any]
+    """The configuration of the fit, its device and versions."""
+    proof: Mapping[str, Any]
+    """What export checked, with the figures it found."""
+
+    @property
+    def out_features(self) -> int:
+        """Columns of `output`, or of `logits` and `probabilities`."""
+        return len(self.classes) or len(self.targets)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of manifest.json."""
+        document = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        return document.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Manifest":
+        """Read the bytes of manifest.json.
+
+        Raises:
+            ArtifactError: they are not a manifest of this format version.
+        """
+        try:
+            document = json.loads(content)
+            found = document["format_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
+        if found != FORMAT_VERSION:
+            raise ArtifactError(f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {found!r}")
+        try:
+            document["features"] = tuple(Feature(**feature) for feature in document["features"])
+            document["targets"] = tuple(document["targets"])
+            document["classes"] = tuple(document["classes"])
+            manifest = cls(**document)
+        except (TypeError, KeyError) as error:
+            raise ArtifactError(f"{MANIFEST}: {error}") from None
+        if manifest.task not in OUTPUTS:
+            raise ArtifactError(f"{MANIFEST}: expected a task of {', '.join(OUTPUTS)}, found {manifest.task!r}")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The files of an artifact, hashed as they were read, so that what is used is what was checked."""
+
+    path: Path
+    digest: str
+    """SHA-256 of SHA256SUMS, hexadecimal: it stands for every byte of the artifact."""
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+def read(path: Path) -> Artifact:
+    """Read an artifact, `artifacts/<name>/<version>`, and check every file against SHA256SUMS.
+
+    Raises:
+        ArtifactError: a file is missing, extra, or not what its hash says.
+    """
+    try:
+        present = {entry.name for entry in path.iterdir()}
+        sums = (path / SUMS).read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: not an artifact, {Path(error.filename).name} is missing") from None
+    if extra := sorted(present - FILES - {SUMS}):
+        raise ArtifactError(f"{path}: unexpected file {extra[0]}")
+    if missing := sorted(FILES - present):
+        raise ArtifactError(f"{path}: {missing[0]} is missing")
+    files = {name: (path / name).read_bytes() for name in sorted(FILES)}
+    if sums != sums_of(files):
+        raise ArtifactError(f"{path}: {_mismatch(sums, files)}")
+    manifest = Manifest.from_json(files[MANIFEST])
+    return Artifact(path, hashlib.sha256(sums).hexdigest(), manifest, files)
+
+
+def sums_of(files: Mapping[str, bytes]) -> bytes:
+    """Return the bytes of SHA256SUMS for these files, as `sha256sum` writes them, sorted by name."""
+    lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    return "".join(lines).encode()
+
+
+def versions(parent: Path) -> list[int]:
+    """List the versions in `artifacts/<name>`, ascending."""
+    if not parent.is_dir():
+        return []
+    names = (entry.name for entry in parent.iterdir() if (entry / SUMS).is_file())
+    return sorted(int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name))
+
+
+def find(path: Path) -> Path:
+    """Resolve `artifacts/<name>/<version>`, or `artifacts/<name>` to its newest version.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    if (path / SUMS).is_file():
+        return path
+    if found := versions(path):
+        return path / str(found[-1])
+    what = "holds no artifact" if path.is_dir() else "no such folder"
+    raise ArtifactError(f"{path}: {what}; expected artifacts/<name> or artifacts/<name>/<version>")
+
+
+def last_published(root: Path) -> Path:
+    """Return the folder `root/<name>` whose newest version was published last.
+
+    Raises:
+        ArtifactError: nothing is published there.
+    """
+    names = [parent for parent in root.glob("*") if versions(parent)]
+    if not names:
+        raise ArtifactError(f"{root}: nothing is published here; export a run first (python -m export build)")
+    return max(names, key=lambda parent: (find(parent) / SUMS).stat().st_mtime_ns)
+
+
+def _mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
+    """Say the first way in which SHA256SUMS and the files differ."""
+    stated = {}
+    for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
+        if not (match := _SUM_LINE.fullmatch(line)):
+            return f"{SUMS}: line {number} is not '<64 lower-case hex digits>  <file>'"
+        stated[match[2]] = match[1]
+    for name in sorted(files):
+        found = hashlib.sha256(files[name]).hexdigest()
+        if stated.get(name) != found:
+            return f"{name}: expected SHA-256 {stated.get(name, '(not stated)')}, found {found}"
+    return f"{SUMS}: names a file twice or out of order, or one that is not of the format"

@@ -1,0 +1,288 @@
+"""Request bodies as rows: bytes in, (rows, in_features) float32 out, or a BadInput that names the place.
+
+Pure functions; nothing here knows HTTP or the model beyond its feature names. The fast path of each
+form checks whole columns at C speed; only when a check fails does a slow path look for the place.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]
+Instances = list[Any]
+
+UNPARSEABLE = 400
+WRONG_FOR_THIS_MODEL = 422
+
+
+class BadInput(ValueError):
+    """A body that cannot be used.
+
+    Attributes:
+        status: 400 when it cannot be parsed, 422 when it parses but does not fit this model.
+        where: the place in the body, such as instances[3][17], or None for the whole of it.
+    """
+
+    def __init__(self, detail: str, *, where: str | None = None, status: int = WRONG_FOR_THIS_MODEL) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.where = where
+
+
+def load_json(body: bytes) -> Any:
+    """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
+
+    Raises:
+        BadInput: 400, with the parser's place or the duplicate's.
+    """
+    if not body.strip():
+        raise BadInput("the body is empty", status=UNPARSEABLE)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
+    # Every key is followed by one colon, and orjson keeps the last of equal keys: as many colons as keys
+    # means no duplicate. More colons may also stand in strings, so only the slow parser can tell.
+    if body.count(b":") != _keys(document):
+        _refuse_duplicates(body)
+    return document
+
+
+def from_instances(instances: Any, features: Sequence[str], where: str = "instances") -> Rows:
+    """Turn a list of rows, or of records by feature name, into (rows, in_features) float32.
+
+    Raises:
+        BadInput: 422, with the place of the first value that does not fit.
+    """
+    if type(instances) is not list:
+        raise BadInput(f"expected a list of rows or records, found {_shown(instances)}", where=where)
+    matrix = _matrix(instances, features)
+    if matrix is None:
+        raise _fault(instances, features, where)
+    return matrix
+
+
+def from_csv(body: bytes, features: Sequence[str]) -> Rows:
+    """Parse CSV; the first line is a header iff it holds a non-number, and may then reorder the columns.
+
+    Raises:
+        BadInput: 400 when it is not text, 422 with line and column when a cell does not fit.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, len(features)))
+    order: Sequence[int] = range(len(features))
+    names: Sequence[str] = features
+    rows: list[list[float]] = []
+    lines: list[int] = []
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not rows and names is features and _is_header(cells):
+                names = [cell.strip() for cell in cells]
+                order = _columns(names, features)
+                continue
+            if len(cells) != len(features):
+                raise BadInput(
+                    f"expected {len(features)} values, found {len(cells)}", where=f"line {reader.line_num}"
+                )
+            rows.append([_number(cells[i], reader.line_num, names[i]) for i in order])
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise BadInput(f"not CSV: {error}", where=f"line {reader.line_num}", status=UNPARSEABLE) from None
+    if not rows:
+        raise BadInput("no rows in the body", status=UNPARSEABLE)
+    matrix = _float32(rows)
+    if (place := _not_finite(matrix)) is not None:
+        i, j = place
+        detail = f"expected a number within float32, found {rows[i][j]:g}"
+        raise BadInput(detail, where=f"line {lines[i]}, column '{features[j]}'")
+    return matrix
+
+
+def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
+    """Read little-endian float32, row-major; the number of rows follows from the length.
+
+    Raises:
+        BadInput: the length is not whole rows, or a value is not finite.
+    """
+    if not body:
+        raise BadInput("the body is empty", status=UNPARSEABLE)
+    width = 4 * len(features)
+    if len(body) % width:
+        raise BadInput(
+            f"expected a multiple of {width} bytes ({len(features)} float32 values a row), found {len(body)}"
+        )
+    rows = np.frombuffer(body, dtype="<f4").reshape(-1, len(features))
+    if (place := _not_finite(rows)) is not None:
+        i, j = place
+        raise BadInput(f"expected a finite number, found {rows[i, j]}", where=f"row {i}, column {j}")
+    return rows.astype(np.float32, copy=False)  # native byte order
+
+
+def _keys(document: Any) -> int:
+    """Count the keys where this service expects any: of the document, and of the records it lists."""
+    if type(document) is not dict:
+        return 0
+    lists = (value for value in document.values() if type(value) is list)
+    return len(document) + sum(len(record) for rows in lists for record in rows if type(record) is dict)
+
+
+class _Duplicate:
+    """Stands where the slow parser found an object with a key twice."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    def members(pairs: list[tuple[str, Any]]) -> Any:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                return _Duplicate(key)
+            found[key] = value
+        return found
+
+    def search(value: Any, where: str) -> None:
+        match value:
+            case _Duplicate():
+                place = where or None
+                raise BadInput(f"the key {json.dumps(value.key)} stands twice", where=place, status=UNPARSEABLE)
+            case list():
+                for index, item in enumerate(value):
+                    search(item, f"{where}[{index}]")
+            case dict():
+                for key, item in value.items():
+                    search(item, f"{where}.{key}" if where else key)
+
+    try:
+        search(json.loads(body, object_pairs_hook=members), "")
+    except RecursionError:
+        raise BadInput("nested too deep", status=UNPARSEABLE) from None
+
+
+def _matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
+    """Return the rows, or None when anything at all is wrong with them."""
+    width = len(features)
+    kinds = set(map(type, instances))
+    if kinds == {dict}:
+        if set(map(len, instances)) != {width}:
+            return None
+        pick = itemgetter(*features) if width > 1 else lambda record: (record[features[0]],)
+        try:
+            instances = [pick(record) for record in instances]
+        except KeyError:
+            return None
+    elif not kinds <= {list} or not set(map(len, instances)) <= {width}:
+        return None
+    if not set(map(type, chain.from_iterable(instances))) <= {float, int}:
+        return None
+    rows = _float32(instances).reshape(-1, width)
+    return rows if _not_finite(rows) is None else None
+
+
+def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInput:
+    """Find the first place at which instances do not fit."""
+    first = type(instances[0])
+    for i, row in enumerate(instances):
+        place = f"{where}[{i}]"
+        if type(row) not in (list, dict):
+            return BadInput(f"expected a list or an object, found {_shown(row)}", where=place)
+        if type(row) is not first:
+            return BadInput("rows and records do not mix in one request", where=place)
+        if type(row) is dict:
+            if problem := _wrong_names(list(row), features):
+                return BadInput(problem, where=place)
+            cells = [(f"{place}[{json.dumps(name, ensure_ascii=False)}]", row[name]) for name in features]
+        else:
+            if len(row) != len(features):
+                return BadInput(f"expected {len(features)} values, found {len(row)}", where=place)
+            cells = [(f"{place}[{j}]", value) for j, value in enumerate(row)]
+        for cell, value in cells:
+            if type(value) not in (int, float):
+                return BadInput(f"expected a number, found {_shown(value)}", where=cell)
+            if not np.isfinite(_float32(value)).all():
+                return BadInput(f"expected a number within float32, found {value:g}", where=cell)
+    raise AssertionError("the fast path refuses only what the slow path can name")
+
+
+def _wrong_names(found: Sequence[str], features: Sequence[str]) -> str | None:
+    known = set(features)
+    for name in found:
+        if name not in known:
+            close = get_close_matches(name, features, n=1)
+            return f"unknown feature '{name}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    missing = [name for name in features if name not in set(found)]
+    return f"missing feature '{missing[0]}'" if missing else None
+
+
+def _separator(text: str, width: int) -> str:
+    """Return the separator that cuts the first line into as many cells as the model has features."""
+    first = text.lstrip().partition("\n")[0]
+    cells = {separator: len(next(csv.reader([first], delimiter=separator), [])) for separator in ",;\t"}
+    return next((separator for separator, count in cells.items() if count == width), max(cells, key=cells.__getitem__))
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    try:
+        [float(cell) for cell in cells]
+    except ValueError:
+        return True
+    return False
+
+
+def _columns(names: Sequence[str], features: Sequence[str]) -> list[int]:
+    """Return where in a header each feature stands."""
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"the column '{name}' stands twice", where="line 1", status=UNPARSEABLE)
+    if problem := _wrong_names(names, features):
+        raise BadInput(problem, where="line 1")
+    return [names.index(name) for name in features]
+
+
+def _number(cell: str, line: int, column: str) -> float:
+    try:
+        if not cell.isascii() or "_" in cell:  # Python's float() takes 1_000 and digits of other scripts
+            raise ValueError
+        return float(cell)
+    except ValueError:
+        raise BadInput(f"expected a number, found '{cell.strip()}'", where=f"line {line}, column '{column}'") from None
+
+
+def _float32(values: Any) -> Rows:
+    """Round to float32 by way of float64; what overflows becomes infinite, for _not_finite to find."""
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float64).astype(np.float32)
+
+
+def _not_finite(rows: Rows) -> tuple[int, int] | None:
+    """Return the first place of a value that is not finite, or None."""
+    finite = np.isfinite(rows)
+    if finite.all():
+        return None
+    i, j = np.argwhere(~finite)[0].tolist()
+    return i, j
+
+
+def _shown(value: Any) -> str:
+    """Name a JSON value for a message: its type, and itself where that is short."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:40] + " ..."

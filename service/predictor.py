@@ -1,0 +1,130 @@
+"""An artifact, loaded, checked against its golden rows, and ready to predict.
+
+The session here is the one that serves and the one that export proves: one set of options.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import manifest
+from service.manifest import ArtifactError
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime at its import; on by default there
+import onnxruntime  # noqa: E402 (the line above comes first)
+
+Rows = NDArray[np.float32]
+Outputs = dict[str, NDArray[Any]]
+"""By output name: float32 (batch, out_features), and for `label` int64 (batch,)."""
+
+
+class Session:
+    """An ONNX Runtime session over the bytes of a model."""
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        """Load a model for the CPU; one thread is the fastest for a small network.
+
+        Raises:
+            ArtifactError: ONNX Runtime refuses the model.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class
+            raise ArtifactError(f"{manifest.MODEL}: ONNX Runtime refuses it: {error}") from None
+        self.inputs = {value.name: (value.type, value.shape) for value in self._session.get_inputs()}
+        self.outputs = {value.name: (value.type, value.shape) for value in self._session.get_outputs()}
+        self._names = list(self.outputs)
+
+    def run(self, rows: Rows) -> Outputs:
+        """Evaluate rows, (batch, in_features) float32; thread-safe."""
+        return dict(zip(self._names, self._session.run(None, {manifest.INPUT: rows}), strict=True))
+
+
+class Predictor:
+    """A loaded artifact whose hashes and golden rows have been checked on this machine.
+
+        Predictor("artifacts/houses/1").predict(rows)
+
+    Attributes:
+        manifest: what the artifact says of itself.
+        digest: stands for every byte of it.
+        path: artifacts/<name>/<version>.
+        example: the body of a request that works, JSON.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 1, expect_digest: str | None = None) -> None:
+        """Load artifacts/<name>/<version>, or the newest version of artifacts/<name>.
+
+        Raises:
+            ArtifactError: it is not whole, not the digest expected, or does not reproduce its golden rows.
+        """
+        artifact = manifest.read(manifest.find(Path(path)))
+        if expect_digest not in (None, artifact.digest):
+            raise ArtifactError(f"{artifact.path}: expected digest {expect_digest}, found {artifact.digest}")
+        self.path, self.digest, self.manifest = artifact.path, artifact.digest, artifact.manifest
+        self.example = artifact.files[manifest.EXAMPLE]
+        self._session = Session(artifact.files[manifest.MODEL], threads)
+        _check_signature(self._session, self.manifest)
+        check_golden(self._session, artifact.files[manifest.GOLDEN])
+
+    def predict(self, rows: Rows) -> Outputs:
+        """Evaluate rows, (batch, in_features) float32 of raw feature values.
+
+        Returns:
+            regression: output, (batch, out_features) float32 in the targets' units.
+            classification: logits and probabilities, (batch, classes) float32, and label, (batch,) int64,
+            an index into manifest.classes.
+        """
+        return self._session.run(rows)
+
+
+def check_golden(session: Session, content: bytes) -> None:
+    """Run the rows of golden.json and hold every answer to its reference and bound.
+
+    Raises:
+        ArtifactError: an answer is farther from its float64 reference than rounding explains.
+    """
+    golden = json.loads(content)
+    rows = np.array(golden["input"], dtype=np.float32)
+    answers = session.run(rows)
+    for name, stated in golden["outputs"].items():
+        if name == "label":
+            accepted: list[list[int]] = stated["accepted"]
+            wrong = [i for i, label in enumerate(answers[name].tolist()) if label not in accepted[i]]
+            where = (wrong[0],) if wrong else ()
+        else:
+            error = np.abs(answers[name].astype(np.float64) - np.array(stated["reference"]))
+            where = tuple(np.argwhere(~(error <= np.array(stated["bound"])))[:1].ravel().tolist())
+        if where:
+            expected = (stated.get("reference") or stated["accepted"])[where[0]]
+            raise ArtifactError(
+                f"{manifest.GOLDEN}: row {where[0]}: expected {name} {_short(expected)}, "
+                f"found {_short(answers[name][where[0]].tolist())}: this is not the trained network"
+            )
+
+
+def _check_signature(session: Session, stated: manifest.Manifest) -> None:
+    """Raise ArtifactError unless the graph takes and gives what the manifest says."""
+    types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+    inputs = {manifest.INPUT: (types["float32"], ["batch", len(stated.features)])}
+    outputs: Mapping[str, tuple[str, list[Any]]] = {
+        name: (types[dtype], ["batch"] if name == "label" else ["batch", stated.out_features])
+        for name, dtype in manifest.OUTPUTS[stated.task].items()
+    }
+    for what, expected, found in (("inputs", inputs, session.inputs), ("outputs", outputs, session.outputs)):
+        if list(found.items()) != list(expected.items()):
+            raise ArtifactError(f"{manifest.MODEL}: expected {what} {expected}, found {found}")
+
+
+def _short(values: Any) -> str:
+    text = json.dumps(values)
+    return text if len(text) <= 60 else text[:60] + " ..."
