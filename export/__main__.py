@@ -9,7 +9,7 @@ import click
 from export import bundle
 from export.structure import ProofError
 from model import checkpoint
-from model.console import FAILED_PROOF, Commands, failure
+from model.console import Commands
 from service.manifest import ArtifactError
 
 
@@ -21,7 +21,7 @@ class ProvingCommands(Commands):
         try:
             return super().invoke(ctx)
         except (ProofError, ArtifactError) as error:
-            raise failure(f"not published: {error}", FAILED_PROOF) from None
+            raise click.ClickException(f"not published: {error}") from None  # exit code 1
 
 
 @click.group(cls=ProvingCommands, context_settings={"show_default": True, "max_content_width": 110})

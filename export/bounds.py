@@ -64,18 +64,18 @@ def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference
     centred = x.astype(np.float64) - shift  # (rows, in_features)
     z = centred * scale
     d0 = gamma(2) * np.abs(z) + SMALLEST
-    in_range = _below(np.abs(centred), 1) & _below(np.abs(z) + d0, 2)
+    in_range: BoolArray = _below(np.abs(centred), 1) & _below(np.abs(z) + d0, 2)
 
     # layer 1: a = W1 z + b1, an inner product of in_features + 1 terms, over inputs that are off by d0
     a, d1, fits = _layer(z, d0, w1, b1)  # (rows, hidden_features)
-    in_range &= fits
+    in_range = in_range & fits
 
     # ReLU: exact and 1-Lipschitz, so d1 carries over
     h = np.maximum(a, 0)
 
     # layer 2
     v, d2, fits = _layer(h, d1, w2, b2)  # (rows, out_features)
-    in_range &= fits
+    in_range = in_range & fits
 
     if "output_scale" in weights:
         return _unscaled(weights, v, d2, in_range)
@@ -98,9 +98,7 @@ def _layer(
     return x @ weight.T + bias, bound, _below(magnitude, n + 1)
 
 
-def _unscaled(
-    weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, in_range: BoolArray
-) -> Reference:
+def _unscaled(weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, in_range: BoolArray) -> Reference:
     """Unscaling: y = fl(fl(v * scale) + shift), two roundings."""
     scale, shift = _wide(weights, "output_scale"), _wide(weights, "output_shift")
     magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
@@ -130,8 +128,7 @@ def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _below(magnitude: FloatArray, roundings: int) -> BoolArray:
     """Say for which rows the whole of a stage stays below the largest float32."""
-    fits: BoolArray = (magnitude * (1 + gamma(roundings)) < LARGEST).all(axis=1)
-    return fits
+    return np.asarray((magnitude * (1 + gamma(roundings)) < LARGEST).all(axis=1))
 
 
 def _wide(weights: Mapping[str, Float32Array], name: str) -> FloatArray:

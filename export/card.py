@@ -8,7 +8,7 @@ from service.manifest import OUTPUTS, Manifest
 def card(manifest: Manifest) -> bytes:
     """Describe an artifact for a person who finds the folder: what it is, how good, how to run it."""
     tag = "tabular-classification" if manifest.task == "classification" else "tabular-regression"
-    parts = {part: values for part, values in manifest.metrics.items()}
+    parts = dict(manifest.metrics)
     parts |= {f"{name} baseline, test": values for name, values in manifest.baselines.items()}
     columns = list(manifest.metrics["test"])
     metrics = [
@@ -38,23 +38,26 @@ A two-layer network (Linear, ReLU, Linear): {manifest.task} of {", ".join(manife
 
 ## Use
 
-`model.onnx` takes `input`, float32 `[batch, {len(manifest.features)}]`, raw feature values in the order below, and gives
-{answers}. Scaling is a part of the graph.
+`model.onnx` takes `input`, float32 `[batch, {len(manifest.features)}]`, raw feature values in the order below,
+and gives {answers}. Scaling is a part of the graph.
 
     python -m service serve {manifest.name}/{manifest.version}
     curl http://127.0.0.1:8000/predict -d @example.json
 
 In Python, without this project:
 
+    import os
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reports home unless told not to
     import numpy, onnxruntime
     session = onnxruntime.InferenceSession("model.onnx")
     session.run(None, {{"input": numpy.zeros((1, {len(manifest.features)}), numpy.float32)}})
 
 ## Proof
 
-`model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {manifest.proof["rows"]} rows chosen to be
-hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
-{worst:.2g} of it). `golden.json` lets any runtime repeat a part of that; `sha256sum -c SHA256SUMS` checks the files.
+`model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {manifest.proof["rows"]} rows chosen
+to be hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
+{worst:.2g} of it). `golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks
+the files.
 
 ## Features
 

@@ -39,7 +39,8 @@ def to_onnx(net: ScaledNet) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    return canonical(program.model_proto).SerializeToString(deterministic=True)
+    content: bytes = canonical(program.model_proto).SerializeToString(deterministic=True)
+    return content
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,6 +16,8 @@ from model.net import ScaledNet
 SERIALIZATION_ID = b"0" * 40
 """Replaces a number that depends on the source paths."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
+LOCAL_HEADER = 30
+"""Bytes of a zip entry before its name."""
 ALIGNMENT = 64
 """torch maps tensors straight from the file, and its own writer aligns each to this many bytes."""
 
@@ -31,13 +33,16 @@ def to_torchscript(net: ScaledNet) -> bytes:
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     """Load what to_torchscript wrote; loading TorchScript executes code, so never do it to a stranger's file."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
     return module
 
 
 def _rezip(content: bytes) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target,
+    ):
         for entry in source.infolist():
             if entry.filename.endswith(".debug_pkl"):
                 continue
@@ -45,7 +50,7 @@ def _rezip(content: bytes) -> bytes:
             if entry.filename.endswith("/.data/serialization_id"):
                 data = SERIALIZATION_ID
             info = zipfile.ZipInfo(entry.filename, EPOCH)
-            header = out.tell() + zipfile.sizeFileHeader + len(info.filename.encode())
+            header = out.tell() + LOCAL_HEADER + len(info.filename.encode())
             # The padding is an extra field as torch writes it: the tag "FB", a length, and as many bytes.
             padding = -(header + 4) % ALIGNMENT
             info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding

@@ -56,7 +56,9 @@ class Comparison:
     passed: bool
 
 
-def prove(files: tuple[bytes, bytes], weights: Weights, features: Sequence[Feature], rows: Float32Array) -> dict[str, Any]:
+def prove(
+    files: tuple[bytes, bytes], weights: Weights, features: Sequence[Feature], rows: Float32Array
+) -> dict[str, Any]:
     """Prove that model.onnx and model.torchscript.pt compute the trained network; return the evidence.
 
     Args:

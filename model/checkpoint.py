@@ -1,9 +1,9 @@
 """A run on disk: `runs/<name>/<n>/` with weights, run.json and curves. Never a pickle.
 
-    weights.safetensors   the parameters and buffers of the ScaledNet
-    rows.safetensors      up to 256 real validation rows, for the proof at export; never published
-    run.json              a RunRecord
-    curves.png            the losses
+weights.safetensors   the parameters and buffers of the ScaledNet
+rows.safetensors      up to 256 real validation rows, for the proof at export; never published
+run.json              a RunRecord
+curves.png            the losses
 """
 
 import dataclasses
@@ -158,7 +158,9 @@ def net_of(weights: Mapping[str, Float32Array]) -> ScaledNet:
 
 
 def _record(document: dict[str, Any]) -> RunRecord:
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
     fields["features"] = tuple(Feature(**feature) for feature in document["features"])
     fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
     fields["config"] = TrainConfig(**document["config"])

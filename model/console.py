@@ -8,9 +8,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from model.table import DataError
 
-FAILED_PROOF = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
+
+class BadInput(click.ClickException):
+    """What a person gave cannot be used."""
+
+    exit_code = 2
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C, as a shell reports it."""
+
+    exit_code = 130
 
 
 class Commands(click.Group):
@@ -21,18 +29,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DataError as error:
-            raise failure(str(error), BAD_INPUT) from None
+            raise BadInput(str(error)) from None
         except OSError as error:
-            raise failure(f"{error.filename or ctx.command_path}: {error.strerror or error}", BAD_INPUT) from None
+            raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
         except KeyboardInterrupt:
-            raise failure("interrupted; nothing was written", INTERRUPTED) from None
-
-
-def failure(message: str, code: int) -> click.ClickException:
-    """Make the exception that ends a command with `Error: message` and this exit code."""
-    error = click.ClickException(message)
-    error.exit_code = code
-    return error
+            raise Interrupted("interrupted; nothing was written") from None
 
 
 def progress(console: Console) -> Progress:

@@ -1,6 +1,7 @@
 """A named data set or a file becomes a Table, its task inferred from the type of the target."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def load(
 
 
 def run_name(text: str) -> str:
-    """Reduce a data set's name or a file's stem to [a-z0-9_-]."""
-    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-") or "data"
+    """Reduce a data set's name or a file's stem to [a-z0-9_-]; accents fall away."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-") or "data"
 
 
 def _file(source: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -120,6 +122,7 @@ def _task(columns: Sequence[pl.Series], asked: Task | None) -> tuple[Task, str]:
     if asked:
         return asked, f"{asked} of {names}, as asked"
     column = columns[0]
+    task: Task
     other: Task
     if len(columns) > 1:
         return "regression", f"{len(columns)} targets -> regression"

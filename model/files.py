@@ -7,6 +7,7 @@ expected and found. Rows are counted from 1, the header not included.
 import codecs
 import csv
 import difflib
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,14 +57,14 @@ def require_columns(wanted: Sequence[str], found: Sequence[str], role: str, sour
     """Raise a DataError that names the first of `wanted` that is not in `found`, with the near miss."""
     for name in wanted:
         if name not in found:
-            raise DataError(f"{source}: no {role} '{name}'{near_miss(name, found)}; it has {quoted(found)}")
+            raise DataError(f"{source}: no {role} '{name}'{near_miss(name, found)}; there are {quoted(found)}")
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest of the known names, or an empty string."""
+    """Return " (did you mean 'x'?)" for the closest of the known names, or an empty string."""
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean '{folded[close[0]]}'?" if close else ""
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
 def numbers(column: pl.Series, source: str) -> FloatArray:
@@ -79,8 +80,9 @@ def numbers(column: pl.Series, source: str) -> FloatArray:
         parsed = text.cast(pl.Float64, strict=False)
         for row in (parsed.is_null() & text.is_not_null()).arg_true():
             if text[row].lower() not in MISSING:
-                hint = " (a decimal comma? write a point)" if "," in text[row] else ""
-                raise DataError(f"{where}, row {row + 1}: expected a number, found '{text[row]}'{hint}")
+                comma = re.fullmatch(r"[+-]?\d+,\d+", text[row])
+                hint = "write a decimal point" if comma else "a column of text is left out with --drop"
+                raise DataError(f"{where}, row {row + 1}: expected a number, found '{text[row]}'; {hint}")
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise DataError(f"{where}: expected numbers, found {column.dtype}; drop it or write it as numbers")
     values = parsed.cast(pl.Float64)

@@ -42,7 +42,9 @@ def metrics(table: Table, answers: FloatArray, truth: FloatArray | IntArray) -> 
 
 
 def baselines(
-    table: Table, train: tuple[Float32Array, FloatArray | IntArray], test: tuple[Float32Array, FloatArray | IntArray]
+    table: Table,
+    train: tuple[Float32Array, FloatArray | IntArray],
+    test: tuple[Float32Array, FloatArray | IntArray],
 ) -> Metrics:
     """Return the test metrics of the majority (or mean) answer and of a linear model.
 

@@ -92,12 +92,14 @@ def fit(
     try:
         for number in range(1, config.epochs + 1):
             total = torch.zeros((), device=x.device)
-            for rows in torch.randperm(len(x), generator=order, device=x.device).split(config.batch_size):
+            shuffled = torch.randperm(len(x), generator=order, device=x.device)
+            for start in range(0, len(x), config.batch_size):
+                rows = shuffled[start : start + config.batch_size]
                 # forward
                 error = loss(net(x[rows]), y[rows])
                 # backward
                 adam.zero_grad()
-                error.backward()
+                error.backward()  # type: ignore[no-untyped-call] # torch's
                 # update
                 adam.step()
                 total += error.detach() * len(rows)

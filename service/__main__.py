@@ -17,10 +17,19 @@ from service import manifest
 from service.manifest import ArtifactError
 from service.settings import ServiceSettings, SettingsError
 
-BAD_INPUT = 2
-INTERRUPTED = 130
-
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
+
+
+class BadInput(click.ClickException):
+    """What a person gave cannot be used."""
+
+    exit_code = 2
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C, as a shell reports it."""
+
+    exit_code = 130
 
 
 class Commands(click.Group):
@@ -31,14 +40,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (ArtifactError, SettingsError) as error:
-            failure, code = str(error), BAD_INPUT
+            raise BadInput(str(error)) from None
         except OSError as error:
-            failure, code = f"{error.filename or ctx.command_path}: {error.strerror or error}", BAD_INPUT
+            raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
         except KeyboardInterrupt:
-            failure, code = "interrupted; nothing was written", INTERRUPTED
-        ended = click.ClickException(failure)
-        ended.exit_code = code
-        raise ended
+            raise Interrupted("interrupted; nothing was written") from None
 
 
 @click.group(cls=Commands, context_settings={"show_default": True, "max_content_width": 110})
@@ -52,19 +58,22 @@ def main() -> None:
 @click.option("--port", default=8000, type=click.IntRange(1, 65535))
 @click.option("--workers", default=1, type=click.IntRange(min=1), help="Processes.")
 @click.option("--expect-digest", help="Serve nothing but the artifact with this digest.")
-@click.option("--access-log/--no-access-log", default=sys.stdout.isatty, help="A line per request; default: on a terminal.")
+@click.option(
+    "--access-log/--no-access-log",
+    default=sys.stdout.isatty,
+    help="A line per request; default: on a terminal.",
+)
 def serve(
     artifact: Path | None, host: str, port: int, workers: int, expect_digest: str | None, access_log: bool
 ) -> None:
     """Answer POST /predict over HTTP; by default with the artifact that was published last."""
     from granian import Granian
     from granian.constants import Interfaces
+    from granian.log import LogLevels
 
     settings = ServiceSettings.from_environment()
     chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
-    settings = dataclasses.replace(
-        settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest
-    )
+    settings = dataclasses.replace(settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest)
     _refuse_taken(host, port)
     click.echo(f"serving {chosen} on http://{host}:{port} (Ctrl-C stops)")
     server = Granian(
@@ -75,7 +84,7 @@ def serve(
         workers=workers,
         blocking_threads=8,
         log_access=access_log,
-        log_level="warning",
+        log_level=LogLevels.warning,
     )
     server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)
 
@@ -91,7 +100,10 @@ def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) 
         from service import score as scoring
     except ModuleNotFoundError as error:
         raise SettingsError(f"score needs {error.name}: pip install 'twolayernet[score]'") from None
-    scoring.run(artifact, source, destination, keep)
+    try:
+        scoring.run(artifact, source, destination, keep)
+    except scoring.ScoreError as error:
+        raise SettingsError(str(error)) from None
 
 
 @main.command()

@@ -137,9 +137,7 @@ def _json(document: dict[str, Any], status: int = 200) -> Response:
     return Response(body, status, mimetype="application/json")
 
 
-def _problem(
-    status: int, detail: str, *, where: str | None = None, headers: dict[str, str] | None = None
-) -> Response:
+def _problem(status: int, detail: str, *, where: str | None = None, headers: dict[str, str] | None = None) -> Response:
     """Make the one error shape: RFC 9457's members, and `error`, which existing clients read."""
     document = {
         "type": "about:blank",

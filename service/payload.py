@@ -81,7 +81,8 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, len(features)))
+    mark = separator(text.lstrip().partition("\n")[0], len(features))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     order: Sequence[int] = range(len(features))
     names: Sequence[str] = features
     rows: list[list[float]] = []
@@ -95,9 +96,7 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
                 order = _columns(names, features)
                 continue
             if len(cells) != len(features):
-                raise BadInput(
-                    f"expected {len(features)} values, found {len(cells)}", where=f"line {reader.line_num}"
-                )
+                raise BadInput(f"expected {len(features)} values, found {len(cells)}", where=f"line {reader.line_num}")
             rows.append([_number(cells[i], reader.line_num, names[i]) for i in order])
             lines.append(reader.line_num)
     except csv.Error as error:
@@ -110,6 +109,18 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
         detail = f"expected a number within float32, found {rows[i][j]:g}"
         raise BadInput(detail, where=f"line {lines[i]}, column '{features[j]}'")
     return matrix
+
+
+def separator(first: str, width: int | None = None) -> str:
+    """Return what separates the cells of a CSV's first line: the separator that gives `width` cells, or the most."""
+    cells = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
+    return next((mark for mark, count in cells.items() if count == width), max(cells, key=cells.__getitem__))
+
+
+def near_miss(name: str, known: Sequence[str]) -> str:
+    """Return " (did you mean 'x'?)" for the closest of the known names, or an empty string."""
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
@@ -220,20 +231,12 @@ def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInpu
 
 
 def _wrong_names(found: Sequence[str], features: Sequence[str]) -> str | None:
-    known = set(features)
+    known, given = set(features), set(found)
     for name in found:
         if name not in known:
-            close = get_close_matches(name, features, n=1)
-            return f"unknown feature '{name}'" + (f"; did you mean '{close[0]}'?" if close else "")
-    missing = [name for name in features if name not in set(found)]
-    return f"missing feature '{missing[0]}'" if missing else None
-
-
-def _separator(text: str, width: int) -> str:
-    """Return the separator that cuts the first line into as many cells as the model has features."""
-    first = text.lstrip().partition("\n")[0]
-    cells = {separator: len(next(csv.reader([first], delimiter=separator), [])) for separator in ",;\t"}
-    return next((separator for separator, count in cells.items() if count == width), max(cells, key=cells.__getitem__))
+            return f"unknown feature '{name}'{near_miss(name, features)}"
+    missing = next((name for name in features if name not in given), None)
+    return f"missing feature '{missing}'" if missing is not None else None
 
 
 def _is_header(cells: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from service import manifest
 from service.manifest import ArtifactError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime at its import; on by default there
-import onnxruntime  # noqa: E402 (the line above comes first)
+import onnxruntime
 
 Rows = NDArray[np.float32]
 Outputs = dict[str, NDArray[Any]]
@@ -100,7 +100,7 @@ def check_golden(session: Session, content: bytes) -> None:
         if name == "label":
             accepted: list[list[int]] = stated["accepted"]
             wrong = [i for i, label in enumerate(answers[name].tolist()) if label not in accepted[i]]
-            where = (wrong[0],) if wrong else ()
+            where: tuple[int, ...] = tuple(wrong[:1])
         else:
             error = np.abs(answers[name].astype(np.float64) - np.array(stated["reference"]))
             where = tuple(np.argwhere(~(error <= np.array(stated["bound"])))[:1].ravel().tolist())

@@ -1,0 +1,169 @@
+"""`python -m service score`: every row of a CSV or Parquet file through the predictor, streamed.
+
+Columns are matched by name, so a file may hold them in any order and hold others too. The answers
+appear in the destination all at once, when the last row is done. Needs the extra `score`.
+"""
+
+import codecs
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.manifest import Manifest
+from service.payload import near_miss, separator
+from service.predictor import Predictor
+
+ROW = "row number"
+"""A column added to tell where a bad value stands; no CSV header could be mistaken for it in the answer."""
+
+
+class ScoreError(ValueError):
+    """The file cannot be scored; the message says where."""
+
+
+def run(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = ()) -> int:
+    """Score source into destination, and return how many rows.
+
+    Args:
+        artifact: artifacts/<name> or artifacts/<name>/<version>.
+        source: .csv, .tsv or .parquet, with a column for every feature.
+        destination: .csv or .parquet; replaced when it exists.
+        keep: columns of source to carry through, first.
+
+    Raises:
+        ScoreError: a column is missing, or a value is not a finite number; nothing is written.
+        ArtifactError: the artifact cannot be loaded.
+    """
+    if destination.suffix not in (".csv", ".parquet"):
+        raise ScoreError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
+    if not destination.parent.is_dir():
+        raise ScoreError(f"{destination.parent}: no such folder")
+    predictor = Predictor(artifact)
+    frame = _scan(source)
+    found = frame.collect_schema().names()
+    features = [feature.name for feature in predictor.manifest.features]
+    for name in (*features, *keep):
+        if name not in found:
+            raise ScoreError(f"{source}: no column '{name}'{near_miss(name, found)}")
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if ignored := [name for name in found if name not in {*features, *keep}]:
+        console.print(f"ignored columns: {', '.join(ignored)}")
+    answers = _answers(predictor.manifest)
+    if both := [name for name in keep if name in answers]:
+        raise ScoreError(f"{source}: column '{both[0]}' to keep has the name of an answer")
+
+    rows = frame.select(pl.len()).collect().item()
+    with Progress(
+        TextColumn("score"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("score", total=rows)
+        scored = _scored(frame, predictor, source, features, keep, lambda done: bar.update(task, advance=done))
+        _sink(scored, destination)
+    console.print(f"{destination}: {rows} rows scored by {predictor.path}")
+    return int(rows)
+
+
+def _scan(source: Path) -> pl.LazyFrame:
+    """Open a file without reading it; a CSV's cells stay text, so that no type is guessed from the first rows."""
+    if not source.is_file():
+        raise ScoreError(f"{source}: no such file")
+    if source.stat().st_size == 0:
+        raise ScoreError(f"{source}: the file is empty")
+    match source.suffix.lower():
+        case ".csv" | ".tsv" | ".txt":
+            with source.open("rb") as file:
+                first = file.readline().removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+            return pl.scan_csv(source, separator=separator(first), infer_schema=False, with_column_names=_stripped)
+        case ".parquet" | ".pq":
+            return pl.scan_parquet(source)
+        case other:
+            raise ScoreError(f"{source}: expected .csv, .tsv, .txt, .parquet or .pq, found '{other}'")
+
+
+def _stripped(names: list[str]) -> list[str]:
+    return [name.strip() for name in names]
+
+
+def _answers(manifest: Manifest) -> list[str]:
+    """Return the names of the columns that are written beside those kept."""
+    if manifest.task == "classification":
+        return ["prediction", *(f"probability_{value}" for value in manifest.classes)]
+    if len(manifest.targets) == 1:
+        return ["prediction"]
+    return [f"prediction_{target}" for target in manifest.targets]
+
+
+def _scored(
+    frame: pl.LazyFrame,
+    predictor: Predictor,
+    source: Path,
+    features: Sequence[str],
+    keep: Sequence[str],
+    done: Callable[[int], object],
+) -> pl.LazyFrame:
+    manifest = predictor.manifest
+    names = _answers(manifest)
+    classes = pl.Series(manifest.classes, strict=False)  # mixed types, which no export writes, become text
+    types: list[pl.DataType] = [pl.Float32()] * len(names)
+    if manifest.classes:
+        types[0] = classes.dtype
+
+    def score(batch: pl.DataFrame) -> pl.DataFrame:
+        rows = np.stack([_numbers(batch, name, source) for name in features], axis=1)
+        outputs = predictor.predict(np.ascontiguousarray(rows))
+        values = outputs["probabilities" if manifest.classes else "output"]
+        if not (finite := np.isfinite(values).all(axis=1)).all():
+            row = batch[ROW][int(finite.argmin())] + 1
+            raise ScoreError(f"{source}: row {row}: the network's answer overflows float32")
+        columns = [pl.Series(name, column) for name, column in zip(names[-values.shape[1] :], values.T, strict=True)]
+        if manifest.classes:
+            columns.insert(0, classes.gather(outputs["label"]).alias("prediction"))
+        done(len(batch))
+        return batch.select(keep).with_columns(columns)
+
+    kept = frame.select(keep).collect_schema()
+    schema = {**kept, **dict(zip(names, types, strict=True))}
+    wanted = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(ROW)
+    return wanted.map_batches(score, schema=schema, streamable=True)
+
+
+def _numbers(batch: pl.DataFrame, name: str, source: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Return a column as (rows,) float32, every value finite."""
+    column = batch[name]
+    text = column.str.strip_chars() if column.dtype == pl.String else column
+    with np.errstate(over="ignore"):
+        values = text.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = int(finite.argmin())
+        cell = text[index]
+        shown = "nothing" if cell is None or cell == "" else f"'{cell}'"
+        row = batch[ROW][index] + 1
+        raise ScoreError(f"{source}: column '{name}', row {row}: expected a number within float32, found {shown}")
+    return values
+
+
+def _sink(frame: pl.LazyFrame, destination: Path) -> None:
+    """Write a frame as it streams, then rename it into place."""
+    draft = destination.with_name(f".tmp-{os.getpid()}-{destination.name}")
+    try:
+        if destination.suffix == ".csv":
+            frame.sink_csv(draft)
+        else:
+            frame.sink_parquet(draft)
+        draft.replace(destination)
+    except pl.exceptions.PolarsError as error:
+        raise ScoreError(str(error).strip().partition("\n")[0]) from None
+    finally:
+        draft.unlink(missing_ok=True)
