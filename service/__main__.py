@@ -1,10 +1,12 @@
 """`python -m service serve | score | check`: an artifact over HTTP, over a file, or looked at once."""
 
+import ctypes
 import dataclasses
 import errno
 import functools
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,9 @@ import click
 from service import manifest
 from service.manifest import ArtifactError
 from service.settings import ServiceSettings, SettingsError
+
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
 
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 
@@ -54,9 +59,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("artifact", required=False, type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for every interface.")
-@click.option("--port", default=8000, type=click.IntRange(1, 65535))
-@click.option("--workers", default=1, type=click.IntRange(min=1), help="Processes.")
+@click.option("--host", default="127.0.0.1", envvar="TWOLAYERNET_HOST", help="Address; 0.0.0.0 for every interface.")
+@click.option("--port", default=8000, envvar="TWOLAYERNET_PORT", type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, envvar="TWOLAYERNET_WORKERS", type=click.IntRange(min=1), help="Processes.")
 @click.option("--expect-digest", help="Serve nothing but the artifact with this digest.")
 @click.option(
     "--access-log/--no-access-log",
@@ -118,10 +123,20 @@ def check(artifact: Path) -> None:
 
 def _application(settings: ServiceSettings) -> Callable[..., Any]:
     """Make the application inside a worker; the parent process stays small."""
+    _die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     from service.app import create_app
 
     return create_app(settings)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this worker when its parent is killed: an orphan would go on answering on the port."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died between the two lines above
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _refuse_taken(host: str, port: int) -> None:

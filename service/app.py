@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 from flask import Flask, Response, g, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from service import manifest
 from service.dialects import native
@@ -39,7 +39,9 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
     """
     settings = settings or ServiceSettings.from_environment()
     app = Flask(__name__, template_folder="pages", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    # One byte more than is allowed: werkzeug cuts a chunked body at its limit without a word, and half a CSV
+    # is a CSV. So the limit itself is checked in body().
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
     app.logger.setLevel(logging.INFO)
     loaded = _load(settings)
     if isinstance(loaded, str):
@@ -52,10 +54,16 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
             raise NotReady(loaded)
         return loaded
 
+    def body() -> bytes:
+        content = request.get_data(cache=False)
+        if len(content) > settings.max_body_bytes:
+            raise RequestEntityTooLarge
+        return content
+
     @app.post("/predict")
     def predict() -> Response:
         served = predictor()
-        rows = native.rows(request.get_data(cache=False), request.mimetype, served.manifest)
+        rows = native.rows(body(), request.mimetype, served.manifest)
         outputs = served.predict(rows)
         refuse_overflow(outputs)
         return _json(native.reply(outputs, served.manifest))
@@ -104,6 +112,8 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
                 return _problem(error.status, str(error), where=error.where)
             case NotReady():
                 return _problem(503, f"not ready: {error}", headers={"Retry-After": RETRY_AFTER_SECONDS})
+            case RequestEntityTooLarge():
+                return _problem(413, f"expected a body of at most {settings.max_body_bytes} bytes, found more")
             case HTTPException() if error.code:
                 headers = {key: value for key, value in error.get_headers() if key == "Allow"}
                 return _problem(error.code, error.description or "", headers=headers)

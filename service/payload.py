@@ -82,7 +82,7 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
     mark = separator(text.lstrip().partition("\n")[0], len(features))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     order: Sequence[int] = range(len(features))
     names: Sequence[str] = features
     rows: list[list[float]] = []

@@ -44,20 +44,28 @@ def run(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = (
     if not destination.parent.is_dir():
         raise ScoreError(f"{destination.parent}: no such folder")
     predictor = Predictor(artifact)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    try:
+        rows = _stream(predictor, source, destination, keep, console)
+    except pl.exceptions.PolarsError as error:
+        raise ScoreError(f"{source}: {str(error).strip().partition(chr(10))[0]}") from None
+    console.print(f"{destination}: {rows} rows scored by {predictor.path}")
+    return rows
+
+
+def _stream(predictor: Predictor, source: Path, destination: Path, keep: Sequence[str], console: Console) -> int:
     frame = _scan(source)
     found = frame.collect_schema().names()
     features = [feature.name for feature in predictor.manifest.features]
     for name in (*features, *keep):
         if name not in found:
             raise ScoreError(f"{source}: no column '{name}'{near_miss(name, found)}")
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if both := [name for name in keep if name in _answers(predictor.manifest)]:
+        raise ScoreError(f"{source}: column '{both[0]}' to keep has the name of an answer")
     if ignored := [name for name in found if name not in {*features, *keep}]:
         console.print(f"ignored columns: {', '.join(ignored)}")
-    answers = _answers(predictor.manifest)
-    if both := [name for name in keep if name in answers]:
-        raise ScoreError(f"{source}: column '{both[0]}' to keep has the name of an answer")
 
-    rows = frame.select(pl.len()).collect().item()
+    rows: int = frame.select(pl.len()).collect().item()
     with Progress(
         TextColumn("score"),
         BarColumn(),
@@ -70,8 +78,7 @@ def run(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = (
         task = bar.add_task("score", total=rows)
         scored = _scored(frame, predictor, source, features, keep, lambda done: bar.update(task, advance=done))
         _sink(scored, destination)
-    console.print(f"{destination}: {rows} rows scored by {predictor.path}")
-    return int(rows)
+    return rows
 
 
 def _scan(source: Path) -> pl.LazyFrame:
@@ -130,7 +137,7 @@ def _scored(
         if manifest.classes:
             columns.insert(0, classes.gather(outputs["label"]).alias("prediction"))
         done(len(batch))
-        return batch.select(keep).with_columns(columns)
+        return pl.DataFrame([*(batch[name] for name in keep), *columns])
 
     kept = frame.select(keep).collect_schema()
     schema = {**kept, **dict(zip(names, types, strict=True))}
@@ -163,7 +170,5 @@ def _sink(frame: pl.LazyFrame, destination: Path) -> None:
         else:
             frame.sink_parquet(draft)
         draft.replace(destination)
-    except pl.exceptions.PolarsError as error:
-        raise ScoreError(str(error).strip().partition("\n")[0]) from None
     finally:
         draft.unlink(missing_ok=True)

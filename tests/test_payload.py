@@ -1,0 +1,202 @@
+"""service.payload: bytes to rows, or the place where they do not fit."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from service import payload
+from service.payload import BadInput, Rows
+
+FEATURES = ("a", "b c", "größe, €")
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=finite)
+
+
+def parse(body: bytes | str) -> Rows:
+    """Parse a JSON body as the native dialect does."""
+    document = payload.load_json(body.encode() if isinstance(body, str) else body)
+    return payload.from_instances(document["instances"], FEATURES)
+
+
+@given(matrices)
+def test_every_form_carries_the_same_rows(rows: Rows) -> None:
+    """Lists, records, CSV with its columns reordered, and bytes: the same float32 bits come out."""
+    wide = rows.astype(np.float64).tolist()
+    records = [dict(zip(FEATURES, row, strict=True)) for row in wide]
+    csv = '"größe, €",a,b c\n' + "".join(f"{row[2]!r},{row[0]!r},{row[1]!r}\n" for row in wide)
+    for found in (
+        parse(json.dumps({"instances": wide})),
+        parse(json.dumps({"instances": records})),
+        payload.from_csv(csv.encode(), FEATURES),
+        payload.from_bytes(rows.astype("<f4").tobytes(), FEATURES),
+    ):
+        assert np.float32 == found.dtype
+        assert rows.view(np.uint32).tolist() == found.view(np.uint32).tolist()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_any_document_is_rows_or_bad_input(value: Any) -> None:
+    """Whatever JSON holds, the answer is rows of finite numbers or a BadInput with a place, never another error."""
+    body = json.dumps({"instances": value})
+    try:
+        rows = parse(body)
+    except BadInput as error:
+        assert error.status in (400, 422)
+        return
+    assert (len(value), 3) == rows.shape
+    assert np.isfinite(rows).all()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_rows_or_bad_input(body: bytes) -> None:
+    """Hostile bytes never get past BadInput, in any form."""
+    for parser in (payload.from_csv, payload.from_bytes):
+        try:
+            assert np.isfinite(parser(body, FEATURES)).all()
+        except BadInput as error:
+            assert error.status in (400, 422)
+    try:
+        payload.load_json(body)
+    except BadInput as error:
+        assert 400 == error.status
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text(), min_size=1), st.data())
+def test_duplicate_keys_are_found_whatever_the_colons(record: dict[str, Any], data: st.DataObject) -> None:
+    """Colons in strings neither hide a duplicate key nor invent one."""
+    members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in record.items()]
+    payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode())
+    again = data.draw(st.sampled_from(list(record)))
+    members.insert(data.draw(st.integers(0, len(members))), f"{json.dumps(again)}:1")
+    with pytest.raises(BadInput) as caught:
+        payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode())
+    assert ("instances[0]", 400) == (caught.value.where, caught.value.status)
+
+
+def test_no_rows_are_no_rows() -> None:
+    """An empty list is a valid request for no predictions."""
+    assert (0, 3) == parse('{"instances": []}').shape
+
+
+def test_one_feature_stays_a_column() -> None:
+    """A record of a single feature is one row of one value."""
+    assert [[2.0]] == payload.from_instances([{"a": 2}], ("a",)).tolist()
+
+
+GOOD = "[1, 2, 3]"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where", "detail"),
+    [
+        ("", 400, None, "the body is empty"),
+        ("{", 400, None, "not JSON"),
+        ('{"instances": [[1, 2, NaN]]}', 400, None, "not JSON"),
+        ('{"instances": [[1, 2, Infinity]]}', 400, None, "not JSON"),
+        ('{"instances": [[1, 2, 1e400]]}', 400, None, "not JSON"),
+        ("[" * 2000 + "]" * 2000, 400, None, "not JSON"),
+        ('{"instances": [[1, 2, 3]], "instances": []}', 400, None, 'the key "instances" stands twice'),
+        ('{"instances": [{"a": 1, "b c": 2, "a": 3}]}', 400, "instances[0]", 'the key "a" stands twice'),
+        ('{"instances": 3}', 422, "instances", "expected a list of rows or records, found 3"),
+        ('{"instances": {"a": 1}}', 422, "instances", "expected a list of rows or records, found an object"),
+        (f'{{"instances": [{GOOD}, 7]}}', 422, "instances[1]", "expected a list or an object, found 7"),
+        (f'{{"instances": [{GOOD}, {{"a": 1}}]}}', 422, "instances[1]", "rows and records do not mix in one request"),
+        (f'{{"instances": [{GOOD}, [1, 2]]}}', 422, "instances[1]", "expected 3 values, found 2"),
+        (f'{{"instances": [{GOOD}, [1, 2, 3, 4]]}}', 422, "instances[1]", "expected 3 values, found 4"),
+        ('{"instances": [[1, true, 3]]}', 422, "instances[0][1]", "expected a number, found true"),
+        ('{"instances": [[1, "2", 3]]}', 422, "instances[0][1]", 'expected a number, found "2"'),
+        ('{"instances": [[1, null, 3]]}', 422, "instances[0][1]", "expected a number, found null"),
+        ('{"instances": [[1, [2], 3]]}', 422, "instances[0][1]", "expected a number, found a list"),
+        (f'{{"instances": [{GOOD}, [1, 2, 1e39]]}}', 422, "instances[1][2]", "within float32, found 1e+39"),
+        ('{"instances": [{"a": 1, "b c": 2}]}', 422, "instances[0]", "missing feature 'größe, €'"),
+        (
+            '{"instances": [{"a": 1, "bc": 2, "größe, €": 3}]}',
+            422,
+            "instances[0]",
+            "unknown feature 'bc' (did you mean 'b c'?)",
+        ),
+        (
+            '{"instances": [{"a": 1, "b c": 2, "größe, €": "x"}]}',
+            422,
+            'instances[0]["größe, €"]',
+            'expected a number, found "x"',
+        ),
+    ],
+)
+def test_json_that_does_not_fit(body: str, status: int, where: str | None, detail: str) -> None:
+    """Every refusal has its status, its place, and what was expected and found."""
+    with pytest.raises(BadInput) as caught:
+        parse(body)
+    assert (status, where) == (caught.value.status, caught.value.where)
+    assert detail in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where", "detail"),
+    [
+        (b"\xff\xfe", 400, None, "not UTF-8 at byte 0"),
+        (b"", 400, None, "no rows"),
+        (b'a,b c,"gr\xc3\xb6\xc3\x9fe, \xe2\x82\xac"\n', 400, None, "no rows"),
+        (b"1,2\n", 422, "line 1", "expected 3 values, found 2"),
+        (b"1,2,3\n\n4,5\n", 422, "line 3", "expected 3 values, found 2"),
+        (b"1,2,3\n4,x,6\n", 422, "line 2, column 'b c'", "expected a number, found 'x'"),
+        (b"1,2,3\n4,1_000,6\n", 422, "line 2, column 'b c'", "expected a number, found '1_000'"),
+        (b"1,2,3\n4,,6\n", 422, "line 2, column 'b c'", "expected a number, found ''"),
+        (b"1,2,3\n4,nan,6\n", 422, "line 2, column 'b c'", "within float32, found nan"),
+        (b"1,2,3\n4,-1e39,6\n", 422, "line 2, column 'b c'", "within float32, found -1e+39"),
+        (b"a,b c,x\n1,2,3\n", 422, "line 1", "unknown feature 'x'"),
+        (b"a,a,b c\n1,2,3\n", 400, "line 1", "the column 'a' stands twice"),
+        (b'1,2,"3\n', 400, "line 1", "not CSV: unexpected end of data"),
+    ],
+)
+def test_csv_that_does_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
+    """Every refusal has its status, its line and column, and what was expected and found."""
+    with pytest.raises(BadInput) as caught:
+        payload.from_csv(body, FEATURES)
+    assert (status, detail in str(caught.value)) == (caught.value.status, True), str(caught.value)
+    assert where is None or str(caught.value.where).startswith(where)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_dialects(mark: str, start: str, end: str) -> None:
+    """Comma, semicolon or tab, with or without a byte-order mark, either line end; spaces around names and cells."""
+    header = mark.join([" b c ", '"größe, €"', "a"])
+    body = f"{start}{header}{end}2 {mark}3{mark} 1{end}"
+    assert [[1, 2, 3]] == payload.from_csv(body.encode(), FEATURES).tolist()
+
+
+def test_csv_without_a_header() -> None:
+    """A first line of numbers is a row."""
+    assert [[1, 2, 3], [4, 5, 6]] == payload.from_csv(b"1,2,3\n4,5,6", FEATURES).tolist()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where", "detail"),
+    [
+        (b"", 400, None, "the body is empty"),
+        (b"\0" * 13, 422, None, "expected a multiple of 12 bytes (3 float32 values a row), found 13"),
+        (
+            np.array([[0, 0, 0], [0, np.nan, 0]], "<f4").tobytes(),
+            422,
+            "row 1, column 1",
+            "expected a finite number, found nan",
+        ),
+    ],
+)
+def test_bytes_that_do_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
+    """Bytes that are not whole rows of finite numbers are refused with the place."""
+    with pytest.raises(BadInput) as caught:
+        payload.from_bytes(body, FEATURES)
+    assert (status, where, detail) == (caught.value.status, caught.value.where, str(caught.value))
