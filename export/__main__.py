@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from export import bundle
 from export.structure import ProofError
@@ -41,6 +42,7 @@ def main() -> None:
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
     """Export RUN (by default the newest complete one) to ONNX and TorchScript, prove both, publish."""
     started = time.perf_counter()
+    torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
     loaded = checkpoint.load(checkpoint.find(run) if run else checkpoint.newest(runs))
     click.echo(f"exporting {loaded.path} to ONNX and TorchScript ...")
     published = bundle.build(loaded, artifacts)

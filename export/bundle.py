@@ -142,7 +142,8 @@ def _manifest(run: Run, version: int, features: tuple[Feature, ...], proof: Mapp
         classes=record.classes,
         metrics=record.metrics,
         baselines=record.baselines,
-        training=dataclasses.asdict(record.config) | {"device": record.device, "versions": record.versions},
+        training=dataclasses.asdict(record.config)
+        | {"device": record.device, "threads": record.threads, "versions": record.versions},
         proof=proof,
     )
 

@@ -1,0 +1,151 @@
+"""export.bundle and `python -m export`: an artifact is published whole and proved, or not at all."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from export import bundle, to_onnx
+from export.__main__ import main
+from export.bounds import reference
+from export.structure import ProofError
+from model import checkpoint
+from service import manifest
+from service.predictor import Predictor, Session
+from tests.conftest import Made
+
+
+@pytest.fixture
+def published(flowers: Made, tmp_path: Path) -> Path:
+    """A private copy of the folder artifacts/."""
+    return Path(shutil.copytree(flowers.artifact.parent.parent, tmp_path / "artifacts"))
+
+
+def test_unchanged_run_is_published_once(flowers: Made, published: Path) -> None:
+    """Exporting the same run again publishes nothing, and says where it stands."""
+    again = bundle.build(flowers.run, published)
+    assert (published / "flowers" / "1", False) == (again.path, again.new)
+    assert Predictor(flowers.artifact).digest == again.digest
+    assert [1] == manifest.versions(published / "flowers")
+
+
+def test_changed_run_is_the_next_version(flowers: Made, houses: Made, published: Path) -> None:
+    """Another network under the same name becomes version 2; version 1 keeps its bytes."""
+    before = (published / "flowers" / "1" / manifest.SUMS).read_bytes()
+    other = checkpoint.Run(
+        path=flowers.run.path,
+        record=flowers.run.record,
+        weights={
+            name: values[::-1].copy() if name == "shift" else values for name, values in flowers.run.weights.items()
+        },
+        content=flowers.run.content,
+        rows=flowers.run.rows,
+    )
+    made = bundle.build(other, published)
+    assert (published / "flowers" / "2", True) == (made.path, made.new)
+    assert 2 == Predictor(published / "flowers").manifest.version
+    assert before == (published / "flowers" / "1" / manifest.SUMS).read_bytes()
+
+
+def test_failed_proof_publishes_nothing(houses: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that loses one bit ends in one line and exit code 1, and leaves no file behind."""
+
+    def wrong(net: object) -> bytes:
+        content = bytearray((houses.artifact / manifest.MODEL).read_bytes())
+        place = content.index(houses.run.weights["net.linear1.weight"].tobytes())
+        content[place] ^= 1
+        return bytes(content)
+
+    monkeypatch.setattr(bundle, "to_onnx", wrong)
+    ended = CliRunner().invoke(main, ["build", str(houses.run.path), "--artifacts", str(tmp_path / "artifacts")])
+    assert 1 == ended.exit_code
+    assert "Error: not published: model.onnx: net.linear1.weight: 1 of 48 values differ" in ended.stderr
+    assert [] == [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+
+
+def test_golden_rows_reproduce_and_are_nobody_s(flowers: Made) -> None:
+    """golden.json holds float32 rows that round-trip, their references and bounds, and no row of the data."""
+    golden = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())
+    rows = np.array(golden["input"])
+    assert np.array_equal(rows, rows.astype(np.float32))
+    expected = reference(flowers.run.weights, rows.astype(np.float32))
+    assert expected.values["logits"].tolist() == golden["outputs"]["logits"]["reference"]
+    assert expected.bounds["logits"].tolist() == golden["outputs"]["logits"]["bound"]
+    real = {tuple(row) for row in flowers.run.rows.tolist()}
+    assert real.isdisjoint(tuple(row) for row in rows.tolist())
+
+
+def test_golden_rows_out_of_range_are_left_out(flowers: Made) -> None:
+    """A row whose answer may overflow is no reference; with none left there is no proof."""
+    rows = np.array([[0] * 4, [3e38] * 4], np.float32)
+    assert [[0, 0, 0, 0]] == bundle.golden(flowers.run.weights, rows)["input"]
+    with pytest.raises(ProofError, match="found none"):
+        bundle.golden(flowers.run.weights, rows[1:])
+
+
+def test_triton_reads_the_folder(flowers: Made) -> None:
+    """config.pbtxt stands beside the versions, with the names and shapes of the graph."""
+    text = bundle.triton_config("flowers", "classification", 4, 3).decode()
+    assert 'name: "input" data_type: TYPE_FP32 dims: [-1, 4]' in text
+    session = Session((flowers.artifact / manifest.MODEL).read_bytes())
+    assert all(f'name: "{name}"' in text for name in session.outputs)
+    assert (flowers.artifact.parent / "config.pbtxt").read_text() == text
+
+
+def test_card_says_what_the_manifest_says(flowers: Made) -> None:
+    """The model card carries the hub's header, the metrics and every feature."""
+    text = (flowers.artifact / manifest.CARD).read_text()
+    stated = Predictor(flowers.artifact).manifest
+    assert text.startswith("---\npipeline_tag: tabular-classification\n")
+    assert f"{stated.metrics['test']['accuracy']:.4g}" in text
+    assert all(feature.name in text for feature in stated.features)
+
+
+def test_build_takes_the_newest_run(houses: Made, tmp_path: Path) -> None:
+    """Without a choice, the run finished last is published, and the line gives its digest."""
+    runs = houses.run.path.parent.parent
+    ended = CliRunner().invoke(main, ["build", "--runs", str(runs), "--artifacts", str(tmp_path)])
+    assert 0 == ended.exit_code, ended.output
+    assert f"published {tmp_path / 'houses' / '1'}" in ended.stdout
+    assert Predictor(tmp_path / "houses").digest in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build"], "runs: no complete run; train one first (python -m model train)"),
+        (["build", "runs/no/1"], "runs/no/1: no such run"),
+        (["build", "empty"], "empty: not a run, run.json is missing"),
+        (["build", "broken"], "broken: not a complete run, weights.safetensors is missing"),
+    ],
+)
+def test_bad_runs(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is not there or not whole is one line and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{}")
+    ended = CliRunner().invoke(main, arguments)
+    assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
+
+
+def test_artifacts_that_cannot_be_written(houses: Made, tmp_path: Path) -> None:
+    """A file where the folder should be is one line and exit code 2."""
+    (tmp_path / "artifacts").write_text("")
+    ended = CliRunner().invoke(main, ["build", str(houses.run.path), "--artifacts", str(tmp_path / "artifacts" / "x")])
+    assert 2 == ended.exit_code
+    assert "Not a directory" in ended.stderr
+
+
+def test_sums_cover_the_artifact(houses: Made) -> None:
+    """`sha256sum -c` in the folder, as the README says."""
+    subprocess.run(["sha256sum", "--quiet", "-c", manifest.SUMS], cwd=houses.artifact, check=True)
+
+
+def test_opset_is_stated_once() -> None:
+    """The versions of the format are those of DESIGN.md."""
+    assert (17, 8) == (to_onnx.OPSET, to_onnx.IR_VERSION)
