@@ -40,14 +40,14 @@ serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifac
 	@$(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
 
 test: .venv/.dev ## run the test suite
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto $(COVERAGE)
 
 check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+	$(MAKE) test COVERAGE='--cov --cov-report=term'
 
 clean: ## remove the environment and the caches; runs and artifacts stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache

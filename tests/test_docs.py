@@ -1,0 +1,128 @@
+"""The documentation is true: its commands run, its file tree and its tables are complete."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from service.__main__ import main as service
+from service.app import create_app
+from service.manifest import FILES, SUMS
+from service.settings import PREFIX, ServiceSettings
+from tests.conftest import Made
+from tests.serving import ROOT, free_port, serving
+
+README = (ROOT / "README.md").read_text()
+HTTP = (ROOT / "docs" / "http.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def blocks(text: str) -> list[tuple[str, list[str]]]:
+    """Return the console blocks of a document: each command, and the lines it is said to print."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for part in block.split("$ ")[1:]:
+            command, *output = part.splitlines()
+            found.append((command, [line for line in output if line]))
+    return found
+
+
+def masked(line: str) -> str:
+    """Return a line with its numbers and digests blanked: they differ from machine to machine."""
+    return " ".join(re.sub(r"[0-9a-f]{64}|\d+(\.\d+)?(e-?\d+)?", "#", line).split())
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the checkout that shares only the installed environment."""
+    for name in ("model", "export", "service"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "README.md", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+        os.utime(tmp_path / name, (0, 0))  # older than .venv: make must find nothing to install
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    return tmp_path
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not (ROOT / ".venv" / ".train").exists(), reason="the commands need the .venv that make makes")
+def test_first_screen(checkout: Path) -> None:
+    """`make train export serve`, then curl, print what the README shows."""
+    (command, printed), (curl, answer) = blocks(README)[:2]
+    port = free_port()
+    with serving(
+        ["sh", "-c", f"cd {shlex.quote(str(checkout))} && {command} | tee output"],
+        port,
+        {"TWOLAYERNET_PORT": str(port)},
+    ):
+        asked = subprocess.run(
+            shlex.split(curl.replace("8000", str(port))), cwd=checkout, capture_output=True, text=True, check=True
+        )
+        shown = [masked(line) for line in (checkout / "output").read_text().splitlines()]
+    expected = [masked(line) for line in printed if not line.startswith("INFO")]
+    assert expected == shown
+    assert [masked(line) for line in answer] == [masked(asked.stdout)]
+
+
+def test_other_commands_exist() -> None:
+    """Every other command of the README names a target, a command or a file that is there."""
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command, _ in blocks(README)[2:]:
+        program, *arguments = shlex.split(command)
+        if program == "make":
+            assert {word for word in arguments if "=" not in word} <= set(targets), command
+        elif program == "python":
+            assert "-m service score" in command
+            assert "score" in service.commands
+            assert "--keep" in [option for p in service.commands["score"].params for option in p.opts]
+        else:
+            assert ("docker", True) == (program, (ROOT / "Dockerfile").exists()), command
+
+
+def test_file_tree_is_complete() -> None:
+    """Every file of the rooms is in the README's tree, and every file of the tree is there."""
+    tree = re.search(r"## Where things are\n\n(.*)\Z", README, re.DOTALL)
+    assert tree is not None
+    stated, room = set(), ""
+    for line in tree[1].splitlines():
+        name = line.split()[0]
+        if line.startswith("    " + name) and not line.startswith("     "):
+            room = name if name.endswith("/") else ""
+            stated.add(name.rstrip("/"))
+        else:
+            stated.add(room + name)
+    assert [] == [path for path in stated if not (ROOT / path).exists()]
+    there = {
+        str(path.relative_to(ROOT))
+        for room in ("model", "export", "service", "bench")
+        for path in (ROOT / room).rglob("*")
+        if path.suffix in (".py", ".html") and path.name != "__init__.py"
+    }
+    assert set() == there - stated
+
+
+def test_every_setting_is_documented() -> None:
+    """Each variable of ServiceSettings and each option of `serve` stands in docs/operations.md."""
+    for field in fields(ServiceSettings):
+        assert f"`{PREFIX}{field.name.upper()}`" in OPERATIONS
+    for parameter in service.commands["serve"].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[0] in OPERATIONS
+
+
+def test_every_route_is_documented(flowers: Made) -> None:
+    """Each route of the application stands in docs/http.md."""
+    for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
+        assert f"`{rule.rule}`" in HTTP or f"POST {rule.rule}" in HTTP
+
+
+def test_every_file_of_the_artifact_is_documented() -> None:
+    """Each file that an artifact must hold stands in docs/artifact.md."""
+    text = (ROOT / "docs" / "artifact.md").read_text()
+    assert [] == [name for name in (*FILES, SUMS) if f"        {name}" not in text]
