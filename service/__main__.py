@@ -72,14 +72,16 @@ def serve(
     artifact: Path | None, host: str, port: int, workers: int, expect_digest: str | None, access_log: bool
 ) -> None:
     """Answer POST /predict over HTTP; by default with the artifact that was published last."""
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
-
     settings = ServiceSettings.from_environment()
     chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
     settings = dataclasses.replace(settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest)
     _refuse_taken(host, port)
+    # Until granian listens for it: a container's first process ignores a signal that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    from granian import Granian
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+
     click.echo(f"serving {chosen} on http://{host}:{port} (Ctrl-C stops)")
     server = Granian(
         "service.app:create_app",
@@ -90,6 +92,7 @@ def serve(
         blocking_threads=8,
         log_access=access_log,
         log_level=LogLevels.warning,
+        workers_kill_timeout=8,  # seconds for the requests in flight; `docker stop` kills after ten
     )
     server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)
 
@@ -123,6 +126,9 @@ def check(artifact: Path) -> None:
 
 def _application(settings: ServiceSettings) -> Callable[..., Any]:
     """Make the application inside a worker; the parent process stays small."""
+    # A worker is forked: until granian installs its own, the parent's handlers would swallow what should end it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     _die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     from service.app import create_app

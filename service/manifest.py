@@ -180,7 +180,7 @@ def last_published(root: Path) -> Path:
     Raises:
         ArtifactError: nothing is published there.
     """
-    names = [parent for parent in root.glob("*") if versions(parent)]
+    names = [parent for parent in root.iterdir() if versions(parent)] if root.is_dir() else []
     if not names:
         raise ArtifactError(f"{root}: nothing is published here; export a run first (python -m export build)")
     return max(names, key=lambda parent: (find(parent) / SUMS).stat().st_mtime_ns)
