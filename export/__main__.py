@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from export import bundle
-from export.structure import ProofError
-from model import checkpoint
+from export import ProofError
 from model.console import Commands
 from service.manifest import ArtifactError
 
@@ -41,6 +38,11 @@ def main() -> None:
 )
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
     """Export RUN (by default the newest complete one) to ONNX and TorchScript, prove both, publish."""
+    import torch  # takes seconds, and here Ctrl-C is understood
+
+    from export import bundle
+    from model import checkpoint
+
     started = time.perf_counter()
     torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
     loaded = checkpoint.load(checkpoint.find(run) if run else checkpoint.newest(runs))

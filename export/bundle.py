@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from export import ProofError
 from export.bounds import Float32Array, reference
 from export.card import card
-from export.structure import ProofError
 from export.to_onnx import to_onnx
 from export.to_torchscript import to_torchscript
 from export.verify import prove
@@ -23,6 +23,7 @@ from service.manifest import ArtifactError, Feature, Manifest
 from service.predictor import Predictor
 
 GOLDEN_ROWS = 16
+TRITON = "config.pbtxt"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def build(run: Run, artifacts: Path) -> Published:
         manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
     }
     parent = artifacts / record.name
+    config = triton_config(record.name, record.task, len(features), record.out_features)
     if (newest := _newest(parent)) and all(newest.files[name] == content for name, content in files.items()):
+        replace(parent / TRITON, config)
         return Published(newest.path, newest.digest, False, newest.manifest.proof)
 
     files[manifest.TORCHSCRIPT] = to_torchscript(net)
@@ -74,7 +77,7 @@ def build(run: Run, artifacts: Path) -> Published:
             digest = Predictor(folder).digest  # what the service would refuse is not published
 
         path = publish(folder, finish)
-    replace(parent / "config.pbtxt", triton_config(record.name, record.task, len(features), record.out_features))
+    replace(parent / TRITON, config)
     return Published(path, digest, True, proof)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from export import ProofError
 from export.to_onnx import IR_VERSION, OPSET
 from service.manifest import INPUT, MODEL, OUTPUTS, TORCHSCRIPT
 
@@ -31,10 +32,6 @@ ATEN: dict[str, tuple[str, tuple[object, ...]]] = {
 """By ONNX operator: PyTorch's, and the constants that follow its tensors."""
 
 GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
-
-
-class ProofError(Exception):
-    """An artifact is not the trained network; the message says what was expected and what was found."""
 
 
 def task_of(weights: Weights) -> str:

@@ -14,8 +14,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from export import ProofError
 from export.bounds import LARGEST, Float32Array, FloatArray, reference
-from export.structure import ProofError, Weights, prove_onnx, prove_torchscript, task_of
+from export.structure import Weights, prove_onnx, prove_torchscript, task_of
 from export.to_torchscript import load_torchscript
 from model.checkpoint import net_of
 from service.manifest import OUTPUTS, Feature

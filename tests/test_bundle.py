@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from export import bundle, to_onnx
+from export import ProofError, bundle, to_onnx
 from export.__main__ import main
 from export.bounds import reference
-from export.structure import ProofError
 from model import checkpoint
 from service import manifest
 from service.predictor import Predictor, Session

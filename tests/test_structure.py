@@ -10,7 +10,8 @@ import onnx
 import pytest
 import torch
 
-from export.structure import ProofError, prove_onnx, prove_torchscript
+from export import ProofError
+from export.structure import prove_onnx, prove_torchscript
 from export.to_torchscript import load_torchscript, to_torchscript
 from model.checkpoint import net_of
 from service import manifest

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from export.structure import ProofError
+from export import ProofError
 from export.verify import BATCHES, Case, Outputs, check_contagion, compare, hard_inputs, prove
 from service import manifest
 from service.manifest import Manifest
