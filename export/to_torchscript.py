@@ -6,11 +6,16 @@ and this module is the only place that knows.
 """
 
 import io
+import os
+import subprocess
+import sys
 import warnings
 import zipfile
 
+import safetensors.numpy
 import torch
 
+from model.checkpoint import net_of
 from model.net import ScaledNet
 
 SERIALIZATION_ID = b"0" * 40
@@ -23,11 +28,20 @@ ALIGNMENT = 64
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Script net, in eval mode on the CPU, without the debug files that hold this machine's paths."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        torch.jit.save(torch.jit.script(net), buffer)
-    return _rezip(buffer.getvalue())
+    """Script net, in eval mode on the CPU, in a process of its own.
+
+    torch names the classes of a file by what the process has scripted before, and orders their constants by
+    the hashes of strings: only a fresh process with a fixed hash seed writes the same bytes again.
+    """
+    weights = safetensors.numpy.save({name: tensor.numpy() for name, tensor in net.state_dict().items()})
+    scripted = subprocess.run(  # noqa: S603 # this module, no shell
+        [sys.executable, "-m", __name__],
+        input=weights,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return scripted.stdout
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
@@ -37,7 +51,15 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     return module
 
 
+def _script(net: ScaledNet) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        torch.jit.save(torch.jit.script(net), buffer)
+    return buffer.getvalue()
+
+
 def _rezip(content: bytes) -> bytes:
+    """Write the archive anew: no debug files, which hold this machine's paths, no compression, no times."""
     out = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -56,3 +78,7 @@ def _rezip(content: bytes) -> bytes:
             info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
             target.writestr(info, data)
     return out.getvalue()
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(_rezip(_script(net_of(safetensors.numpy.load(sys.stdin.buffer.read())))))
