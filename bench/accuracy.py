@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from model import checkpoint, data, run
-from model.train import TrainConfig
+from model.config import TrainConfig
 
 
 def main() -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from model import data, run
+from model.config import BUNDLED, TrainConfig
 from model.console import Commands
 from model.table import Task
-from model.train import TrainConfig, device
 
 DEFAULTS = TrainConfig()
 
@@ -22,7 +21,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--data", "source", default="digits", help=f"{', '.join(data.BUNDLED)}, or a CSV, Parquet or NPZ file.")
+@click.option("--data", "source", default="digits", help=f"{', '.join(BUNDLED)}, or a CSV, Parquet or NPZ file.")
 @click.option("--target", "targets", multiple=True, help="Column to predict; again for several (regression).")
 @click.option("--drop", default="", help="Columns to leave out: id,name (quoted as in a CSV line).")
 @click.option("--task", type=click.Choice(["regression", "classification"]), help="Instead of the inferred one.")
@@ -49,8 +48,11 @@ def train(
     device_name: str,
 ) -> None:
     """Fit TwoLayerNet with Adam; keep the epoch with the lowest validation loss."""
+    from model import data, run  # torch takes seconds to import, and here Ctrl-C is understood
+    from model.train import device
+
     started = time.perf_counter()
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     config = TrainConfig(
         hidden_features=hidden_features,
         epochs=epochs,
@@ -59,7 +61,9 @@ def train(
         seed=seed,
     )
     where = device(device_name)
-    table = data.load(source, targets=targets, drop=next(csv.reader([drop]), []), task=task, name=name)
+    table = data.load(
+        source, targets=targets, drop=next(csv.reader([drop], skipinitialspace=True), []), task=task, name=name
+    )
     console.print(f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}")
     path = run.train(table, config, where, runs, console)
     console.print(f"{path}: complete after {time.perf_counter() - started:.1f} s on {where}")

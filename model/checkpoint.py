@@ -18,11 +18,12 @@ import safetensors.numpy
 import torch
 from safetensors import SafetensorError
 
+from model.config import TrainConfig
 from model.files import near_miss
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.staging import numbered
 from model.table import ClassValue, DataError, Float32Array, Kind, Task
-from model.train import Epoch, TrainConfig
+from model.train import Epoch
 
 FORMAT_VERSION = 1
 KEPT_ROWS = 256
@@ -58,6 +59,7 @@ class RunRecord:
     classes: tuple[ClassValue, ...]
     config: TrainConfig
     device: str
+    threads: int
     rows: dict[str, int]
     """Rows of each part of the split."""
     best_epoch: int
@@ -92,7 +94,7 @@ def save(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) ->
     """Write a run's files, all but curves.png, into an existing folder."""
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
     kept = {"validation": np.ascontiguousarray(rows[:KEPT_ROWS])}
-    # Bytes first, then a plain write: a full disk is then an OSError that names the file.
+    # Bytes first, then a plain write: a full disk is then an OSError.
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
     (folder / "rows.safetensors").write_bytes(safetensors.numpy.save(kept))
     document = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
@@ -110,14 +112,14 @@ def load(path: Path) -> Run:
         content = (path / "weights.safetensors").read_bytes()
         rows = safetensors.numpy.load((path / "rows.safetensors").read_bytes())["validation"]
         weights = safetensors.numpy.load(content)
+        version = document["format_version"]
+        record = _record(document) if version == FORMAT_VERSION else None
     except FileNotFoundError as error:
         raise DataError(f"{path}: not a complete run, {Path(error.filename).name} is missing") from None
-    except (ValueError, KeyError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{path}: not a readable run: {error}") from None
-    if document.get("format_version") != FORMAT_VERSION:
-        found = document.get("format_version")
-        raise DataError(f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {found}")
-    record = _record(document)
+    if record is None:
+        raise DataError(f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {version}")
     return Run(path, record, weights, content, rows)
 
 

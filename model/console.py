@@ -29,7 +29,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DataError as error:
-            raise BadInput(str(error)) from None
+            raise BadInput(" ".join(str(error).splitlines())) from None
         except OSError as error:
             raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
         except KeyboardInterrupt:

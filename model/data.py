@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from model.config import BUNDLED
 from model.files import near_miss, numbers, read_frame, refuse_missing, require_columns
 from model.table import ClassValue, DataError, FloatArray, IntArray, Kind, Table, Task, quoted
 
-BUNDLED = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
 MOST_INTEGER_CLASSES = 20
 LEAST_ROWS = 10
 LEAST_ROWS_PER_CLASS = 7  # on average: each of train, validation and test holds every class
@@ -50,6 +50,8 @@ def load(
     if not features:
         raise DataError(f"{source}: no feature columns are left beside the target")
 
+    if len(frame) < LEAST_ROWS:
+        raise DataError(f"{source}: expected at least {LEAST_ROWS} rows, found {len(frame)}")
     chosen, note = _task([frame[target] for target in targets], task)
     x = np.empty((len(frame), len(features)), np.float32)
     for index, feature in enumerate(features):
@@ -65,10 +67,8 @@ def load(
         for target, low, high in zip(targets, y.min(axis=0), y.max(axis=0), strict=True):
             if low == high:
                 raise DataError(f"{source}: target '{target}' is {low:g} in every row: nothing to learn")
-    needed = max(LEAST_ROWS, LEAST_ROWS_PER_CLASS * len(classes))
-    if len(frame) < needed:
-        per_class = f" for {len(classes)} classes" if classes else ""
-        raise DataError(f"{source}: expected at least {needed} rows{per_class}, found {len(frame)}")
+    if len(frame) < (needed := LEAST_ROWS_PER_CLASS * len(classes)):
+        raise DataError(f"{source}: expected at least {needed} rows for {len(classes)} classes, found {len(frame)}")
     return Table(
         name=run_name(name or (source if source in BUNDLED else Path(source).stem)),
         task=chosen,
@@ -145,16 +145,22 @@ def _plain_type(column: pl.Series) -> str:
 
 def _classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], IntArray]:
     """Return the distinct values in sorted order and each row's index into them."""
-    refuse_missing(column.fill_nan(None) if column.dtype.is_float() else column, source)
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
-    values, indices, counts = np.unique(column.to_numpy(), return_inverse=True, return_counts=True)
+    if column.dtype.is_integer() or column.dtype in (pl.String, pl.Boolean):
+        refuse_missing(column, source)
+        labels = column.to_numpy()
+    else:
+        labels = numbers(column, source)
+    values, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     classes: tuple[ClassValue, ...] = tuple(values.tolist())
     if len(classes) < 2:
         raise DataError(
             f"{source}: target '{column.name}' is {classes[0]!r} in every row: expected two classes or more"
         )
     if counts.min() < 3:
+        if column.dtype == pl.String and 2 * column.cast(pl.Float64, strict=False).count() > len(column):
+            numbers(column, source)  # names the text in what is a column of numbers
         rare = classes[int(counts.argmin())]
         raise DataError(
             f"{source}: class {rare!r} of target '{column.name}': expected at least 3 rows (one each for train, "

@@ -5,23 +5,30 @@ expected and found. Rows are counted from 1, the header not included.
 """
 
 import codecs
+import contextlib
 import csv
 import difflib
+import io
 import re
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from model.table import DataError, FloatArray, quoted
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
 """What people write for a missing number, in lower case."""
 
-SAMPLE_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 24
+"""Holds the header, and shows the separator, of tables with 100,000 columns."""
 
 
 def read_frame(path: Path) -> pl.DataFrame:
@@ -41,8 +48,8 @@ def read_frame(path: Path) -> pl.DataFrame:
             frame = _read_csv(path)
         case ".parquet" | ".pq":
             try:
-                frame = pl.read_parquet(path)
-            except pl.exceptions.PolarsError as error:
+                frame = pl.read_parquet(path, glob=False)
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
                 raise DataError(f"{path}: not a Parquet file ({_first_line(error)})") from None
         case ".npz":
             frame = _read_npz(path)
@@ -82,7 +89,7 @@ def numbers(column: pl.Series, source: str) -> FloatArray:
             if text[row].lower() not in MISSING:
                 comma = re.fullmatch(r"[+-]?\d+,\d+", text[row])
                 hint = "write a decimal point" if comma else "a column of text is left out with --drop"
-                raise DataError(f"{where}, row {row + 1}: expected a number, found '{text[row]}'; {hint}")
+                raise DataError(f"{where}, row {row + 1}: expected a number, found {text[row][:40]!r}; {hint}")
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise DataError(f"{where}: expected numbers, found {column.dtype}; drop it or write it as numbers")
     values = parsed.cast(pl.Float64)
@@ -108,7 +115,8 @@ def refuse_missing(column: pl.Series, source: str) -> None:
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
-    sample = path.open("rb").read(SAMPLE_BYTES)
+    with path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path}: expected UTF-8, found UTF-16; save it as UTF-8")
     try:
@@ -116,47 +124,84 @@ def _read_csv(path: Path) -> pl.DataFrame:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     separator = _separator(text)
-    header = [name.strip() for name in next(csv.reader(text.splitlines(), delimiter=separator), [])]
+    try:
+        header = [name.strip() for name in next(_records(text, separator), [])]
+    except csv.Error as error:
+        raise DataError(f"{path}: not readable as CSV: {error}") from None
     if not any(header):
         raise DataError(f"{path}: the first line is blank, expected column names")
+    if "" in header:
+        raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
     for name, count in Counter(header).items():
         if count > 1:
             raise DataError(f"{path}: column '{name}' stands {count} times in the header; names must differ")
-    if "" in header:
-        raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
     try:
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, new_columns=header)
-    except pl.exceptions.NoDataError:
-        raise DataError(f"{path}: no rows of data") from None
+        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, new_columns=header, glob=False)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: not readable as CSV: {_first_line(error)}") from None
-    return frame.with_columns(pl.col(pl.String).str.strip_chars())
+        raise DataError(f"{path}: not readable as CSV: {_ragged(text, separator) or _first_line(error)}") from None
+    return frame.with_columns(_typed(column) for column in frame.iter_columns() if column.dtype == pl.String)
+
+
+def _typed(text: pl.Series) -> pl.Series:
+    """Return text stripped; as numbers where every value is one or missing: padded with spaces, or NA among them."""
+    text = text.str.strip_chars().replace("", None)
+    values = text.set(text.str.to_lowercase().is_in(MISSING), None)
+    for dtype in (pl.Int64, pl.Float64):
+        parsed = values.cast(dtype, strict=False)
+        if parsed.count() == values.count() > 0:
+            return parsed
+    return text
+
+
+def _records(text: str, separator: str) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text), delimiter=separator)
+
+
+def _ragged(text: str, separator: str) -> str:
+    """Name the first row with more values than the header has columns; an empty string where there is none."""
+    with contextlib.suppress(csv.Error):
+        records = _records(text, separator)
+        columns = len(next(records))
+        for row, values in enumerate(records, start=1):
+            if len(values) > columns:
+                return f"row {row}: expected {columns} values, found {len(values)}"
+    return ""
 
 
 def _separator(text: str) -> str:
-    """Return the separator that cuts the first lines into the most columns, all lines alike."""
-    lines = text.splitlines()[:20]
+    """Return the separator that cuts the header into the most columns, and most of the first lines like it."""
 
-    def columns(separator: str) -> int:
-        widths = {len(row) for row in csv.reader(lines, delimiter=separator) if row}
-        return widths.pop() if len(widths) == 1 else 0
+    def cuts(separator: str) -> tuple[bool, int]:
+        try:
+            widths = [len(row) for row in islice(_records(text, separator), 20) if row] or [0]
+        except csv.Error:  # uncut, a line of many columns is longer than a field may be
+            return False, 0
+        return widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths), widths[0]
 
-    return max(",;\t|", key=columns)
+    return max(",;\t|", key=cuts)
 
 
 def _read_npz(path: Path) -> pl.DataFrame:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in ("x", "y"):
-                if name not in archive:
-                    raise DataError(f"{path}: expected arrays x and y, found {quoted(archive.files)}")
-            x, y = archive["x"], archive["y"]
-    except zipfile.BadZipFile:
-        raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise DataError(f"{path}: holds pickled objects, which can run code; save plain arrays") from None
-        raise DataError(f"{path}: {_first_line(error)}") from None
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+                arrays = [_array(archive, name) for name in ("x", "y") if name in found]
+        except ValueError as error:
+            if "allow_pickle" in str(error):
+                raise DataError(f"{path}: holds pickled objects, which can run code; save plain arrays") from None
+            raise DataError(f"{path}: {_first_line(error)}") from None
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+        ):  # as zipfile says that bytes are wrong
+            raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
+    if len(arrays) < 2:
+        raise DataError(f"{path}: expected arrays x and y, found {quoted(found)}")
+    x, y = arrays
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
             f"{path}: expected x (rows, in_features) and y (rows,) or (rows, out_features), "
@@ -164,6 +209,12 @@ def _read_npz(path: Path) -> pl.DataFrame:
         )
     targets = {"y": y} if y.ndim == 1 else {f"y{i}": column for i, column in enumerate(y.T)}
     return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
 
 
 def _first_line(error: Exception) -> str:

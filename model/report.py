@@ -57,20 +57,17 @@ def baselines(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LinearRegression, LogisticRegression
 
-    x, y = train[0][:BASELINE_ROWS], train[1][:BASELINE_ROWS]
+    rows = np.arange(len(train[1]))[:BASELINE_ROWS]
     if table.classes:
+        rows = np.union1d(rows, np.unique(train[1], return_index=True)[1])  # no class is left out
         models = {"majority": DummyClassifier(strategy="prior"), "linear": LogisticRegression(max_iter=300)}
     else:
         models = {"mean": DummyRegressor(), "linear": LinearRegression()}
     found = {}
     for name, estimator in models.items():
         with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):  # a baseline may stop short
-            estimator.fit(x, y)
+            estimator.fit(train[0][rows], train[1][rows])
         answers = estimator.predict_proba(test[0]) if table.classes else estimator.predict(test[0])
-        if table.classes:  # a class that no training row of the sample holds has probability 0
-            full = np.zeros((len(answers), len(table.classes)))
-            full[:, estimator.classes_] = answers
-            answers = full
         found[name] = metrics(table, answers.reshape(len(test[0]), -1), test[1])
     return found
 

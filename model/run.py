@@ -13,11 +13,12 @@ from torch import Tensor
 
 from model import checkpoint, report
 from model.checkpoint import Feature, RunRecord
+from model.config import TrainConfig
 from model.console import progress
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.staging import publish, staged
-from model.table import Float32Array, FloatArray, IntArray, Statistics, Table, split, statistics, warnings
-from model.train import Epoch, TrainConfig, fit
+from model.table import DataError, Float32Array, FloatArray, IntArray, Statistics, Table, split, statistics, warnings
+from model.train import Epoch, fit, threads
 
 
 def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, console: Console) -> Path:
@@ -36,6 +37,8 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
     with staged(runs, table.name) as folder:  # before the fit: a place that cannot be written to is said at once
         torch.manual_seed(config.seed)
         net = build(table, parts["train"], described, config.hidden_features).to(device)
+        used = threads(net.net, config.batch_size, torch.get_num_threads())
+        torch.set_num_threads(used)
         x = {part: net.standardise(torch.from_numpy(table.x[rows]).to(device)) for part, rows in parts.items()}
         y = {part: net.training_targets(torch.from_numpy(table.y[rows]).to(device)) for part, rows in parts.items()}
         history = _fit(net, (x["train"], y["train"]), (x["validation"], y["validation"]), config, console)
@@ -59,6 +62,7 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
             classes=table.classes,
             config=config,
             device=str(device),
+            threads=used,
             rows={part: len(rows) for part, rows in parts.items()},
             best_epoch=best.number,
             history=tuple(history),
@@ -88,10 +92,16 @@ def build(table: Table, train: IntArray, described: Statistics, hidden_features:
 
 
 def answers(net: ScaledNet, x: Float32Array) -> FloatArray:
-    """Return probabilities (rows, classes), or predictions (rows, out_features), for raw rows x."""
+    """Return probabilities (rows, classes), or predictions (rows, out_features), for raw rows x.
+
+    Raises:
+        DataError: an answer is infinite or not a number.
+    """
     with torch.no_grad():
         out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x))
     found: FloatArray = (out[1] if isinstance(out, tuple) else out).double().numpy()
+    if not np.isfinite(found).all():
+        raise DataError("the network's answers leave float32's range: scale the columns of the data")
     return found
 
 

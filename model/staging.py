@@ -23,17 +23,25 @@ def staged(root: Path, name: str) -> Iterator[Path]:
         OSError: the place cannot be written to.
     """
     parent = root / name
-    parent.mkdir(parents=True, exist_ok=True)
-    sweep(root)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        lock = os.open(folder, os.O_RDONLY)
+    for tries_left in reversed(range(100)):
+        try:
+            sweep(root)
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            lock = os.open(folder, os.O_RDONLY)
+        except (FileNotFoundError, FileExistsError):  # another process has just removed one of these folders
+            if not tries_left:
+                raise
+            continue
         if _locked(lock) and folder.exists():  # else a sweeper came between the two lines above
             break
         os.close(lock)
     try:
         folder.chmod(0o755)  # mkdtemp's 0700 would lock other users out of what is published
         yield folder
+    except OSError as error:
+        error.filename = error.filename or str(parent)  # a full disk names no file
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
@@ -48,8 +56,9 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
         folder: as staged() yields it.
         finish: writes into it what depends on the number; called again when another process took the number.
     """
+    number = 0
     while True:
-        number = max(numbered(folder.parent), default=0) + 1
+        number = max(number, *numbered(folder.parent), 0) + 1
         finish(number)
         for path in (*folder.rglob("*"), folder):
             _sync(path)
@@ -85,7 +94,9 @@ def sweep(root: Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write the file root/name/path so that it appears complete or not at all."""
+    """Write the file root/name/file so that it appears complete or not at all; leave an equal one as it is."""
+    if path.exists() and path.read_bytes() == content:
+        return
     with staged(path.parent.parent, path.parent.name) as folder:
         draft = folder / path.name
         draft.write_bytes(content)

@@ -68,7 +68,7 @@ class Statistics:
     @property
     def constant(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """True where a column's spread is lost in the rounding of its mean (so 0.1 repeated is constant)."""
-        return self.std <= 1e-6 * np.maximum(np.abs(self.mean), np.finfo(np.float64).tiny)
+        return self.std <= np.maximum(1e-6 * np.abs(self.mean), np.finfo(np.float32).tiny)
 
     @property
     def scale(self) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The fit: TrainConfig, and one loop that reads top to bottom."""
+"""The fit: one loop that reads top to bottom."""
 
 import copy
 import math
@@ -8,34 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.config import TrainConfig
 from model.net import TwoLayerNet
 from model.table import DataError
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What a person chooses about a fit."""
-
-    hidden_features: int = 100
-    """Width of the hidden layer."""
-    epochs: int = 100
-    """Passes over the training rows."""
-    batch_size: int = 64
-    """Rows per step of Adam."""
-    learning_rate: float = 1e-3
-    """Adam's step size, in units of the standardised problem."""
-    seed: int = 0
-    """Decides the split, the initial weights and the order of the rows."""
-
-    def __post_init__(self) -> None:
-        """Raise DataError where a value cannot be used."""
-        for name in ("hidden_features", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise DataError(f"learning_rate: expected a positive number, found {self.learning_rate}")
-        if not 0 <= self.seed < 2**32:
-            raise DataError(f"seed: expected 0 to 2**32 - 1, found {self.seed}")
+PRODUCTS_PER_THREAD = 1 << 24
+"""Multiplications of a forward pass that are worth a thread."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +35,15 @@ def device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def threads(net: TwoLayerNet, batch_size: int, most: int) -> int:
+    """Return how many threads a step deserves: a rule on shapes and cores, so that a run repeats bit for bit.
+
+    A thread more than the work deserves slows a small step down, by far where cores are shared.
+    """
+    products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
+    return max(1, min(most, products // PRODUCTS_PER_THREAD))
 
 
 def loss(scores: Tensor, target: Tensor) -> Tensor:
@@ -86,13 +73,13 @@ def fit(
         DataError: the loss is not a number any more.
     """
     x, y = train
-    order = torch.Generator(x.device).manual_seed(config.seed)
+    order = torch.Generator().manual_seed(config.seed)  # on the CPU: one order of rows, whatever the device
     adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
     best_loss, best = math.inf, copy.deepcopy(net.state_dict())
     try:
         for number in range(1, config.epochs + 1):
             total = torch.zeros((), device=x.device)
-            shuffled = torch.randperm(len(x), generator=order, device=x.device)
+            shuffled = torch.randperm(len(x), generator=order).to(x.device)
             for start in range(0, len(x), config.batch_size):
                 rows = shuffled[start : start + config.batch_size]
                 # forward

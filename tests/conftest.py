@@ -17,7 +17,7 @@ torch.set_num_threads(1)  # pytest-xdist uses the cores
 
 from export import bundle
 from model import checkpoint, data, run
-from model.train import TrainConfig
+from model.config import TrainConfig
 from service import manifest
 from service.app import create_app
 from service.settings import ServiceSettings

@@ -1,0 +1,36 @@
+"""model.config: what a person chooses about a fit."""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import pytest
+
+from model.config import TrainConfig
+from model.table import DataError
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"hidden_features": 0}, "hidden_features: expected at least 1, found 0"),
+        ({"epochs": -1}, "epochs: expected at least 1, found -1"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a positive number, found 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate: expected a positive number, found nan"),
+        ({"learning_rate": math.inf}, "learning_rate: expected a positive number, found inf"),
+        ({"seed": -1}, "seed: expected 0 to 2**32 - 1, found -1"),
+        ({"seed": 2**32}, "seed: expected 0 to 2**32 - 1, found 4294967296"),
+    ],
+)
+def test_bad_configuration(changes: dict[str, Any], expected: str) -> None:
+    """A value that cannot be used is refused with what was expected and found."""
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
+        TrainConfig(**changes)
+
+
+def test_configuration_cannot_change() -> None:
+    """What a run records is what it was made with."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().seed = 1  # type: ignore[misc]

@@ -1,0 +1,177 @@
+"""model.run: from a Table to a complete run on disk."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from model import checkpoint, report, run
+from model.checkpoint import Run
+from model.config import TrainConfig
+from model.table import DataError, Table, split
+
+CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
+
+
+def table(classes: tuple[str, ...] = (), rows: int = 100) -> Table:
+    """Make a table of a year, a constant 0.1, Unix days and noise; the target is linear in them, or its sign."""
+    rng = np.random.default_rng(0)
+    year, days, noise = rng.integers(1990, 2020, rows), rng.integers(18_000, 20_000, rows), rng.normal(size=rows)
+    x = np.stack([year, np.full(rows, 0.1), days, noise], axis=1).astype(np.float32)
+    y = 1e5 + 300 * (year - 2005.0) + 5 * (days - 19_000.0) + 1000 * noise
+    return Table(
+        name="t",
+        task="classification" if classes else "regression",
+        features=("year", "constant", "days", "noise"),
+        kinds=("integer", "float", "integer", "float"),
+        x=x,
+        targets=("price €",),
+        y=(y > 1e5).astype(np.int64) if classes else y[:, None],
+        classes=classes,
+        notes=("note",),
+    )
+
+
+CLASSES = ("cheap", "dear")
+
+
+def train(folder: Path, data: Table, **changes: Any) -> Run:
+    """Train on the CPU and load the run."""
+    config = dataclasses.replace(CONFIG, **changes)
+    return checkpoint.load(run.train(data, config, torch.device("cpu"), folder / "runs", Console(quiet=True)))
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """Two runs of one seed are byte-identical but for the time they were made; another seed's is another."""
+    first, second, other = (train(tmp_path, table(classes), seed=seed) for seed in (5, 5, 6))
+    assert tmp_path / "runs" / "t" / "2" == second.path
+    assert first.content == second.content
+    assert first.content != other.content
+    assert dataclasses.replace(first.record, created="") == dataclasses.replace(second.record, created="")
+    assert (first.path / "curves.png").read_bytes() == (second.path / "curves.png").read_bytes()
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """Other test rows give the same weights, history and statistics, bit for bit, and other test metrics."""
+    data = table(classes)
+    test = split(data, CONFIG.seed).test
+    x, y = data.x.copy(), data.y.copy()
+    x[test] = np.random.default_rng(1).normal(1e6, 1e6, x[test].shape)
+    if not classes:  # classes decide the split itself
+        y[test] = -y[test]
+    expected = train(tmp_path, data)
+    found = train(tmp_path, dataclasses.replace(data, x=x, y=y))
+    assert expected.content == found.content
+    assert expected.record.history == found.record.history
+    assert expected.record.features == found.record.features
+    assert expected.record.metrics["validation"] == found.record.metrics["validation"]
+    assert expected.record.metrics["test"] != found.record.metrics["test"]
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """The saved network's own metrics on each part are those recorded, and best_epoch is the lowest loss."""
+    data = table(classes)
+    saved = train(tmp_path, data, epochs=30, learning_rate=0.3)  # coarse: the loss goes up and down
+    losses = [epoch.validation_loss for epoch in saved.record.history]
+    best = saved.record.best_epoch
+    assert min(losses) == losses[best - 1]
+    assert best < 30, "the last epoch should not be the best"
+    net = checkpoint.net_of(saved.weights)
+    for part, rows in vars(split(data, CONFIG.seed)).items():
+        assert report.metrics(data, run.answers(net, data.x[rows]), data.y[rows]) == saved.record.metrics[part]
+    if not classes:  # the validation loss is the error in units of the targets' spread
+        spread = float(saved.weights["output_scale"][0])
+        assert pytest.approx(losses[best - 1] ** 0.5 * spread, rel=1e-4) == saved.record.metrics["validation"]["rmse"]
+
+
+def test_record(tmp_path: Path) -> None:
+    """What a run says of itself: the training rows' figures, the split, the choices, the warnings."""
+    data = table()
+    saved = train(tmp_path, data)
+    parts = split(data, CONFIG.seed)
+    assert ("t", "regression", ("price €",), (), CONFIG, "cpu") == (
+        saved.record.name,
+        saved.record.task,
+        saved.record.targets,
+        saved.record.classes,
+        saved.record.config,
+        saved.record.device,
+    )
+    assert {"train": 64, "validation": 16, "test": 20} == saved.record.rows
+    assert list(range(1, 9)) == [epoch.number for epoch in saved.record.history]
+    assert ("note", "1 column is constant: the network does not see it ('constant')") == saved.record.notes
+    assert {"mean", "linear"} == saved.record.baselines.keys()
+    for index, feature in enumerate(saved.record.features):
+        column = data.x[parts.train, index].astype(np.float64)
+        assert (data.features[index], data.kinds[index]) == (feature.name, feature.kind)
+        expected = column.mean(), column.std(), column.min(), column.max(), np.median(column)
+        assert pytest.approx(expected) == (feature.mean, feature.std, feature.min, feature.max, feature.median)
+    assert np.array_equal(data.x[parts.validation], saved.rows)
+
+
+def test_scaling_is_that_of_the_training_rows(tmp_path: Path) -> None:
+    """Standardised training rows have mean 0 and spread 1; the constant column is multiplied by 0."""
+    data = table()
+    saved = train(tmp_path, data)
+    rows = split(data, CONFIG.seed).train
+    v = checkpoint.net_of(saved.weights).standardise(torch.from_numpy(data.x[rows])).double().numpy()
+    np.testing.assert_allclose(v.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(v.std(axis=0), [1, 0, 1, 1], rtol=1e-5)
+    assert 0 == saved.weights["scale"][1]
+
+
+def test_linear_target_is_learnt(tmp_path: Path) -> None:
+    """In its own units, beside a mean baseline that explains nothing and a linear one that explains all."""
+    saved = train(tmp_path, table(rows=400), epochs=60)
+    assert saved.record.metrics["test"]["r2"] > 0.99
+    assert saved.record.baselines["mean"]["r2"] < 0.05
+    assert saved.record.baselines["linear"]["r2"] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("changes", "learning_rate", "expected"),
+    [
+        ({}, 1e30, "the loss is "),
+        ({"y": np.where(np.arange(100) % 2, 3.4e38, -3.4e38)[:, None]}, 1.0, "the network's answers leave float32's "),
+    ],
+)
+def test_nothing_stays_of_a_fit_that_fails(
+    tmp_path: Path, changes: dict[str, Any], learning_rate: float, expected: str
+) -> None:
+    """A loss or answers that are not finite end in one line, and no folder stays."""
+    with pytest.raises(DataError, match=f"^{expected}[^\n]*$"):
+        train(tmp_path, dataclasses.replace(table(), **changes), learning_rate=learning_rate)
+    assert [tmp_path / "runs"] == list(tmp_path.rglob("*"))
+
+
+def test_tiny_spread_is_constant(tmp_path: Path) -> None:
+    """A column whose reciprocal spread would overflow float32 does not poison the fit."""
+    data = table()
+    x = data.x.copy()
+    x[:, 3] *= 1e-41
+    saved = train(tmp_path, dataclasses.replace(data, x=x))
+    assert np.isfinite(saved.weights["scale"]).all()
+    assert "2 columns are constant" in saved.record.notes[-1]
+
+
+def test_progress_on_a_terminal_and_plain_lines_in_a_log(tmp_path: Path) -> None:
+    """A terminal sees a bar with the validation loss; a log gets no control characters at all."""
+    shown, logged = io.StringIO(), io.StringIO()
+    for console in (Console(file=shown, force_terminal=True, width=120), Console(file=logged, width=120)):
+        run.train(table(), CONFIG, torch.device("cpu"), tmp_path, console)
+    assert "8/8" in shown.getvalue()
+    assert "validation loss" in shown.getvalue()
+    assert "\x1b" in shown.getvalue()
+    assert "\x1b" not in logged.getvalue()
+    warning, best, *rows = logged.getvalue().splitlines()
+    assert "warning: 1 column is constant: the network does not see it ('constant')" == warning
+    assert best.startswith("best epoch ")
+    assert ["r2", "train", "validation", "test", "mean", "linear"] == [row.split()[0] for row in rows]
