@@ -139,6 +139,8 @@ def _read_csv(path: Path) -> pl.DataFrame:
         frame = pl.read_csv(path, separator=separator, infer_schema_length=None, new_columns=header, glob=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not readable as CSV: {_ragged(text, separator) or _first_line(error)}") from None
+    filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
+    frame = frame.head(filled[-1] + 1 if len(filled) else 0)  # blank lines at the end are no rows
     return frame.with_columns(_typed(column) for column in frame.iter_columns() if column.dtype == pl.String)
 
 

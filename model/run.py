@@ -18,7 +18,7 @@ from model.console import progress
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.staging import publish, staged
 from model.table import DataError, Float32Array, FloatArray, IntArray, Statistics, Table, split, statistics, warnings
-from model.train import Epoch, fit, threads
+from model.train import CORES, Epoch, fit, threads
 
 
 def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, console: Console) -> Path:
@@ -37,7 +37,7 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
     with staged(runs, table.name) as folder:  # before the fit: a place that cannot be written to is said at once
         torch.manual_seed(config.seed)
         net = build(table, parts["train"], described, config.hidden_features).to(device)
-        used = threads(net.net, config.batch_size, torch.get_num_threads())
+        used = threads(net.net, config.batch_size, CORES)
         torch.set_num_threads(used)
         x = {part: net.standardise(torch.from_numpy(table.x[rows]).to(device)) for part, rows in parts.items()}
         y = {part: net.training_targets(torch.from_numpy(table.y[rows]).to(device)) for part, rows in parts.items()}
@@ -81,8 +81,16 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
 
 
 def build(table: Table, train: IntArray, described: Statistics, hidden_features: int) -> ScaledNet:
-    """Make an untrained network behind the scaling of the training rows (and of their targets)."""
-    net = TwoLayerNet(len(table.features), hidden_features, table.out_features)
+    """Make an untrained network behind the scaling of the training rows (and of their targets).
+
+    Raises:
+        DataError: there is no memory for so many hidden features.
+    """
+    shape = len(table.features), hidden_features, table.out_features
+    try:
+        net = TwoLayerNet(*shape)
+    except RuntimeError:  # torch's word for it
+        raise DataError(f"hidden_features: no memory for a network of {' -> '.join(map(str, shape))}") from None
     shift, scale = _float32(described.mean), _float32(described.scale)
     if table.classes:
         return ScaledClassifier(net, shift, scale)

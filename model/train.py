@@ -12,6 +12,8 @@ from model.config import TrainConfig
 from model.net import TwoLayerNet
 from model.table import DataError
 
+CORES = torch.get_num_threads()
+"""What torch found when it was imported: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
 """Multiplications of a forward pass that are worth a thread."""
 
