@@ -287,7 +287,7 @@ def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
     """A file may end in blank lines; one of nothing else holds no rows."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n3,4\n\n\n")
-    assert [(1, 2), (3, 4)] == read_frame(path).rows()
+    assert [(1, 2), (3, 4)] == files.read_frame(path).rows()
     path.write_text("a,b\n\n\n")
     with pytest.raises(DataError, match="no rows of data"):
-        read_frame(path)
+        files.read_frame(path)
