@@ -56,11 +56,9 @@ def test_first_screen(checkout: Path) -> None:
     """`make train export serve`, then curl, print what the README shows."""
     (command, printed), (curl, answer) = blocks(README)[:2]
     port = free_port()
-    with serving(
-        ["sh", "-c", f"cd {shlex.quote(str(checkout))} && {command} | tee output"],
-        port,
-        {"TWOLAYERNET_PORT": str(port)},
-    ):
+    script = f"cd {shlex.quote(str(checkout))} && {command} | tee output"
+    outermost = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL"]  # the tests may themselves be run by make
+    with serving([*outermost, "sh", "-c", script], port, {"TWOLAYERNET_PORT": str(port)}):
         asked = subprocess.run(
             shlex.split(curl.replace("8000", str(port))), cwd=checkout, capture_output=True, text=True, check=True
         )

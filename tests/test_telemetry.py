@@ -30,7 +30,10 @@ assert client.post("/predict", json={"instances": [[1, 2, 3, 4]]}).status_code =
 def trace(code: str, artifact: Path, home: Path, **environment: str) -> str:
     """Run code under strace with a new home; return the system calls that write, connect or make files."""
     log = home / "trace"
-    clean = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    # Without the switch, which the service must set itself, and without coverage, which writes files.
+    clean = {
+        key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY" and not key.startswith("COV")
+    }
     subprocess.run(
         [
             "strace",
