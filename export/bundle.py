@@ -56,7 +56,7 @@ def build(run: Run, artifacts: Path) -> Published:
     }
     parent = artifacts / record.name
     config = triton_config(record.name, record.task, len(features), record.out_features)
-    if (newest := _newest(parent)) and all(newest.files[name] == content for name, content in files.items()):
+    if (newest := _newest(parent)) and _same(newest, files, run, features):
         replace(parent / TRITON, config)
         return Published(newest.path, newest.digest, False, newest.manifest.proof)
 
@@ -148,6 +148,15 @@ def _manifest(run: Run, version: int, features: tuple[Feature, ...], proof: Mapp
         training=dataclasses.asdict(record.config)
         | {"device": record.device, "threads": record.threads, "versions": record.versions},
         proof=proof,
+    )
+
+
+def _same(newest: manifest.Artifact, files: Mapping[str, bytes], run: Run, features: tuple[Feature, ...]) -> bool:
+    """Say whether a run is what stands published: the same files, and the same said of them."""
+    said = newest.manifest
+    stated = _manifest(run, said.version, features, said.proof)
+    return dataclasses.replace(stated, created=said.created).to_json() == newest.files[manifest.MANIFEST] and all(
+        newest.files[name] == content for name, content in files.items()
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export import ProofError
-from export.to_onnx import IR_VERSION, OPSET
+from export.to_onnx import IR_VERSION, OPSET, canonical, serialized
 from service.manifest import INPUT, MODEL, OUTPUTS, TORCHSCRIPT
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -75,7 +76,10 @@ def prove_onnx(content: bytes, weights: Weights) -> None:
     Raises:
         ProofError: a tensor, an operator, an attribute, a wire or a version is not the expected one.
     """
-    model = onnx.load_model_from_string(content)
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ProofError(f"{MODEL}: not an ONNX file: {error}") from None
     graph = model.graph
     task = task_of(weights)
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
@@ -110,6 +114,9 @@ def prove_onnx(content: bytes, weights: Weights) -> None:
     _equal("count of operators", len(expected), len(found))
     for number, (wanted, wire) in enumerate(zip(expected, found, strict=True), start=1):
         _equal(f"operator {number}", wanted, wire)
+    # No metadata, documentation, repeated attribute or unknown field anywhere: nothing but the graph.
+    if serialized(canonical(model)) != content:
+        raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
@@ -118,6 +125,10 @@ def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
     Raises:
         ProofError: a parameter, a buffer or an operator is not the expected one.
     """
+    hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
+    _equal(f"{TORCHSCRIPT}: hooks", [], hooks)
+    for name, tensor in module.state_dict().items():
+        _equal(f"{TORCHSCRIPT}: type of {name}", torch.float32, tensor.dtype)
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     _bits_equal(TORCHSCRIPT, tensors, weights)
     expected = expected_wiring(task_of(weights))
@@ -141,19 +152,22 @@ def _torchscript_wiring(
     known: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
     wires: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
+        kind = node.kind()
+        _equal(f"{TORCHSCRIPT}: outputs and blocks of {kind}", (1, 0), (node.outputsSize(), len(list(node.blocks()))))
         inputs = tuple(known[value.debugName()] for value in node.inputs())
         output = node.output().debugName()
-        match node.kind():
+        match kind:
             case "prim::Constant":
                 known[output] = node.output().toIValue()
             case "prim::GetAttr":
                 known[output] = f"{inputs[0]}.{node.s('name')}".lstrip(".")
             case "prim::TupleConstruct":
-                return wires, [str(value) for value in inputs]
-            case kind:
+                known[output] = inputs
+            case _:
                 known[output] = names[len(wires)] if len(wires) < len(names) else output
                 wires.append((kind, inputs, str(known[output])))
-    return wires, [str(known[value.debugName()]) for value in graph.outputs()]
+    [returned] = [known[value.debugName()] for value in graph.outputs()]
+    return wires, [str(value) for value in returned] if isinstance(returned, tuple) else [str(returned)]
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, int, list[str | int]]]:

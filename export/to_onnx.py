@@ -39,7 +39,12 @@ def to_onnx(net: ScaledNet) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    content: bytes = canonical(program.model_proto).SerializeToString(deterministic=True)
+    return serialized(canonical(program.model_proto))
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of a model: the same for equal models."""
+    content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 

@@ -89,7 +89,7 @@ def serve(
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=8,
+        blocking_threads=128,  # an upload that stalls holds one
         log_access=access_log,
         log_level=LogLevels.warning,
         workers_kill_timeout=8,  # seconds for the requests in flight; `docker stop` kills after ten

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 Instances = list[Any]
 
+NUMBERS = {int, float}
+"""What JSON's numbers are in Python; bool is neither, by type()."""
 UNPARSEABLE = 400
 WRONG_FOR_THIS_MODEL = 422
 
@@ -81,7 +82,7 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
-    mark = separator(text.lstrip().partition("\n")[0], len(features))
+    mark = separator((text.splitlines() or [""])[0], len(features))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     order: Sequence[int] = range(len(features))
     names: Sequence[str] = features
@@ -91,7 +92,7 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
         for cells in reader:
             if not cells:
                 continue
-            if not rows and names is features and _is_header(cells):
+            if not rows and names is features and _is_header(cells, features):
                 names = [cell.strip() for cell in cells]
                 order = _columns(names, features)
                 continue
@@ -113,14 +114,22 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
 
 def separator(first: str, width: int | None = None) -> str:
     """Return what separates the cells of a CSV's first line: the separator that gives `width` cells, or the most."""
-    cells = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t"}
-    return next((mark for mark, count in cells.items() if count == width), max(cells, key=cells.__getitem__))
+
+    def cells(mark: str) -> int:
+        try:
+            return len(next(csv.reader([first], delimiter=mark), []))
+        except csv.Error:  # uncut, a long line is longer than a cell may be
+            return 0
+
+    counts = {mark: cells(mark) for mark in ",;\t|"}
+    return next((mark for mark, count in counts.items() if count == width), max(counts, key=counts.__getitem__))
 
 
 def near_miss(name: str, known: Sequence[str]) -> str:
     """Return " (did you mean 'x'?)" for the closest of the known names, or an empty string."""
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
 def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
@@ -159,13 +168,14 @@ class _Duplicate:
 
 
 def _refuse_duplicates(body: bytes) -> None:
+    duplicates = []
+
     def members(pairs: list[tuple[str, Any]]) -> Any:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                return _Duplicate(key)
-            found[key] = value
-        return found
+        if len(found := dict(pairs)) == len(pairs):
+            return found
+        names = [key for key, _ in pairs]
+        duplicates.append(_Duplicate(next(key for key in names if names.count(key) > 1)))
+        return duplicates[-1]
 
     def search(value: Any, where: str) -> None:
         match value:
@@ -180,7 +190,9 @@ def _refuse_duplicates(body: bytes) -> None:
                     search(item, f"{where}.{key}" if where else key)
 
     try:
-        search(json.loads(body, object_pairs_hook=members), "")
+        document = json.loads(body, object_pairs_hook=members)
+        if duplicates:
+            search(document, "")
     except RecursionError:
         raise BadInput("nested too deep", status=UNPARSEABLE) from None
 
@@ -192,14 +204,13 @@ def _matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
     if kinds == {dict}:
         if set(map(len, instances)) != {width}:
             return None
-        pick = itemgetter(*features) if width > 1 else lambda record: (record[features[0]],)
         try:
-            instances = [pick(record) for record in instances]
+            instances = [[record[name] for name in features] for record in instances]
         except KeyError:
             return None
     elif not kinds <= {list} or not set(map(len, instances)) <= {width}:
         return None
-    if not set(map(type, chain.from_iterable(instances))) <= {float, int}:
+    if not set(map(type, chain.from_iterable(instances))) <= NUMBERS:
         return None
     rows = _float32(instances).reshape(-1, width)
     return rows if _not_finite(rows) is None else None
@@ -207,27 +218,29 @@ def _matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
 
 def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInput:
     """Find the first place at which instances do not fit."""
-    first = type(instances[0])
+    first, known = type(instances[0]), set(features)
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
             return BadInput(f"expected a list or an object, found {_shown(row)}", where=place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
-        if type(row) is dict:
-            if problem := _wrong_names(list(row), features):
-                return BadInput(problem, where=place)
-            cells = [(f"{place}[{json.dumps(name, ensure_ascii=False)}]", row[name]) for name in features]
-        else:
-            if len(row) != len(features):
-                return BadInput(f"expected {len(features)} values, found {len(row)}", where=place)
-            cells = [(f"{place}[{j}]", value) for j, value in enumerate(row)]
-        for cell, value in cells:
-            if type(value) not in (int, float):
-                return BadInput(f"expected a number, found {_shown(value)}", where=cell)
-            if not np.isfinite(_float32(value)).all():
-                return BadInput(f"expected a number within float32, found {value:g}", where=cell)
-    raise AssertionError("the fast path refuses only what the slow path can name")
+        if first is dict and row.keys() != known:
+            return BadInput(_wrong_names(list(row), features) or "", where=place)
+        if len(row) != len(features):
+            return BadInput(f"expected {len(features)} values, found {len(row)}", where=place)
+        cells = [row[name] for name in features] if first is dict else row
+        for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBERS else ():
+            if type(value) not in NUMBERS:
+                return BadInput(f"expected a number, found {_shown(value)}", where=_cell(place, j, first, features))
+    values = [[row[name] for name in features] for row in instances] if first is dict else instances
+    i, j = _not_finite(_float32(values)) or (0, 0)
+    found = f"expected a number within float32, found {values[i][j]:g}"
+    return BadInput(found, where=_cell(f"{where}[{i}]", j, first, features))
+
+
+def _cell(place: str, column: int, kind: type, features: Sequence[str]) -> str:
+    return f"{place}[{json.dumps(features[column], ensure_ascii=False) if kind is dict else column}]"
 
 
 def _wrong_names(found: Sequence[str], features: Sequence[str]) -> str | None:
@@ -239,7 +252,9 @@ def _wrong_names(found: Sequence[str], features: Sequence[str]) -> str | None:
     return f"missing feature '{missing}'" if missing is not None else None
 
 
-def _is_header(cells: Sequence[str]) -> bool:
+def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
+    if {cell.strip() for cell in cells} == set(features):  # the names themselves may be numbers: 0, 1, 2
+        return True
     try:
         [float(cell) for cell in cells]
     except ValueError:

@@ -18,6 +18,9 @@ from service.manifest import ArtifactError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime at its import; on by default there
 import onnxruntime
 
+SLICE = 4096
+"""Rows evaluated at a time: the hidden layer of a large batch would take a gigabyte."""
+
 Rows = NDArray[np.float32]
 Outputs = dict[str, NDArray[Any]]
 """By output name: float32 (batch, out_features), and for `label` int64 (batch,)."""
@@ -46,7 +49,12 @@ class Session:
 
     def run(self, rows: Rows) -> Outputs:
         """Evaluate rows, (batch, in_features) float32; thread-safe."""
-        return dict(zip(self._names, self._session.run(None, {manifest.INPUT: rows}), strict=True))
+        slices = [
+            self._session.run(None, {manifest.INPUT: rows[start : start + SLICE]})
+            for start in range(0, max(len(rows), 1), SLICE)
+        ]
+        values = slices[0] if len(slices) == 1 else [np.concatenate(parts) for parts in zip(*slices, strict=True)]
+        return dict(zip(self._names, values, strict=True))
 
 
 class Predictor:
