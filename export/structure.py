@@ -110,6 +110,9 @@ def prove_onnx(content: bytes, weights: Weights) -> None:
         )
         for node in graph.node
     ]
+    for node in graph.node:
+        names = [attribute.name for attribute in node.attribute]
+        _equal(f"attributes of {node.op_type}", sorted(set(names)), names)
     expected = expected_wiring(task)
     _equal("count of operators", len(expected), len(found))
     for number, (wanted, wire) in enumerate(zip(expected, found, strict=True), start=1):

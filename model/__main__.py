@@ -61,9 +61,8 @@ def train(
         seed=seed,
     )
     where = device(device_name)
-    table = data.load(
-        source, targets=targets, drop=next(csv.reader([drop], skipinitialspace=True), []), task=task, name=name
-    )
+    dropped = next(csv.reader([drop.replace("\n", " ")], skipinitialspace=True), [])
+    table = data.load(source, targets=targets, drop=dropped, task=task, name=name)
     console.print(f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}")
     path = run.train(table, config, where, runs, console)
     console.print(f"{path}: complete after {time.perf_counter() - started:.1f} s on {where}")

@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 
 from model.config import BUNDLED
-from model.files import near_miss, numbers, read_frame, refuse_missing, require_columns
+from model.files import MISSING_CLASSES, near_miss, numbers, read_frame, refuse_missing, require_columns
 from model.table import ClassValue, DataError, FloatArray, IntArray, Kind, Table, Task, quoted
 
 MOST_INTEGER_CLASSES = 20
 LEAST_ROWS = 10
+LARGEST_TARGET = 1e18
+"""A squared error of more leaves float32."""
 LEAST_ROWS_PER_CLASS = 7  # on average: each of train, validation and test holds every class
 
 
@@ -65,6 +67,10 @@ def load(
     else:
         y = np.stack([numbers(frame[target], source) for target in targets], axis=1)
         for target, low, high in zip(targets, y.min(axis=0), y.max(axis=0), strict=True):
+            if max(-low, high) > LARGEST_TARGET:
+                raise DataError(
+                    f"{source}: target '{target}': expected values within {LARGEST_TARGET:g}, found {high:g}"
+                )
             if low == high:
                 raise DataError(f"{source}: target '{target}' is {low:g} in every row: nothing to learn")
     if len(frame) < (needed := LEAST_ROWS_PER_CLASS * len(classes)):
@@ -147,6 +153,10 @@ def _classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], In
     """Return the distinct values in sorted order and each row's index into them."""
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
+    if column.dtype == pl.String:
+        column = column.set(column.str.to_lowercase().is_in(MISSING_CLASSES), None)
+    if column.dtype.is_integer() and column.cast(pl.Int64, strict=False).null_count() > column.null_count():
+        raise DataError(f"{source}: target '{column.name}': expected integers of 64 bits, found {column.abs().max()}")
     if column.dtype.is_integer() or column.dtype in (pl.String, pl.Boolean):
         refuse_missing(column, source)
         labels = column.to_numpy()

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from model.table import DataError, FloatArray, quoted
 
+MISSING_CLASSES = frozenset({"?", "na", "n/a", "nan", "null"})
+"""Of these, what is nobody's name for a class; none and nil may be."""
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
 """What people write for a missing number, in lower case."""
 
@@ -210,7 +212,10 @@ def _read_npz(path: Path) -> pl.DataFrame:
             f"found x {x.shape} and y {y.shape}"
         )
     targets = {"y": y} if y.ndim == 1 else {f"y{i}": column for i, column in enumerate(y.T)}
-    return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
+    try:
+        return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
+    except (pl.exceptions.PolarsError, TypeError, ValueError):
+        raise DataError(f"{path}: expected numbers or text, found x of {x.dtype} and y of {y.dtype}") from None
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -75,17 +75,17 @@ def serve(
     settings = ServiceSettings.from_environment()
     chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
     settings = dataclasses.replace(settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest)
-    _refuse_taken(host, port)
+    address = _free_address(host, port)
     # Until granian listens for it: a container's first process ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from granian import Granian
     from granian.constants import Interfaces
     from granian.log import LogLevels
 
-    click.echo(f"serving {chosen} on http://{host}:{port} (Ctrl-C stops)")
+    click.echo(f"serving {chosen} on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)")
     server = Granian(
         "service.app:create_app",
-        address=host,
+        address=address,
         port=port,
         interface=Interfaces.WSGI,
         workers=workers,
@@ -145,8 +145,12 @@ def _die_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _refuse_taken(host: str, port: int) -> None:
-    """Raise SettingsError when the port is taken: granian shares ports (SO_REUSEPORT) and would say nothing."""
+def _free_address(host: str, port: int) -> str:
+    """Resolve host for granian, which takes no names, and see that the port is free: granian would share it.
+
+    Raises:
+        SettingsError: the host is not known here, or the port is taken.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -158,6 +162,7 @@ def _refuse_taken(host: str, port: int) -> None:
         except OSError as error:
             what = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
             raise SettingsError(f"{host}:{port}: {what}; choose another with --port") from None
+    return str(address[0])
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Manifest:
         try:
             document = json.loads(content)
             found = document["format_version"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
         if found != FORMAT_VERSION:
             raise ArtifactError(f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {found!r}")
@@ -108,7 +108,7 @@ class Manifest:
             manifest = cls(**document)
         except (TypeError, KeyError) as error:
             raise ArtifactError(f"{MANIFEST}: {error}") from None
-        if manifest.task not in OUTPUTS:
+        if manifest.task not in list(OUTPUTS):
             raise ArtifactError(f"{MANIFEST}: expected a task of {', '.join(OUTPUTS)}, found {manifest.task!r}")
         return manifest
 

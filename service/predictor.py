@@ -99,25 +99,38 @@ def check_golden(session: Session, content: bytes) -> None:
     """Run the rows of golden.json and hold every answer to its reference and bound.
 
     Raises:
-        ArtifactError: an answer is farther from its float64 reference than rounding explains.
+        ArtifactError: an answer is farther from its float64 reference than rounding explains, or the file does
+            not state a reference and a finite bound for every element of every output.
     """
-    golden = json.loads(content)
-    rows = np.array(golden["input"], dtype=np.float32)
-    answers = session.run(rows)
-    for name, stated in golden["outputs"].items():
-        if name == "label":
-            accepted: list[list[int]] = stated["accepted"]
-            wrong = [i for i, label in enumerate(answers[name].tolist()) if label not in accepted[i]]
-            where: tuple[int, ...] = tuple(wrong[:1])
-        else:
-            error = np.abs(answers[name].astype(np.float64) - np.array(stated["reference"]))
-            where = tuple(np.argwhere(~(error <= np.array(stated["bound"])))[:1].ravel().tolist())
-        if where:
-            expected = (stated.get("reference") or stated["accepted"])[where[0]]
+    try:
+        golden = json.loads(content)
+        rows = np.array(golden["input"], dtype=np.float32)
+        width = session.inputs[manifest.INPUT][1][1]
+        if rows.shape != (len(rows) or 1, width):
+            raise ValueError(f"expected one row of {width} values or more, found shape {rows.shape}")
+        answers = session.run(rows)
+        stated = {name: _allowed(golden["outputs"][name], answers[name]) for name in answers}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{manifest.GOLDEN}: not readable: {error!r}") from None
+    for name, allowed in stated.items():
+        if not allowed.all():
+            row = int(np.argwhere(~allowed)[0][0])
+            expected = golden["outputs"][name].get("reference") or golden["outputs"][name]["accepted"]
             raise ArtifactError(
-                f"{manifest.GOLDEN}: row {where[0]}: expected {name} {_short(expected)}, "
-                f"found {_short(answers[name][where[0]].tolist())}: this is not the trained network"
+                f"{manifest.GOLDEN}: row {row}: expected {name} {_short(expected[row])}, "
+                f"found {_short(answers[name][row].tolist())}: this is not the trained network"
             )
+
+
+def _allowed(stated: Mapping[str, Any], answer: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say for every element of an answer whether golden.json allows it; raise ValueError where it does not say."""
+    if answer.dtype == np.int64:
+        accepted = [set(labels) for labels in stated["accepted"]]
+        return np.array([label in labels for label, labels in zip(answer.tolist(), accepted, strict=True)], bool)
+    reference, bound = np.array(stated["reference"], float), np.array(stated["bound"], float)
+    if not reference.shape == bound.shape == answer.shape or not np.isfinite(bound).all():
+        raise ValueError(f"expected finite references and bounds of shape {answer.shape}")
+    return np.asarray(np.abs(answer.astype(np.float64) - reference) <= bound)  # NaN is not <= anything
 
 
 def _check_signature(session: Session, stated: manifest.Manifest) -> None:

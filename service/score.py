@@ -4,22 +4,20 @@ Columns are matched by name, so a file may hold them in any order and hold other
 appear in the destination all at once, when the last row is done. Needs the extra `score`.
 """
 
-import codecs
+import csv
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.manifest import Manifest
 from service.payload import near_miss, separator
 from service.predictor import Predictor
-
-ROW = "row number"
-"""A column added to tell where a bad value stands; no CSV header could be mistaken for it in the answer."""
 
 
 class ScoreError(ValueError):
@@ -41,13 +39,15 @@ def run(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = (
     """
     if destination.suffix not in (".csv", ".parquet"):
         raise ScoreError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise ScoreError(f"{destination}: expected another file than the source, which would be lost")
     if not destination.parent.is_dir():
         raise ScoreError(f"{destination.parent}: no such folder")
     predictor = Predictor(artifact)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
-        rows = _stream(predictor, source, destination, keep, console)
-    except pl.exceptions.PolarsError as error:
+        rows = _stream(predictor, source, destination, list(dict.fromkeys(keep)), console)
+    except (pl.exceptions.PolarsError, csv.Error) as error:
         raise ScoreError(f"{source}: {str(error).strip().partition(chr(10))[0]}") from None
     console.print(f"{destination}: {rows} rows scored by {predictor.path}")
     return rows
@@ -89,17 +89,18 @@ def _scan(source: Path) -> pl.LazyFrame:
         raise ScoreError(f"{source}: the file is empty")
     match source.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
-            with source.open("rb") as file:
-                first = file.readline().removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
-            return pl.scan_csv(source, separator=separator(first), infer_schema=False, with_column_names=_stripped)
+            with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                first = file.readline()
+                mark = separator(first)
+                file.seek(0)
+                header = [name.strip() for name in next(csv.reader(file, delimiter=mark), [])]
+            if twice := [name for name in header if header.count(name) > 1]:
+                raise ScoreError(f"{source}: column '{twice[0]}' stands twice in the header; names must differ")
+            return pl.scan_csv(source, separator=mark, infer_schema=False, new_columns=header, glob=False)
         case ".parquet" | ".pq":
-            return pl.scan_parquet(source)
+            return pl.scan_parquet(source, glob=False)
         case other:
             raise ScoreError(f"{source}: expected .csv, .tsv, .txt, .parquet or .pq, found '{other}'")
-
-
-def _stripped(names: list[str]) -> list[str]:
-    return [name.strip() for name in names]
 
 
 def _answers(manifest: Manifest) -> list[str]:
@@ -121,43 +122,46 @@ def _scored(
 ) -> pl.LazyFrame:
     manifest = predictor.manifest
     names = _answers(manifest)
+    row = max(frame.collect_schema().names(), key=len) + " row"  # longer than any, and so the name of none
     classes = pl.Series(manifest.classes, strict=False)  # mixed types, which no export writes, become text
     types: list[pl.DataType] = [pl.Float32()] * len(names)
     if manifest.classes:
         types[0] = classes.dtype
 
     def score(batch: pl.DataFrame) -> pl.DataFrame:
-        rows = np.stack([_numbers(batch, name, source) for name in features], axis=1)
+        columns = [_numbers(batch[feature.name], feature.kind, source, batch[row]) for feature in manifest.features]
+        rows = np.stack(columns, axis=1)
         outputs = predictor.predict(np.ascontiguousarray(rows))
         values = outputs["probabilities" if manifest.classes else "output"]
         if not (finite := np.isfinite(values).all(axis=1)).all():
-            row = batch[ROW][int(finite.argmin())] + 1
-            raise ScoreError(f"{source}: row {row}: the network's answer overflows float32")
-        columns = [pl.Series(name, column) for name, column in zip(names[-values.shape[1] :], values.T, strict=True)]
+            number = batch[row][int(finite.argmin())] + 1
+            raise ScoreError(f"{source}: row {number}: the network's answer overflows float32")
+        found = [pl.Series(name, column) for name, column in zip(names[-values.shape[1] :], values.T, strict=True)]
         if manifest.classes:
-            columns.insert(0, classes.gather(outputs["label"]).alias("prediction"))
+            found.insert(0, classes.gather(outputs["label"]).alias("prediction"))
         done(len(batch))
-        return pl.DataFrame([*(batch[name] for name in keep), *columns])
+        return pl.DataFrame([*(batch[name] for name in keep), *found])
 
     kept = frame.select(keep).collect_schema()
     schema = {**kept, **dict(zip(names, types, strict=True))}
-    wanted = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(ROW)
+    wanted = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(row)
     return wanted.map_batches(score, schema=schema, streamable=True)
 
 
-def _numbers(batch: pl.DataFrame, name: str, source: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Return a column as (rows,) float32, every value finite."""
-    column = batch[name]
-    text = column.str.strip_chars() if column.dtype == pl.String else column
+def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:
+    """Return a column as (rows,) float32, every value finite; true and false are numbers in a boolean column."""
+    cells = column.str.strip_chars() if column.dtype == pl.String else column
+    numbers = cells.cast(pl.Float64, strict=False)
+    if column.dtype == pl.String and kind == "boolean":
+        numbers = numbers.fill_null(cells.replace_strict({"true": 1.0, "false": 0.0}, default=None))
     with np.errstate(over="ignore"):
-        values = text.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float32)
+        values: NDArray[np.float32] = numbers.fill_null(float("nan")).to_numpy().astype(np.float32)
     finite = np.isfinite(values)
     if not finite.all():
         index = int(finite.argmin())
-        cell = text[index]
-        shown = "nothing" if cell is None or cell == "" else f"'{cell}'"
-        row = batch[ROW][index] + 1
-        raise ScoreError(f"{source}: column '{name}', row {row}: expected a number within float32, found {shown}")
+        shown = "nothing" if cells[index] in (None, "") else f"'{cells[index]}'"
+        where = f"{source}: column '{column.name}', row {rows[index] + 1}"
+        raise ScoreError(f"{where}: expected a number within float32, found {shown}")
     return values
 
 

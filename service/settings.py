@@ -1,6 +1,7 @@
 """ServiceSettings: everything that can be set, from flags or from the environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,9 +30,11 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a value cannot be used."""
-        for name in ("threads", "max_body_bytes"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        for name, most in (("threads", 1024), ("max_body_bytes", 1 << 40)):
+            if not 1 <= getattr(self, name) <= most:
+                raise SettingsError(f"{name}: expected 1 to {most}, found {getattr(self, name)}")
+        if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
+            raise SettingsError(f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ServiceSettings":

@@ -156,6 +156,8 @@ def test_json_that_does_not_fit(body: str, status: int, where: str | None, detai
         (b"1,2,3\n4,-1e39,6\n", 422, "line 2, column 'b c'", "within float32, found -1e+39"),
         (b"a,b c,x\n1,2,3\n", 422, "line 1", "unknown feature 'x'"),
         (b"a,a,b c\n1,2,3\n", 400, "line 1", "the column 'a' stands twice"),
+        (b"1,2\r3,4", 422, "line 1", "expected 3 values, found 2"),
+        (b"x" * 200_000, 400, "line 1", "not CSV: field larger than field limit"),
         (b'1,2,"3\n', 400, "line 1", "not CSV: unexpected end of data"),
     ],
 )
@@ -175,6 +177,11 @@ def test_csv_dialects(mark: str, start: str, end: str) -> None:
     header = mark.join([" b c ", '"größe, €"', "a"])
     body = f"{start}{header}{end}2 {mark}3{mark} 1{end}"
     assert [[1, 2, 3]] == payload.from_csv(body.encode(), FEATURES).tolist()
+
+
+def test_header_of_numbers() -> None:
+    """Where the features are called 0, 1, 2, a first line of just these names is a header."""
+    assert [[5, 6, 7]] == payload.from_csv(b"2,1,0\n7,6,5\n", ("0", "1", "2")).tolist()
 
 
 def test_csv_without_a_header() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ import pytest
 from export.bounds import reference
 from service import manifest
 from service.manifest import ArtifactError
-from service.predictor import Predictor
+from service.predictor import SLICE, Predictor
 from tests.conftest import Made
 
 
@@ -104,6 +105,52 @@ def test_wrong_label_is_refused(artifact: Path, repack: Callable[[Path], None]) 
     repack(artifact)
     with pytest.raises(ArtifactError, match=r"golden\.json: row 0: expected label"):
         Predictor(artifact)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda golden: golden["outputs"].clear(),
+        lambda golden: golden["outputs"].pop("label"),
+        lambda golden: golden["outputs"]["logits"].update(bound=1e9),
+        lambda golden: golden["outputs"]["logits"].update(bound=[[float("inf")] * 3] * len(golden["input"])),
+        lambda golden: golden["input"].clear(),
+        lambda golden: golden.update(input=[[1, 2, 3]]),
+        lambda golden: golden.update(input=[]),
+        lambda golden: golden.pop("input"),
+        lambda golden: golden["outputs"]["label"].update(accepted=[]),
+    ],
+)
+def test_golden_that_proves_nothing_is_refused(
+    artifact: Path, repack: Callable[[Path], None], edit: Callable[[Any], object]
+) -> None:
+    """Missing rows, outputs or bounds, and bounds that bound nothing, are no self-test."""
+    path = artifact / manifest.GOLDEN
+    golden = json.loads(path.read_bytes())
+    edit(golden)
+    path.write_text(json.dumps(golden))
+    repack(artifact)
+    with pytest.raises(ArtifactError, match=r"golden\.json: not readable"):
+        Predictor(artifact)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 100_000])
+def test_golden_that_is_no_golden_is_refused(artifact: Path, repack: Callable[[Path], None], content: bytes) -> None:
+    """Whatever stands in the file, the reason is one line."""
+    (artifact / manifest.GOLDEN).write_bytes(content)
+    repack(artifact)
+    with pytest.raises(ArtifactError, match=r"golden\.json: not readable"):
+        Predictor(artifact)
+
+
+def test_many_rows_are_answered_like_few(flowers: Made) -> None:
+    """A batch larger than the slice in which it is evaluated has the answers of its rows, in their order."""
+    predictor = Predictor(flowers.artifact)
+    rows = np.random.default_rng(0).normal(size=(2 * SLICE + 7, 4)).astype(np.float32)
+    answers = predictor.predict(rows)
+    expected = reference(flowers.run.weights, rows)
+    assert (np.abs(answers["logits"] - expected.values["logits"]) <= expected.bounds["logits"]).all()
+    assert (len(rows),) == answers["label"].shape
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:

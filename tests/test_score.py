@@ -1,5 +1,6 @@
 """service.score: every row of a file, matched by name, all at once or not at all."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from service import score
 from service.__main__ import main
 from service.predictor import Predictor
 from service.score import ScoreError
-from tests.conftest import CLASSES, Made
+from tests.conftest import CLASSES, Made, make
 
 FEATURES = ["petal, length", "sepal width", "größe", "year"]
 
@@ -128,3 +129,38 @@ def test_bad_files(
         score.run(flowers.artifact, tmp_path / source, tmp_path / destination, keep)
     assert message in str(caught.value)
     assert before == sorted(tmp_path.iterdir())
+
+
+def test_reads_what_train_reads(tmp_path: Path) -> None:
+    """True and false, `|` as the separator, a name like a pattern, a column called row: trained and scored alike."""
+    path = tmp_path / "in[1].csv"
+    lines = [f"{'true' if i % 2 else 'false'}|{i}|{i % 3}|{i / 7}" for i in range(40)]
+    path.write_text("flag|row|the longest name of all|y\n" + "\n".join(lines) + "\n")
+    made = make(tmp_path, path, "y")
+    assert 40 == score.run(made.artifact, path, tmp_path / "out.csv", ["y", "y"])
+    assert ["y", "prediction"] == pl.read_csv(tmp_path / "out.csv").columns
+
+
+def test_source_is_never_the_destination(flowers: Made, tmp_path: Path) -> None:
+    """Scoring a file into itself would lose it."""
+    path = Path(shutil.copy(flowers.csv, tmp_path / "in.csv"))
+    with pytest.raises(ScoreError, match="expected another file than the source"):
+        score.run(flowers.artifact, path, path)
+    assert flowers.csv.read_bytes() == path.read_bytes()
+
+
+def test_column_twice_in_the_header(flowers: Made, tmp_path: Path) -> None:
+    """Which of two columns of one name is meant cannot be known."""
+    (tmp_path / "in.csv").write_text("year,year\n1,2\n")
+    with pytest.raises(ScoreError, match="column 'year' stands twice in the header"):
+        score.run(flowers.artifact, tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("content", ["a,b\r1,2\r", "x" * 200_000 + ",b\n1,2\n"], ids=["CR only", "long header"])
+def test_strange_headers(flowers: Made, tmp_path: Path, content: str) -> None:
+    """A header that is none of ours is one line too."""
+    (tmp_path / "in.csv").write_text(content)
+    ended = CliRunner().invoke(
+        main, ["score", str(flowers.artifact), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
+    )
+    assert (2, 1) == (ended.exit_code, len(ended.stderr.splitlines()))

@@ -1,5 +1,6 @@
 """`python -m service`: real processes and sockets, and every error in one line."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -112,10 +113,29 @@ def test_bad_input_is_one_line(
     assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
 
 
-def test_wrong_host() -> None:
+def test_wrong_host(flowers: Made) -> None:
     """A host name that does not resolve is said at once."""
-    ended = CliRunner().invoke(main, ["serve", str(ROOT), "--host", "256.0.0.1"])
+    ended = CliRunner().invoke(main, ["serve", str(flowers.artifact), "--host", "256.0.0.1"])
     assert 2 == ended.exit_code
+    assert ended.stderr.startswith("Error: 256.0.0.1: ")
+
+
+def test_host_by_name(flowers: Made) -> None:
+    """A host may be given by its name."""
+    port = free_port()
+    with serving(granian(flowers.artifact, port, "--host", "localhost"), port) as server:
+        assert 200 == server.request("GET", "/healthz")[0]
+
+
+def test_stalled_uploads_do_not_stop_the_rest(flowers: Made) -> None:
+    """While many clients hold back their bodies, others are answered."""
+    port = free_port()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    with serving(granian(flowers.artifact, port), port) as server, contextlib.ExitStack() as stalled:
+        for _ in range(32):
+            stalled.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
+        assert 200 == server.request("GET", "/healthz")[0]
+        assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
 
 
 def test_check(flowers: Made) -> None:

@@ -13,12 +13,12 @@ def test_environment_sets_every_field() -> None:
         {
             "TWOLAYERNET_ARTIFACT": "a/b",
             "TWOLAYERNET_ARTIFACTS": "elsewhere",
-            "TWOLAYERNET_EXPECT_DIGEST": "00",
+            "TWOLAYERNET_EXPECT_DIGEST": "0f" * 32,
             "TWOLAYERNET_THREADS": "2",
             "TWOLAYERNET_MAX_BODY_BYTES": "",
         }
     )
-    expected = ServiceSettings(artifact=Path("a/b"), artifacts=Path("elsewhere"), expect_digest="00", threads=2)
+    expected = ServiceSettings(artifact=Path("a/b"), artifacts=Path("elsewhere"), expect_digest="0f" * 32, threads=2)
     assert expected == found
 
 
@@ -26,7 +26,12 @@ def test_environment_sets_every_field() -> None:
     ("name", "value", "message"),
     [
         ("TWOLAYERNET_THREADS", "two", "TWOLAYERNET_THREADS: expected a whole number, found 'two'"),
-        ("TWOLAYERNET_THREADS", "0", "threads: expected at least 1, found 0"),
+        ("TWOLAYERNET_THREADS", "0", "threads: expected 1 to 1024, found 0"),
+        (
+            "TWOLAYERNET_EXPECT_DIGEST",
+            "NOPE",
+            "expect_digest: expected 64 lower-case hex digits, found 'NOPE'",
+        ),
         ("TWOLAYERNET_MAX_BODY_BYTES", "-1", "TWOLAYERNET_MAX_BODY_BYTES: expected a whole number, found '-1'"),
     ],
 )

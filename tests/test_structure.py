@@ -101,6 +101,14 @@ MUTANTS: dict[str, tuple[Edit, str]] = {
         "outputs: expected",
     ),
     "metadata": (lambda m: m.metadata_props.add(key="path", value="/home"), "metadata: expected 0, found 1"),
+    "metadata of a node": (
+        lambda m: m.graph.node[0].metadata_props.add(key="path", value="/home"),
+        "expected the canonical bytes of its graph",
+    ),
+    "attribute twice": (
+        lambda m: m.graph.node[5].attribute.insert(0, onnx.helper.make_attribute("axis", 0)),
+        "attributes of Softmax: expected ['axis'], found ['axis', 'axis']",
+    ),
     "no tensors": (lambda m: m.graph.ClearField("initializer"), "count of initializers: expected 6, found 0"),
 }
 
@@ -150,6 +158,52 @@ def test_torchscript_mutants_die(flowers: Made, old: str, new: str, message: str
     content = edit_code((flowers.artifact / manifest.TORCHSCRIPT).read_bytes(), old, new)
     with pytest.raises(ProofError, match=re.escape(message)):
         prove_torchscript(load_torchscript(content), flowers.run.weights)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "    _9 = torch.zero_(logits)\n",
+        "    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n    else:\n      pass\n",
+    ],
+    ids=["always", "sometimes"],
+)
+def test_what_follows_the_returned_tuple_is_seen(flowers: Made, more: str) -> None:
+    """An operator that changes an answer in place after it was put into the tuple is refused."""
+    end = "torch.argmax(logits, 1))\n"
+    content = edit_code((flowers.artifact / manifest.TORCHSCRIPT).read_bytes(), end, end + more)
+    with pytest.raises(ProofError, match=r"model\.torchscript\.pt: (count of operators|outputs and blocks)"):
+        prove_torchscript(load_torchscript(content), flowers.run.weights)
+
+
+def test_hooks_are_seen(flowers: Made) -> None:
+    """A forward hook runs after the graph, and is refused."""
+    net = net_of(flowers.run.weights)
+
+    def hook(
+        self: torch.nn.Module, inputs: tuple[torch.Tensor], output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return output
+
+    net.register_forward_hook(hook)
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(net), buffer)
+    with pytest.raises(ProofError, match="hooks: expected"):
+        prove_torchscript(load_torchscript(buffer.getvalue()), flowers.run.weights)
+
+
+def test_half_precision_is_seen(flowers: Made) -> None:
+    """A module of another type is refused by name."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(net_of(flowers.run.weights).half()), buffer)
+    with pytest.raises(ProofError, match=re.escape("expected torch.float32, found torch.float16")):
+        prove_torchscript(load_torchscript(buffer.getvalue()), flowers.run.weights)
+
+
+def test_garbage_is_refused(flowers: Made) -> None:
+    """Bytes that are no ONNX file end in a ProofError."""
+    with pytest.raises(ProofError, match=r"model\.onnx: "):
+        prove_onnx(b"garbage", flowers.run.weights)
 
 
 def test_torchscript_of_other_weights_dies(flowers: Made) -> None:

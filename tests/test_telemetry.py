@@ -63,6 +63,23 @@ def test_serving_writes_nothing_and_calls_nobody(flowers: Made, tmp_path: Path) 
     assert ["trace"] == [path.name for path in tmp_path.iterdir()]
 
 
+EXPORT = """
+import sys
+from export.__main__ import main
+main(["build", sys.argv[1], "--artifacts", sys.argv[1] + "-artifacts"])
+"""
+
+
+def test_export_calls_nobody(flowers: Made, tmp_path: Path) -> None:
+    """Export, which proves through onnxruntime, connects no socket and makes no file in the home folder."""
+    run = Path(shutil.copytree(flowers.run.path, tmp_path / "run"))
+    home = tmp_path / "home"
+    home.mkdir()
+    calls = trace(EXPORT, run, home)
+    assert [] == re.findall(r".*connect\(.*AF_INET.*", calls)
+    assert ["trace"] == [path.name for path in home.iterdir()]
+
+
 def test_the_watch_can_see(tmp_path: Path) -> None:
     """The same watch sees a file and a connection where there are some: the test above could fail."""
     code = "import socket, sys; open(sys.argv[1] + '/file', 'w').close(); socket.socket().connect_ex(('127.0.0.1', 9))"
