@@ -10,6 +10,12 @@ INSTALL = $(PIP) install --quiet --constraint constraints.txt --editable
 ifeq ($(origin NAME),environment)
 NAME :=
 endif
+KNOWN := ARTIFACT COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+ifneq ($(filter-out $(KNOWN),$(GIVEN)),)
+$(error unknown variable: $(filter-out $(KNOWN),$(GIVEN)); expected one of $(KNOWN))
+endif
+
 override DATA := $(value DATA)
 override TARGET := $(value TARGET)
 override DROP := $(value DROP)
@@ -30,14 +36,14 @@ help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses]
-	@$(BIN)/python -m model train --data "$${DATA:-digits}" $${TARGET:+--target "$$TARGET"} \
+	@exec $(BIN)/python -m model train --data "$${DATA:-digits}" $${TARGET:+--target "$$TARGET"} \
 	    $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}
 
 export: .venv/.train ## prove and publish the newest run as an artifact: [RUN=runs/houses/1]
-	@$(BIN)/python -m export build $${RUN:+"$$RUN"}
+	@exec $(BIN)/python -m export build $${RUN:+"$$RUN"}
 
 serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifacts/houses]
-	@$(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
+	@exec $(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
 
 test: .venv/.dev ## run the test suite
 	@$(BIN)/python -m pytest -n auto $(COVERAGE)

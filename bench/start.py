@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from service import manifest
+
 DEADLINE_SECONDS = 30
 
 
@@ -50,7 +52,7 @@ def measure(artifact: str) -> dict[str, float]:
                 raise SystemExit(f"the service did not become ready: {' '.join(command)}")
             time.sleep(0.002)
         ready = time.perf_counter() - started
-        body = (Path(artifact) / "1" / "example.json").read_bytes()
+        body = (manifest.find(Path(artifact)) / manifest.EXAMPLE).read_bytes()
         connection = http.client.HTTPConnection("127.0.0.1", port)
         for _ in range(200):
             connection.request("POST", "/predict", body, {"Content-Type": "application/json"})

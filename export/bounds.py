@@ -54,8 +54,10 @@ def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference
 
     Args:
         weights: the tensors of weights.safetensors by name; output_scale is there for regression.
-        x: raw rows, (rows, in_features), finite.
+        x: raw rows, (rows, in_features); one that is not finite is out of range.
     """
+    finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
+    x = np.where(finite[:, None], x, np.float32(0))
     shift, scale = _wide(weights, "shift"), _wide(weights, "scale")
     w1, b1 = _wide(weights, "net.linear1.weight"), _wide(weights, "net.linear1.bias")
     w2, b2 = _wide(weights, "net.linear2.weight"), _wide(weights, "net.linear2.bias")
@@ -64,7 +66,7 @@ def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference
     centred = x.astype(np.float64) - shift  # (rows, in_features)
     z = centred * scale
     d0 = gamma(2) * np.abs(z) + SMALLEST
-    in_range: BoolArray = _below(np.abs(centred), 1) & _below(np.abs(z) + d0, 2)
+    in_range: BoolArray = finite & _below(np.abs(centred), 1) & _below(np.abs(z) + d0, 2)
 
     # layer 1: a = W1 z + b1, an inner product of in_features + 1 terms, over inputs that are off by d0
     a, d1, fits = _layer(z, d0, w1, b1)  # (rows, hidden_features)

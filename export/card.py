@@ -41,10 +41,12 @@ A two-layer network (Linear, ReLU, Linear): {manifest.task} of {", ".join(manife
 `model.onnx` takes `input`, float32 `[batch, {len(manifest.features)}]`, raw feature values in the order below,
 and gives {answers}. Scaling is a part of the graph.
 
-    python -m service serve {manifest.name}/{manifest.version}
+In this folder, with this project installed:
+
+    python -m service serve .
     curl http://127.0.0.1:8000/predict -d @example.json
 
-In Python, without this project:
+In Python, without it:
 
     import os
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reports home unless told not to
@@ -56,8 +58,8 @@ In Python, without this project:
 
 `model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {manifest.proof["rows"]} rows chosen
 to be hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
-{worst:.2g} of it). `golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks
-the files.
+{worst:.2g} of it); {manifest.proof["rows_out_of_range"]} more may overflow float32, where no bound speaks.
+`golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks the files.
 
 ## Features
 

@@ -39,6 +39,7 @@ def to_torchscript(net: ScaledNet) -> bytes:
         input=weights,
         env={**os.environ, "PYTHONHASHSEED": "0"},
         stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process, which then ends that one
         check=True,
     )
     return scripted.stdout

@@ -7,7 +7,9 @@ curves.png            the losses
 """
 
 import dataclasses
+import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +84,15 @@ class Run:
 
     path: Path
     record: RunRecord
-    weights: Mapping[str, Float32Array]
-    """The tensors of the ScaledNet by name."""
     content: bytes
-    """The same, as weights.safetensors holds them."""
+    """The bytes of weights.safetensors."""
     rows: Float32Array
     """(rows, in_features): real validation rows."""
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Float32Array]:
+        """The tensors of the ScaledNet by name."""
+        return {name: values.astype(np.float32) for name, values in safetensors.numpy.load(self.content).items()}
 
 
 def save(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:
@@ -105,22 +110,29 @@ def load(path: Path) -> Run:
     """Read a run.
 
     Raises:
-        DataError: something is missing or cannot be read, in one line.
+        DataError: something is missing, cannot be read, or does not fit the rest, in one line.
     """
     try:
         document = json.loads((path / "run.json").read_text(encoding="utf-8"))
         content = (path / "weights.safetensors").read_bytes()
         rows = safetensors.numpy.load((path / "rows.safetensors").read_bytes())["validation"]
-        weights = safetensors.numpy.load(content)
         version = document["format_version"]
-        record = _record(document) if version == FORMAT_VERSION else None
+        run = Run(path, _record(document), content, rows) if version == FORMAT_VERSION else None
+        net = net_of(run.weights) if run else None
     except FileNotFoundError as error:
         raise DataError(f"{path}: not a complete run, {Path(error.filename).name} is missing") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise DataError(f"{path}: not a readable run: {error}") from None
-    if record is None:
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: not a readable run: {' '.join(str(error).split())}") from None
+    if run is None or net is None:
         raise DataError(f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {version}")
-    return Run(path, record, weights, content, rows)
+    in_features, out_features = net.net.linear1.in_features, net.net.linear2.out_features
+    found = len(net.shift), len(net.scale), rows.shape[1:], out_features, isinstance(net, ScaledClassifier)
+    width, classifies = len(run.record.features), run.record.task == "classification"
+    if (width, width, (width,), run.record.out_features, classifies) != found or in_features != width or not len(rows):
+        raise DataError(f"{path}: weights, rows and run.json are not of one network")
+    if not re.fullmatch(r"[a-z0-9_-]+", run.record.name):
+        raise DataError(f"{path}/run.json: expected a name of [a-z0-9_-], found {run.record.name!r}")
+    return run
 
 
 def newest(root: Path) -> Path:

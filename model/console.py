@@ -1,5 +1,6 @@
 """How a command speaks: one clear line and an exit code for what went wrong, progress on a terminal."""
 
+import signal
 from typing import Any
 
 import click
@@ -26,14 +27,25 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, turning the errors that a person can mend into their one line."""
+        pressed: list[int] = []  # libraries swallow KeyboardInterrupt, or answer it with an error of their own
+
+        def press(number: int, frame: object) -> None:
+            pressed.append(number)
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, press)
         try:
             return super().invoke(ctx)
         except DataError as error:
             raise BadInput(" ".join(str(error).splitlines())) from None
         except OSError as error:
             raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
-        except KeyboardInterrupt:
+        except (Exception, KeyboardInterrupt) as error:
+            if not pressed and not isinstance(error, KeyboardInterrupt):
+                raise
             raise Interrupted("interrupted; nothing was written") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def progress(console: Console) -> Progress:

@@ -156,7 +156,7 @@ def _classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], In
     if column.dtype == pl.String:
         column = column.set(column.str.to_lowercase().is_in(MISSING_CLASSES), None)
     if column.dtype.is_integer() and column.cast(pl.Int64, strict=False).null_count() > column.null_count():
-        raise DataError(f"{source}: target '{column.name}': expected integers of 64 bits, found {column.abs().max()}")
+        raise DataError(f"{source}: target '{column.name}': expected integers of 64 bits, found larger ones")
     if column.dtype.is_integer() or column.dtype in (pl.String, pl.Boolean):
         refuse_missing(column, source)
         labels = column.to_numpy()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from model.table import DataError, FloatArray, quoted
 
 MISSING_CLASSES = frozenset({"?", "na", "n/a", "nan", "null"})
-"""Of these, what is nobody's name for a class; none and nil may be."""
+"""What people write for a missing class, in lower case; none and nil may be the names of classes."""
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
 """What people write for a missing number, in lower case."""
 

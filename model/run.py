@@ -1,6 +1,7 @@
 """From a Table to a complete run on disk: split, scale, fit, measure, save."""
 
 import platform
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,6 +20,9 @@ from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.staging import publish, staged
 from model.table import DataError, Float32Array, FloatArray, IntArray, Statistics, Table, split, statistics, warnings
 from model.train import CORES, Epoch, fit, threads
+
+LOG_SECONDS = 10
+"""Between the lines that tell a log how a long fit goes; a terminal has a bar."""
 
 
 def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, console: Console) -> Path:
@@ -121,11 +125,16 @@ def _fit(
     console: Console,
 ) -> list[Epoch]:
     history = []
+    said = time.monotonic()
     with progress(console) as bar:
         shown = bar.add_task("fit", total=config.epochs, note="")
         for epoch in fit(net.net, train, validation, config):
             history.append(epoch)
-            bar.update(shown, advance=1, note=f"validation loss {epoch.validation_loss:.4g}")
+            note = f"validation loss {epoch.validation_loss:.4g}"
+            bar.update(shown, advance=1, note=note)
+            if not console.is_terminal and time.monotonic() - said >= LOG_SECONDS:
+                said = time.monotonic()
+                console.print(f"epoch {epoch.number} of {config.epochs}, {note}")
     return history
 
 

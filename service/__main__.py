@@ -42,14 +42,25 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, turning the errors that a person can mend into their one line."""
+        pressed: list[int] = []  # libraries swallow KeyboardInterrupt, or answer it with an error of their own
+
+        def press(number: int, frame: object) -> None:
+            pressed.append(number)
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, press)
         try:
             return super().invoke(ctx)
         except (ArtifactError, SettingsError) as error:
             raise BadInput(str(error)) from None
         except OSError as error:
             raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
-        except KeyboardInterrupt:
+        except (Exception, KeyboardInterrupt) as error:
+            if not pressed and not isinstance(error, KeyboardInterrupt):
+                raise
             raise Interrupted("interrupted; nothing was written") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 @click.group(cls=Commands, context_settings={"show_default": True, "max_content_width": 110})
@@ -91,7 +102,8 @@ def serve(
         workers=workers,
         blocking_threads=128,  # an upload that stalls holds one
         log_access=access_log,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
+        respawn_failed_workers=True,
         workers_kill_timeout=8,  # seconds for the requests in flight; `docker stop` kills after ten
     )
     server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)

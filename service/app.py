@@ -65,7 +65,7 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
         served = predictor()
         rows = native.rows(body(), request.mimetype, served.manifest)
         outputs = served.predict(rows)
-        refuse_overflow(outputs)
+        refuse_overflow(outputs, request.mimetype)
         return _json(native.reply(outputs, served.manifest))
 
     @app.get("/healthz")
@@ -123,12 +123,13 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
     return app
 
 
-def refuse_overflow(outputs: Outputs) -> None:
+def refuse_overflow(outputs: Outputs, content_type: str) -> None:
     """Raise BadInput where a finite row has no finite answer: no such number leaves the service."""
     finite = np.isfinite(next(iter(outputs.values()))).all(axis=1)
     if not finite.all():
         detail = "the values are too large: the network's answer to this row overflows float32"
-        raise BadInput(detail, where=f"instances[{int(finite.argmin())}]")
+        row = int(finite.argmin())
+        raise BadInput(detail, where=f"row {row}" if content_type in native.ROWS_ONLY else f"instances[{row}]")
 
 
 def _load(settings: ServiceSettings) -> Predictor | str:

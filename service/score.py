@@ -5,7 +5,7 @@ appear in the destination all at once, when the last row is done. Needs the extr
 """
 
 import csv
-import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -167,12 +167,11 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
 
 def _sink(frame: pl.LazyFrame, destination: Path) -> None:
     """Write a frame as it streams, then rename it into place."""
-    draft = destination.with_name(f".tmp-{os.getpid()}-{destination.name}")
-    try:
+    # A folder, because after Ctrl-C polars may still be writing: what it writes then goes with the folder.
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=destination.parent, ignore_cleanup_errors=True) as folder:
+        draft = Path(folder) / destination.name
         if destination.suffix == ".csv":
             frame.sink_csv(draft)
         else:
             frame.sink_parquet(draft)
         draft.replace(destination)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """export.bundle and `python -m export`: an artifact is published whole and proved, or not at all."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from click.testing import CliRunner
 
 from export import ProofError, bundle, to_onnx
 from export.__main__ import main
 from export.bounds import reference
-from model import checkpoint
 from service import manifest
 from service.predictor import Predictor, Session
 from tests.conftest import Made
@@ -35,19 +36,19 @@ def test_unchanged_run_is_published_once(flowers: Made, published: Path) -> None
 def test_changed_run_is_the_next_version(flowers: Made, houses: Made, published: Path) -> None:
     """Another network under the same name becomes version 2; version 1 keeps its bytes."""
     before = (published / "flowers" / "1" / manifest.SUMS).read_bytes()
-    other = checkpoint.Run(
-        path=flowers.run.path,
-        record=flowers.run.record,
-        weights={
-            name: values[::-1].copy() if name == "shift" else values for name, values in flowers.run.weights.items()
-        },
-        content=flowers.run.content,
-        rows=flowers.run.rows,
-    )
+    weights = dict(flowers.run.weights) | {"shift": flowers.run.weights["shift"][::-1].copy()}
+    other = dataclasses.replace(flowers.run, content=safetensors.numpy.save(weights))
     made = bundle.build(other, published)
     assert (published / "flowers" / "2", True) == (made.path, made.new)
     assert 2 == Predictor(published / "flowers").manifest.version
     assert before == (published / "flowers" / "1" / manifest.SUMS).read_bytes()
+
+
+def test_other_class_names_are_another_version(flowers: Made, published: Path) -> None:
+    """The same weights under other names are not what stands published."""
+    record = dataclasses.replace(flowers.run.record, classes=("a", "b", "c"))
+    made = bundle.build(dataclasses.replace(flowers.run, record=record), published)
+    assert (2, ("a", "b", "c")) == (Predictor(made.path).manifest.version, Predictor(made.path).manifest.classes)
 
 
 def test_failed_proof_publishes_nothing(houses: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +146,6 @@ def test_sums_cover_the_artifact(houses: Made) -> None:
     subprocess.run(["sha256sum", "--quiet", "-c", manifest.SUMS], cwd=houses.artifact, check=True)
 
 
-def test_opset_is_stated_once() -> None:
+def test_versions_of_the_format() -> None:
     """The versions of the format are those of DESIGN.md."""
     assert (17, 8) == (to_onnx.OPSET, to_onnx.IR_VERSION)

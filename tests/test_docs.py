@@ -62,7 +62,8 @@ def test_first_screen(checkout: Path) -> None:
         asked = subprocess.run(
             shlex.split(curl.replace("8000", str(port))), cwd=checkout, capture_output=True, text=True, check=True
         )
-        shown = [masked(line) for line in (checkout / "output").read_text().splitlines()]
+        lines = (checkout / "output").read_text().splitlines()
+        shown = [masked(line) for line in lines if not line.startswith("epoch ")]  # a slow machine says how it goes
     expected = [masked(line) for line in printed if not line.startswith("INFO")]
     assert expected == shown
     assert [masked(line) for line in answer] == [masked(asked.stdout)]

@@ -9,6 +9,8 @@ from service.predictor import Outputs
 
 JSON = "application/json"
 UNSUPPORTED = 415
+ROWS_ONLY = ("text/csv", "application/octet-stream")
+"""Forms whose rows have no other place than their number, from 0."""
 FORMS = ("", "application/x-www-form-urlencoded")
 """What a body is called when nobody said what it is; the second is curl's default."""
 
