@@ -10,19 +10,20 @@ INSTALL = $(PIP) install --quiet --constraint constraints.txt --editable
 ifeq ($(origin NAME),environment)
 NAME :=
 endif
-KNOWN := ARTIFACT COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
+KNOWN := ARTIFACT CONFIG COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 ifneq ($(filter-out $(KNOWN),$(GIVEN)),)
 $(error unknown variable: $(filter-out $(KNOWN),$(GIVEN)); expected one of $(KNOWN))
 endif
 
+override CONFIG := $(value CONFIG)
 override DATA := $(value DATA)
 override TARGET := $(value TARGET)
 override DROP := $(value DROP)
 override NAME := $(value NAME)
 override RUN := $(value RUN)
 override ARTIFACT := $(value ARTIFACT)
-export DATA TARGET DROP NAME RUN ARTIFACT
+export CONFIG DATA TARGET DROP NAME RUN ARTIFACT
 # PyTorch's CPU-only package index, say: the default wheel on Linux is the multi-gigabyte CUDA build.
 ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
@@ -30,14 +31,20 @@ endif
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train export serve test check clean
+.PHONY: help train resume formulations export serve test check bench-train clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses]
-	@exec $(BIN)/python -m model train --data "$${DATA:-digits}" $${TARGET:+--target "$$TARGET"} \
-	    $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}
+train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
+	@exec $(BIN)/python -m model train $${CONFIG:+--config "$$CONFIG"} $${DATA:+--data "$$DATA"} \
+	    $${TARGET:+--target "$$TARGET"} $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}
+
+resume: .venv/.train ## go on with the fit that was interrupted last: [NAME=houses]
+	@exec $(BIN)/python -m model train --resume $${NAME:+--name "$$NAME"}
+
+formulations: .venv/.train ## the same fit written six ways, compared
+	@exec $(BIN)/python -m model formulations
 
 export: .venv/.train ## prove and publish the newest run as an artifact: [RUN=runs/houses/1]
 	@exec $(BIN)/python -m export build $${RUN:+"$$RUN"}
@@ -55,8 +62,11 @@ check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests 
 	$(BIN)/lint-imports
 	$(MAKE) test COVERAGE='--cov --cov-report=term'
 
-clean: ## remove the environment and the caches; runs and artifacts stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
+bench-train: .venv/.train .peers/train/.made ## what a fit costs beside scikit-learn, skorch, Lightning and JAX (half an hour)
+	@exec $(BIN)/python bench/train.py
+
+clean: ## remove the environments and the caches; runs and artifacts stay
+	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
 
 .venv/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -78,3 +88,9 @@ clean: ## remove the environment and the caches; runs and artifacts stay
 	@echo 'installing what the tests need into .venv (PyTorch is large) ...'
 	@$(INSTALL) '.[train]' --group dev
 	@touch .venv/.serve .venv/.train $@
+
+.peers/train/.made: .venv/.pip bench/train_peers.txt constraints.txt
+	@echo 'installing what bench/train.py compares with into .peers/train (PyTorch is large) ...'
+	@$(PYTHON) -m venv .peers/train
+	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement bench/train_peers.txt
+	@touch $@

@@ -1,18 +1,29 @@
-"""`python -m model train`: fit a network to rows, and leave a complete run behind."""
+"""`python -m model train | formulations`: fit a network to rows and leave a complete run behind, or compare lessons."""
 
-import csv
+import contextlib
+import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from model.config import BUNDLED, TrainConfig
-from model.console import Commands
-from model.table import Task
+from model.console import Commands, read_config, read_list, refuse_others
+from model.table import DataError, Task
 
 DEFAULTS = TrainConfig()
+
+
+def read_weights(ctx: click.Context, option: click.Parameter, text: str) -> str | tuple[float, ...]:
+    """Read equal, balanced, or a number for each class."""
+    if text in ("equal", "balanced"):
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"class_weights: expected equal, balanced, or numbers as 1,2.5,1, found {text!r}") from None
 
 
 @click.group(cls=Commands, context_settings={"show_default": True, "max_content_width": 110})
@@ -21,51 +32,83 @@ def main() -> None:
 
 
 @main.command()
+@click.option(
+    "--config", is_eager=True, expose_value=False, callback=read_config, help="TOML file: data = ..., lr = ..."
+)
 @click.option("--data", "source", default="digits", help=f"{', '.join(BUNDLED)}, or a CSV, Parquet or NPZ file.")
 @click.option("--target", "targets", multiple=True, help="Column to predict; again for several (regression).")
-@click.option("--drop", default="", help="Columns to leave out: id,name (quoted as in a CSV line).")
+@click.option("--drop", multiple=True, callback=read_list, help="Columns to leave out: id,name (as in a CSV line).")
 @click.option("--task", type=click.Choice(["regression", "classification"]), help="Instead of the inferred one.")
 @click.option("--name", help="Name of the run and of the artifact, instead of the file's.")
 @click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Where runs are kept.")
 @click.option("--hidden", "hidden_features", default=DEFAULTS.hidden_features, help="Width of the hidden layer.")
-@click.option("--epochs", default=DEFAULTS.epochs, help="Passes over the training rows.")
+@click.option("--epochs", default=DEFAULTS.epochs, help="Passes over the training rows, at most.")
+@click.option("--patience", default=DEFAULTS.patience, help="Stop after so many epochs without a better one; 0: never.")
 @click.option("--batch-size", default=DEFAULTS.batch_size, help="Rows per step.")
 @click.option("--lr", "learning_rate", default=DEFAULTS.learning_rate, help="Adam's learning rate.")
+@click.option("--schedule", default=DEFAULTS.schedule, type=click.Choice(["constant", "cosine"]), help="Of the rate.")
+@click.option("--weight-decay", default=DEFAULTS.weight_decay, help="AdamW's.")
+@click.option("--reduction", default=DEFAULTS.reduction, type=click.Choice(["mean", "sum"]), help="A batch's loss.")
+@click.option(
+    "--class-weights", default=DEFAULTS.class_weights, callback=read_weights, help="equal, balanced, or 1,2.5,1."
+)
 @click.option("--seed", default=DEFAULTS.seed, help="Decides split, initial weights and the order of rows.")
-@click.option("--device", "device_name", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--resume", is_flag=True, help="Go on with the fit that was interrupted last (of --name).")
+@click.option(
+    "--save-every", default=30, type=click.IntRange(min=0), help="Seconds between two saves of the unfinished fit."
+)
 def train(
     source: str,
-    targets: Sequence[str],
-    drop: str,
+    targets: tuple[str, ...],
+    drop: tuple[str, ...],
     task: Task | None,
     name: str | None,
     runs: Path,
-    hidden_features: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    device_name: str,
+    device: str,
+    resume: bool,
+    save_every: int,
+    **chosen: Any,
 ) -> None:
     """Fit TwoLayerNet with Adam; keep the epoch with the lowest validation loss."""
+    config = TrainConfig(**chosen)
     from model import data, run  # torch takes seconds to import, and here Ctrl-C is understood
-    from model.train import device
+    from model.resume import Request, newest
+    from model.train import find_device, processes
 
     started = time.perf_counter()
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    config = TrainConfig(
-        hidden_features=hidden_features,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    where = device(device_name)
-    dropped = next(csv.reader([drop.replace("\n", " ")], skipinitialspace=True), [])
-    table = data.load(source, targets=targets, drop=dropped, task=task, name=name)
-    console.print(f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}")
-    path = run.train(table, config, where, runs, console)
-    console.print(f"{path}: complete after {time.perf_counter() - started:.1f} s on {where}")
+    place = source if source in BUNDLED else str(Path(source).absolute())
+    request = Request(source=place, targets=targets, drop=drop, task=task, name=name, device=device)
+    unfinished = None
+    if resume:
+        refuse_others(click.get_current_context(), "resume", beside=("runs", "name", "save_every"))
+        unfinished = newest(runs, name and data.run_name(name))
+        request, config, source = unfinished.request, unfinished.config, unfinished.request.source
+    where = find_device(request.device)
+    with processes(where) as first, contextlib.ExitStack() as stack:
+        if not first:  # the first process of several speaks and writes for all
+            runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=not first)
+        table = data.load(source, targets=request.targets, drop=request.drop, task=request.task, name=request.name)
+        console.print(f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}")
+        if unfinished:
+            unfinished.refuse_other(table)
+            console.print(f"going on after epoch {len(unfinished.history)} of {config.epochs}, as begun")
+        path = run.train(
+            table, config, where, runs, console, request=request, unfinished=unfinished, save_seconds=save_every
+        )
+        console.print(f"{path}: complete after {time.perf_counter() - started:.1f} s on {where}")
+
+
+@main.command()
+@click.option("--steps", default=500, help="Steps of each form.")
+@click.option("--seed", default=0, help="Decides the data and the first weights.")
+@click.option("--plot", default="formulations.png", type=click.Path(path_type=Path), help="The loss curves, a PNG.")
+def formulations(steps: int, seed: int, plot: Path) -> None:
+    """Run the same fit written six ways, side by side, held to NumPy in float64."""
+    from model import comparison
+
+    comparison.compare(steps, seed, plot, Console(highlight=False, soft_wrap=True, markup=False, emoji=False))
 
 
 if __name__ == "__main__":

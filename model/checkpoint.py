@@ -21,10 +21,9 @@ import torch
 from safetensors import SafetensorError
 
 from model.config import TrainConfig
-from model.files import near_miss
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.staging import numbered
-from model.table import ClassValue, DataError, Float32Array, Kind, Task
+from model.table import ClassValue, DataError, Float32Array, Kind, Task, near_miss
 from model.train import Epoch
 
 FORMAT_VERSION = 1
@@ -177,5 +176,5 @@ def _record(document: dict[str, Any]) -> RunRecord:
     }
     fields["features"] = tuple(Feature(**feature) for feature in document["features"])
     fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
-    fields["config"] = TrainConfig(**document["config"])
+    fields["config"] = TrainConfig.of(document["config"])
     return RunRecord(**fields)

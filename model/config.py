@@ -1,7 +1,9 @@
 """What a person chooses: the data sets known by name, and TrainConfig. It needs no torch, so that `--help` is quick."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from model.table import DataError
 
@@ -19,17 +21,43 @@ class TrainConfig:
     """Passes over the training rows."""
     batch_size: int = 64
     """Rows per step of Adam."""
+    patience: int = 0
+    """Epochs without a lower validation loss after which the fit stops; 0 never stops early."""
     learning_rate: float = 1e-3
     """Adam's step size, in units of the standardised problem."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The learning rate stays, or falls to 0 along half a cosine wave over all epochs."""
+    weight_decay: float = 0.0
+    """Decoupled from the gradient, as in AdamW."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Whether a step follows the gradient of its batch's mean loss, or of the sum."""
+    class_weights: Literal["equal", "balanced"] | tuple[float, ...] = "equal"
+    """What each class counts in the loss: alike, inversely to its rows, or numbers in the order of the classes."""
     seed: int = 0
     """Decides the split, the initial weights and the order of the rows."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Read a config from JSON, whose lists become tuples; TypeError where a field is unknown."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
+        return cls(**fields)
 
     def __post_init__(self) -> None:
         """Raise DataError where a value cannot be used."""
         for name in ("hidden_features", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.patience < 0:
+            raise DataError(f"patience: expected 0 (never stop early) or more, found {self.patience}")
         if not 0 < self.learning_rate < math.inf:
             raise DataError(f"learning_rate: expected a positive number, found {self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise DataError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
+        if not isinstance(self.class_weights, str):
+            for weight in self.class_weights:
+                if not 0 < weight < math.inf:
+                    raise DataError(f"class_weights: expected positive numbers, found {weight:g}")
         if not 0 <= self.seed < 2**32:
             raise DataError(f"seed: expected 0 to 2**32 - 1, found {self.seed}")

@@ -9,8 +9,16 @@ import numpy as np
 import polars as pl
 
 from model.config import BUNDLED
-from model.files import MISSING_CLASSES, near_miss, numbers, read_frame, refuse_missing, require_columns
-from model.table import ClassValue, DataError, FloatArray, IntArray, Kind, Table, Task, quoted
+from model.files import (
+    MISSING_CLASSES,
+    count_rows,
+    numbers,
+    read_columns,
+    read_frame,
+    refuse_missing,
+    require_columns,
+)
+from model.table import ClassValue, DataError, FloatArray, IntArray, Kind, Table, Task, near_miss, quoted
 
 MOST_INTEGER_CLASSES = 20
 LEAST_ROWS = 10
@@ -40,7 +48,8 @@ def load(
         DataError: anything that stands between this data and a fit, in one line.
     """
     frame, own_targets = _bundled(source) if source in BUNDLED else _file(source)
-    columns = frame.columns
+    schema = frame.collect_schema()
+    columns = schema.names()
     targets = tuple(dict.fromkeys(targets)) or own_targets
     if not targets:
         raise DataError(f"{source}: say which column to predict (--target); it has {quoted(columns)}")
@@ -52,20 +61,22 @@ def load(
     if not features:
         raise DataError(f"{source}: no feature columns are left beside the target")
 
-    if len(frame) < LEAST_ROWS:
-        raise DataError(f"{source}: expected at least {LEAST_ROWS} rows, found {len(frame)}")
-    chosen, note = _task([frame[target] for target in targets], task)
-    x = np.empty((len(frame), len(features)), np.float32)
-    for index, feature in enumerate(features):
-        x[:, index] = numbers(frame[feature], source)
+    rows = count_rows(frame, source)
+    if rows < LEAST_ROWS:
+        raise DataError(f"{source}: expected at least {LEAST_ROWS} rows, found {rows}")
+    predicted = list(read_columns(frame, targets, source))
+    chosen, note = _task(predicted, task)
+    x = np.empty((rows, len(features)), np.float32)
+    for index, column in enumerate(read_columns(frame, features, source)):
+        x[:, index] = numbers(column, source)
     y: FloatArray | IntArray
     classes: tuple[ClassValue, ...] = ()
     if chosen == "classification":
         if len(targets) > 1:
             raise DataError(f"{source}: classification takes one target, found {len(targets)}")
-        classes, y = _classes(frame[targets[0]], source)
+        classes, y = _classes(predicted[0], source)
     else:
-        y = np.stack([numbers(frame[target], source) for target in targets], axis=1)
+        y = np.stack([numbers(column, source) for column in predicted], axis=1)
         for target, low, high in zip(targets, y.min(axis=0), y.max(axis=0), strict=True):
             if max(-low, high) > LARGEST_TARGET:
                 raise DataError(
@@ -73,13 +84,13 @@ def load(
                 )
             if low == high:
                 raise DataError(f"{source}: target '{target}' is {low:g} in every row: nothing to learn")
-    if len(frame) < (needed := LEAST_ROWS_PER_CLASS * len(classes)):
-        raise DataError(f"{source}: expected at least {needed} rows for {len(classes)} classes, found {len(frame)}")
+    if rows < (needed := LEAST_ROWS_PER_CLASS * len(classes)):
+        raise DataError(f"{source}: expected at least {needed} rows for {len(classes)} classes, found {rows}")
     return Table(
         name=run_name(name or (source if source in BUNDLED else Path(source).stem)),
         task=chosen,
         features=features,
-        kinds=tuple(_kind(frame[feature]) for feature in features),
+        kinds=tuple(_kind(schema[feature]) for feature in features),
         x=x,
         targets=targets,
         y=y,
@@ -94,7 +105,7 @@ def run_name(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-") or "data"
 
 
-def _file(source: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _file(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     path = Path(source)
     if not path.suffix and not path.exists():
         names = ", ".join(BUNDLED)
@@ -102,15 +113,15 @@ def _file(source: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
     frame = read_frame(path)
     if path.suffix.lower() != ".npz":
         return frame, ()
-    return frame, tuple(column for column in frame.columns if column.startswith("y"))
+    return frame, tuple(column for column in frame.collect_schema().names() if column.startswith("y"))
 
 
-def _bundled(name: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     if name == "synthetic":
         # The reference set-up fits N=64 rows of standard-normal noise, 1000 -> 100 -> 10: 64 of these 100 train.
         noise = np.random.default_rng(0).standard_normal((100, 1010))
         targets = tuple(f"y{i}" for i in range(10))
-        return pl.DataFrame(noise, schema=[*(f"x{i}" for i in range(1000)), *targets]), targets
+        return pl.DataFrame(noise, schema=[*(f"x{i}" for i in range(1000)), *targets]).lazy(), targets
     from sklearn import datasets
 
     kwargs = {"scaled": False} if name == "diabetes" else {}
@@ -118,7 +129,7 @@ def _bundled(name: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
     target = bunch.target
     if name in ("wine", "breast_cancer"):
         target = np.asarray(bunch.target_names)[target]
-    frame = pl.DataFrame(bunch.data, schema=[str(feature) for feature in bunch.feature_names])
+    frame = pl.LazyFrame(bunch.data, schema=[str(feature) for feature in bunch.feature_names])
     return frame.with_columns(pl.Series("target", target.tolist())), ("target",)
 
 
@@ -179,7 +190,7 @@ def _classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], In
     return classes, indices.astype(np.int64)
 
 
-def _kind(column: pl.Series) -> Kind:
-    if column.dtype == pl.Boolean:
+def _kind(dtype: pl.DataType) -> Kind:
+    if dtype == pl.Boolean:
         return "boolean"
-    return "integer" if column.dtype.is_integer() else "float"
+    return "integer" if dtype.is_integer() else "float"

@@ -7,13 +7,12 @@ expected and found. Rows are counted from 1, the header not included.
 import codecs
 import contextlib
 import csv
-import difflib
 import io
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,23 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.table import DataError, FloatArray, quoted
+from model.table import DataError, FloatArray, near_miss, quoted
 
 MISSING_CLASSES = frozenset({"?", "na", "n/a", "nan", "null"})
 """What people write for a missing class, in lower case; none and nil may be the names of classes."""
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
 """What people write for a missing number, in lower case."""
 
+COLUMN_VALUES = 1 << 23
+"""Values that are read from a file at once."""
 SAMPLE_BYTES = 1 << 24
 """Holds the header, and shows the separator, of tables with 100,000 columns."""
 
 
-def read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> pl.LazyFrame:
     """Read a file by its suffix: .csv .tsv .txt, .parquet .pq, or .npz (arrays x and y).
+
+    Of a Parquet file only the schema is read; its columns are read as they are asked for.
 
     Raises:
         DataError: the file is missing, empty or malformed, or its suffix is not known.
@@ -47,19 +50,33 @@ def read_frame(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: the file is empty")
     match path.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
-            frame = _read_csv(path)
+            frame = _read_csv(path).lazy()
         case ".parquet" | ".pq":
-            try:
-                frame = pl.read_parquet(path, glob=False)
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-                raise DataError(f"{path}: not a Parquet file ({_first_line(error)})") from None
+            frame = pl.scan_parquet(path, glob=False)
         case ".npz":
-            frame = _read_npz(path)
+            frame = _read_npz(path).lazy()
         case other:
             raise DataError(f"{path}: expected .csv, .tsv, .txt, .parquet, .pq or .npz, found '{other}'")
-    if frame.is_empty():
+    if not count_rows(frame, str(path)):
         raise DataError(f"{path}: no rows of data")
     return frame
+
+
+def count_rows(frame: pl.LazyFrame, source: str) -> int:
+    """Return the number of rows; DataError where the file cannot be read."""
+    rows: int = _collect(frame.select(pl.len()), source).item()
+    return rows
+
+
+def read_columns(frame: pl.LazyFrame, names: Sequence[str], source: str) -> Iterator[pl.Series]:
+    """Read columns in the order given, a few at a time, so that a large file is never held twice.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    at_once = max(1, COLUMN_VALUES // count_rows(frame, source))
+    for start in range(0, len(names), at_once):
+        yield from _collect(frame.select(names[start : start + at_once]), source).iter_columns()
 
 
 def require_columns(wanted: Sequence[str], found: Sequence[str], role: str, source: str) -> None:
@@ -67,13 +84,6 @@ def require_columns(wanted: Sequence[str], found: Sequence[str], role: str, sour
     for name in wanted:
         if name not in found:
             raise DataError(f"{source}: no {role} '{name}'{near_miss(name, found)}; there are {quoted(found)}")
-
-
-def near_miss(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the closest of the known names, or an empty string."""
-    folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
 def numbers(column: pl.Series, source: str) -> FloatArray:
@@ -114,6 +124,13 @@ def refuse_missing(column: pl.Series, source: str) -> None:
             f"{source}: column '{column.name}': {count} missing value{'s' if count > 1 else ''}, the first in "
             f"row {first}; this version refuses missing values: fill them in or remove the rows"
         )
+
+
+def _collect(frame: pl.LazyFrame, source: str) -> pl.DataFrame:
+    try:
+        return frame.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"{source}: not a Parquet file ({_first_line(error)})") from None
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,23 +13,59 @@ from rich.console import Console
 from torch import Tensor
 
 from model import checkpoint, report
+from model.batches import Rows
 from model.checkpoint import Feature, RunRecord
 from model.config import TrainConfig
 from model.console import progress
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
+from model.resume import Keeper, Request, Unfinished
 from model.staging import publish, staged
-from model.table import DataError, Float32Array, FloatArray, IntArray, Statistics, Table, split, statistics, warnings
-from model.train import CORES, Epoch, fit, threads
+from model.table import (
+    DataError,
+    Float32Array,
+    FloatArray,
+    IntArray,
+    Statistics,
+    Table,
+    quoted,
+    split,
+    statistics,
+    warnings,
+)
+from model.train import CORES, SLICE_FLOATS, Diverged, Fit, fit, threads
 
 LOG_SECONDS = 10
 """Between the lines that tell a log how a long fit goes; a terminal has a bar."""
+SAVE_SECONDS = 30.0
+"""Between two saves of an unfinished fit: what a SIGKILL costs at most."""
 
 
-def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, console: Console) -> Path:
+def train(
+    table: Table,
+    config: TrainConfig,
+    device: torch.device,
+    runs: Path,
+    console: Console,
+    *,
+    request: Request | None = None,
+    unfinished: Unfinished | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> Path:
     """Fit a network to the table, print how it went, and return the folder of the complete run.
 
+    Args:
+        table: the rows.
+        config: what a person chose about the fit.
+        device: where it runs.
+        runs: the folder that holds runs/<name>/<n>.
+        console: where to print.
+        request: what --resume needs to load the table again; without it an unfinished fit is not kept.
+        unfinished: the fit to go on with, begun with this table, config and request.
+        save_seconds: between two saves of the unfinished fit.
+
     Raises:
-        DataError: the loss diverged.
+        DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
+        Diverged: the loss diverged later; the run of the best epoch is complete.
         OSError: the run cannot be written; nothing is left of it.
     """
     parts: Mapping[str, IntArray] = vars(split(table, config.seed))
@@ -41,22 +77,31 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
     with staged(runs, table.name) as folder:  # before the fit: a place that cannot be written to is said at once
         torch.manual_seed(config.seed)
         net = build(table, parts["train"], described, config.hidden_features).to(device)
-        used = threads(net.net, config.batch_size, CORES)
+        used = unfinished.threads if unfinished else threads(net.net, config.batch_size, CORES)
         torch.set_num_threads(used)
-        x = {part: net.standardise(torch.from_numpy(table.x[rows]).to(device)) for part, rows in parts.items()}
-        y = {part: net.training_targets(torch.from_numpy(table.y[rows]).to(device)) for part, rows in parts.items()}
-        history = _fit(net, (x["train"], y["train"]), (x["validation"], y["validation"]), config, console)
-        best = min(history, key=lambda epoch: epoch.validation_loss)
+        rows = {part: standardised(net, table, indices) for part, indices in parts.items()}
+        weights = class_weights(table, parts["train"], config)
+        weights = None if weights is None else weights.to(device)
+        state = Fit(net.net, config, classification=bool(table.classes))
+        if unfinished:
+            unfinished.restore(state)
+        keeper = Keeper(runs, table, request, config, used, save_seconds) if request else None
+        diverged = _fit(state, rows["train"], rows["validation"], weights, keeper, console)
+        best = state.best_epoch
+        if best is None:
+            raise diverged or DataError("no epoch was done")
 
-        net = net.cpu().eval()
-        metrics = {
-            part: report.metrics(table, answers(net, table.x[rows]), table.y[rows]) for part, rows in parts.items()
-        }
         baselines = report.baselines(
             table,
-            (x["train"].cpu().numpy(), table.y[parts["train"]]),
-            (x["test"].cpu().numpy(), table.y[parts["test"]]),
+            (rows["train"][0].cpu().numpy(), table.y[parts["train"]]),
+            (rows["test"][0].cpu().numpy(), table.y[parts["test"]]),
         )
+        del rows  # before the answers take their place
+        net = net.cpu().eval()
+        metrics = {
+            part: report.metrics(table, answers(net, table.x, indices), table.y[indices])
+            for part, indices in parts.items()
+        }
         record = RunRecord(
             name=table.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,20 +112,24 @@ def train(table: Table, config: TrainConfig, device: torch.device, runs: Path, c
             config=config,
             device=str(device),
             threads=used,
-            rows={part: len(rows) for part, rows in parts.items()},
+            rows={part: len(indices) for part, indices in parts.items()},
             best_epoch=best.number,
-            history=tuple(history),
+            history=tuple(state.history),
             metrics=metrics,
             baselines=baselines,
-            notes=(*table.notes, *warned),
+            notes=(*table.notes, *warned, *([str(diverged)] if diverged else [])),
             versions={"python": platform.python_version()}
             | {package: metadata.version(package) for package in ("twolayernet", "torch", "numpy")},
         )
-        checkpoint.save(folder, record, net, table.x[parts["validation"]])
-        (folder / "curves.png").write_bytes(report.curves(history, best.number, f"{table.name}, loss"))
+        checkpoint.save(folder, record, net, table.x[parts["validation"][: checkpoint.KEPT_ROWS]])
+        (folder / "curves.png").write_bytes(report.curves(state.history, best.number, f"{table.name}, loss"))
         path = publish(folder)
-    console.print(f"best epoch {best.number} of {len(history)}, validation loss {best.validation_loss:.4g}")
+    if keeper:
+        keeper.forget()
+    console.print(f"best epoch {best.number} of {len(state.history)}, validation loss {best.validation_loss:.4g}")
     console.print(report.layout(metrics, baselines))
+    if diverged:
+        raise Diverged(f"{path} holds the best epoch, {best.number}: {diverged}")
     return path
 
 
@@ -103,39 +152,99 @@ def build(table: Table, train: IntArray, described: Statistics, hidden_features:
     return ScaledRegressor(net, shift, scale, _float32(spread), _float32(targets.mean))
 
 
-def answers(net: ScaledNet, x: Float32Array) -> FloatArray:
-    """Return probabilities (rows, classes), or predictions (rows, out_features), for raw rows x.
+def standardised(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
+    """Return the chosen rows as the net inside is trained on them, on the net's device.
+
+    A slice at a time: of the largest tables there is no third copy.
+
+    Raises:
+        DataError: a value leaves float32's range.
+    """
+    device, width = net.shift.device, len(table.features)
+    x = torch.empty(len(indices), width, device=device)
+    for some in _slices(len(indices), width):
+        x[some] = net.standardise(torch.from_numpy(table.x[indices[some]]).to(device))
+        finite = x[some].isfinite().all(dim=0)
+        if not finite.all():
+            name = table.features[int(finite.logical_not().nonzero()[0])]
+            raise DataError(f"column '{name}': an outlier that leaves float32's range when it is standardised")
+    return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
+
+
+def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
+    """Return what each class counts, (classes,) float32; None where all count alike.
+
+    Raises:
+        DataError: weights are asked for where there are no classes, or there are not as many as classes.
+    """
+    if config.class_weights == "equal":
+        return None
+    if not table.classes:
+        raise DataError("class_weights: a regression has no classes")
+    if config.class_weights == "balanced":
+        counts = np.bincount(table.y[train].astype(np.int64), minlength=len(table.classes))
+        return _float32(len(train) / (len(counts) * counts))
+    if len(config.class_weights) != len(table.classes):
+        raise DataError(
+            f"class_weights: expected {len(table.classes)}, one for each of {quoted([str(c) for c in table.classes])}, "
+            f"found {len(config.class_weights)}"
+        )
+    return torch.tensor(config.class_weights)
+
+
+def answers(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
+    """Return probabilities (rows, classes), or predictions (rows, out_features), for the chosen rows of raw x.
 
     Raises:
         DataError: an answer is infinite or not a number.
     """
+    found = []
     with torch.no_grad():
-        out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x))
-    found: FloatArray = (out[1] if isinstance(out, tuple) else out).double().numpy()
-    if not np.isfinite(found).all():
+        for some in _slices(len(indices), x.shape[1] + net.net.linear1.out_features):
+            out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x[indices[some]]))
+            found.append((out[1] if isinstance(out, tuple) else out).double().numpy())
+    together: FloatArray = np.concatenate(found)
+    if not np.isfinite(together).all():
         raise DataError("the network's answers leave float32's range: scale the columns of the data")
-    return found
+    return together
 
 
 def _fit(
-    net: ScaledNet,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    config: TrainConfig,
+    state: Fit,
+    train: Rows,
+    validation: Rows,
+    weights: Tensor | None,
+    keeper: Keeper | None,
     console: Console,
-) -> list[Epoch]:
-    history = []
-    said = time.monotonic()
+) -> Diverged | None:
+    """Run the fit to its end, saving and saying how it goes; return what ended it early, if the loss did."""
+    said = saved = time.monotonic()
     with progress(console) as bar:
-        shown = bar.add_task("fit", total=config.epochs, note="")
-        for epoch in fit(net.net, train, validation, config):
-            history.append(epoch)
-            note = f"validation loss {epoch.validation_loss:.4g}"
-            bar.update(shown, advance=1, note=note)
-            if not console.is_terminal and time.monotonic() - said >= LOG_SECONDS:
-                said = time.monotonic()
-                console.print(f"epoch {epoch.number} of {config.epochs}, {note}")
-    return history
+        shown = bar.add_task("fit", total=state.config.epochs, completed=len(state.history), note="")
+        try:
+            for epoch in fit(state, train, validation, weights):
+                note = f"validation loss {epoch.validation_loss:.4g}"
+                bar.update(shown, advance=1, note=note)
+                now = time.monotonic()
+                if not console.is_terminal and now - said >= LOG_SECONDS:
+                    said = now
+                    console.print(f"epoch {epoch.number} of {state.config.epochs}, {note}")
+                if keeper and now - saved >= keeper.seconds:
+                    keeper.save(state)
+                    saved = time.monotonic()
+        except Diverged as error:
+            return error
+        except BaseException:
+            if keeper and keeper.path.exists():
+                console.print(f"{keeper.path}: the fit as it stood; --resume goes on with it")
+            raise
+    return None
+
+
+def _slices(rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of `width` float32 values into slices that are small against a large table."""
+    size = max(1, SLICE_FLOATS // width)
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def _features(table: Table, described: Statistics) -> tuple[Feature, ...]:

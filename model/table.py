@@ -1,6 +1,7 @@
 """Rows of numbers with what is to be predicted from them: Table, its split, and its columns described."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,7 +90,7 @@ def split(table: Table, seed: int) -> Split:
 
 def statistics(values: Float32Array | FloatArray) -> Statistics:
     """Describe the columns of values, (rows, columns), in float64, a column at a time to spare memory."""
-    columns = [column.astype(np.float64) for column in values.T]
+    columns = (column.astype(np.float64) for column in values.T)
     described = [(c.mean(), c.std(), c.min(), c.max(), np.median(c)) for c in columns]
     return Statistics(*np.array(described).T)
 
@@ -116,3 +117,10 @@ def quoted(names: Sequence[str], most: int = 12) -> str:
     """List names for a message: 'a', 'b' and 3 more."""
     listed = ", ".join(f"'{name}'" for name in names[:most])
     return f"{listed} and {len(names) - most} more" if len(names) > most else listed or "nothing"
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the closest of the known names, or an empty string."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""

@@ -1,21 +1,26 @@
 """The fit: one loop that reads top to bottom."""
 
-import copy
+import contextlib
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from model.batches import Batches, Rows, Share
 from model.config import TrainConfig
 from model.net import TwoLayerNet
+from model.step import Step, cross_entropy, squared_error
 from model.table import DataError
 
 CORES = torch.get_num_threads()
 """What torch found when it was imported: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
 """Multiplications of a forward pass that are worth a thread."""
+SLICE_FLOATS = 1 << 22
+"""Hidden values computed at once where no gradient is wanted."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,152 @@ class Epoch:
     """Measured after the epoch."""
 
 
-def device(name: str) -> torch.device:
+class Diverged(DataError):
+    """The loss is not a number any more."""
+
+
+class Fit:
+    """What a fit has come to after an epoch, and all that continues it bit for bit."""
+
+    def __init__(self, net: TwoLayerNet, config: TrainConfig, *, classification: bool) -> None:
+        """Take over the parameters of net, which is on the device where the fit runs."""
+        self.net, self.config = net, config
+        self.step = Step(net, cross_entropy if classification else squared_error, config.weight_decay)
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.best = self.step.parameters.clone()
+        self.history: list[Epoch] = []
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, all but the history, by name; to be saved between two epochs."""
+        return self.step.state | {"best": self.best, "order": self.order.get_state()}
+
+    def restore(self, tensors: Mapping[str, Tensor], history: Sequence[Epoch]) -> None:
+        """Continue from what tensors() returned then, and the history of then.
+
+        Raises:
+            ValueError: the tensors are not those of this network.
+        """
+        mine = self.tensors()
+        if {name: tensor.shape for name, tensor in mine.items()} != {name: t.shape for name, t in tensors.items()}:
+            raise ValueError("the tensors are not those of this network")
+        self.order.set_state(tensors["order"])
+        for name, tensor in (self.step.state | {"best": self.best}).items():
+            tensor.copy_(tensors[name])
+        self.history = list(history)
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        """The epoch of the lowest validation loss, the first of them."""
+        return min(self.history, key=lambda epoch: epoch.validation_loss, default=None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or `patience` of them brought no better one."""
+        done, best = len(self.history), self.best_epoch
+        out_of_patience = best and self.config.patience and done - best.number >= self.config.patience
+        return bool(done >= self.config.epochs or out_of_patience)
+
+
+def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None = None) -> Iterator[Epoch]:
+    """Fit state.net in place, yielding after every epoch; at the end net holds the best epoch's weights.
+
+    Best is the lowest validation loss. The weights are restored also when the caller stops early. Under torchrun each
+    process calls this with the same arguments, and takes its share of every batch.
+
+    Args:
+        state: new, or restored.
+        train: on the device of state.net.
+        validation: likewise, other rows.
+        class_weights: (classes,) float32, where the classes do not count alike.
+
+    Raises:
+        Diverged: the loss is not a number any more; it names the step, the learning rate and the likely cause.
+    """
+    config, step = state.config, state.step
+    batches = Batches(
+        train,
+        state.net.linear2.out_features,
+        config.batch_size,
+        mean=config.reduction == "mean",
+        class_weights=class_weights,
+        share=share(),
+    )
+    losses = torch.zeros(batches.steps, device=step.device)
+    try:
+        while not state.finished:
+            number = len(state.history) + 1
+            done = 0
+            for chunk in batches.epoch(state.order):
+                end = done + len(chunk)
+                rates = [rate(config, (number - 1) * batches.steps + i, batches.steps) for i in range(done, end)]
+                step.run(chunk, rates, losses[done:end])
+                done = end
+
+            validation_loss = mean_loss(state.net, validation, class_weights)
+            train_loss = float(losses @ batches.shares)  # sync point, one an epoch
+            if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
+                raise Diverged(_diverged(state, losses, validation_loss, (train, validation)))
+            state.history.append(Epoch(number, train_loss, validation_loss))
+            if state.best_epoch is state.history[-1]:
+                state.best.copy_(step.parameters)
+            yield state.history[-1]
+    finally:
+        step.parameters.copy_(state.best)
+
+
+def rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step, from 0: constant, or falling to 0 along half a cosine wave."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch))) / 2
+
+
+def mean_loss(net: TwoLayerNet, rows: Rows, class_weights: Tensor | None = None) -> float:
+    """Return the mean squared error over all elements, or the (weighted) mean cross-entropy over all rows."""
+    x, y = rows
+    classification = y.dtype == torch.int64
+    size = max(1, SLICE_FLOATS // net.linear1.out_features)
+    total = torch.zeros((), device=x.device, dtype=torch.float64)
+    with torch.no_grad():
+        for part, target in zip(torch.split(x, size), torch.split(y, size), strict=True):
+            scores = net(part)
+            if classification:
+                total += nn.functional.cross_entropy(scores, target, class_weights, reduction="sum")
+            else:
+                total += nn.functional.mse_loss(scores, target, reduction="sum")
+        count = y.numel() if class_weights is None else class_weights[y].sum(dtype=torch.float64)
+        return float(total / count)  # sync point
+
+
+def share() -> Share:
+    """Return this process's part of each batch: all of it, unless torchrun started several."""
+    if distributed.is_initialized():
+        return Share(distributed.get_rank(), distributed.get_world_size())
+    return Share()
+
+
+def find_device(name: str) -> torch.device:
     """Turn auto, cpu or cuda into a device; cuda without CUDA is an error, never a silent CPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("device: cuda was asked for, and this PyTorch finds no CUDA device (use auto or cpu)")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[bool]:
+    """Join the processes that torchrun started, if it did; yield whether this is the first of them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield distributed.get_rank() == 0
+    finally:
+        distributed.destroy_process_group()
 
 
 def threads(net: TwoLayerNet, batch_size: int, most: int) -> int:
@@ -48,61 +192,19 @@ def threads(net: TwoLayerNet, batch_size: int, most: int) -> int:
     return max(1, min(most, products // PRODUCTS_PER_THREAD))
 
 
-def loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy for a target (batch,) int64; mean squared error for one like scores, float32."""
-    if target.dtype == torch.int64:
-        return nn.functional.cross_entropy(scores, target)
-    return nn.functional.mse_loss(scores, target)
-
-
-def fit(
-    net: TwoLayerNet,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    config: TrainConfig,
-) -> Iterator[Epoch]:
-    """Fit net in place, yielding after every epoch; at the end net holds the best epoch's weights.
-
-    Best is the lowest validation loss. The weights are restored also when the caller stops early.
-
-    Args:
-        net: on the device where the fit runs.
-        train: standardised rows (rows, in_features) float32 and targets as loss() takes them, on that device.
-        validation: likewise, other rows.
-        config: the learning rate, batch size, epochs and seed are read from it.
-
-    Raises:
-        DataError: the loss is not a number any more.
-    """
-    x, y = train
-    order = torch.Generator().manual_seed(config.seed)  # on the CPU: one order of rows, whatever the device
-    adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
-    best_loss, best = math.inf, copy.deepcopy(net.state_dict())
-    try:
-        for number in range(1, config.epochs + 1):
-            total = torch.zeros((), device=x.device)
-            shuffled = torch.randperm(len(x), generator=order).to(x.device)
-            for start in range(0, len(x), config.batch_size):
-                rows = shuffled[start : start + config.batch_size]
-                # forward
-                error = loss(net(x[rows]), y[rows])
-                # backward
-                adam.zero_grad()
-                error.backward()  # type: ignore[no-untyped-call] # torch's
-                # update
-                adam.step()
-                total += error.detach() * len(rows)
-
-            with torch.no_grad():
-                validation_loss = float(loss(net(validation[0]), validation[1]))  # sync point, one an epoch
-            train_loss = float(total) / len(x)
-            if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-                raise DataError(
-                    f"the loss is {train_loss:g} (validation {validation_loss:g}) after epoch {number} at learning "
-                    f"rate {config.learning_rate:g}: try a smaller one"
-                )
-            if validation_loss < best_loss:
-                best_loss, best = validation_loss, copy.deepcopy(net.state_dict())
-            yield Epoch(number, train_loss, validation_loss)
-    finally:
-        net.load_state_dict(best)
+def _diverged(state: Fit, losses: Tensor, validation_loss: float, parts: Sequence[Rows]) -> str:
+    """Say where the loss ceased to be a number, and why it probably did."""
+    number, steps = len(state.history) + 1, len(losses)
+    wrong = (~losses.isfinite()).nonzero()
+    index = int(wrong[0]) if len(wrong) else steps - 1  # else the last update did it, as the validation rows show
+    found = float(losses[index]) if len(wrong) else validation_loss
+    at = (number - 1) * steps + index
+    largest = max(float(x.abs().max()) for x, _ in parts)
+    if largest > 1e4:
+        cause = f"a feature lies {largest:.3g} standard deviations off its mean: look for outliers"
+    else:
+        cause = "the learning rate is too large: try a smaller one"
+    return (
+        f"the loss is {found:g} at step {at + 1} (epoch {number}), learning rate "
+        f"{rate(state.config, at, steps):g}: probably {cause}"
+    )

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,14 @@ def repack() -> Callable[[Path], None]:
         (path / manifest.SUMS).write_bytes(manifest.sums_of(files))
 
     return recompute
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """The engine in float64, where rounding cannot hide a wrong formula: its tensors have torch's default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """model.config: what a person chooses about a fit."""
 
 import dataclasses
+import json
 import math
 import re
 from typing import Any
@@ -17,6 +18,13 @@ from model.table import DataError
         ({"hidden_features": 0}, "hidden_features: expected at least 1, found 0"),
         ({"epochs": -1}, "epochs: expected at least 1, found -1"),
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"patience": -1}, "patience: expected 0 (never stop early) or more, found -1"),
+        ({"weight_decay": -0.1}, "weight_decay: expected 0 or more, found -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay: expected 0 or more, found nan"),
+        ({"weight_decay": math.inf}, "weight_decay: expected 0 or more, found inf"),
+        ({"class_weights": (1.0, 0.0)}, "class_weights: expected positive numbers, found 0"),
+        ({"class_weights": (math.nan,)}, "class_weights: expected positive numbers, found nan"),
+        ({"class_weights": (1.0, math.inf)}, "class_weights: expected positive numbers, found inf"),
         ({"learning_rate": 0.0}, "learning_rate: expected a positive number, found 0.0"),
         ({"learning_rate": math.nan}, "learning_rate: expected a positive number, found nan"),
         ({"learning_rate": math.inf}, "learning_rate: expected a positive number, found inf"),
@@ -34,3 +42,13 @@ def test_configuration_cannot_change() -> None:
     """What a run records is what it was made with."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("weights", ["equal", "balanced", (0.1, 1 / 3)])
+def test_configuration_comes_back_from_json(weights: Any) -> None:
+    """Every value of its type, so that a run's settings are those it was made with; an unknown one is refused."""
+    config = TrainConfig(class_weights=weights, learning_rate=1 / 3, schedule="cosine", patience=7)
+    document = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert config == TrainConfig.of(document)
+    with pytest.raises(TypeError, match="surprise"):
+        TrainConfig.of(document | {"surprise": 1})

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model import files
-from model.table import DataError
+from model.table import DataError, near_miss
 
 ROWS = "1,2\n" * 12
 GENES = [f"gene_{index}" for index in range(20_000)]
@@ -67,7 +67,7 @@ def test_csv_is_read_as_python_writes_it(
     content = io.StringIO()
     writer = csv.writer(content, delimiter=separator, quoting=quoting, lineterminator=ending)
     writer.writerows([header, *([label, *[number] * (len(header) - 1)] for label, number in rows)])
-    frame = files.read_frame(path("a.csv", mark + content.getvalue()))
+    frame = files.read_frame(path("a.csv", mark + content.getvalue())).collect()
     assert header == frame.columns
     for name in header[1:]:
         assert [number for _, number in rows] == files.numbers(frame[name], "a.csv").tolist()
@@ -90,7 +90,7 @@ def test_csv_is_read_as_python_writes_it(
 )
 def test_header(path: Write, content: str, columns: list[str]) -> None:
     """Quotes, spaces, commas, non-ASCII, a byte-order mark, each separator, and 20,000 columns."""
-    assert columns == files.read_frame(path("a.csv", content)).columns
+    assert columns == files.read_frame(path("a.csv", content)).collect().columns
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_header(path: Write, content: str, columns: list[str]) -> None:
 )
 def test_types_of_csv_columns(path: Write, cells: list[str], expected: list[Any]) -> None:
     """A number is a number also between spaces, quotes and missing values; text is stripped."""
-    frame = files.read_frame(path("a.csv", "c,d\n" + "".join(f"{cell},0\n" for cell in cells)))
+    frame = files.read_frame(path("a.csv", "c,d\n" + "".join(f"{cell},0\n" for cell in cells))).collect()
     assert [(type(value), value) for value in expected] == [(type(value), value) for value in frame["c"].to_list()]
 
 
@@ -121,21 +121,21 @@ def test_file_names_are_no_patterns(path: Write, name: str) -> None:
     frame = pl.DataFrame({"a": [1, 2], "b": [3, 4]})
     for each in ("d1", "dd", Path(name).stem):
         (frame.write_parquet if name.endswith("parquet") else frame.write_csv)(path(each + Path(name).suffix, ""))
-    assert frame.equals(files.read_frame(Path(name)))
+    assert frame.equals(files.read_frame(Path(name)).collect())
 
 
 def test_parquet_round_trips(path: Write) -> None:
     """Names and values as polars wrote them."""
     frame = pl.DataFrame({"größe, €": [1.5, 2.5], "b c": ["x", "y"], "d": [True, False]})
     frame.write_parquet(path("a.parquet", ""))
-    assert frame.equals(files.read_frame(Path("a.parquet")))
+    assert frame.equals(files.read_frame(Path("a.parquet")).collect())
 
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", ">i2", "|u1", "|b1"])
 def test_npz_keeps_its_values(path: Write, dtype: str) -> None:
     """Every plain dtype, of either byte order, row-major or column-major."""
     x = np.asfortranarray(np.arange(12).reshape(6, 2) % 2).astype(dtype)
-    frame = files.read_frame(path("a.npz", npz(x=x, y=x[:, 0])))
+    frame = files.read_frame(path("a.npz", npz(x=x, y=x[:, 0]))).collect()
     expected = {"x0": x[:, 0], "x1": x[:, 1], "y": x[:, 0]}
     assert list(expected) == frame.columns
     for name, values in expected.items():
@@ -280,14 +280,14 @@ def test_not_numbers(column: list[Any], expected: str) -> None:
 )
 def test_near_miss(name: str, known: list[str], expected: str) -> None:
     """A slip of the finger or of the shift key is recognised; a guess is not made."""
-    assert expected == files.near_miss(name, known)
+    assert expected == near_miss(name, known)
 
 
 def test_blank_lines_at_the_end_are_no_rows(tmp_path: Path) -> None:
     """A file may end in blank lines; one of nothing else holds no rows."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n3,4\n\n\n")
-    assert [(1, 2), (3, 4)] == files.read_frame(path).rows()
+    assert [(1, 2), (3, 4)] == files.read_frame(path).collect().rows()
     path.write_text("a,b\n\n\n")
     with pytest.raises(DataError, match="no rows of data"):
         files.read_frame(path)

@@ -1,6 +1,7 @@
 """Training on CUDA: the same fit, and a run that export and service cannot tell from another."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from model import checkpoint, data, run
 from model.config import TrainConfig
-from model.train import device
+from model.train import find_device
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,11 +18,19 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("source", ["digits", "diabetes"])
-def test_losses_follow_the_cpu(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("digits", {}),
+        ("diabetes", {}),
+        ("digits", {"class_weights": "balanced", "schedule": "cosine", "weight_decay": 0.1}),
+        ("digits", {"class_weights": tuple(range(1, 11)), "reduction": "sum"}),
+    ],
+)
+def test_losses_follow_the_cpu(source: str, changes: dict[str, Any], tmp_path: Path) -> None:
     """Same seed, same split, same weights and order of rows: the first epochs' losses agree to rounding."""
     table = data.load(source)
-    config = TrainConfig(epochs=5)
+    config = TrainConfig(epochs=5, **changes)
     losses = []
     for name in ("cpu", "cuda"):
         path = run.train(table, config, torch.device(name), tmp_path / name, Console(quiet=True))
@@ -33,14 +42,14 @@ def test_losses_follow_the_cpu(source: str, tmp_path: Path) -> None:
 
 def test_auto_takes_the_gpu() -> None:
     """Auto means CUDA where there is one."""
-    assert torch.device("cuda") == device("auto")
+    assert torch.device("cuda") == find_device("auto")
 
 
 def test_gpu_run_repeats_bit_for_bit(tmp_path: Path) -> None:
     """Two runs with one seed on the GPU end in the same weights."""
     table = data.load("digits")
     runs = [
-        checkpoint.load(run.train(table, TrainConfig(epochs=5), device("cuda"), tmp_path, Console(quiet=True)))
+        checkpoint.load(run.train(table, TrainConfig(epochs=5), find_device("cuda"), tmp_path, Console(quiet=True)))
         for _ in range(2)
     ]
     assert runs[0].content == runs[1].content

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from torch import distributed
 
 from model import checkpoint, run
 from model.__main__ import main
+from model.config import TrainConfig
+from tests.serving import DEADLINE_SECONDS, ROOT, free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("--hidden", "4", "--epochs", "2")
 
 
@@ -85,10 +87,23 @@ def test_npz_and_options() -> None:
     """Arrays need no --target; name, task, drop and the fit's options are taken as given."""
     np.savez("a.npz", x=np.random.default_rng(0).normal(size=(60, 2)), y=np.arange(60) % 2)
     arguments = "--data a.npz --task regression --name Other --batch-size 7 --lr 0.5 --seed 3 --device cpu --runs out/x"
-    assert 0 == train(*arguments.split(), *QUICK).exit_code
+    more = "--patience 1 --schedule cosine --weight-decay 0.25 --reduction sum --class-weights equal"
+    assert 0 == train(*arguments.split(), *more.split(), *QUICK).exit_code
     record = checkpoint.load(Path("out/x/other/1")).record
     assert ("regression", "other") == (record.task, record.name)
-    assert (4, 2, 7, 0.5, 3) == tuple(vars(record.config).values())
+    expected = TrainConfig(
+        hidden_features=4,
+        epochs=2,
+        batch_size=7,
+        patience=1,
+        learning_rate=0.5,
+        schedule="cosine",
+        weight_decay=0.25,
+        reduction="sum",
+        class_weights="equal",
+        seed=3,
+    )
+    assert expected == record.config
     write("b.csv", '"i,d",name,a,t', lambda i: f"x,y,{i},{i}.5")
     assert 0 == train("--data", "b.csv", "--target", "t", "--drop", '"i,d", name', *QUICK).exit_code
     assert ["a"] == [feature.name for feature in checkpoint.load(Path("runs/b/1")).record.features]
@@ -145,6 +160,15 @@ def test_bad_data(folder: Path, name: str) -> None:
     [
         ("--epochs 0", "epochs: expected at least 1, found 0"),
         ("--lr -1", "learning_rate: expected a positive number, found -1.0"),
+        ("--patience -1", "patience: expected 0 (never stop early) or more, found -1"),
+        ("--weight-decay nan", "weight_decay: expected 0 or more, found nan"),
+        ("--class-weights 1,x", "class_weights: expected equal, balanced, or numbers as 1,2.5,1, found '1,x'"),
+        ("--class-weights 1,-2.5,1", "class_weights: expected positive numbers, found -2.5"),
+        (
+            "--data wine --class-weights 1,2",
+            "class_weights: expected 3, one for each of 'class_0', 'class_1', 'class_2', found 2",
+        ),
+        ("--data diabetes --class-weights balanced", "class_weights: a regression has no classes"),
         ("--data digit", "neither a file nor one of"),
         ("--data wine --target nothing", "wine: no target column 'nothing'"),
         ("--data wine --lr 1e30 --epochs 2", "the loss is "),
@@ -161,6 +185,39 @@ def test_bad_options(folder: Path, arguments: str, expected: str) -> None:
     assert last.startswith("Error: ")
     assert expected in last
     assert not [path for path in folder.rglob("*") if path not in (folder / "file", folder / "runs")]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("balanced", "balanced"), ("1,2.5,0.125", (1.0, 2.5, 0.125))])
+def test_class_weights(text: str, expected: object) -> None:
+    """Balanced, or a number for each class."""
+    assert 0 == train("--data", "wine", "--class-weights", text, *QUICK).exit_code
+    assert expected == checkpoint.load(Path("runs/wine/1")).record.config.class_weights
+
+
+def test_patience_ends_a_fit() -> None:
+    """Before all epochs are done, and the history says so."""
+    result = train("--data", houses(), "--target", "price", "--lr", "0.5", "--patience", "3", "--epochs", "1000")
+    assert 0 == result.exit_code, result.output
+    record = checkpoint.load(Path("runs/houses/1")).record
+    assert record.best_epoch + 3 == len(record.history) < 1000
+    assert f"best epoch {record.best_epoch} of {len(record.history)}, validation loss" in result.output
+
+
+def test_divergence_after_a_good_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2 and one line, which names the run of the best epoch; it is complete, and holds the reason."""
+    monkeypatch.setattr("model.train.rate", lambda config, step, steps_per_epoch: 1e-3 if step < 2 else 1e30)
+    result = train("--data", houses(), "--target", "price", "--hidden", "4", "--batch-size", "100")
+    saved = checkpoint.load(Path("runs/houses/1"))
+    best, reason = saved.record.best_epoch, saved.record.notes[-1]
+    assert 2 == len(saved.record.history)
+    assert reason.startswith("the loss is ")
+    assert (2, f"Error: runs/houses/1 holds the best epoch, {best}: {reason}") == (
+        result.exit_code,
+        result.output.splitlines()[-1],
+    )
+    assert 1 == result.output.count("Error")
+    assert "complete after" not in result.output
+    assert [saved.path] == list(Path("runs/houses").iterdir())
 
 
 def test_cuda_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +237,7 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "fit", interrupt)
     result = train("--data", "wine")
     assert 130 == result.exit_code
-    assert "Error: interrupted; nothing was written" == result.output.splitlines()[-1]
+    assert "Error: interrupted; nothing is half-written" == result.output.splitlines()[-1]
     assert [folder / "runs"] == list(folder.rglob("*"))
 
 
@@ -253,3 +310,40 @@ def test_file_size_limit_in_a_real_process(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, preexec_fn=limit)
     assert (2, f"Error: {Path('runs/houses')}: File too large\n") == (done.returncode, done.stderr)
     assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
+@pytest.mark.parametrize("source", ["wine", "houses.csv"])
+def test_two_processes(folder: Path, source: str) -> None:
+    """Under torchrun two processes fit what one fits, and one of them speaks and writes.
+
+    They add up a gradient in another order, so each is off by its rounding, about 1e-6 of itself; 5 epochs of one or
+    two Adam steps of 0.001 pass on a thousandth of that, which leaves the losses, float32 themselves, equal to 1e-5.
+    """
+    houses()
+    fit = ["--data", source, "--epochs", "5", "--schedule", "cosine", "--device", "cpu"]
+    fit += ["--target", "price"] if source == "houses.csv" else ["--class-weights", "balanced"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "model", "train", *fit],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        timeout=DEADLINE_SECONDS,
+    )
+    assert 0 == done.returncode, done.stderr
+    name = source.removesuffix(".csv")
+    (path,) = (folder / "runs" / name).iterdir()
+    lines = done.stdout.splitlines()
+    for beginning in (f"{name}: ", "best epoch ", f"runs/{name}/1: complete after "):
+        assert 1 == sum(line.startswith(beginning) for line in lines), done.stdout
+
+    assert 0 == train(*fit, "--runs", "one").exit_code
+    found, expected = checkpoint.load(path), checkpoint.load(folder / "one" / name / "1")
+    losses, reference = (
+        np.array([(epoch.train_loss, epoch.validation_loss) for epoch in saved.record.history])
+        for saved in (found, expected)
+    )
+    np.testing.assert_allclose(losses, reference, rtol=1e-5, atol=0)
+    assert found.content != expected.content, "the rounding should differ: else it was one process"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from sklearn.utils import compute_class_weight
 
 from model import checkpoint, report, run
 from model.checkpoint import Run
 from model.config import TrainConfig
-from model.table import DataError, Table, split
+from model.resume import Request
+from model.table import DataError, Table, split, statistics
+from model.train import Diverged
 
 CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
 
@@ -86,7 +91,7 @@ def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None
     assert best < 30, "the last epoch should not be the best"
     net = checkpoint.net_of(saved.weights)
     for part, rows in vars(split(data, CONFIG.seed)).items():
-        assert report.metrics(data, run.answers(net, data.x[rows]), data.y[rows]) == saved.record.metrics[part]
+        assert report.metrics(data, run.answers(net, data.x, rows), data.y[rows]) == saved.record.metrics[part]
     if not classes:  # the validation loss is the error in units of the targets' spread
         spread = float(saved.weights["output_scale"][0])
         assert pytest.approx(losses[best - 1] ** 0.5 * spread, rel=1e-4) == saved.record.metrics["validation"]["rmse"]
@@ -136,20 +141,127 @@ def test_linear_target_is_learnt(tmp_path: Path) -> None:
     assert saved.record.baselines["linear"]["r2"] > 0.999
 
 
+def outlier(part: str) -> Table:
+    """Make a table with a value in a row of the part that float32 cannot hold once it is standardised."""
+    data = table(rows=400)
+    x = data.x.copy()
+    x[:, 3] *= 0.1
+    x[getattr(split(data, CONFIG.seed), part)[0], 3] = 3e38
+    return dataclasses.replace(data, x=x)
+
+
+OUTLIER = r"column 'noise': an outlier that leaves float32's range when it is standardised"
+
+
 @pytest.mark.parametrize(
-    ("changes", "learning_rate", "expected"),
+    ("data", "changes", "expected"),
     [
-        ({}, 1e30, "the loss is "),
-        ({"y": np.where(np.arange(100) % 2, 3.4e38, -3.4e38)[:, None]}, 1.0, "the network's answers leave float32's "),
+        (table(), {"learning_rate": 1e30}, r"the loss is (inf|nan) at step 1 \(epoch 1\), learning rate 1e\+30: .*"),
+        (outlier("validation"), {}, OUTLIER),
+        (outlier("test"), {}, OUTLIER),
+        (table(), {"class_weights": "balanced"}, "class_weights: a regression has no classes"),
+        (table(), {"class_weights": (1.0,)}, "class_weights: a regression has no classes"),
+        (
+            table(CLASSES),
+            {"class_weights": (1.0, 2.0, 3.0)},
+            "class_weights: expected 2, one for each of 'cheap', 'dear', found 3",
+        ),
     ],
 )
-def test_nothing_stays_of_a_fit_that_fails(
-    tmp_path: Path, changes: dict[str, Any], learning_rate: float, expected: str
-) -> None:
-    """A loss or answers that are not finite end in one line, and no folder stays."""
-    with pytest.raises(DataError, match=f"^{expected}[^\n]*$"):
-        train(tmp_path, dataclasses.replace(table(), **changes), learning_rate=learning_rate)
+def test_nothing_stays_of_a_fit_that_fails(tmp_path: Path, data: Table, changes: dict[str, Any], expected: str) -> None:
+    """A loss that diverges at once, values out of range and weights for no classes end in one line; no folder stays."""
+    with pytest.raises(DataError, match=f"^{expected}$"):
+        train(tmp_path, data, **changes)
     assert [tmp_path / "runs"] == list(tmp_path.rglob("*"))
+
+
+def test_answers_that_are_not_finite_are_refused() -> None:
+    """In one line: infinity is no answer."""
+    net = run.build(table(), np.arange(64), statistics(table().x[:64]), 4)
+    net.output_scale.fill_(3e38)  # type: ignore[operator] # a buffer of the regressor
+    expected = "the network's answers leave float32's range: scale the columns of the data"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
+        run.answers(net, table().x * 100, np.arange(10))
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_slices_are_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]) -> None:
+    """However few rows are standardised or answered at once: the same to rounding, in the order of the indices."""
+    data, indices = table(classes), np.random.default_rng(0).permutation(100)[:37]
+    net = run.build(data, np.arange(64), statistics(data.x[:64]), 8)
+    with torch.no_grad():
+        x = net.standardise(torch.from_numpy(data.x))[indices]
+        whole = net(torch.from_numpy(data.x))
+        answers = (whole[1] if classes else whole).double().numpy()[indices]
+        targets = net.training_targets(torch.from_numpy(data.y))[indices]
+    for slice_floats in (1, 4 * 10, 12 * 10, 1 << 22):  # of one row, and of a number that leaves a rest
+        monkeypatch.setattr(run, "SLICE_FLOATS", slice_floats)
+        found = run.standardised(net, data, indices)
+        assert torch.equal(x, found[0])
+        assert torch.equal(targets, found[1])
+        np.testing.assert_allclose(answers, run.answers(net, data.x, indices), rtol=1e-5, atol=1e-6)
+
+
+def test_class_weights() -> None:
+    """None where all classes count alike; balanced as scikit-learn has it, from the training rows; else as given."""
+    data = dataclasses.replace(table(("a", "b", "c")), y=np.array([0] * 70 + [1] * 20 + [2] * 10))
+    train = np.arange(10, 95)
+    assert run.class_weights(data, train, CONFIG) is None
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=data.y[train])
+    found = run.class_weights(data, train, dataclasses.replace(CONFIG, class_weights="balanced"))
+    assert found is not None
+    np.testing.assert_allclose(expected, found.numpy(), rtol=1e-7)
+    found = run.class_weights(data, train, dataclasses.replace(CONFIG, class_weights=(0.5, 1.0, 3.25)))
+    assert found is not None
+    assert [0.5, 1.0, 3.25] == found.tolist()
+
+
+def test_class_weights_reach_the_fit(tmp_path: Path) -> None:
+    """A class that counts more is answered more often, and the choice is recorded."""
+    noise = np.random.default_rng(3).integers(0, 2, 100)
+    data = dataclasses.replace(table(CLASSES), y=noise)
+    rows = np.arange(100)
+    answered = []
+    for weights in ((1.0, 30.0), (30.0, 1.0)):
+        saved = train(tmp_path, data, class_weights=weights)
+        assert weights == saved.record.config.class_weights
+        answered.append(run.answers(checkpoint.net_of(saved.weights), data.x, rows).argmax(axis=1).mean())
+    assert answered[0] > 0.9 > 0.1 > answered[1]
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_best_epoch_outlives_a_later_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
+) -> None:
+    """The run is complete, that of the epochs before, and says why it ended; the error says where it lies."""
+    expected = train(tmp_path / "good", table(classes), epochs=3)
+    monkeypatch.setattr("model.train.rate", rate_that_jumps(3))
+    shown = io.StringIO()
+    with pytest.raises(Diverged) as caught:
+        run.train(
+            table(classes),
+            CONFIG,
+            torch.device("cpu"),
+            tmp_path,
+            Console(file=shown, width=200),
+            request=Request(source="t"),
+            save_seconds=0,
+        )
+    saved = checkpoint.load(tmp_path / "t" / "1")
+    assert [saved.path] == list(saved.path.parent.iterdir())
+    reason = saved.record.notes[-1]
+    pattern = r"the loss is (inf|nan) at step 4 \(epoch 4\), learning rate 1e\+30: probably the learning rate is too .*"
+    assert re.fullmatch(pattern, reason)
+    assert f"{saved.path} holds the best epoch, {saved.record.best_epoch}: {reason}" == str(caught.value)
+    assert shown.getvalue().splitlines()[1].startswith(f"best epoch {saved.record.best_epoch} of 3, validation loss ")
+    assert [1, 2, 3] == [epoch.number for epoch in saved.record.history]
+    assert expected.content == saved.content
+    assert expected.record.metrics == saved.record.metrics
+
+
+def rate_that_jumps(epochs: int) -> Callable[[TrainConfig, int, int], float]:
+    """Return a schedule that is far too large after so many epochs."""
+    return lambda config, step, steps_per_epoch: config.learning_rate if step < epochs * steps_per_epoch else 1e30
 
 
 def test_tiny_spread_is_constant(tmp_path: Path) -> None:

@@ -1,30 +1,33 @@
-"""model.train: the device, the threads, and the one loop."""
+"""model.train: the device, the threads, and the one loop, held to a plain PyTorch one."""
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
+from model import train
+from model.batches import Rows
 from model.config import TrainConfig
 from model.net import TwoLayerNet
 from model.table import DataError
-from model.train import PRODUCTS_PER_THREAD, device, fit, loss, threads
-
-Rows = tuple[Tensor, Tensor]
+from model.train import PRODUCTS_PER_THREAD, Diverged, Epoch, Fit, find_device, fit, mean_loss, rate, threads
 
 
-def regression(rows: int = 50, seed: int = 0) -> Rows:
-    """Make standardised rows, (rows, 3), and a noisy linear target, (rows, 1)."""
+def regression(rows: int = 50, seed: int = 0, out_features: int = 1) -> Rows:
+    """Make standardised rows, (rows, 3), and noisy linear targets, (rows, out_features)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, 3, generator=generator)
-    return x, x @ torch.tensor([[1.0], [-1.0], [0.5]]) + 0.1 * torch.randn(rows, 1, generator=generator)
+    slope = torch.tensor([[1.0, 0.5, 0.0], [-1.0, 1.0, 0.0], [0.5, 0.0, 1.0]])[:, :out_features]
+    return x, x @ slope + 0.1 * torch.randn(rows, out_features, generator=generator)
 
 
 def classification(rows: int = 50, seed: int = 0) -> Rows:
-    """Make rows, (rows, 3), and the class of each, (rows,)."""
+    """Make rows, (rows, 3), and the class of each, (rows,), of two."""
     x, y = regression(rows, seed)
     return x, (y[:, 0] > 0).long()
 
@@ -40,7 +43,12 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**{"hidden_features": 8, "epochs": 5, "batch_size": 16, "learning_rate": 1e-2, **changes})
 
 
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+def begun(net: TwoLayerNet, rows: Rows, **changes: Any) -> Fit:
+    """Begin a fit to rows."""
+    return Fit(net, config(**changes), classification=rows[1].dtype == torch.int64)
+
+
+def same(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
     """Whether every tensor is the same, bit for bit."""
     return all(torch.equal(left[name], right[name]) for name in left)
 
@@ -50,11 +58,11 @@ def test_cuda_without_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     expected = "device: cuda was asked for, and this PyTorch finds no CUDA device (use auto or cpu)"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        device("cuda")
-    assert torch.device("cpu") == device("auto") == device("cpu")
+        find_device("cuda")
+    assert torch.device("cpu") == find_device("auto") == find_device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert torch.device("cuda") == device("auto")
-    assert torch.device("cpu") == device("cpu")
+    assert torch.device("cuda") == find_device("auto")
+    assert torch.device("cpu") == find_device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -68,21 +76,16 @@ def test_threads_grow_with_the_step(hidden_features: int, batch_size: int, most:
     assert (expected - 1) * PRODUCTS_PER_THREAD <= 1000 * hidden_features * batch_size
 
 
-def test_loss_is_chosen_by_the_target() -> None:
-    """Class indices are scored by cross-entropy, numbers by the mean squared error, each in its formula."""
-    scores = torch.tensor([[0.0, math.log(3)], [1.0, 1.0]])
-    expected = -(math.log(0.75) + math.log(0.5)) / 2
-    assert pytest.approx(expected) == loss(scores, torch.tensor([1, 0])).item()
-    assert pytest.approx((math.log(3) ** 2 + 1) / 4) == loss(scores, torch.tensor([[0.0, 0.0], [1.0, 0.0]])).item()
+BOTH = pytest.mark.parametrize("rows", [regression, classification])
 
 
-@pytest.mark.parametrize("rows", [regression, classification])
+@BOTH
 def test_same_seed_same_bits(rows: Any) -> None:
     """The same configuration gives the same history and weights; another seed another order of rows."""
     fits = []
     for seed in (0, 0, 1):
         net = fresh(2 if rows is classification else 1)
-        fits.append((list(fit(net, rows(), rows(20, 1), config(seed=seed))), net.state_dict()))
+        fits.append((list(fit(begun(net, rows(), seed=seed), rows(), rows(20, 1))), net.state_dict()))
     assert fits[0][0] == fits[1][0]
     assert same(fits[0][1], fits[1][1])
     assert not same(fits[0][1], fits[2][1])
@@ -91,8 +94,8 @@ def test_same_seed_same_bits(rows: Any) -> None:
 def test_fit_does_not_use_the_global_generator() -> None:
     """The order of the rows depends on the seed alone, whatever else draws random numbers."""
     expected, net = fresh(), fresh()
-    list(fit(expected, regression(), regression(20, 1), config()))
-    for _ in fit(net, regression(), regression(20, 1), config()):
+    list(fit(begun(expected, regression()), regression(), regression(20, 1)))
+    for _ in fit(begun(net, regression()), regression(), regression(20, 1)):
         torch.rand(7)
     assert same(expected.state_dict(), net.state_dict())
 
@@ -100,13 +103,109 @@ def test_fit_does_not_use_the_global_generator() -> None:
 def test_first_step_is_adams() -> None:
     """One full batch moves each weight by lr g / (|g| + eps), the first step of Adam (Kingma and Ba, algorithm 1)."""
     net, (x, y) = fresh(), regression()
-    error = nn.functional.mse_loss(net(x), y)
+    error = functional.mse_loss(net(x), y)
     gradients = torch.autograd.grad(error, list(net.parameters()))
     before = [parameter.detach().clone() for parameter in net.parameters()]
-    (epoch,) = fit(net, (x, y), (x, y), config(epochs=1, batch_size=50))
+    (epoch,) = fit(begun(net, (x, y), epochs=1, batch_size=50), (x, y), (x, y))
     assert pytest.approx(error.item()) == epoch.train_loss
     for start, gradient, parameter in zip(before, gradients, net.parameters(), strict=True):
         torch.testing.assert_close(start - 1e-2 * gradient / (gradient.abs() + 1e-8), parameter.detach())
+
+
+# Against a plain loop
+
+
+def plain(
+    net: TwoLayerNet, train: Rows, validation: Rows, config: TrainConfig, weights: Tensor | None = None
+) -> list[Epoch]:
+    """Fit as people write it: nn.Module, autograd, torch.optim, a scheduler, and F's losses with their reductions."""
+    (x, y), order = train, torch.Generator().manual_seed(config.seed)
+
+    def loss_of(scores: Tensor, target: Tensor, reduction: str) -> Tensor:
+        if target.dtype == torch.int64:
+            return functional.cross_entropy(scores, target, weights, reduction=reduction)
+        return functional.mse_loss(scores, target, reduction=reduction)
+
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
+    if config.weight_decay:
+        optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = math.ceil(len(x) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs * steps)
+    counted = y.numel() if weights is None else float(weights[y].sum())
+    history = []
+    for number in range(1, config.epochs + 1):
+        total = 0.0
+        for rows in torch.split(torch.randperm(len(x), generator=order), config.batch_size):
+            loss = loss_of(net(x[rows]), y[rows], config.reduction)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            optimizer.step()
+            if config.schedule == "cosine":
+                schedule.step()
+            total += loss.item() * (len(rows) / len(x) if config.reduction == "mean" else 1 / counted)
+        with torch.no_grad():
+            history.append(Epoch(number, total, loss_of(net(validation[0]), validation[1], "mean").item()))
+    return history
+
+
+def check_history(expected: list[Epoch], found: list[Epoch], rtol: float) -> None:
+    """Assert that two histories agree to a relative bound."""
+    curves = [
+        torch.tensor(
+            [(epoch.number, epoch.train_loss, epoch.validation_loss) for epoch in history], dtype=torch.float64
+        )
+        for history in (expected, found)
+    ]
+    assert curves[0][-1, 1] < 0.9 * curves[0][0, 1], "something should have been learnt"
+    torch.testing.assert_close(*curves, rtol=rtol, atol=0)
+
+
+VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
+    "plain": ({}, None),
+    "cosine": ({"schedule": "cosine"}, None),
+    "weight decay": ({"weight_decay": 0.3}, None),
+    "sum": ({"reduction": "sum"}, None),
+    "single rows": ({"batch_size": 1}, None),
+    "class weights": ({}, (0.25, 3.0)),
+    "sum with class weights": ({"reduction": "sum"}, (0.25, 3.0)),
+    "all": ({"reduction": "sum", "weight_decay": 0.1, "schedule": "cosine", "seed": 3}, (0.25, 3.0)),
+}
+"""Changes to the configuration, and class weights, which a regression leaves out."""
+
+
+@BOTH
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.usefixtures("float64")
+def test_losses_are_a_plain_loops(variant: str, rows: Any) -> None:
+    """In float64 both losses of 20 epochs are those of an ordinary PyTorch loop, to a relative 1e-11."""
+    changes, explicit = VARIANTS[variant]
+    weights = torch.tensor(explicit) if explicit and rows is classification else None
+    out_features = 2 if rows is classification else 1
+    chosen = config(epochs=20, **changes)
+    expected = plain(fresh(out_features), rows(), rows(20, 1), chosen, weights)
+    state = Fit(fresh(out_features), chosen, classification=rows is classification)
+    check_history(expected, list(fit(state, rows(), rows(20, 1), weights)), 1e-11)
+
+
+@BOTH
+def test_losses_are_a_plain_loops_in_float32(rows: Any) -> None:
+    """Likewise in float32 to a relative 1e-5.
+
+    A gradient is off by the rounding of sums of at most 16 terms, about 1e-6 of itself; Adam passes that on times its
+    rate of 0.01, and 80 steps add it up to about 1e-6 of weights near 1.
+    """
+    out_features = 2 if rows is classification else 1
+    expected = plain(fresh(out_features), rows(), rows(20, 1), config(epochs=20))
+    found = fit(begun(fresh(out_features), rows(), epochs=20), rows(), rows(20, 1))
+    check_history(expected, list(found), 1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+def test_several_targets_are_a_plain_loops() -> None:
+    """The loss is the mean over all elements, as F.mse_loss's."""
+    train, validation = regression(50, 0, 3), regression(20, 1, 3)
+    expected = plain(fresh(3), train, validation, config(epochs=20))
+    check_history(expected, list(fit(begun(fresh(3), train, epochs=20), train, validation)), 1e-11)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 49, 50, 1000])
@@ -114,16 +213,54 @@ def test_train_loss_is_the_mean_over_rows(batch_size: int) -> None:
     """Where the weights stand still, it is the loss over all rows, also with an uneven last batch."""
     net = fresh()
     x, y = regression()
-    (epoch,) = fit(net, (x, y), regression(20, 1), config(epochs=1, batch_size=batch_size, learning_rate=1e-30))
-    expected = loss(net(x), y).item()
+    (epoch,) = fit(begun(net, (x, y), epochs=1, batch_size=batch_size, learning_rate=1e-30), (x, y), regression(20, 1))
+    expected = functional.mse_loss(net(x), y).item()
     assert pytest.approx(expected, rel=1e-5) == epoch.train_loss
 
 
 def test_history_is_numbered_and_learns() -> None:
     """Each epoch comes once, and a linear problem is learnt almost to its noise."""
-    history = list(fit(fresh(), regression(200), regression(50, 1), config(epochs=60)))
+    history = list(fit(begun(fresh(), regression(200), epochs=60), regression(200), regression(50, 1)))
     assert list(range(1, 61)) == [epoch.number for epoch in history]
     assert history[-1].train_loss < 0.03 < 1 < history[0].train_loss
+
+
+@pytest.mark.parametrize("slice_floats", [1, 8 * 7, 8 * 20, 1 << 22])
+@pytest.mark.parametrize("weights", [None, (0.25, 3.0)])
+@BOTH
+@pytest.mark.usefixtures("float64")
+def test_mean_loss_in_slices(
+    rows: Any, weights: tuple[float, float] | None, slice_floats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few rows are computed at once, it is torch's own mean over all."""
+    monkeypatch.setattr(train, "SLICE_FLOATS", slice_floats)
+    x, y = rows()
+    net = fresh(2 if rows is classification else 1)
+    with torch.no_grad():
+        if rows is regression:
+            expected, found = functional.mse_loss(net(x), y), mean_loss(net, (x, y))
+        else:
+            given = None if weights is None else torch.tensor(weights)
+            expected, found = functional.cross_entropy(net(x), y, given), mean_loss(net, (x, y), given)
+    assert pytest.approx(expected.item(), rel=1e-12) == found
+
+
+# The learning rate
+
+
+def test_rate() -> None:
+    """Constant, or half a cosine wave: the whole rate at the first step, half of it midway, nearly 0 at the last."""
+    constant, cosine = config(epochs=10), config(epochs=10, schedule="cosine")
+    assert [1e-2] * 3 == [rate(constant, step, 4) for step in (0, 20, 39)]
+    assert 1e-2 == rate(cosine, 0, 4)
+    assert pytest.approx(0.5e-2, rel=1e-12) == rate(cosine, 20, 4)
+    assert pytest.approx(1e-2 * (1 - math.cos(math.pi / 40)) / 2, rel=1e-9) == rate(cosine, 39, 4)
+    assert 0 == rate(cosine, 40, 4)
+    falling = [rate(cosine, step, 4) for step in range(41)]
+    assert sorted(falling, reverse=True) == falling
+
+
+# The best epoch
 
 
 def overfitting() -> tuple[TwoLayerNet, Rows, Rows]:
@@ -137,7 +274,7 @@ def test_best_epoch_is_restored(stop_after: int) -> None:
     """At the end, and where the consumer stops early, net holds the weights of the lowest validation loss."""
     net, train, validation = overfitting()
     history, seen = [], []
-    fitting = fit(net, train, validation, config(epochs=20))
+    fitting = fit(begun(net, train, epochs=20), train, validation)
     for epoch in fitting:
         history.append(epoch)
         seen.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
@@ -147,7 +284,7 @@ def test_best_epoch_is_restored(stop_after: int) -> None:
     best = min(range(stop_after), key=lambda index: history[index].validation_loss)
     assert best < stop_after - 1, "the fit should have overfitted"
     assert same(seen[best], net.state_dict())
-    assert history[best].validation_loss == loss(net(validation[0]), validation[1]).item()
+    assert history[best].validation_loss == mean_loss(net, validation)
 
 
 def test_best_epoch_is_restored_on_failure() -> None:
@@ -155,19 +292,106 @@ def test_best_epoch_is_restored_on_failure() -> None:
     net, train, validation = overfitting()
     history = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012 # the loop is the thing tested
-        for epoch in fit(net, train, validation, config(epochs=20)):
+        for epoch in fit(begun(net, train, epochs=20), train, validation):
             history.append(epoch)
             if len(history) == 5:
                 raise KeyboardInterrupt
-    expected = min(epoch.validation_loss for epoch in history)
-    assert expected == loss(net(validation[0]), validation[1]).item()
+    assert min(epoch.validation_loss for epoch in history) == mean_loss(net, validation)
 
 
-def test_loss_that_is_not_finite_is_said() -> None:
-    """One line with the epoch and what to do; the net keeps finite weights."""
+@pytest.mark.parametrize("patience", [1, 3, 10])
+def test_patience(patience: int) -> None:
+    """The fit ends `patience` epochs after its best one, and is till then the fit that never stops early."""
+    net, train, validation = overfitting()
+    whole = list(fit(begun(net, train, epochs=40, batch_size=3), train, validation))
+    waited, best = 0, math.inf
+    expected = []
+    for epoch in whole:
+        expected.append(epoch)
+        waited = 0 if epoch.validation_loss < best else waited + 1
+        best = min(best, epoch.validation_loss)
+        if waited == patience:
+            break
+    net, train, validation = overfitting()
+    state = begun(net, train, epochs=40, batch_size=3, patience=patience)
+    assert expected == list(fit(state, train, validation))
+    assert len(expected) < 40, "the fit should have stopped early"
+    assert state.finished
+    assert best == mean_loss(net, validation)
+
+
+def test_patience_counts_equal_losses_as_no_better() -> None:
+    """Where the weights stand still the first epoch is the best one."""
+    train, validation = regression(), regression(20, 1)
+    state = begun(fresh(), train, epochs=40, patience=4, learning_rate=1e-30)
+    assert 5 == len(list(fit(state, train, validation)))
+    assert 1 == (state.best_epoch and state.best_epoch.number)
+
+
+# A loss that is not a number any more
+
+TOO_LARGE = "the learning rate is too large: try a smaller one"
+
+
+OUTLIER = "a feature lies 1e+30 standard deviations off its mean: look for outliers"
+
+
+def outlier(rows: Rows) -> Rows:
+    """Move one row far off."""
+    x, y = rows
+    x[7, 1] = -1e30
+    return x, y
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "changes", "expected"),
+    [
+        (
+            regression(),
+            regression(20, 1),
+            {"learning_rate": 1e15},
+            f"step 2 (epoch 1), learning rate 1e+15: probably {TOO_LARGE}",
+        ),
+        # all rows in one batch, whose loss comes before the update: only the validation rows can show it
+        (
+            regression(),
+            regression(20, 1),
+            {"learning_rate": 1e15, "batch_size": 50},
+            f"step 1 (epoch 1), learning rate 1e+15: probably {TOO_LARGE}",
+        ),
+        (
+            outlier(regression()),
+            regression(20, 1),
+            {"batch_size": 50},
+            f"step 1 (epoch 1), learning rate 0.01: probably {OUTLIER}",
+        ),
+        (regression(), outlier(regression(20, 1)), {}, f"step 4 (epoch 1), learning rate 0.01: probably {OUTLIER}"),
+    ],
+    ids=["train", "validation", "train outlier", "validation outlier"],
+)
+def test_loss_that_is_not_finite_is_said(train: Rows, validation: Rows, changes: dict[str, Any], expected: str) -> None:
+    """One line with the step, the epoch, the rate and the likely cause; the net keeps the weights it had."""
     net = fresh()
-    with pytest.raises(DataError) as caught:
-        list(fit(net, regression(), regression(20, 1), config(learning_rate=1e30)))
-    pattern = r"the loss is \S+ \(validation \S+\) after epoch 1 at learning rate 1e\+30: try a smaller one"
-    assert re.fullmatch(pattern, str(caught.value))
-    assert all(parameter.isfinite().all() for parameter in net.parameters())
+    with pytest.raises(Diverged, match=f"^{re.escape(f'the loss is inf at {expected}')}$"):
+        list(fit(begun(net, train, **changes), train, validation))
+    assert same(fresh().state_dict(), net.state_dict())
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_best_epoch_outlives_a_later_divergence(schedule: str) -> None:
+    """Three good epochs, then a rate that is far too large: steps count from the beginning, and net is as it was."""
+    train, validation = regression(), regression(20, 1)
+    state = begun(fresh(), train, epochs=3)
+    for epoch in fit(state, train, validation):
+        if epoch.number == 3:
+            tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    net = fresh()
+    later = begun(net, train, epochs=6, learning_rate=1e15, schedule=schedule)
+    later.restore(tensors, state.history)
+    shown = "1e+15" if schedule == "constant" else "4.34737e+14"  # 1e15 (1 + cos(pi 13 / 24)) / 2
+    expected = f"the loss is inf at step 14 (epoch 4), learning rate {shown}: probably {TOO_LARGE}"
+    with pytest.raises(Diverged, match=f"^{re.escape(expected)}$"):
+        list(fit(later, train, validation))
+    assert state.history == later.history
+    assert same(state.net.state_dict(), net.state_dict())
+    assert mean_loss(net, validation) == min(epoch.validation_loss for epoch in state.history)

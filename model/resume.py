@@ -1,0 +1,154 @@
+"""A fit that was interrupted, on disk: one file, `runs/<name>/resume-<settings>.safetensors`, its JSON in the header.
+
+It stands beside the numbered runs, as a number is a finished run. Two fits of one name differ in their settings, and
+so in their files; with the same settings they are the same fit.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from model.config import TrainConfig
+from model.staging import replace
+from model.table import DataError, Table, Task
+from model.train import Epoch, Fit
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asked for, enough to ask again."""
+
+    source: str
+    """A bundled data set, or a file's absolute path."""
+    targets: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    task: Task | None = None
+    name: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """An interrupted fit, between two epochs."""
+
+    path: Path
+    request: Request
+    config: TrainConfig
+    threads: int
+    table_sha256: str
+    history: tuple[Epoch, ...]
+    tensors: dict[str, Tensor]
+
+    def refuse_other(self, table: Table) -> None:
+        """Raise a DataError unless the table is the one that the fit was begun with."""
+        if sha256(table) != self.table_sha256:
+            raise DataError(f"{self.path}: the data have changed since the fit was begun; start it anew")
+
+    def restore(self, state: Fit) -> None:
+        """Bring a new fit to where this one stood; DataError where it is not of the same network."""
+        try:
+            state.restore(self.tensors, self.history)
+        except (ValueError, RuntimeError) as error:  # a damaged generator's state is torch's RuntimeError
+            raise DataError(f"{self.path}: {error}") from None
+
+
+class Keeper:
+    """Keeps one fit's file up to date."""
+
+    def __init__(
+        self, runs: Path, table: Table, request: Request, config: TrainConfig, threads: int, seconds: float
+    ) -> None:
+        self.table, self.request, self.config, self.threads = table, request, config, threads
+        self.seconds = seconds
+        """Between two saves."""
+        settings = json.dumps([dataclasses.asdict(request), dataclasses.asdict(config)], sort_keys=True)
+        self.path = runs / table.name / f"resume-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.safetensors"
+        self._sha256 = ""
+
+    def save(self, state: Fit) -> None:
+        """Write the state, complete or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._sha256 = self._sha256 or sha256(self.table)
+        document = {
+            "format_version": FORMAT_VERSION,
+            "request": dataclasses.asdict(self.request),
+            "config": dataclasses.asdict(self.config),
+            "threads": self.threads,
+            "table_sha256": self._sha256,
+            "history": [dataclasses.astuple(epoch) for epoch in state.history],
+        }
+        replace(self.path, safetensors.torch.save(state.tensors(), {"fit": json.dumps(document)}))
+
+    def forget(self) -> None:
+        """Remove the file: the fit is complete."""
+        self.path.unlink(missing_ok=True)
+
+
+def newest(runs: Path, name: str | None = None) -> Unfinished:
+    """Read the fit under `runs` that was interrupted last, of the run's name if one is given.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    found = []
+    for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # its fit has just been completed
+            found.append((path.stat().st_mtime_ns, path))
+    if not found:
+        raise DataError(f"{runs / name if name else runs}: no interrupted fit to resume")
+    return load(max(found)[1])
+
+
+def load(path: Path) -> Unfinished:
+    """Read an interrupted fit.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            document: dict[str, Any] = json.loads(file.metadata()["fit"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 # not a dictionary
+        version = document["format_version"]
+        unfinished = _unfinished(path, document, tensors) if version == FORMAT_VERSION else None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(f"{path}: not a readable interrupted fit: {' '.join(str(error).split())}") from None
+    if unfinished is None:
+        raise DataError(f"{path}: expected format_version {FORMAT_VERSION}, found {version}")
+    return unfinished
+
+
+def sha256(table: Table) -> str:
+    """Return the SHA-256 of all that a fit reads of a table, in hexadecimal."""
+    described = [table.task, table.features, table.kinds, table.targets, table.classes, table.x.shape, table.y.shape]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    digest.update(np.ascontiguousarray(table.x).data)
+    digest.update(np.ascontiguousarray(table.y).data)
+    return digest.hexdigest()
+
+
+def _unfinished(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> Unfinished:
+    request = document["request"]
+    return Unfinished(
+        path=path,
+        request=Request(**request | {key: tuple(request[key]) for key in ("targets", "drop")}),
+        config=TrainConfig.of(document["config"]),
+        threads=document["threads"],
+        table_sha256=document["table_sha256"],
+        history=tuple(Epoch(*row) for row in document["history"]),
+        tensors=tensors,
+    )

@@ -1,0 +1,219 @@
+"""The engine: one step of the fit, which is the first lesson of formulations.py grown up.
+
+Forward, loss, gradients derived by hand, and Adam over one flat parameter, into buffers that are made once. Autograd
+records nothing and nothing is allocated: on a small network that is most of a step's time. The network's parameters
+become views of the flat one, so whoever reads the net sees what is fitted. tests/test_step.py holds the gradients to
+autograd and the updates to torch.optim.
+
+As in that lesson activations are column-major, a column per row of the data: the large products are quicker so.
+
+The loss of a batch is the weighted sum of its rows' losses. The weights carry the mean (1 / rows), the class weights,
+and one process's share among several, so that nothing else has to.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from model.net import TwoLayerNet
+
+ALIGNMENT = 16
+"""Floats: each parameter begins on a cache line."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one step, float32, on the network's device."""
+
+    x: Tensor
+    """(batch, in_features), standardised."""
+    target: Tensor
+    """(out_features, batch): values, or a one-hot column for each row's class."""
+    weight: Tensor
+    """(1, batch): what a row counts in the loss."""
+
+
+class Buffers:
+    """What a step writes to, for batches of one size."""
+
+    def __init__(self, batch: int, hidden_features: int, out_features: int, device: torch.device) -> None:
+        self.hidden = torch.empty(hidden_features, batch, device=device)
+        self.hidden_rows = self.hidden.t()
+        self.hidden_gradient = torch.empty_like(self.hidden)
+        self.scores = torch.empty(out_features, batch, device=device)
+        self.scores_gradient = torch.empty_like(self.scores)
+        self.spare = torch.empty_like(self.scores)
+        self.ones = torch.ones(batch, device=device)
+
+
+Loss = Callable[[Batch, Buffers, Tensor], None]
+"""Reads at.scores; writes at.scores_gradient, and the loss into a tensor of shape ()."""
+
+
+def squared_error(batch: Batch, at: Buffers, loss: Tensor) -> None:
+    """L = sum_i w_i |v_i - t_i|^2, so dL/dv = 2 w (v - t)."""
+    difference, gradient = at.spare, at.scores_gradient
+    torch.sub(at.scores, batch.target, out=difference)
+    torch.mul(difference, batch.weight, out=gradient)
+    torch.dot(difference.view(-1), gradient.view(-1), out=loss)
+    gradient.add_(gradient)  # quicker than a product with a Python number
+
+
+def cross_entropy(batch: Batch, at: Buffers, loss: Tensor) -> None:
+    """L = -sum_i w_i t_i . log softmax(v_i), so dL/dv = w (softmax(v) - t), as each t sums to 1."""
+    log_softmax, gradient = at.spare, at.scores_gradient
+    torch.log_softmax(at.scores, 0, out=log_softmax)
+    torch.mul(batch.target, batch.weight, out=gradient)
+    torch.dot(log_softmax.view(-1), gradient.view(-1), out=loss)
+    loss.neg_()
+    torch.exp(log_softmax, out=gradient)
+    gradient.sub_(batch.target).mul_(batch.weight)
+
+
+class Step:
+    """A fit in progress: the flat parameter, its gradient, and Adam's moments."""
+
+    def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
+        """Take over net's parameters, which become views of the flat one.
+
+        Args:
+            net: float32, on the device where the fit runs.
+            loss: squared_error or cross_entropy.
+            weight_decay: AdamW's, decoupled from the gradient; with 0 it is Adam.
+        """
+        self.loss, self.weight_decay = loss, weight_decay
+        shapes = [parameter.shape for parameter in net.parameters()]
+        sizes = [-(-shape.numel() // ALIGNMENT) * ALIGNMENT for shape in shapes]
+
+        def views(flat: Tensor) -> list[Tensor]:
+            return [
+                piece[: shape.numel()].view(shape)
+                for piece, shape in zip(torch.split(flat, sizes), shapes, strict=True)
+            ]
+
+        self.device = net.linear1.weight.device
+        self.parameters = torch.zeros(sum(sizes), device=self.device)
+        self.reduced = torch.zeros(sum(sizes) + 1, device=self.device)  # one all_reduce carries gradient and loss
+        self.gradient, self.batch_loss = self.reduced[:-1], self.reduced[-1]
+        self.first_moment, self.second_moment = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self.count = torch.zeros((), device=self.device)
+        moments = [self.first_moment], [self.second_moment]
+        self._adam = [self.parameters], [self.gradient], *moments, list[Tensor](), [self.count]
+        self._one = torch.ones_like(self.count)
+
+        parameters = views(self.parameters)
+        for parameter, view in zip(net.parameters(), parameters, strict=True):
+            view.copy_(parameter.detach())
+            parameter.data = view
+        self.weight1, self.bias1, self.weight2, self.bias2 = parameters
+        self.bias1_column, self.bias2_column, self.weight2_rows = (
+            self.bias1[:, None],
+            self.bias2[:, None],
+            self.weight2.t(),
+        )
+        self.weight1_gradient, self.bias1_gradient, self.weight2_gradient, self.bias2_gradient = views(self.gradient)
+        self._buffers: dict[int, Buffers] = {}
+        self._graphs: dict[tuple[int, ...], Graph] = {}
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What continues the fit bit for bit, by name: the live tensors, to be saved or copied into."""
+        names = ("parameters", "first_moment", "second_moment", "count")
+        return {name: getattr(self, name) for name in names}
+
+    def run(self, batches: Sequence[Batch], rates: Sequence[float], losses: Tensor) -> None:
+        """Take a step on each batch.
+
+        Args:
+            batches: on a GPU, of the same addresses whenever they are of the same shape and number.
+            rates: the learning rate of each step.
+            losses: (steps,) float32, on the device; receives each step's loss, measured before its update.
+        """
+        if self.device.type == "cuda" and not distributed.is_initialized():
+            key = (batches[0].x.data_ptr(), len(batches), *batches[0].x.shape)
+            graph = self._graphs.get(key) or self._graphs.setdefault(key, Graph(self, batches))
+            losses.copy_(graph.replay(rates))
+            return
+        for batch, rate, loss in zip(batches, rates, losses.unbind(), strict=True):
+            self.take(batch, rate, loss)
+
+    def take(self, batch: Batch, rate: float | Tensor, loss: Tensor) -> None:
+        """Take one step; write the loss before it into a tensor of shape ()."""
+        self.differentiate(batch)
+        if distributed.is_initialized():
+            distributed.all_reduce(self.reduced)
+        loss.copy_(self.batch_loss)
+        self.update(rate)
+
+    def differentiate(self, batch: Batch) -> None:
+        """Write the batch's loss into batch_loss, and its derivatives by the parameters into gradient."""
+        size = len(batch.x)
+        at = self._buffers.get(size)
+        if at is None:
+            at = self._buffers[size] = Buffers(size, len(self.bias1), len(self.bias2), self.device)
+        # forward
+        torch.addmm(self.bias1_column, self.weight1, batch.x.t(), out=at.hidden).relu_()  # (hidden_features, batch)
+        torch.addmm(self.bias2_column, self.weight2, at.hidden, out=at.scores)  # (out_features, batch)
+        self.loss(batch, at, self.batch_loss)
+        # backward
+        torch.mm(at.scores_gradient, at.hidden_rows, out=self.weight2_gradient)  # (out_features, hidden_features)
+        torch.mv(at.scores_gradient, at.ones, out=self.bias2_gradient)
+        torch.mm(self.weight2_rows, at.scores_gradient, out=at.hidden_gradient)  # (hidden_features, batch)
+        slope = torch.sign(at.hidden, out=at.hidden)  # ReLU's: 1 where it let a value through, 0 elsewhere
+        at.hidden_gradient.mul_(slope)
+        torch.mm(at.hidden_gradient, batch.x, out=self.weight1_gradient)  # (hidden_features, in_features)
+        torch.mv(at.hidden_gradient, at.ones, out=self.bias1_gradient)
+
+    def update(self, rate: float | Tensor) -> None:
+        """Move the parameters: Adam (Kingma and Ba 2015), its decay decoupled (Loshchilov and Hutter 2019).
+
+        This is the operator that torch.optim calls. On a small network the Python around it there takes a quarter of
+        the step (bench/train.py), so it is called here, and held to torch.optim by tests.
+        """
+        self.count.add_(self._one)
+        torch._fused_adamw_(
+            *self._adam,
+            lr=rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class Graph:
+    """Steps on given batches, captured as one CUDA graph: one launch, no synchronisation."""
+
+    def __init__(self, step: Step, batches: Sequence[Batch]) -> None:
+        """Capture the steps, and leave the fit as it was."""
+        self.rates = torch.zeros(len(batches), device=step.device)
+        self.losses = torch.zeros(len(batches), device=step.device)
+        self.known: list[float] = []
+
+        def steps() -> None:
+            for batch, rate, loss in zip(batches, self.rates.unbind(), self.losses.unbind(), strict=True):
+                step.take(batch, rate, loss)
+
+        before = {name: tensor.clone() for name, tensor in step.state.items()}
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch's
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # the libraries make their workspaces now, which a capture could not
+            steps()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            steps()
+        for name, tensor in step.state.items():
+            tensor.copy_(before[name])
+
+    def replay(self, rates: Sequence[float]) -> Tensor:
+        """Take the steps; return their losses, which the next replay overwrites."""
+        if list(rates) != self.known:
+            self.known = list(rates)
+            self.rates.copy_(torch.tensor(self.known))
+        self.graph.replay()
+        return self.losses
