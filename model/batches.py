@@ -41,10 +41,10 @@ class Chunk:
         x, y = rows
         begin, end = share.of(whole)
         self.size = batches * whole  # rows of all processes
-        mine = torch.arange(self.size, device=x.device).view(batches, whole)[:, begin:end]
-        self.mine = mine.reshape(-1)
+        mine = torch.arange(self.size, device=x.device).view(batches, whole)[:, begin:end].reshape(-1)
+        self.mine = mine if len(mine) < self.size else slice(None)
         self.x = torch.empty(batches, end - begin, x.shape[1], device=x.device)
-        self.y = torch.empty(len(self.mine), *y.shape[1:], dtype=y.dtype, device=x.device)
+        self.y = torch.empty(len(mine), *y.shape[1:], dtype=y.dtype, device=x.device)
         self.target = torch.empty(batches, out_features, end - begin, device=x.device)
         self.weight = torch.empty(batches, 1, end - begin, device=x.device)
         self.batches = [Batch(*tensors) for tensors in zip(self.x, self.target, self.weight, strict=True)]
@@ -126,3 +126,19 @@ class Batches:
         if self.mean:
             totals = self.class_weights[y[rows]].view(batches, 1, whole).sum(2, keepdim=True)  # over all processes
             chunk.weight.div_(totals)
+
+
+def in_order(rows: Rows, out_features: int, size: int, class_weights: Tensor | None = None) -> list[Batch]:
+    """Cut rows into batches of at most `size`, as they stand and without a copy of x.
+
+    Their losses add up to the mean over elements (squared error), or to the weighted mean over rows (cross-entropy).
+    """
+    x, y = rows
+    if y.dtype == torch.int64:
+        target = torch.zeros(out_features, len(x), device=x.device).scatter_(0, y[None], 1)
+        weight = torch.ones(1, len(x), device=x.device) if class_weights is None else class_weights[y][None]
+        weight = weight / weight.sum()
+    else:
+        target, weight = y.t().contiguous(), torch.full((1, len(x)), 1 / y.numel(), device=x.device)
+    cuts = (torch.split(values, size, dim) for values, dim in ((x, 0), (target, 1), (weight, 1)))
+    return [Batch(*tensors) for tensors in zip(*cuts, strict=True)]

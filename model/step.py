@@ -12,7 +12,6 @@ and one process's share among several, so that nothing else has to.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
@@ -23,16 +22,17 @@ ALIGNMENT = 16
 """Floats: each parameter begins on a cache line."""
 
 
-@dataclass(frozen=True)
 class Batch:
-    """The rows of one step, float32, on the network's device."""
+    """The rows of one step, float32, on the network's device.
 
-    x: Tensor
-    """(batch, in_features), standardised."""
-    target: Tensor
-    """(out_features, batch): values, or a one-hot column for each row's class."""
-    weight: Tensor
-    """(1, batch): what a row counts in the loss."""
+    Attributes:
+        x: (batch, in_features), standardised; columns is the same memory read as (in_features, batch).
+        target: (out_features, batch), values, or a one-hot column for each row's class.
+        weight: (1, batch), what a row counts in the loss.
+    """
+
+    def __init__(self, x: Tensor, target: Tensor, weight: Tensor) -> None:
+        self.x, self.columns, self.target, self.weight = x, x.t(), target, weight
 
 
 class Buffers:
@@ -45,6 +45,7 @@ class Buffers:
         self.scores = torch.empty(out_features, batch, device=device)
         self.scores_gradient = torch.empty_like(self.scores)
         self.spare = torch.empty_like(self.scores)
+        self.spare_flat, self.scores_gradient_flat = self.spare.view(-1), self.scores_gradient.view(-1)
         self.ones = torch.ones(batch, device=device)
 
 
@@ -57,7 +58,7 @@ def squared_error(batch: Batch, at: Buffers, loss: Tensor) -> None:
     difference, gradient = at.spare, at.scores_gradient
     torch.sub(at.scores, batch.target, out=difference)
     torch.mul(difference, batch.weight, out=gradient)
-    torch.dot(difference.view(-1), gradient.view(-1), out=loss)
+    torch.dot(at.spare_flat, at.scores_gradient_flat, out=loss)
     gradient.add_(gradient)  # quicker than a product with a Python number
 
 
@@ -66,7 +67,7 @@ def cross_entropy(batch: Batch, at: Buffers, loss: Tensor) -> None:
     log_softmax, gradient = at.spare, at.scores_gradient
     torch.log_softmax(at.scores, 0, out=log_softmax)
     torch.mul(batch.target, batch.weight, out=gradient)
-    torch.dot(log_softmax.view(-1), gradient.view(-1), out=loss)
+    torch.dot(at.spare_flat, at.scores_gradient_flat, out=loss)
     loss.neg_()
     torch.exp(log_softmax, out=gradient)
     gradient.sub_(batch.target).mul_(batch.weight)
@@ -95,8 +96,8 @@ class Step:
 
         self.device = net.linear1.weight.device
         self.parameters = torch.zeros(sum(sizes), device=self.device)
-        self.reduced = torch.zeros(sum(sizes) + 1, device=self.device)  # one all_reduce carries gradient and loss
-        self.gradient, self.batch_loss = self.reduced[:-1], self.reduced[-1]
+        self.reduced = torch.zeros(sum(sizes) + 1, device=self.device)  # the gradient, and room for the loss
+        self.gradient = self.reduced[:-1]
         self.first_moment, self.second_moment = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         self.count = torch.zeros((), device=self.device)
         moments = [self.first_moment], [self.second_moment]
@@ -108,11 +109,8 @@ class Step:
             view.copy_(parameter.detach())
             parameter.data = view
         self.weight1, self.bias1, self.weight2, self.bias2 = parameters
-        self.bias1_column, self.bias2_column, self.weight2_rows = (
-            self.bias1[:, None],
-            self.bias2[:, None],
-            self.weight2.t(),
-        )
+        self.bias1_column, self.bias2_column = self.bias1[:, None], self.bias2[:, None]
+        self.weight2_rows = self.weight2.t()
         self.weight1_gradient, self.bias1_gradient, self.weight2_gradient, self.bias2_gradient = views(self.gradient)
         self._buffers: dict[int, Buffers] = {}
         self._graphs: dict[tuple[int, ...], Graph] = {}
@@ -141,22 +139,29 @@ class Step:
 
     def take(self, batch: Batch, rate: float | Tensor, loss: Tensor) -> None:
         """Take one step; write the loss before it into a tensor of shape ()."""
-        self.differentiate(batch)
         if distributed.is_initialized():
-            distributed.all_reduce(self.reduced)
-        loss.copy_(self.batch_loss)
+            self.differentiate(batch, self.reduced[-1])
+            distributed.all_reduce(self.reduced)  # of the gradient and the loss at once
+            loss.copy_(self.reduced[-1])
+        else:
+            self.differentiate(batch, loss)
         self.update(rate)
 
-    def differentiate(self, batch: Batch) -> None:
-        """Write the batch's loss into batch_loss, and its derivatives by the parameters into gradient."""
+    def evaluate(self, batch: Batch, loss: Tensor) -> Buffers:
+        """Write the batch's loss into a tensor of shape (); return what led to it, and its derivatives by scores."""
         size = len(batch.x)
         at = self._buffers.get(size)
         if at is None:
             at = self._buffers[size] = Buffers(size, len(self.bias1), len(self.bias2), self.device)
-        # forward
-        torch.addmm(self.bias1_column, self.weight1, batch.x.t(), out=at.hidden).relu_()  # (hidden_features, batch)
+        torch.addmm(self.bias1_column, self.weight1, batch.columns, out=at.hidden).relu_()  # (hidden_features, batch)
         torch.addmm(self.bias2_column, self.weight2, at.hidden, out=at.scores)  # (out_features, batch)
-        self.loss(batch, at, self.batch_loss)
+        self.loss(batch, at, loss)
+        return at
+
+    def differentiate(self, batch: Batch, loss: Tensor) -> None:
+        """Write the batch's loss into a tensor of shape (), and its derivatives by the parameters into gradient."""
+        # forward
+        at = self.evaluate(batch, loss)
         # backward
         torch.mm(at.scores_gradient, at.hidden_rows, out=self.weight2_gradient)  # (out_features, hidden_features)
         torch.mv(at.scores_gradient, at.ones, out=self.bias2_gradient)

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
-from model.batches import Batches, Rows, Share
+from model.batches import Batches, Rows, Share, in_order
 from model.config import TrainConfig
 from model.net import TwoLayerNet
-from model.step import Step, cross_entropy, squared_error
+from model.step import Batch, Step, cross_entropy, squared_error
 from model.table import DataError
 
 CORES = torch.get_num_threads()
 """What torch found when it was imported: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
-"""Multiplications of a forward pass that are worth a thread."""
+"""Multiplications of a forward pass that are worth another thread."""
 SLICE_FLOATS = 1 << 22
 """Hidden values computed at once where no gradient is wanted."""
 
@@ -105,6 +105,8 @@ def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None 
         class_weights=class_weights,
         share=share(),
     )
+    at_once = max(1, SLICE_FLOATS // config.hidden_features)
+    held_out = in_order(validation, state.net.linear2.out_features, at_once, class_weights)
     losses = torch.zeros(batches.steps, device=step.device)
     try:
         while not state.finished:
@@ -112,11 +114,11 @@ def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None 
             done = 0
             for chunk in batches.epoch(state.order):
                 end = done + len(chunk)
-                rates = [rate(config, (number - 1) * batches.steps + i, batches.steps) for i in range(done, end)]
-                step.run(chunk, rates, losses[done:end])
+                first = (number - 1) * batches.steps + done
+                step.run(chunk, rates(config, first, len(chunk), batches.steps), losses[done:end])
                 done = end
 
-            validation_loss = mean_loss(state.net, validation, class_weights)
+            validation_loss = mean_loss(step, held_out)
             train_loss = float(losses @ batches.shares)  # sync point, one an epoch
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
                 raise Diverged(_diverged(state, losses, validation_loss, (train, validation)))
@@ -128,28 +130,20 @@ def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None 
         step.parameters.copy_(state.best)
 
 
-def rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step, from 0: constant, or falling to 0 along half a cosine wave."""
+def rates(config: TrainConfig, first: int, steps: int, steps_per_epoch: int) -> list[float]:
+    """Return the learning rates of steps, numbered from 0: constant, or falling to 0 along half a cosine wave."""
     if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch))) / 2
+        return [config.learning_rate] * steps
+    turn = math.pi / (config.epochs * steps_per_epoch)
+    return [config.learning_rate * (1 + math.cos(turn * step)) / 2 for step in range(first, first + steps)]
 
 
-def mean_loss(net: TwoLayerNet, rows: Rows, class_weights: Tensor | None = None) -> float:
-    """Return the mean squared error over all elements, or the (weighted) mean cross-entropy over all rows."""
-    x, y = rows
-    classification = y.dtype == torch.int64
-    size = max(1, SLICE_FLOATS // net.linear1.out_features)
-    total = torch.zeros((), device=x.device, dtype=torch.float64)
-    with torch.no_grad():
-        for part, target in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            scores = net(part)
-            if classification:
-                total += nn.functional.cross_entropy(scores, target, class_weights, reduction="sum")
-            else:
-                total += nn.functional.mse_loss(scores, target, reduction="sum")
-        count = y.numel() if class_weights is None else class_weights[y].sum(dtype=torch.float64)
-        return float(total / count)  # sync point
+def mean_loss(step: Step, batches: Sequence[Batch]) -> float:
+    """Return the loss of batches, as in_order() weights them, at the present parameters."""
+    losses = torch.zeros(len(batches), device=step.device)
+    for batch, loss in zip(batches, losses.unbind(), strict=True):
+        step.evaluate(batch, loss)
+    return float(losses.double().sum())  # sync point
 
 
 def share() -> Share:
@@ -186,10 +180,11 @@ def processes(device: torch.device) -> Iterator[bool]:
 def threads(net: TwoLayerNet, batch_size: int, most: int) -> int:
     """Return how many threads a step deserves: a rule on shapes and cores, so that a run repeats bit for bit.
 
-    A thread more than the work deserves slows a small step down, by far where cores are shared.
+    A thread more than the work deserves slows a small step down, by far where cores are shared. The rule is read off
+    `python bench/train.py threads`.
     """
     products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
-    return max(1, min(most, products // PRODUCTS_PER_THREAD))
+    return min(most, 1 + products // PRODUCTS_PER_THREAD)
 
 
 def _diverged(state: Fit, losses: Tensor, validation_loss: float, parts: Sequence[Rows]) -> str:
@@ -206,5 +201,5 @@ def _diverged(state: Fit, losses: Tensor, validation_loss: float, parts: Sequenc
         cause = "the learning rate is too large: try a smaller one"
     return (
         f"the loss is {found:g} at step {at + 1} (epoch {number}), learning rate "
-        f"{rate(state.config, at, steps):g}: probably {cause}"
+        f"{rates(state.config, at, 1, steps)[0]:g}: probably {cause}"
     )

@@ -182,7 +182,7 @@ def test_gradients_of_the_shares_add_up(
         found = []
         for chunk in case.make(share, rows).epoch(seeded()):
             for batch in chunk:
-                step.differentiate(batch)
+                step.differentiate(batch, step.reduced[-1])
                 found.append(step.reduced.clone())
         return found
 

@@ -205,7 +205,7 @@ def test_patience_ends_a_fit() -> None:
 
 def test_divergence_after_a_good_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2 and one line, which names the run of the best epoch; it is complete, and holds the reason."""
-    monkeypatch.setattr("model.train.rate", lambda config, step, steps_per_epoch: 1e-3 if step < 2 else 1e30)
+    monkeypatch.setattr("model.train.rates", lambda config, first, steps, _: [1e-3 if first < 2 else 1e30] * steps)
     result = train("--data", houses(), "--target", "price", "--hidden", "4", "--batch-size", "100")
     saved = checkpoint.load(Path("runs/houses/1"))
     best, reason = saved.record.best_epoch, saved.record.notes[-1]

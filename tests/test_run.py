@@ -235,7 +235,7 @@ def test_best_epoch_outlives_a_later_divergence(
 ) -> None:
     """The run is complete, that of the epochs before, and says why it ended; the error says where it lies."""
     expected = train(tmp_path / "good", table(classes), epochs=3)
-    monkeypatch.setattr("model.train.rate", rate_that_jumps(3))
+    monkeypatch.setattr("model.train.rates", rates_that_jump(3))
     shown = io.StringIO()
     with pytest.raises(Diverged) as caught:
         run.train(
@@ -259,9 +259,13 @@ def test_best_epoch_outlives_a_later_divergence(
     assert expected.record.metrics == saved.record.metrics
 
 
-def rate_that_jumps(epochs: int) -> Callable[[TrainConfig, int, int], float]:
+def rates_that_jump(epochs: int) -> Callable[[TrainConfig, int, int, int], list[float]]:
     """Return a schedule that is far too large after so many epochs."""
-    return lambda config, step, steps_per_epoch: config.learning_rate if step < epochs * steps_per_epoch else 1e30
+
+    def rates(config: TrainConfig, first: int, steps: int, steps_per_epoch: int) -> list[float]:
+        return [config.learning_rate if first < epochs * steps_per_epoch else 1e30] * steps
+
+    return rates
 
 
 def test_tiny_spread_is_constant(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def test_gradients_are_autograds(shape: tuple[int, int, int, int], classificatio
     loss = (weight * given.row_losses(given.net(given.x))).sum()
     expected = torch.autograd.grad(loss, list(given.net.parameters()))
     step = given.step()
-    step.differentiate(given.batch(weight))
-    torch.testing.assert_close(loss.detach(), step.batch_loss, rtol=1e-12, atol=1e-12)
+    step.differentiate(given.batch(weight), step.reduced[-1])
+    torch.testing.assert_close(loss.detach(), step.reduced[-1], rtol=1e-12, atol=1e-12)
     for exact, found in zip(expected, gradients(step), strict=True):
         torch.testing.assert_close(exact, found, rtol=1e-12, atol=1e-12)
 
@@ -147,8 +147,8 @@ def test_row_weights_make_torchs_losses(shape: tuple[int, int, int, int], name: 
     loss = loss_of(given, given.net(given.x))
     expected = torch.autograd.grad(loss, list(given.net.parameters()))
     step = given.step()
-    step.differentiate(given.batch(weight_of(given)))
-    torch.testing.assert_close(loss.detach(), step.batch_loss, rtol=1e-12, atol=1e-12)
+    step.differentiate(given.batch(weight_of(given)), step.reduced[-1])
+    torch.testing.assert_close(loss.detach(), step.reduced[-1], rtol=1e-12, atol=1e-12)
     for exact, found in zip(expected, gradients(step), strict=True):
         torch.testing.assert_close(exact, found, rtol=1e-12, atol=1e-12)
 
@@ -186,7 +186,7 @@ def test_rounding_of_the_gradients(shape: tuple[int, int, int, int], classificat
     given = problem(*shape, classification=classification)
     weight = row_weights(shape[0])
     step = given.step()
-    step.differentiate(given.batch(weight))
+    step.differentiate(given.batch(weight), step.reduced[-1])
     exact = Problem(
         copy.deepcopy(given.net).double(), given.x.double(), given.y if classification else given.y.double()
     )
@@ -207,7 +207,7 @@ def test_gradients_are_finite_differences(classification: bool) -> None:
     """
     given = problem(6, 4, 5, 3, classification=classification)
     step, batch = given.step(), given.batch(row_weights(6))
-    step.differentiate(batch)
+    step.differentiate(batch, step.reduced[-1])
     found = step.gradient.clone()
     expected = torch.zeros_like(found)
     for index in range(len(found)):
@@ -215,8 +215,8 @@ def test_gradients_are_finite_differences(classification: bool) -> None:
         losses = []
         for change in (1e-6, -1e-6):
             step.parameters[index] = before + change
-            step.differentiate(batch)
-            losses.append(float(step.batch_loss))
+            step.differentiate(batch, step.reduced[-1])
+            losses.append(float(step.reduced[-1]))
         step.parameters[index] = before
         expected[index] = (losses[0] - losses[1]) / 2e-6
     assert found.abs().max() > 0.1, "the gradient should not vanish"
@@ -235,7 +235,7 @@ def test_slope_at_zero_is_autograds(rows: int, classification: bool) -> None:
     loss = (weight * given.row_losses(given.net(given.x))).sum()
     expected = torch.autograd.grad(loss, list(given.net.parameters()))
     step = given.step()
-    step.differentiate(given.batch(weight))
+    step.differentiate(given.batch(weight), step.reduced[-1])
     for exact, found in zip(expected, gradients(step), strict=True):
         torch.testing.assert_close(exact, found, rtol=1e-12, atol=1e-12)
     if rows == 1:
@@ -378,7 +378,7 @@ def test_nothing_is_recorded_and_next_to_nothing_allocated(classification: bool)
         step.run([batch] * 5, [1e-3] * 5, losses)
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profiled.key_averages())
     assert allocated < 5 * 20 * 4  # bytes: less than one column of scores a step
-    for tensor in (*step.state.values(), step.gradient, step.batch_loss, losses):
+    for tensor in (*step.state.values(), step.gradient, step.reduced[-1], losses):
         assert not tensor.requires_grad
         assert tensor.grad_fn is None
 

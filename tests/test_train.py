@@ -1,5 +1,6 @@
 """model.train: the device, the threads, and the one loop, held to a plain PyTorch one."""
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model import train
-from model.batches import Rows
+from model.batches import Rows, in_order
 from model.config import TrainConfig
 from model.net import TwoLayerNet
+from model.step import Step, cross_entropy, squared_error
 from model.table import DataError
-from model.train import PRODUCTS_PER_THREAD, Diverged, Epoch, Fit, find_device, fit, mean_loss, rate, threads
+from model.train import PRODUCTS_PER_THREAD, Diverged, Epoch, Fit, find_device, fit, mean_loss, rates, threads
 
 
 def regression(rows: int = 50, seed: int = 0, out_features: int = 1) -> Rows:
@@ -67,7 +68,7 @@ def test_cuda_without_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("hidden_features", "batch_size", "most", "expected"),
-    [(100, 64, 8, 1), (1, 1, 1, 1), (1000, 64, 8, 3), (1000, 64, 2, 2), (1000, 6400, 8, 8)],
+    [(100, 64, 8, 1), (1, 1, 1, 1), (1000, 64, 8, 4), (1000, 64, 2, 2), (1000, 6400, 8, 8)],
 )
 def test_threads_grow_with_the_step(hidden_features: int, batch_size: int, most: int, expected: int) -> None:
     """One for a small step; then one for each PRODUCTS_PER_THREAD multiplications, as far as there are cores."""
@@ -225,23 +226,26 @@ def test_history_is_numbered_and_learns() -> None:
     assert history[-1].train_loss < 0.03 < 1 < history[0].train_loss
 
 
-@pytest.mark.parametrize("slice_floats", [1, 8 * 7, 8 * 20, 1 << 22])
+def held_out(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: int = 1 << 19) -> float:
+    """Return the loss of rows by the engine, so many at a time."""
+    step = Step(copy.deepcopy(net), cross_entropy if rows[1].dtype == torch.int64 else squared_error)
+    return mean_loss(step, in_order(rows, net.linear2.out_features, size, weights))
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 1000])
 @pytest.mark.parametrize("weights", [None, (0.25, 3.0)])
 @BOTH
 @pytest.mark.usefixtures("float64")
-def test_mean_loss_in_slices(
-    rows: Any, weights: tuple[float, float] | None, slice_floats: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mean_loss_in_slices(rows: Any, weights: tuple[float, float] | None, size: int) -> None:
     """However few rows are computed at once, it is torch's own mean over all."""
-    monkeypatch.setattr(train, "SLICE_FLOATS", slice_floats)
     x, y = rows()
     net = fresh(2 if rows is classification else 1)
     with torch.no_grad():
         if rows is regression:
-            expected, found = functional.mse_loss(net(x), y), mean_loss(net, (x, y))
+            expected, found = functional.mse_loss(net(x), y), held_out(net, (x, y), None, size)
         else:
             given = None if weights is None else torch.tensor(weights)
-            expected, found = functional.cross_entropy(net(x), y, given), mean_loss(net, (x, y), given)
+            expected, found = functional.cross_entropy(net(x), y, given), held_out(net, (x, y), given, size)
     assert pytest.approx(expected.item(), rel=1e-12) == found
 
 
@@ -251,12 +255,13 @@ def test_mean_loss_in_slices(
 def test_rate() -> None:
     """Constant, or half a cosine wave: the whole rate at the first step, half of it midway, nearly 0 at the last."""
     constant, cosine = config(epochs=10), config(epochs=10, schedule="cosine")
-    assert [1e-2] * 3 == [rate(constant, step, 4) for step in (0, 20, 39)]
-    assert 1e-2 == rate(cosine, 0, 4)
-    assert pytest.approx(0.5e-2, rel=1e-12) == rate(cosine, 20, 4)
-    assert pytest.approx(1e-2 * (1 - math.cos(math.pi / 40)) / 2, rel=1e-9) == rate(cosine, 39, 4)
-    assert 0 == rate(cosine, 40, 4)
-    falling = [rate(cosine, step, 4) for step in range(41)]
+    assert [1e-2] * 3 == rates(constant, 7, 3, 4)
+    falling = rates(cosine, 0, 41, 4)
+    assert 1e-2 == falling[0]
+    assert pytest.approx(0.5e-2, rel=1e-12) == falling[20]
+    assert pytest.approx(1e-2 * (1 - math.cos(math.pi / 40)) / 2, rel=1e-9) == falling[39]
+    assert 0 == falling[40]
+    assert falling[5:12] == rates(cosine, 5, 7, 4)
     assert sorted(falling, reverse=True) == falling
 
 
@@ -284,7 +289,7 @@ def test_best_epoch_is_restored(stop_after: int) -> None:
     best = min(range(stop_after), key=lambda index: history[index].validation_loss)
     assert best < stop_after - 1, "the fit should have overfitted"
     assert same(seen[best], net.state_dict())
-    assert history[best].validation_loss == mean_loss(net, validation)
+    assert history[best].validation_loss == held_out(net, validation)
 
 
 def test_best_epoch_is_restored_on_failure() -> None:
@@ -296,7 +301,7 @@ def test_best_epoch_is_restored_on_failure() -> None:
             history.append(epoch)
             if len(history) == 5:
                 raise KeyboardInterrupt
-    assert min(epoch.validation_loss for epoch in history) == mean_loss(net, validation)
+    assert min(epoch.validation_loss for epoch in history) == held_out(net, validation)
 
 
 @pytest.mark.parametrize("patience", [1, 3, 10])
@@ -317,7 +322,7 @@ def test_patience(patience: int) -> None:
     assert expected == list(fit(state, train, validation))
     assert len(expected) < 40, "the fit should have stopped early"
     assert state.finished
-    assert best == mean_loss(net, validation)
+    assert best == held_out(net, validation)
 
 
 def test_patience_counts_equal_losses_as_no_better() -> None:
@@ -394,4 +399,4 @@ def test_best_epoch_outlives_a_later_divergence(schedule: str) -> None:
         list(fit(later, train, validation))
     assert state.history == later.history
     assert same(state.net.state_dict(), net.state_dict())
-    assert mean_loss(net, validation) == min(epoch.validation_loss for epoch in state.history)
+    assert held_out(net, validation) == min(epoch.validation_loss for epoch in state.history)
