@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export import ProofError
-from export.to_onnx import IR_VERSION, OPSET, canonical, serialized
-from service.manifest import INPUT, MODEL, OUTPUTS, TORCHSCRIPT
+from export.to_onnx import canonical, serialized
+from service.manifest import INPUT, IR_VERSION, MODEL, OPSET, OUTPUTS, TORCHSCRIPT
 
 Weights = Mapping[str, NDArray[np.float32]]
 
