@@ -30,10 +30,10 @@ endif
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train export serve test check clean
+.PHONY: help train export serve test check bench-runtimes clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses]
 	@exec $(BIN)/python -m model train --data "$${DATA:-digits}" $${TARGET:+--target "$$TARGET"} \
@@ -55,8 +55,11 @@ check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests 
 	$(BIN)/lint-imports
 	$(MAKE) test COVERAGE='--cov --cov-report=term'
 
-clean: ## remove the environment and the caches; runs and artifacts stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
+bench-runtimes: .venv/.serve ## the artifact in other runtimes, each in its own environment: [ARTIFACT=artifacts/houses]
+	@exec $(BIN)/python bench/runtimes.py $${ARTIFACT:+"$$ARTIFACT"}
+
+clean: ## remove the environments and the caches; runs and artifacts stay
+	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
 
 .venv/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
