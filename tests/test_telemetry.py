@@ -71,7 +71,7 @@ main(["build", sys.argv[1], "--artifacts", sys.argv[1] + "-artifacts"])
 
 
 def test_export_calls_nobody(flowers: Made, tmp_path: Path) -> None:
-    """Export, which proves through onnxruntime, connects no socket and leaves nothing at home but matplotlib's cache."""
+    """Export, which proves through onnxruntime, connects no socket, and leaves matplotlib's cache alone at home."""
     run = Path(shutil.copytree(flowers.run.path, tmp_path / "run"))
     home = tmp_path / "home"
     home.mkdir()
