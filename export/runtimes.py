@@ -26,10 +26,15 @@ SERVED_LEVEL = "ORT_ENABLE_ALL"
 FLOAT32: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0"},
     "DnnlExecutionProvider": {},
-    "OpenVINOExecutionProvider": {"device_type": "CPU", "precision": "FP32"},
+    "OpenVINOExecutionProvider": {
+        "device_type": "CPU",
+        # by itself it may take bfloat16 where the CPU has it
+        "load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}',
+    },
     "XnnpackExecutionProvider": {},
 }
 """By execution provider: the options with which it computes in IEEE float32, which the bound is about."""
+SUFFIX = "ExecutionProvider"
 REMOTE = "AzureExecutionProvider"
 """Part of the usual package; it sends rows to a server and computes nothing itself."""
 
@@ -59,12 +64,17 @@ def runtimes(
             continue
         try:
             session = Session(model, provider=provider, provider_options=FLOAT32[provider])
-            found[f"{SERVED} {provider.removesuffix('ExecutionProvider')}"] = session.run
+            found[f"{SERVED} {provider.removesuffix(SUFFIX)}"] = session.run
         except ArtifactError as error:
             left_out[provider] = str(error)
     found["torchscript"] = lambda x: _torch_outputs(module, names, x)
     found["eager"] = lambda x: _torch_outputs(net, names, x)
     return found, left_out
+
+
+def is_provider(name: str) -> bool:
+    """Tell an execution provider beside the CPU's by the name of its runtime."""
+    return name.removeprefix(f"{SERVED} ") + SUFFIX in FLOAT32
 
 
 def _torch_outputs(module: torch.nn.Module, names: Sequence[str], x: Float32Array) -> Outputs:

@@ -9,7 +9,7 @@ import pytest
 from export import ProofError, report
 from export.bounds import Float32Array, probable_gamma, reference
 from export.hard_inputs import BATCHES, Case, hard_inputs
-from export.runtimes import FLOAT32, SERVED, Outputs, Runtime, runtimes
+from export.runtimes import FLOAT32, SERVED, Outputs, Runtime, is_provider, runtimes
 from export.to_torchscript import load_torchscript
 from export.verify import changed_by_batch, check_contagion, compare, prove
 from service import manifest
@@ -132,6 +132,17 @@ def test_contagion(flowers: Made) -> None:
         check_contagion("x", spread, flowers.run.rows)
     with pytest.raises(ProofError, match="expected every logits of it NaN"):
         check_contagion("x", swallow, flowers.run.rows)
+    [warning] = check_contagion("x", swallow, flowers.run.rows, nan_decides=False)
+    assert warning == "x: NaN in a row: expected every logits of it NaN, found [0.0, 0.0, 0.0]"
+    with pytest.raises(ProofError, match="expected the other rows unchanged"):
+        check_contagion("x", spread, flowers.run.rows, nan_decides=False)
+
+
+def test_only_other_providers_may_swallow_nan() -> None:
+    """What serves, every level of it, TorchScript and the eager network pass NaN on, or fail."""
+    asked = ("onnxruntime", "onnxruntime basic", "onnxruntime disable_all", "torchscript", "eager")
+    assert not any(is_provider(name) for name in asked)
+    assert is_provider("onnxruntime OpenVINO")
 
 
 def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
