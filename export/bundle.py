@@ -51,7 +51,7 @@ def build(run: Run, artifacts: Path) -> Published:
     files = {
         manifest.MODEL: to_onnx(net),
         manifest.WEIGHTS: run.content,
-        manifest.GOLDEN: _json(golden(run.weights, golden_rows(features))),
+        manifest.GOLDEN: written(golden(run.weights, golden_rows(features))),
         manifest.EXAMPLE: example(features),
         manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
     }
@@ -119,7 +119,7 @@ def golden(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str,
 
 def example(features: Sequence[Feature]) -> bytes:
     """Return example.json: the body of a request, with the median of every column."""
-    return _json({"instances": [[_short(feature.median) for feature in features]]})
+    return written({"instances": [[_short(feature.median) for feature in features]]})
 
 
 def triton_config(name: str, task: str, in_features: int, out_features: int) -> bytes:
@@ -181,5 +181,6 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def written(document: dict[str, Any]) -> bytes:
+    """Return the bytes of golden.json or example.json."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"

@@ -57,15 +57,17 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
 def check_code(content: bytes, net: ScaledNet) -> None:
     """Hold a file, before anything loads it, to what this torch writes for net: loading executes its code.
 
-    Its tensors, which are only read, are left to the structural proof.
+    The values of its tensors, which are only read, are left to the structural proof.
 
     Raises:
         ProofError: another archive, or other code, structure or constants.
     """
     expected, found = _entries(to_torchscript(net)), _entries(content)
     for name in sorted(expected.keys() | found.keys()):
-        executed = name.endswith((".py", ".pkl"))
-        if name not in found or name not in expected or (executed and expected[name] != found[name]):
+        wanted, read = expected.get(name), found.get(name)
+        if "/data/" in name and wanted and read:
+            wanted, read = bytes(len(wanted)), bytes(len(read))
+        if wanted != read:
             raise ProofError(f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes for this network")
     if _rezip(content) != content:  # two readers might see two archives
         raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
