@@ -4,6 +4,7 @@ The format (https://huggingface.co/docs/safetensors): the header's length as a l
 header as JSON, then the tensors' bytes.
 """
 
+import json
 import math
 from typing import Any, TypeGuard
 
@@ -28,7 +29,11 @@ def tensors(content: bytes) -> Tensors:
         header = strict.parse(content[8 : 8 + length])
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
-        return _tensors(header, memoryview(content)[8 + length :])
+        found = _tensors(header, memoryview(content)[8 + length :])
+        compact = json.dumps(header, separators=(",", ":")).encode()
+        if content[8 : 8 + length] != compact + b" " * (-len(compact) % 8):
+            raise ValueError("the header is not written as safetensors writes it: no spaces but up to seven behind it")
+        return found
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{WEIGHTS}: {error}") from None
 
