@@ -31,10 +31,10 @@ endif
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test check bench-train clean
+.PHONY: help train resume formulations export serve test check bench-train bench-runtimes clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
 	@exec $(BIN)/python -m model train $${CONFIG:+--config "$$CONFIG"} $${DATA:+--data "$$DATA"} \
@@ -64,6 +64,9 @@ check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests 
 
 bench-train: .venv/.train .peers/train/.made ## what a fit costs beside scikit-learn, skorch, Lightning and JAX (half an hour)
 	@exec $(BIN)/python bench/train.py
+
+bench-runtimes: .venv/.serve ## the artifact in other runtimes, each in its own environment: [ARTIFACT=artifacts/houses]
+	@exec $(BIN)/python bench/runtimes.py $${ARTIFACT:+"$$ARTIFACT"}
 
 clean: ## remove the environments and the caches; runs and artifacts stay
 	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache

@@ -1,13 +1,18 @@
-"""`python -m export build`: prove a run and publish it as the next version of its artifact."""
+"""`python -m export build | verify`: prove a run and publish it, or prove again what is published."""
 
+import json
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from export import ProofError
 from model.console import Commands
+from service import manifest
 from service.manifest import ArtifactError
 
 
@@ -51,10 +56,50 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     if not published.new:
         click.echo(f"already published as {published.path}; digest {published.digest}")
         return
-    click.echo(f"{published.proof['structure']}")
-    for name, worst in published.proof["max_error_over_bound"].items():
-        click.echo(f"  {name:<12} {published.proof['rows']} hard rows: worst error {worst:.2g} of its bound")
+    _print(published.proof)
     click.echo(f"published {published.path} in {time.perf_counter() - started:.1f} s; digest {published.digest}")
+
+
+@main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+def verify(artifact: Path, as_json: bool) -> None:
+    """Prove a published artifact again, on this machine, from its files alone; the golden rows stand for real ones.
+
+    Exit code 0: proved; 1: the proof failed; 2: there is no artifact.
+    """
+    path, proved, error, code = artifact, None, None, 0
+    try:
+        path, code = manifest.find(artifact), 1
+        import torch  # takes seconds, and what is no artifact is said at once
+
+        from export.reprove import reprove
+
+        torch.set_num_threads(1)
+        proved, code = reprove(path), 0
+    except (ProofError, ArtifactError) as failed:
+        error, code = str(failed), code or 2
+    if as_json:
+        found = {"digest": proved.digest, "proof": proved.proof} if proved else {"digest": None, "proof": None}
+        click.echo(json.dumps({"artifact": str(path), "proved": proved is not None, "error": error, **found}))
+    elif proved:
+        _print(proved.proof)
+        click.echo(f"proved {path}, with its golden rows in place of real ones; digest {proved.digest}")
+    else:
+        click.echo(f"Error: {'not proved: ' if code == 1 else ''}{error}", err=True)
+    sys.exit(code)
+
+
+def _print(proof: Mapping[str, Any]) -> None:
+    """Print what was proved: a line, a table of runtimes, and what is not in order."""
+    from export import report
+
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console.print(proof["structure"])
+    console.print(report.summary(proof))
+    console.print(report.table(proof))
+    for line in report.lines(proof):
+        console.print(line)
 
 
 if __name__ == "__main__":

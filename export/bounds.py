@@ -3,11 +3,13 @@
 The bound holds for any order of summation, with or without fused multiply-add (docs/numerics.md).
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1: a computed inner
-product of n terms is within gamma_n |x|^T |y| of the exact one, gamma_n = n u / (1 - n u).
+product of n terms is within gamma_n |x|^T |y| of the exact one, gamma_n = n u / (1 - n u). The softmax term is
+derived in docs/numerics.md, after Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax
+functions, IMA Journal of Numerical Analysis 41 (2021).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+Gamma = Callable[[int], float]
+"""The share of its terms' magnitudes by which a sum of n products may be off."""
 
 U = 2.0**-24
 """Unit roundoff of float32."""
@@ -49,12 +53,22 @@ def gamma(n: int) -> float:
     return n * U / (1 - n * U)
 
 
-def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference:
+def probable_gamma(n: int) -> float:
+    """Return min(gamma_n, 4 sqrt(n) u): errors that are independent of each other grow like sqrt(n), not n.
+
+    Sources: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM Journal on Scientific
+    Computing 41 (2019); Ipsen and Zhou, arXiv 1906.10465. A bound that is probable, so a warning and no gate.
+    """
+    return min(gamma(n), 4 * math.sqrt(n) * U)
+
+
+def reference(weights: Mapping[str, Float32Array], x: Float32Array, gamma: Gamma = gamma) -> Reference:
     """Evaluate the network in float64 and propagate the bound of each stage through the next.
 
     Args:
         weights: the tensors of weights.safetensors by name; output_scale is there for regression.
         x: raw rows, (rows, in_features); one that is not finite is out of range.
+        gamma: gamma for the bound B, which always holds, or probable_gamma for the probable one.
     """
     finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
     x = np.where(finite[:, None], x, np.float32(0))
@@ -66,21 +80,21 @@ def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference
     centred = x.astype(np.float64) - shift  # (rows, in_features)
     z = centred * scale
     d0 = gamma(2) * np.abs(z) + SMALLEST
-    in_range: BoolArray = finite & _below(np.abs(centred), 1) & _below(np.abs(z) + d0, 2)
+    in_range: BoolArray = finite & _below(np.abs(centred), gamma(1)) & _below(np.abs(z) + d0, gamma(2))
 
     # layer 1: a = W1 z + b1, an inner product of in_features + 1 terms, over inputs that are off by d0
-    a, d1, fits = _layer(z, d0, w1, b1)  # (rows, hidden_features)
+    a, d1, fits = _layer(z, d0, w1, b1, gamma)  # (rows, hidden_features)
     in_range = in_range & fits
 
     # ReLU: exact and 1-Lipschitz, so d1 carries over
     h = np.maximum(a, 0)
 
     # layer 2
-    v, d2, fits = _layer(h, d1, w2, b2)  # (rows, out_features)
+    v, d2, fits = _layer(h, d1, w2, b2, gamma)  # (rows, out_features)
     in_range = in_range & fits
 
     if "output_scale" in weights:
-        return _unscaled(weights, v, d2, in_range)
+        return _unscaled(weights, v, d2, in_range, gamma)
     p, d4 = _softmax(v, d2)
     return Reference(
         values={"logits": v, "probabilities": p},
@@ -91,16 +105,18 @@ def reference(weights: Mapping[str, Float32Array], x: Float32Array) -> Reference
 
 
 def _layer(
-    x: FloatArray, d: FloatArray, weight: FloatArray, bias: FloatArray
+    x: FloatArray, d: FloatArray, weight: FloatArray, bias: FloatArray, gamma: Gamma
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return y = W x + b, its bound given that x is off by at most d, and which rows cannot overflow."""
     n = weight.shape[1]
     magnitude = (np.abs(x) + d) @ np.abs(weight).T + np.abs(bias)
     bound = gamma(n + 1) * magnitude + d @ np.abs(weight).T + n * SMALLEST
-    return x @ weight.T + bias, bound, _below(magnitude, n + 1)
+    return x @ weight.T + bias, bound, _below(magnitude, gamma(n + 1))
 
 
-def _unscaled(weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, in_range: BoolArray) -> Reference:
+def _unscaled(
+    weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, in_range: BoolArray, gamma: Gamma
+) -> Reference:
     """Unscaling: y = fl(fl(v * scale) + shift), two roundings."""
     scale, shift = _wide(weights, "output_scale"), _wide(weights, "output_shift")
     magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
@@ -109,7 +125,7 @@ def _unscaled(weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray
         values={"output": v * scale + shift},
         bounds={"output": d3 * INFLATION},
         accepted=None,
-        in_range=in_range & _below(magnitude, 2),
+        in_range=in_range & _below(magnitude, gamma(2)),
     )
 
 
@@ -128,9 +144,9 @@ def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
     return p, moved + rounded
 
 
-def _below(magnitude: FloatArray, roundings: int) -> BoolArray:
-    """Say for which rows the whole of a stage stays below the largest float32."""
-    return np.asarray((magnitude * (1 + gamma(roundings)) < LARGEST).all(axis=1))
+def _below(magnitude: FloatArray, growth: float) -> BoolArray:
+    """Say for which rows the whole of a stage, grown by its roundings, stays below the largest float32."""
+    return np.asarray((magnitude * (1 + growth) < LARGEST).all(axis=1))
 
 
 def _wide(weights: Mapping[str, Float32Array], name: str) -> FloatArray:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from export import ProofError
+from export import ProofError, report
 from export.bounds import Float32Array, reference
 from export.card import card
+from export.hard_inputs import hard_inputs
 from export.to_onnx import to_onnx
 from export.to_torchscript import to_torchscript
 from export.verify import prove
@@ -20,7 +21,7 @@ from model.checkpoint import Run, net_of
 from model.staging import publish, replace, staged
 from service import manifest
 from service.manifest import ArtifactError, Feature, Manifest
-from service.predictor import Predictor
+from service.predictor import Predictor, Session
 
 GOLDEN_ROWS = 16
 TRITON = "config.pbtxt"
@@ -50,8 +51,8 @@ def build(run: Run, artifacts: Path) -> Published:
     files = {
         manifest.MODEL: to_onnx(net),
         manifest.WEIGHTS: run.content,
-        manifest.GOLDEN: _json(golden(run.weights, golden_rows(features))),
-        manifest.EXAMPLE: _json({"instances": [[_short(feature.median) for feature in features]]}),
+        manifest.GOLDEN: written(golden(run.weights, golden_rows(features))),
+        manifest.EXAMPLE: example(features),
         manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
     }
     parent = artifacts / record.name
@@ -62,6 +63,8 @@ def build(run: Run, artifacts: Path) -> Published:
 
     files[manifest.TORCHSCRIPT] = to_torchscript(net)
     proof = prove((files[manifest.MODEL], files[manifest.TORCHSCRIPT]), run.weights, features, run.rows)
+    cases, session = hard_inputs(features, run.rows), Session(files[manifest.MODEL])
+    files[manifest.PROOF] = report.plot(cases, session.run, run.weights, record.name)
     with staged(artifacts, record.name) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -112,6 +115,11 @@ def golden(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str,
         "input": rows.astype(np.float64).tolist(),
         "outputs": outputs,
     }
+
+
+def example(features: Sequence[Feature]) -> bytes:
+    """Return example.json: the body of a request, with the median of every column."""
+    return written({"instances": [[_short(feature.median) for feature in features]]})
 
 
 def triton_config(name: str, task: str, in_features: int, out_features: int) -> bytes:
@@ -173,5 +181,6 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def written(document: dict[str, Any]) -> bytes:
+    """Return the bytes of golden.json or example.json."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"

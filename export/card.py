@@ -21,7 +21,7 @@ def card(manifest: Manifest) -> bytes:
     ]
     answers = ", ".join(f"`{name}`" for name in OUTPUTS[manifest.task])
     classes = f" Classes, in this order: {', '.join(json.dumps(c, ensure_ascii=False) for c in manifest.classes)}."
-    worst = max(manifest.proof["max_error_over_bound"].values())
+    worst = max(figures["max_error_over_bound"] for figures in manifest.proof["runtimes"].values())
     return f"""---
 pipeline_tag: {tag}
 library_name: onnx
@@ -59,7 +59,11 @@ In Python, without it:
 `model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {manifest.proof["rows"]} rows chosen
 to be hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
 {worst:.2g} of it); {manifest.proof["rows_out_of_range"]} more may overflow float32, where no bound speaks.
+Runtimes asked: {", ".join(manifest.proof["runtimes"])}.
 `golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks the files.
+`python -m export verify .` proves it all again on your machine.
+
+![Error against bound](proof.png)
 
 ## Features
 

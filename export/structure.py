@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export import ProofError
-from export.to_onnx import IR_VERSION, OPSET, canonical, serialized
-from service.manifest import INPUT, MODEL, OUTPUTS, TORCHSCRIPT
+from export.to_onnx import canonical, serialized
+from service.manifest import INPUT, IR_VERSION, MODEL, OPSET, OUTPUTS, TORCHSCRIPT
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -117,6 +117,9 @@ def prove_onnx(content: bytes, weights: Weights) -> None:
     _equal("count of operators", len(expected), len(found))
     for number, (wanted, wire) in enumerate(zip(expected, found, strict=True), start=1):
         _equal(f"operator {number}", wanted, wire)
+    for (operator, _, _, attributes), node in zip(expected, graph.node, strict=True):  # 1 is neither 1.0 nor 1 and more
+        wrote = [onnx.helper.make_attribute(*attribute) for attribute in sorted(attributes.items())]
+        _equal(f"attributes of {operator}", wrote, list(node.attribute))
     # No metadata, documentation, repeated attribute or unknown field anywhere: nothing but the graph.
     if serialized(canonical(model)) != content:
         raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
@@ -139,7 +142,8 @@ def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
     _equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(wires))
     for number, ((op, inputs, outputs, _), found) in enumerate(zip(expected, wires, strict=True), start=1):
         kind, constants = ATEN[op]
-        _equal(f"{TORCHSCRIPT}: operator {number}", (kind, (*inputs, *constants), outputs[0]), found)
+        named = tuple(f".{name}" if name in weights else name for name in inputs)
+        _equal(f"{TORCHSCRIPT}: operator {number}", (kind, (*named, *constants), outputs[0]), found)
     _equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), returned)
 
 
@@ -148,8 +152,8 @@ def _torchscript_wiring(
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
     """Read a straight-line graph as operators with their inputs resolved, and the names it returns.
 
-    Tensors of the module are called by their path, constants by their value, and the result of the n-th
-    operator by the n-th of names.
+    Tensors of the module are called by their path after a dot, so that none can pass for a wire; constants by their
+    value, and the result of the n-th operator by the n-th of names.
     """
     module, rows = graph.inputs()
     known: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
@@ -163,7 +167,7 @@ def _torchscript_wiring(
             case "prim::Constant":
                 known[output] = node.output().toIValue()
             case "prim::GetAttr":
-                known[output] = f"{inputs[0]}.{node.s('name')}".lstrip(".")
+                known[output] = f"{inputs[0]}.{node.s('name')}"
             case "prim::TupleConstruct":
                 known[output] = inputs
             case _:

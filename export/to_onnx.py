@@ -13,11 +13,8 @@ import onnx
 import torch
 
 from model.net import ScaledClassifier, ScaledNet
-from service.manifest import INPUT, OUTPUTS
+from service.manifest import INPUT, IR_VERSION, OPSET, OUTPUTS
 
-OPSET = 17
-IR_VERSION = 8
-"""What opset 17 came with: the oldest runtimes that know the one read the other."""
 PRODUCER = "twolayernet"
 
 

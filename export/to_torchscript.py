@@ -15,8 +15,10 @@ import zipfile
 import safetensors.numpy
 import torch
 
+from export import ProofError
 from model.checkpoint import net_of
 from model.net import ScaledNet
+from service.manifest import TORCHSCRIPT
 
 SERIALIZATION_ID = b"0" * 40
 """Replaces a number that depends on the source paths."""
@@ -50,6 +52,37 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
     return module
+
+
+def check_code(content: bytes, net: ScaledNet) -> None:
+    """Hold a file, before anything loads it, to what this torch writes for net: loading executes its code.
+
+    The values of its tensors, which are only read, are left to the structural proof.
+
+    Raises:
+        ProofError: another archive, or other code, structure or constants.
+    """
+    expected, found = _entries(to_torchscript(net)), _entries(content)
+    for name in sorted(expected.keys() | found.keys()):
+        wanted, read = expected.get(name), found.get(name)
+        if "/data/" in name and wanted and read:
+            wanted, read = bytes(len(wanted)), bytes(len(read))
+        if wanted != read:
+            raise ProofError(f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes for this network")
+    if _rezip(content) != content:  # two readers might see two archives
+        raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
+
+
+def _entries(content: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            if compressed or len(names) != len(set(names)):
+                raise ProofError(f"{TORCHSCRIPT}: holds a compressed entry or one name twice")
+            return {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise ProofError(f"{TORCHSCRIPT}: not an archive: {error}") from None
 
 
 def _script(net: ScaledNet) -> bytes:

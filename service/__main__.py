@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import errno
 import functools
+import json
 import logging
 import os
 import signal
@@ -128,12 +129,27 @@ def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) 
 
 @main.command()
 @artifact_argument
-def check(artifact: Path) -> None:
-    """Check the hashes of an artifact and reproduce its golden rows on this machine."""
-    from service.predictor import Predictor
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a line.")
+def check(artifact: Path, as_json: bool) -> None:
+    """Check that an artifact is whole and reproduces its golden rows on this machine.
 
-    loaded = Predictor(artifact)
-    click.echo(f"{loaded.path}: whole, and its golden rows are reproduced; digest {loaded.digest}")
+    Exit code 0: it does; 1: it does not; 2: there is no artifact.
+    """
+    path, digest, error, code = artifact, None, None, 0
+    try:
+        path, code = manifest.find(artifact), 1
+        from service import check as checking
+
+        digest, code = checking.check(path).digest, 0
+    except ArtifactError as failed:
+        error, code = str(failed), code or 2
+    if as_json:
+        click.echo(json.dumps({"artifact": str(path), "holds": error is None, "digest": digest, "error": error}))
+    elif error is None:
+        click.echo(f"{path}: whole, and its golden rows are reproduced; digest {digest}")
+    else:
+        click.echo(f"Error: {error}", err=True)
+    sys.exit(code)
 
 
 def _application(settings: ServiceSettings) -> Callable[..., Any]:

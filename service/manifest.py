@@ -7,11 +7,15 @@ needs the standard library alone, so anybody can read it beside docs/artifact.md
 import dataclasses
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from service import strict
 
 FORMAT_VERSION = 1
 SUMS = "SHA256SUMS"
@@ -23,9 +27,26 @@ GOLDEN = "golden.json"
 EXAMPLE = "example.json"
 CARD = "README.md"
 CURVES = "curves.png"
-FILES = frozenset({MANIFEST, MODEL, TORCHSCRIPT, WEIGHTS, GOLDEN, EXAMPLE, CARD, CURVES})
+PROOF = "proof.png"
+MEGABYTE = 10**6
+LIMITS = {
+    MANIFEST: 32 * MEGABYTE,
+    MODEL: 1000 * MEGABYTE,
+    TORCHSCRIPT: 1000 * MEGABYTE,
+    WEIGHTS: 1000 * MEGABYTE,
+    GOLDEN: 32 * MEGABYTE,
+    EXAMPLE: 4 * MEGABYTE,
+    CARD: 16 * MEGABYTE,
+    CURVES: 4 * MEGABYTE,
+    PROOF: 4 * MEGABYTE,
+}
+"""The most bytes that a file may have, by name; looked at before it is read."""
+FILES = frozenset(LIMITS)
 """Every file of an artifact but SHA256SUMS, which names these and no others."""
 
+OPSET = 17
+IR_VERSION = 8
+"""What opset 17 came with: the oldest runtimes that know the one read the other."""
 INPUT = "input"
 OUTPUTS: dict[str, dict[str, str]] = {
     "regression": {"output": "float32"},
@@ -33,6 +54,9 @@ OUTPUTS: dict[str, dict[str, str]] = {
 }
 """The outputs of the ONNX graph by task: name and dtype, in their order."""
 
+SUMS_LIMIT = 4096
+_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 
 
@@ -95,22 +119,39 @@ class Manifest:
             ArtifactError: they are not a manifest of this format version.
         """
         try:
-            document = json.loads(content)
+            document = strict.parse(content)
             found = document["format_version"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
-        if found != FORMAT_VERSION:
+        if type(found) is not int or found != FORMAT_VERSION:
             raise ArtifactError(f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {found!r}")
         try:
-            document["features"] = tuple(Feature(**feature) for feature in document["features"])
-            document["targets"] = tuple(document["targets"])
-            document["classes"] = tuple(document["classes"])
-            manifest = cls(**document)
-        except (TypeError, KeyError) as error:
+            manifest: Manifest = strict.typed(document, cls, "")
+        except ValueError as error:
             raise ArtifactError(f"{MANIFEST}: {error}") from None
-        if manifest.task not in list(OUTPUTS):
-            raise ArtifactError(f"{MANIFEST}: expected a task of {', '.join(OUTPUTS)}, found {manifest.task!r}")
+        for what, holds in manifest._rules():
+            if not holds:
+                raise ArtifactError(f"{MANIFEST}: expected {what}")
         return manifest
+
+    def _rules(self) -> Iterator[tuple[str, bool]]:
+        """Yield what the types leave open, and whether it holds."""
+        names = [feature.name for feature in self.features]
+        classifies = self.task == "classification"
+        parts = (*self.metrics.values(), *self.baselines.values())
+        yield f"a name of [a-z0-9_-], found {self.name!r}", re.fullmatch("[a-z0-9_-]+", self.name) is not None
+        yield f"a version of 1 or more, found {self.version}", self.version >= 1
+        yield f"created as ISO 8601 in UTC, found {self.created!r}", _CREATED.fullmatch(self.created) is not None
+        yield "features, each of its own name", 0 < len(names) == len(set(names))
+        for feature in self.features:
+            ordered = feature.min <= feature.median <= feature.max and feature.std >= 0
+            yield f"features: {feature.name!r}: min <= median <= max and std >= 0", ordered
+        yield "targets: one, or several of a regression", 0 < len(self.targets) < (2 if classifies else math.inf)
+        distinct = {(type(value), value) for value in self.classes}
+        yield "classes, each once, of a classification alone", len(distinct) == len(self.classes) >= classifies
+        yield "no classes of a regression", classifies or not self.classes
+        yield "metrics of train, validation and test", set(self.metrics) == {"train", "validation", "test"}
+        yield "the same metrics everywhere", all(set(part) == set(parts[0]) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -128,22 +169,32 @@ def read(path: Path) -> Artifact:
     """Read an artifact, `artifacts/<name>/<version>`, and check every file against SHA256SUMS.
 
     Raises:
-        ArtifactError: a file is missing, extra, or not what its hash says.
+        ArtifactError: a file is missing, extra, no regular file, too large, or not what its hash says.
     """
     try:
         present = {entry.name for entry in path.iterdir()}
-        sums = (path / SUMS).read_bytes()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: not an artifact, {Path(error.filename).name} is missing") from None
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not an artifact: no such folder") from None
     if extra := sorted(present - FILES - {SUMS}):
         raise ArtifactError(f"{path}: unexpected file {extra[0]}")
-    if missing := sorted(FILES - present):
-        raise ArtifactError(f"{path}: {missing[0]} is missing")
-    files = {name: (path / name).read_bytes() for name in sorted(FILES)}
+    if missing := sorted((FILES | {SUMS}) - present):
+        raise ArtifactError(f"{path}: not an artifact, {missing[0]} is missing")
+    sums = _content(path / SUMS, SUMS_LIMIT)
+    files = {name: _content(path / name, LIMITS[name]) for name in sorted(FILES)}
     if sums != sums_of(files):
         raise ArtifactError(f"{path}: {_mismatch(sums, files)}")
     manifest = Manifest.from_json(files[MANIFEST])
     return Artifact(path, hashlib.sha256(sums).hexdigest(), manifest, files)
+
+
+def _content(path: Path, limit: int) -> bytes:
+    """Read a file of an artifact: a link would lead out of it, and a pipe has no end."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ArtifactError(f"{path}: expected a regular file, found {_KINDS.get(stat.S_IFMT(status.st_mode), 'none')}")
+    if status.st_size > limit:
+        raise ArtifactError(f"{path}: expected at most {limit} bytes, found {status.st_size}")
+    return path.read_bytes()
 
 
 def sums_of(files: Mapping[str, bytes]) -> bytes:
@@ -191,10 +242,12 @@ def _mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
     stated = {}
     for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
         if not (match := _SUM_LINE.fullmatch(line)):
-            return f"{SUMS}: line {number} is not '<64 lower-case hex digits>  <file>'"
+            return f"{SUMS}: line {number} is not '<64 lower-case hex digits>  <file>': {line[:100]!r}"
+        if match[2] not in files:
+            return f"{SUMS}: line {number} names {match[2]!r}, which is no file of the format"
         stated[match[2]] = match[1]
     for name in sorted(files):
         found = hashlib.sha256(files[name]).hexdigest()
         if stated.get(name) != found:
             return f"{name}: expected SHA-256 {stated.get(name, '(not stated)')}, found {found}"
-    return f"{SUMS}: names a file twice or out of order, or one that is not of the format"
+    return f"{SUMS}: names a file twice, or out of order, or ends without a newline"

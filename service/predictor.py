@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service import manifest
+from service import manifest, strict
 from service.manifest import ArtifactError
+from service.onnx_scan import scan
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime at its import; on by default there
 import onnxruntime
@@ -29,20 +30,40 @@ Outputs = dict[str, NDArray[Any]]
 class Session:
     """An ONNX Runtime session over the bytes of a model."""
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
-        """Load a model for the CPU; one thread is the fastest for a small network.
+    def __init__(
+        self,
+        model: bytes,
+        threads: int = 1,
+        *,
+        level: str = "ORT_ENABLE_ALL",
+        provider: str = "CPUExecutionProvider",
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load a model; one thread is the fastest for a small network. What serves leaves the keywords as they are.
+
+        Args:
+            model: the bytes of model.onnx; they are scanned before ONNX Runtime parses them.
+            threads: of one run.
+            level: of graph optimisation, a member of onnxruntime.GraphOptimizationLevel.
+            provider: an installed execution provider.
+            provider_options: of that provider.
 
         Raises:
-            ArtifactError: ONNX Runtime refuses the model.
+            ArtifactError: the scan or ONNX Runtime refuses the model, or the provider does not start here.
         """
+        scan(model)
         options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         try:
-            self._session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+            chosen = [(provider, dict(provider_options or {}))]
+            self._session = onnxruntime.InferenceSession(model, options, chosen)
         except Exception as error:  # its exceptions share no base class
             raise ArtifactError(f"{manifest.MODEL}: ONNX Runtime refuses it: {error}") from None
+        if self._session.get_providers()[0] != provider:  # it falls back to the CPU with a warning
+            raise ArtifactError(f"{provider} does not start on this machine")
         self.inputs = {value.name: (value.type, value.shape) for value in self._session.get_inputs()}
         self.outputs = {value.name: (value.type, value.shape) for value in self._session.get_outputs()}
         self._names = list(self.outputs)
@@ -103,12 +124,17 @@ def check_golden(session: Session, content: bytes) -> None:
             not state a reference and a finite bound for every element of every output.
     """
     try:
-        golden = json.loads(content)
-        rows = np.array(golden["input"], dtype=np.float32)
+        golden = strict.parse(content)
+        if set(golden) != {"format_version", "input", "outputs"} or golden["format_version"] != manifest.FORMAT_VERSION:
+            raise ValueError(f"expected format_version {manifest.FORMAT_VERSION}, input and outputs, and nothing else")
+        wide = _floats(golden["input"])
+        rows = wide.astype(np.float32)
         width = session.inputs[manifest.INPUT][1][1]
-        if rows.shape != (len(rows) or 1, width):
-            raise ValueError(f"expected one row of {width} values or more, found shape {rows.shape}")
+        if rows.shape != (len(rows) or 1, width) or not np.array_equal(rows, wide):
+            raise ValueError(f"expected one row of {width} float32 values or more, found shape {rows.shape}")
         answers = session.run(rows)
+        if set(golden["outputs"]) != set(answers):
+            raise ValueError(f"expected the outputs {', '.join(answers)}, found {', '.join(golden['outputs'])}")
         stated = {name: _allowed(golden["outputs"][name], answers[name]) for name in answers}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{manifest.GOLDEN}: not readable: {error!r}") from None
@@ -127,10 +153,17 @@ def _allowed(stated: Mapping[str, Any], answer: NDArray[Any]) -> NDArray[np.bool
     if answer.dtype == np.int64:
         accepted = [set(labels) for labels in stated["accepted"]]
         return np.array([label in labels for label, labels in zip(answer.tolist(), accepted, strict=True)], bool)
-    reference, bound = np.array(stated["reference"], float), np.array(stated["bound"], float)
-    if not reference.shape == bound.shape == answer.shape or not np.isfinite(bound).all():
-        raise ValueError(f"expected finite references and bounds of shape {answer.shape}")
+    reference, bound = _floats(stated["reference"]), _floats(stated["bound"])
+    if not reference.shape == bound.shape == answer.shape:
+        raise ValueError(f"expected references and bounds of shape {answer.shape}")
     return np.asarray(np.abs(answer.astype(np.float64) - reference) <= bound)  # NaN is not <= anything
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    """Return what strict.parse gave as (rows, columns), whose numbers it holds to be finite."""
+    if not all(type(value) is float for row in values for value in row):
+        raise ValueError("expected rows of numbers, each with a point or an exponent")
+    return np.array(values, np.float64)
 
 
 def _check_signature(session: Session, stated: manifest.Manifest) -> None:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ import pytest
 import safetensors.numpy
 from click.testing import CliRunner
 
-from export import ProofError, bundle, to_onnx
+from export import ProofError, bundle
 from export.__main__ import main
 from export.bounds import reference
 from service import manifest
 from service.predictor import Predictor, Session
 from tests.conftest import Made
+from tests.serving import ROOT
 
 
 @pytest.fixture
@@ -31,6 +34,30 @@ def test_unchanged_run_is_published_once(flowers: Made, published: Path) -> None
     assert (published / "flowers" / "1", False) == (again.path, again.new)
     assert Predictor(flowers.artifact).digest == again.digest
     assert [1] == manifest.versions(published / "flowers")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("which", ["flowers", "houses"])
+def test_bytes_are_the_same_from_another_process_folder_and_time(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A second export, elsewhere, later, with other string hashes: equal but for the time it states."""
+    made: Made = request.getfixturevalue(which)
+    (tmp_path / "elsewhere").mkdir()
+    subprocess.run(
+        [sys.executable, "-m", "export", "build", str(made.run.path)],
+        cwd=tmp_path / "elsewhere",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345", "TZ": "Asia/Kolkata"},
+        check=True,
+    )
+    first, second = (
+        manifest.read(manifest.find(parent / which))
+        for parent in (made.artifact.parent.parent, tmp_path / "elsewhere" / "artifacts")
+    )
+    stated = dataclasses.replace(second.manifest, created=first.manifest.created)
+    assert first.files[manifest.MANIFEST] == stated.to_json()
+    differ = {name for name in manifest.FILES if first.files[name] != second.files[name]}
+    assert differ <= {manifest.MANIFEST}
 
 
 def test_changed_run_is_the_next_version(flowers: Made, houses: Made, published: Path) -> None:
@@ -148,4 +175,4 @@ def test_sums_cover_the_artifact(houses: Made) -> None:
 
 def test_versions_of_the_format() -> None:
     """The versions of the format are those of DESIGN.md."""
-    assert (17, 8) == (to_onnx.OPSET, to_onnx.IR_VERSION)
+    assert (17, 8) == (manifest.OPSET, manifest.IR_VERSION)

@@ -11,10 +11,14 @@ from pathlib import Path
 import click
 import pytest
 
+from export.__main__ import main as export
 from service.__main__ import main as service
 from service.app import create_app
-from service.manifest import FILES, SUMS
+from service.manifest import FILES, LIMITS, MEGABYTE, SUMS, SUMS_LIMIT, Feature, Manifest
+from service.onnx_scan import MOST_FIELDS, OPERATORS
 from service.settings import PREFIX, ServiceSettings
+from service.strict import MOST_NESTED
+from service.weights import MOST_HEADER
 from tests.conftest import Made
 from tests.serving import ROOT, free_port, serving
 
@@ -72,14 +76,16 @@ def test_first_screen(checkout: Path) -> None:
 def test_other_commands_exist() -> None:
     """Every other command of the README names a target, a command or a file that is there."""
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    rooms = {"service": service, "export": export}
     for command, _ in blocks(README)[2:]:
         program, *arguments = shlex.split(command)
         if program == "make":
             assert {word for word in arguments if "=" not in word} <= set(targets), command
         elif program == "python":
-            assert "-m service score" in command
-            assert "score" in service.commands
-            assert "--keep" in [option for p in service.commands["score"].params for option in p.opts]
+            _, module, name, *rest = arguments
+            assert name in rooms[module].commands, command
+            options = [option for parameter in rooms[module].commands[name].params for option in parameter.opts]
+            assert {word for word in rest if word.startswith("--")} <= set(options), command
         else:
             assert ("docker", True) == (program, (ROOT / "Dockerfile").exists()), command
 
@@ -115,6 +121,14 @@ def test_every_setting_is_documented() -> None:
             assert parameter.opts[0] in OPERATIONS
 
 
+def test_every_option_of_check_is_documented() -> None:
+    """The options and the exit codes of `service check` and `export verify` stand in docs/operations.md."""
+    for command in (service.commands["check"], export.commands["verify"]):
+        for parameter in command.params:
+            assert isinstance(parameter, click.Argument) or parameter.opts[0] in OPERATIONS
+    assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in OPERATIONS
+
+
 def test_every_route_is_documented(flowers: Made) -> None:
     """Each route of the application stands in docs/http.md."""
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
@@ -125,3 +139,14 @@ def test_every_file_of_the_artifact_is_documented() -> None:
     """Each file that an artifact must hold stands in docs/artifact.md."""
     text = (ROOT / "docs" / "artifact.md").read_text()
     assert [] == [name for name in (*FILES, SUMS) if f"        {name}" not in text]
+    for name, limit in LIMITS.items():
+        assert re.search(rf"^\| `{re.escape(name)}` \| {limit // MEGABYTE} ", text, re.MULTILINE), name
+
+
+def test_every_operator_and_field_is_documented() -> None:
+    """What a model.onnx may hold, and what a manifest must, stands in docs/artifact.md."""
+    text = (ROOT / "docs" / "artifact.md").read_text()
+    for name in (*OPERATORS, *(field.name for kind in (Manifest, Feature) for field in fields(kind))):
+        assert f"`{name}`" in text, name
+    for fixed in (MOST_NESTED, MOST_FIELDS, MOST_HEADER, SUMS_LIMIT):
+        assert f"{fixed:,}" in text, fixed

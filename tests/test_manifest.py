@@ -1,17 +1,22 @@
 """service.manifest: the artifact's contract."""
 
+import dataclasses
 import hashlib
+import json
 import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from service import manifest
-from service.manifest import ArtifactError, Manifest
+from service.manifest import ArtifactError, Feature, Manifest
 from tests.conftest import Made
+from tests.serving import ROOT
 
 
 def test_manifest_round_trips(flowers: Made) -> None:
@@ -32,24 +37,123 @@ def test_sums_are_what_sha256sum_checks(flowers: Made) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+FIXED = Manifest(
+    name="flowers",
+    version=3,
+    created="2026-01-02T03:04:05+00:00",
+    task="classification",
+    features=(
+        Feature(name='größe "m"', kind="float", min=-1.5, max=1e22, mean=0.1, median=0.0, std=1e-7),
+        Feature(name="\N{GRINNING FACE}", kind="boolean", min=0.0, max=1.0, mean=0.5, median=1.0, std=0.5),
+    ),
+    targets=("species",),
+    classes=(1, 1.5, True, "1"),
+    metrics={part: {"accuracy": 1.0} for part in ("train", "validation", "test")},
+    baselines={"linear": {"accuracy": 0.3333333333333333}},
+    training={"epochs": 20, "learning_rate": 0.001, "note": None},
+    proof={"warnings": [], "rows": 7},
+)
+
+
+def test_bytes_of_a_manifest_are_as_they_were() -> None:
+    """The golden file: order of fields, indentation, printing of numbers and of text, byte for byte."""
+    assert (Path(__file__).parent / "data" / "manifest.json").read_bytes() == FIXED.to_json()
+
+
 def test_classes_keep_their_json_type() -> None:
-    """1, 1.0, true and "1" are different classes and stay so."""
-    classes = (1, 1.5, True, "1")
-    stated = Manifest(
-        name="n",
-        version=1,
-        created="",
-        task="classification",
-        features=(),
-        targets=("t",),
-        classes=classes,
-        metrics={},
-        baselines={},
-        training={},
-        proof={},
-    )
-    read = Manifest.from_json(stated.to_json()).classes
-    assert [(type(value), value) for value in classes] == [(type(value), value) for value in read]
+    """1, 1.5, true and "1" are different classes and stay so."""
+    read = Manifest.from_json(FIXED.to_json())
+    assert FIXED == read
+    assert [(type(value), value) for value in FIXED.classes] == [(type(value), value) for value in read.classes]
+
+
+@pytest.mark.parametrize("which", ["flowers", "houses"])
+def test_schema_describes_what_export_writes(which: str, request: pytest.FixtureRequest) -> None:
+    """The published JSON Schema is itself valid, and so are real manifests of both tasks under it."""
+    made: Made = request.getfixturevalue(which)
+    schema = json.loads((ROOT / "docs" / "manifest.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    document = json.loads((made.artifact / manifest.MANIFEST).read_bytes())
+    jsonschema.validate(document, schema)
+    for name in document:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({key: value for key, value in document.items() if key != name}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document | {"more": 1}, schema)
+
+
+def test_schema_names_what_the_dataclasses_name(flowers: Made) -> None:
+    """Fields of the manifest, of a feature, of a runtime and of a comparison: the schema's, in the same order."""
+    schema = json.loads((ROOT / "docs" / "manifest.schema.json").read_bytes())
+    document = json.loads((flowers.artifact / manifest.MANIFEST).read_bytes())
+    assert [field.name for field in dataclasses.fields(Manifest)] == schema["required"] == list(document)
+    feature = schema["properties"]["features"]["items"]
+    assert [field.name for field in dataclasses.fields(Feature)] == feature["required"]
+    definitions, proof = schema["$defs"], document["proof"]
+    assert list(proof) == definitions["proof"]["required"] == list(definitions["proof"]["properties"])
+    assert list(proof["comparisons"][0]) == definitions["comparison"]["required"]
+    assert sorted(proof["runtimes"]["eager"]) == sorted(definitions["runtime"]["required"])
+
+
+def edited(**changes: Any) -> bytes:
+    """Return the fixed manifest as JSON with some fields replaced; None as a value drops the field."""
+    document = json.loads(FIXED.to_json()) | changes
+    return json.dumps({key: value for key, value in document.items() if value is not None}).encode()
+
+
+FEATURE = dataclasses.asdict(FIXED.features[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (edited(name="../x"), "expected a name of [a-z0-9_-], found '../x'"),
+        (edited(version=0), "expected a version of 1 or more, found 0"),
+        (edited(version=True), "version: expected int, found true"),
+        (edited(version=1.0), "version: expected int, found 1.0"),
+        (edited(version=2**64), "too large for an integer"),
+        (edited(format_version=True), "expected format_version 1, found True"),
+        (edited(format_version="1"), "expected format_version 1, found '1'"),
+        (edited(created="yesterday"), "expected created as ISO 8601 in UTC, found 'yesterday'"),
+        (edited(task="ranking"), 'task: expected one of regression, classification, found "ranking"'),
+        (edited(task=[]), "task: expected one of"),
+        (edited(task=None), "'task' is missing"),
+        (edited(more=1), "'more' is no part of the format"),
+        (edited(features=[]), "expected features, each of its own name"),
+        (edited(features={}), "features: expected a list, found {}"),
+        (edited(features=[FEATURE, FEATURE]), "expected features, each of its own name"),
+        (edited(features=[FEATURE | {"min": 1}]), "features: [0]: min: expected float, found 1"),
+        (edited(features=[FEATURE | {"min": "1"}]), 'features: [0]: min: expected float, found "1"'),
+        (edited(features=[FEATURE | {"min": 1e30}]), "min <= median <= max"),
+        (edited(features=[FEATURE | {"kind": "text"}]), "kind: expected one of float, integer, boolean"),
+        (edited(features=[[]]), "features: [0]: expected an object, found []"),
+        (edited(targets=[]), "expected targets: one, or several of a regression"),
+        (edited(targets=["a", "b"]), "expected targets: one, or several of a regression"),
+        (edited(classes=[]), "expected classes, each once"),
+        (edited(classes=["a", "a"]), "expected classes, each once"),
+        (edited(classes=[[]]), "classes: [0]: expected str or int or float or bool, found []"),
+        (edited(task="regression"), "expected no classes of a regression"),
+        (edited(metrics={}), "expected metrics of train, validation and test"),
+        (edited(metrics={"train": 1}), "metrics: train: expected an object, found 1"),
+        (edited(baselines={"linear": {"r2": 1.0}}), "expected the same metrics everywhere"),
+        (edited(proof=[]), "proof: expected an object, found []"),
+        (edited().replace(b'"name"', b'"name": "x", "name"', 1), "key 'name' stands twice"),
+        (edited().replace(b"-1.5", b"NaN"), "NaN is no JSON"),
+        (edited().replace(b"-1.5", b"-Infinity"), "-Infinity is no JSON"),
+        (edited().replace(b"1.5", b"1e999"), "1e999 is too large"),
+        (edited().replace(b"species", rb"\ud800"), "surrogates not allowed"),
+        (edited().replace(b"species", b"\xff"), "invalid start byte"),
+        (b"\xef\xbb\xbf" + edited(), "BOM"),
+        (edited().decode().encode("utf-16"), "not a manifest"),
+        (edited(proof={"deep": []}).replace(b"[]", b"[" * 20 + b"]" * 20), "expected at most 16 nested levels"),
+        (b"[" * 1_000_000, "expected at most 16 nested levels"),
+        (b'"' + b'\\"' * 1_000_000, "not a manifest"),
+    ],
+)
+def test_manifest_is_read_strictly(content: bytes, message: str) -> None:
+    """Another type, another field, or JSON that two readers read differently: refused, with the place."""
+    with pytest.raises(ArtifactError, match=re.escape(message)):
+        Manifest.from_json(content)
 
 
 @pytest.mark.parametrize("name", sorted({*manifest.FILES, manifest.SUMS}))
@@ -106,8 +210,7 @@ def test_sums_are_read_byte_strictly(artifact: Path, edit: Callable[[bytes], byt
         (b"[]", "not a manifest"),
         (b"{}", "not a manifest: KeyError('format_version')"),
         (b'{"format_version": 2}', "expected format_version 1, found 2"),
-        (b'{"format_version": 1}', "manifest.json: 'features'"),
-        (b'{"format_version": 1, "features": [{"name": "x"}]}', "missing"),
+        (b'{"format_version": 1}', "manifest.json: 'name' is missing"),
     ],
 )
 def test_manifest_that_cannot_be_read(content: bytes, message: str) -> None:

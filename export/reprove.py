@@ -1,0 +1,167 @@
+"""A published artifact, proved again on this machine, from its files alone.
+
+Everything is held to weights.safetensors. The run's real rows are not in an artifact: the golden rows stand in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export import ProofError
+from export.bounds import INFLATION, Float32Array
+from export.bundle import TRITON, example, golden, golden_rows, triton_config, written
+from export.card import card
+from export.structure import expected_names, task_of
+from export.to_torchscript import check_code
+from export.verify import prove
+from model.checkpoint import net_of
+from model.table import Statistics
+from service import manifest, strict, weights
+from service.manifest import Artifact, Manifest
+from service.onnx_scan import scan
+from service.png import check_png
+from service.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Reproof:
+    """What was proved again."""
+
+    path: Path
+    digest: str
+    proof: Mapping[str, Any]
+    """As in the manifest, with this machine's figures."""
+
+
+def reprove(path: Path) -> Reproof:
+    """Prove artifacts/<name>/<version> again.
+
+    Raises:
+        ArtifactError: it is not whole, or not of the format.
+        ProofError: it is not one trained network, described as it is.
+    """
+    artifact = manifest.read(path)
+    scan(artifact.files[manifest.MODEL])  # before a library parses it
+    tensors = read_weights(artifact.files[manifest.WEIGHTS])
+    check_description(artifact.manifest, tensors)
+    check_derived(artifact, tensors)
+    check_golden(artifact.files[manifest.GOLDEN], artifact.manifest, tensors)
+    for name in (manifest.CURVES, manifest.PROOF):
+        check_png(name, artifact.files[name])
+    script = artifact.files[manifest.TORCHSCRIPT]
+    check_code(script, net_of(tensors))
+    rows = golden(tensors, golden_rows(artifact.manifest.features))["input"]
+    proof = prove(
+        (artifact.files[manifest.MODEL], script),
+        tensors,
+        artifact.manifest.features,
+        np.array(rows, np.float32),
+        most_out_of_range=1,  # golden rows lean to the extremes; the share was a gate when the artifact was published
+    )
+    Predictor(path, expect_digest=artifact.digest)  # the service's own view of it
+    return Reproof(path, artifact.digest, proof)
+
+
+def read_weights(content: bytes) -> dict[str, Float32Array]:
+    """Read the tensors that everything else is held to: of the expected names, shapes that fit, and finite."""
+    found = {
+        name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+        for name, (shape, data) in weights.tensors(content).items()
+    }
+    _expect("tensors", sorted(expected_names(task_of(found))), sorted(found))
+    hidden, (out,) = found["net.linear1.bias"].shape, found["net.linear2.bias"].shape
+    (n,) = found["shift"].shape
+    shapes = {
+        "shift": (n,),
+        "scale": (n,),
+        "net.linear1.weight": (*hidden, n),
+        "net.linear1.bias": hidden,
+        "net.linear2.weight": (out, *hidden),
+        "net.linear2.bias": (out,),
+        "output_scale": (out,),
+        "output_shift": (out,),
+    }
+    for name, values in found.items():
+        _expect(f"shape of {name}", shapes[name], values.shape)
+        if not np.isfinite(values).all():
+            raise ProofError(f"{manifest.WEIGHTS}: {name}: expected finite numbers, found others")
+    return found
+
+
+def check_description(stated: Manifest, tensors: Mapping[str, Float32Array]) -> None:
+    """Hold what the manifest says of the network to its tensors: task, widths, and the statistics it scales by."""
+    _expect("task", task_of(tensors), stated.task, manifest.MANIFEST)
+    _expect("count of features", len(tensors["shift"]), len(stated.features), manifest.MANIFEST)
+    _expect("count of outputs", len(tensors["net.linear2.bias"]), stated.out_features, manifest.MANIFEST)
+    columns = ("mean", "std", "min", "max", "median")
+    described = Statistics(*(np.array([getattr(f, column) for f in stated.features]) for column in columns))
+    for name, values in (("shift", described.mean), ("scale", described.scale)):
+        differ = np.flatnonzero(values.astype(np.float32) != tensors[name])
+        if differ.size:
+            feature = stated.features[differ[0]].name
+            raise ProofError(f"{manifest.MANIFEST}: the mean and std of {feature!r} are not those of its {name}")
+    if failed := [c for c in stated.proof.get("comparisons", []) if c["passed"] is not True]:
+        raise ProofError(f"{manifest.MANIFEST}: proof: states a comparison that failed: {failed[0]['case']}")
+
+
+def check_derived(artifact: Artifact, tensors: Mapping[str, Float32Array]) -> None:
+    """Write anew, byte for byte, what follows from the manifest: itself, the card, the example, Triton's file."""
+    stated = artifact.manifest
+    derived = {
+        manifest.MANIFEST: stated.to_json(),
+        manifest.EXAMPLE: example(stated.features),
+        manifest.CARD: _card(stated),
+    }
+    for name, content in derived.items():
+        if artifact.files[name] != content:
+            raise ProofError(f"{name}: expected the bytes that follow from {manifest.MANIFEST}, found others")
+    parent = artifact.path.resolve().parent
+    newest = manifest.versions(parent)[-1:] == [stated.version]
+    config = triton_config(stated.name, stated.task, len(stated.features), stated.out_features)
+    if newest and (parent / TRITON).exists() and (parent / TRITON).read_bytes() != config:
+        raise ProofError(f"{TRITON}: expected the bytes that follow from {manifest.MANIFEST}, found others")
+
+
+def check_golden(content: bytes, stated: Manifest, tensors: Mapping[str, Float32Array]) -> None:
+    """Derive golden.json anew: equal rows and labels; references and bounds as equal as float64 is between machines.
+
+    Every machine sums in its own order; what that explains in float64 is under 2^-20 of the bound (its inflation).
+    """
+    expected = golden(tensors, golden_rows(stated.features))
+    slack = INFLATION - 1
+    try:
+        found = strict.parse(content)
+        for key in ("format_version", "input"):
+            _expect(key, True, expected[key] == found[key], manifest.GOLDEN)
+        _expect("outputs", list(expected["outputs"]), list(found["outputs"]), manifest.GOLDEN)
+        for name, values in expected["outputs"].items():
+            for key, derived in values.items():
+                holds = derived == found["outputs"][name][key]
+                if key in ("reference", "bound"):
+                    numbers = np.array(found["outputs"][name][key], float)
+                    off = np.abs(numbers - np.array(derived))
+                    close = off <= slack * np.array(values["bound"])
+                    holds = numbers.shape == np.shape(derived) and bool(close.all())
+                if not holds or set(values) != set(found["outputs"][name]):
+                    raise ProofError(f"{manifest.GOLDEN}: {name}: {key} is not what follows from {manifest.WEIGHTS}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProofError(f"{manifest.GOLDEN}: {error!r}") from None
+    for name, values in expected["outputs"].items():
+        values.update({key: found["outputs"][name][key] for key in ("reference", "bound") if key in values})
+    if content != written(expected):  # true is equal to 1, and -0.0 to 0.0
+        raise ProofError(f"{manifest.GOLDEN}: expected it as export writes it, found the same in other characters")
+
+
+def _card(stated: Manifest) -> bytes:
+    try:
+        return card(stated)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: {error!r}") from None
+
+
+def _expect(what: str, expected: object, found: object, file: str = manifest.WEIGHTS) -> None:
+    if expected != found:
+        raise ProofError(f"{file}: {what}: expected {expected}, found {found}")

@@ -1,0 +1,144 @@
+"""Networks to mutate and to sweep: random weights, no training, published by the real export."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export import bundle
+from model import checkpoint
+from model.checkpoint import Feature, RunRecord
+from model.config import TrainConfig
+from model.table import statistics
+from service import manifest
+from tests.mutants.subject import Subject
+
+Floats = NDArray[np.float32]
+ROWS = 24
+COLUMNS = ("mean", "std", "min", "max", "median")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network's task and widths."""
+
+    task: Literal["regression", "classification"]
+    in_features: int
+    hidden_features: int
+    out_features: int
+
+    def __str__(self) -> str:
+        return f"{self.in_features}-{self.hidden_features}-{self.out_features} {self.task}"
+
+
+SHAPES = (
+    Shape("regression", 1, 1, 1),
+    Shape("classification", 4, 4, 3),
+    Shape("regression", 16, 16, 2),
+    Shape("classification", 64, 100, 10),
+    Shape("regression", 1000, 100, 10),
+    Shape("classification", 50, 4096, 3),
+    Shape("classification", 4096, 64, 2),
+)
+"""Those of the full sweep of mutants."""
+
+
+def random_weights(
+    shape: Shape, rng: np.random.Generator, shift: NDArray[np.float64], scale: NDArray[np.float64], unit: float = 1.0
+) -> dict[str, Floats]:
+    """Draw the tensors of a network: layers as PyTorch starts them, around a given standardisation.
+
+    Args:
+        shape: the task and the widths.
+        rng: what is drawn from.
+        shift: (in_features,), subtracted from the rows.
+        scale: (in_features,), multiplied with the rows after that.
+        unit: of a regressor's answers.
+    """
+    d, h, out = shape.in_features, shape.hidden_features, shape.out_features
+    weights = {
+        "net.linear1.weight": rng.uniform(-1, 1, (h, d)) * np.sqrt(3 / d),
+        "net.linear1.bias": rng.uniform(-1, 1, h),
+        "net.linear2.weight": rng.uniform(-1, 1, (out, h)) * np.sqrt(3 / h),
+        "net.linear2.bias": rng.uniform(-1, 1, out),
+        "shift": shift,
+        "scale": scale,
+    }
+    if shape.task == "regression":
+        weights |= {"output_scale": rng.uniform(1, 3, out) * unit, "output_shift": rng.uniform(-3, 3, out) * unit}
+    return {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
+
+
+def random_run(shape: Shape, folder: Path, seed: int = 0) -> checkpoint.Run:
+    """Write a run of a network with random weights, and load it.
+
+    Where the widths allow, a column is constant (its scale is 0), a weight is subnormal and a bias is 0: the
+    values that a careless conversion loses.
+    """
+    rng = np.random.default_rng([seed, shape.in_features, shape.hidden_features])
+    d = shape.in_features
+    mean, std = rng.normal(size=d) * 3, rng.uniform(0.5, 2, d)
+    std[1:2] = 0
+    rows = (mean + std * rng.normal(size=(ROWS, d))).astype(np.float32)
+    described = statistics(rows)
+    weights = random_weights(shape, rng, described.mean, described.scale, unit=100)
+    if shape.hidden_features > 1:
+        weights["net.linear2.weight"][0, 1] = 1e-40
+        weights["net.linear1.bias"][1] = 0
+    else:  # alive on either side of zero
+        weights["net.linear1.bias"][0] = 0.25
+    columns = zip(*(getattr(described, name).tolist() for name in COLUMNS), strict=True)
+    classifies = shape.task == "classification"
+    quality = {"accuracy": 0.9} if classifies else {"r2": 0.9}
+    record = RunRecord(
+        name=str(shape).replace(" ", "-"),
+        created="2026-01-01T00:00:00+00:00",
+        task=shape.task,
+        features=tuple(
+            Feature(name=f"f{i}", kind="float", **dict(zip(COLUMNS, column, strict=True)))
+            for i, column in enumerate(columns)
+        ),
+        targets=("class",) if classifies else tuple(f"t{i}" for i in range(shape.out_features)),
+        classes=tuple(f"c{i}" for i in range(shape.out_features)) if classifies else (),
+        config=TrainConfig(hidden_features=shape.hidden_features, seed=seed),
+        device="cpu",
+        threads=1,
+        rows={"train": 80, "validation": 10, "test": 10},
+        best_epoch=1,
+        history=(),
+        metrics=dict.fromkeys(("train", "validation", "test"), quality),
+        baselines={"constant": dict.fromkeys(quality, 0.5), "linear": dict.fromkeys(quality, 0.8)},
+        notes=(),
+        versions={},
+    )
+    folder.mkdir(parents=True)
+    checkpoint.save(folder, record, checkpoint.net_of(weights), rows)
+    (folder / manifest.CURVES).write_bytes(picture())
+    return checkpoint.load(folder)
+
+
+def published(shape: Shape, folder: Path, seed: int = 0) -> Subject:
+    """Make a run of this shape and publish it as `python -m export build` does."""
+    run = random_run(shape, folder / "runs" / str(shape) / "1", seed)
+    return subject_of(run, bundle.build(run, folder / "artifacts").path)
+
+
+def subject_of(run: checkpoint.Run, artifact: Path) -> Subject:
+    """Read what was published from a run."""
+    read = manifest.read(artifact)
+    return Subject(run=run, files=dict(read.files))
+
+
+def picture() -> bytes:
+    """Return the smallest PNG: one black pixel."""
+    chunks = (
+        (b"IHDR", bytes([0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0])),
+        (b"IDAT", zlib.compress(b"\0\0")),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4) for kind, data in chunks
+    )

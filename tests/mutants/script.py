@@ -1,0 +1,229 @@
+"""Mutants of model.torchscript.pt: its tensors, and its code, which is text in a zip archive."""
+
+import io
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from export.to_torchscript import _rezip, _script
+from model.checkpoint import net_of
+from model.net import ScaledClassifier, ScaledNet
+from service import manifest
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
+from tests.mutants.tensors import COMMON, Change, changed
+
+Entries = dict[str, bytes]
+
+
+def edited(edit: Callable[[Entries, Subject], None]) -> Callable[[Subject], Subject]:
+    """Return a mutation that edits the entries of the archive; it is zipped as export zips it."""
+
+    def apply(subject: Subject) -> Subject:
+        with zipfile.ZipFile(io.BytesIO(subject.files[manifest.TORCHSCRIPT])) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        edit(entries, subject)
+        return subject.replaced(TORCHSCRIPT=_zipped(entries))
+
+    return apply
+
+
+def _zipped(entries: Entries) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return _rezip(out.getvalue())
+
+
+def tensor(name: str, change: Change) -> Callable[[Subject], Subject]:
+    """Change the values of one tensor, which are an entry of their own."""
+
+    def edit(entries: Entries, subject: Subject) -> None:
+        new = changed(dict(subject.weights), name, change)
+        old = subject.weights[name].tobytes()
+        entries[next(entry for entry, content in entries.items() if content == old)] = new.tobytes()
+
+    return edited(edit)
+
+
+def exchange(first: str, second: str) -> Callable[[Subject], Subject]:
+    """Exchange the values of two tensors of one shape."""
+
+    def edit(entries: Entries, subject: Subject) -> None:
+        if first not in subject.weights:
+            raise DoesNotApplyError
+        a, b = (subject.weights[name].tobytes() for name in (first, second))
+        where = {content: entry for entry, content in entries.items()}
+        entries[where[a]], entries[where[b]] = b, a
+
+    return edited(edit)
+
+
+def code(old: str, new: str) -> Callable[[Subject], Subject]:
+    """Put other text in the place of some code."""
+
+    def edit(entries: Entries, subject: Subject) -> None:
+        files = [name for name, content in entries.items() if name.endswith(".py") and old.encode() in content]
+        if not files:
+            raise DoesNotApplyError
+        for name in files:
+            entries[name] = entries[name].replace(old.encode(), new.encode())
+
+    return edited(edit)
+
+
+def entry(name: str, content: bytes) -> Callable[[Subject], Subject]:
+    """Add an entry to the archive."""
+
+    def edit(entries: Entries, subject: Subject) -> None:
+        entries[f"{next(iter(entries)).split('/')[0]}/{name}"] = content
+
+    return edited(edit)
+
+
+def other_byte_order(entries: Entries, subject: Subject) -> None:
+    """Store every tensor with its bytes turned round, and say so where only new readers look."""
+    for name, content in entries.items():
+        if "/data/" in name:
+            entries[name] = np.frombuffer(content, "<f4").astype(">f4").tobytes()
+        if name.endswith("/byteorder"):
+            entries[name] = b"big"
+
+
+def rewritten(ending: str, content: bytes) -> Callable[[Subject], Subject]:
+    """Give an entry other content."""
+
+    def edit(entries: Entries, subject: Subject) -> None:
+        entries[next(name for name in entries if name.endswith(ending))] = content
+
+    return edited(edit)
+
+
+def behind_a_tensor(entries: Entries, subject: Subject) -> None:
+    """Let more bytes follow a tensor than it has values."""
+    name = next(name for name in entries if name.endswith("/data/0"))
+    entries[name] += b"home"
+
+
+def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Callable[[Subject], Subject]:
+    """Script another module, made of the network."""
+
+    def apply(subject: Subject) -> Subject:
+        return subject.replaced(TORCHSCRIPT=script_of(make(net_of(subject.weights))))
+
+    return apply
+
+
+def script_of(module: torch.nn.Module) -> bytes:
+    """Script a module in this process: quick, with the bytes of code that depend on what was scripted before."""
+    return _rezip(_script(module))  # type: ignore[arg-type] # any module will do
+
+
+class Remembering(ScaledClassifier):
+    """Answers with the hidden layer of one row that it remembers, whatever it is asked.
+
+    What it remembers is called as the proof calls the wire that it takes the place of.
+    """
+
+    def __init__(self, net: ScaledNet) -> None:
+        super().__init__(net.net, net.shift, net.scale)
+        self.gemm = net.net.linear1(torch.zeros(1, len(net.shift))).detach()
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """Ignore the rows."""
+        self.net.linear1(self.standardise(x))
+        v: torch.Tensor = self.net.linear2(torch.relu(self.gemm))
+        return v
+
+
+def remembering(net: ScaledNet) -> torch.nn.Module:
+    """Return a classifier that remembers."""
+    if not isinstance(net, ScaledClassifier):
+        raise DoesNotApplyError
+    return Remembering(net).eval()
+
+
+def with_attribute(net: ScaledNet) -> torch.nn.Module:
+    """Give the module something that no method reads."""
+    net.note = "home"  # type: ignore[assignment] # a string is an attribute of the scripted module
+    return net
+
+
+def with_hook(net: ScaledNet) -> torch.nn.Module:
+    """Let a hook change what the first layer gives."""
+
+    def hook(self: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return output * 2
+
+    net.net.linear1.register_forward_hook(hook)
+    return net
+
+
+def grown(net: ScaledNet) -> torch.nn.Module:
+    """Add a buffer."""
+    net.register_buffer("spare", torch.zeros(1))
+    return net
+
+
+END = "torch.argmax(logits, 1))\n"
+
+SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
+    **{name: tensor(*where) for name, where in COMMON.items()},
+    "shift and scale exchanged": exchange("shift", "scale"),
+    "output shift and scale exchanged": exchange("output_shift", "output_scale"),
+    "ReLU dropped": code("result = torch.relu(input)", "result = input"),
+    "ReLU is LeakyRelu": code("result = torch.relu(input)", "result = torch.leaky_relu(input, 0.01)"),
+    "ReLU is Clip(0, 6)": code("result = torch.relu(input)", "result = torch.clamp(input, 0., 6.)"),
+    "ReLU is Abs": code("result = torch.relu(input)", "result = torch.abs(input)"),
+    "Sub turned round": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
+    "Sub with alpha 2": code("torch.sub(x, shift)", "torch.sub(x, shift, alpha=2)"),
+    "shift left out": code("torch.sub(x, shift)", "x"),
+    "un-scaling left out": code("torch.add(_1, output_shift)", "torch.add(_0, output_shift)"),
+    "a bias dropped": code("torch.linear(input, weight, bias)", "torch.linear(input, weight)"),
+    "Softmax over the batch": code("torch.softmax(logits, 1)", "torch.softmax(logits, 0)"),
+    "Softmax is LogSoftmax": code("torch.softmax(logits, 1)", "torch.log_softmax(logits, 1)"),
+    "ArgMax is ArgMin": code("torch.argmax(logits, 1)", "torch.argmin(logits, 1)"),
+    "ArgMax keeps its dimension": code("torch.argmax(logits, 1)", "torch.argmax(logits, 1, True)"),
+    "logits and probabilities exchanged": code(
+        "(logits, torch.softmax(logits, 1)", "(torch.softmax(logits, 1), logits"
+    ),
+    "changed after it was returned": code(END, f"{END}    _9 = torch.zero_(logits)\n"),
+    "changed for batches of 5": code(
+        END, f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n    else:\n      pass\n"
+    ),
+    "noise in training mode": code(
+        "result = torch.relu(input)", "result = torch.dropout(torch.relu(input), 0.5, True)"
+    ),
+    "a constant for a wire": scripted(remembering),
+    "a hook": scripted(with_hook),
+    "half precision": scripted(lambda net: net.half()),
+    "double precision": scripted(lambda net: net.double()),
+    "an extra tensor": scripted(grown),
+    "bytes in the other order": edited(other_byte_order),
+    "another byte order stated": rewritten("/byteorder", b"big"),
+    "another version of the format": rewritten("/version", b"2\n"),
+    "bytecode for mobile runtimes": entry("bytecode.pkl", b"\x80\x02K\x00."),
+}
+FORM: dict[str, Callable[[Subject], Subject]] = {
+    "ReLU as clamp": code("result = torch.relu(input)", "result = torch.clamp_min(input, 0)"),
+    "Linear as matmul": code(
+        "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
+    ),
+    "an operator whose answer nobody reads": code(END, f"{END}    _9 = torch.relu(logits)\n"),
+    "another method": code("  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("),
+    "an attribute that nobody reads": scripted(with_attribute),
+    "bytes behind a tensor": edited(behind_a_tensor),
+    "paths of a machine": entry("code/__torch__/model/net.py.debug", b"/home"),
+    "an archive of another writer": lambda subject: subject.replaced(
+        TORCHSCRIPT=subject.files[manifest.TORCHSCRIPT].replace(b"Z" * 8, b"Y" * 8, 1)
+    ),
+}
+
+
+def _mutants(kind: Kind, edits: dict[str, Callable[[Subject], Subject]]) -> list[Mutant]:
+    return [Mutant(f"torchscript: {name}", kind, apply) for name, apply in edits.items()]
+
+
+MUTANTS = [*_mutants("semantic", SEMANTIC), *_mutants("form", FORM)]
