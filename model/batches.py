@@ -6,7 +6,7 @@ weighted so that the shares' losses and gradients add up to the whole batch's.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -83,6 +83,7 @@ class Batches:
         sizes = [(min(most, full - done), batch_size) for done in range(0, full, most)] + [(1, rest)] * bool(rest)
         made = {key: Chunk(*key, share or Share(), rows, out_features) for key in set(sizes)}
         self.chunks = [made[key] for key in sizes]
+        self._ends = list(accumulate((chunk.size for chunk in self.chunks), initial=0))
         self.steps = full + bool(rest)
         """Steps of an epoch."""
         shares = [whole / count for batches, whole in sizes for _ in range(batches)]
@@ -102,8 +103,7 @@ class Batches:
             yield self.chunks[0].batches
             return
         shuffled = torch.randperm(len(self.rows[0]), generator=order).to(self.rows[0].device)
-        ends = torch.tensor([0, *(chunk.size for chunk in self.chunks)]).cumsum(0).tolist()
-        for chunk, (begin, end) in zip(self.chunks, pairwise(ends), strict=True):
+        for chunk, (begin, end) in zip(self.chunks, pairwise(self._ends), strict=True):
             self._fill(chunk, shuffled[begin:end])
             yield chunk.batches
 

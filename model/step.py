@@ -29,10 +29,12 @@ class Batch:
         x: (batch, in_features), standardised; columns is the same memory read as (in_features, batch).
         target: (out_features, batch), values, or a one-hot column for each row's class.
         weight: (1, batch), what a row counts in the loss.
+        size: the number of rows.
     """
 
     def __init__(self, x: Tensor, target: Tensor, weight: Tensor) -> None:
         self.x, self.columns, self.target, self.weight = x, x.t(), target, weight
+        self.size = x.shape[0]
 
 
 class Buffers:
@@ -149,10 +151,9 @@ class Step:
 
     def evaluate(self, batch: Batch, loss: Tensor) -> Buffers:
         """Write the batch's loss into a tensor of shape (); return what led to it, and its derivatives by scores."""
-        size = len(batch.x)
-        at = self._buffers.get(size)
+        at = self._buffers.get(batch.size)
         if at is None:
-            at = self._buffers[size] = Buffers(size, len(self.bias1), len(self.bias2), self.device)
+            at = self._buffers[batch.size] = Buffers(batch.size, len(self.bias1), len(self.bias2), self.device)
         torch.addmm(self.bias1_column, self.weight1, batch.columns, out=at.hidden).relu_()  # (hidden_features, batch)
         torch.addmm(self.bias2_column, self.weight2, at.hidden, out=at.scores)  # (out_features, batch)
         self.loss(batch, at, loss)

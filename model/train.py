@@ -48,6 +48,8 @@ class Fit:
         self.step = Step(net, cross_entropy if classification else squared_error, config.weight_decay)
         self.order = torch.Generator().manual_seed(config.seed)
         self.best = self.step.parameters.clone()
+        self.best_epoch: Epoch | None = None
+        """The epoch of the lowest validation loss, the first of them."""
         self.history: list[Epoch] = []
 
     def tensors(self) -> dict[str, Tensor]:
@@ -67,11 +69,14 @@ class Fit:
         for name, tensor in (self.step.state | {"best": self.best}).items():
             tensor.copy_(tensors[name])
         self.history = list(history)
+        self.best_epoch = min(history, key=lambda epoch: epoch.validation_loss, default=None)
 
-    @property
-    def best_epoch(self) -> Epoch | None:
-        """The epoch of the lowest validation loss, the first of them."""
-        return min(self.history, key=lambda epoch: epoch.validation_loss, default=None)
+    def add(self, epoch: Epoch) -> None:
+        """Add an epoch to the history, and keep the weights if it is the best so far."""
+        self.history.append(epoch)
+        if self.best_epoch is None or epoch.validation_loss < self.best_epoch.validation_loss:
+            self.best_epoch = epoch
+            self.best.copy_(self.step.parameters)
 
     @property
     def finished(self) -> bool:
@@ -122,9 +127,7 @@ def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None 
             train_loss = float(losses @ batches.shares)  # sync point, one an epoch
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
                 raise Diverged(_diverged(state, losses, validation_loss, (train, validation)))
-            state.history.append(Epoch(number, train_loss, validation_loss))
-            if state.best_epoch is state.history[-1]:
-                state.best.copy_(step.parameters)
+            state.add(Epoch(number, train_loss, validation_loss))
             yield state.history[-1]
     finally:
         step.parameters.copy_(state.best)
