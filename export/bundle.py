@@ -20,8 +20,9 @@ from export.verify import prove
 from model.checkpoint import Run, net_of
 from model.staging import publish, replace, staged
 from service import manifest
+from service.check import check
 from service.manifest import ArtifactError, Feature, Manifest
-from service.predictor import Predictor, Session
+from service.predictor import Session
 
 GOLDEN_ROWS = 16
 TRITON = "config.pbtxt"
@@ -77,7 +78,7 @@ def build(run: Run, artifacts: Path) -> Published:
             for name in (manifest.MANIFEST, manifest.CARD):
                 (folder / name).write_bytes(files[name])
             (folder / manifest.SUMS).write_bytes(manifest.sums_of(files))
-            digest = Predictor(folder).digest  # what the service would refuse is not published
+            digest = check(folder).digest  # what would be refused later is not published
 
         path = publish(folder, finish)
     replace(parent / TRITON, config)

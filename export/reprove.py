@@ -67,19 +67,23 @@ def reprove(path: Path) -> Reproof:
 
 def read_weights(content: bytes) -> dict[str, Float32Array]:
     """Read the tensors that everything else is held to: of the expected names, shapes that fit, and finite."""
-    found = {
-        name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
-        for name, (shape, data) in weights.tensors(content).items()
-    }
+    try:
+        found = {
+            name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+            for name, (shape, data) in weights.tensors(content).items()
+        }
+    except (ValueError, OverflowError) as error:  # a shape that NumPy cannot hold
+        raise ProofError(f"{manifest.WEIGHTS}: {error}") from None
     _expect("tensors", sorted(expected_names(task_of(found))), sorted(found))
-    hidden, (out,) = found["net.linear1.bias"].shape, found["net.linear2.bias"].shape
-    (n,) = found["shift"].shape
+    for name, values in found.items():
+        _expect(f"dimensions of {name}", 2 if name.endswith(".weight") else 1, values.ndim)
+    hidden, out, n = (len(found[name]) for name in ("net.linear1.bias", "net.linear2.bias", "shift"))
     shapes = {
         "shift": (n,),
         "scale": (n,),
-        "net.linear1.weight": (*hidden, n),
-        "net.linear1.bias": hidden,
-        "net.linear2.weight": (out, *hidden),
+        "net.linear1.weight": (hidden, n),
+        "net.linear1.bias": (hidden,),
+        "net.linear2.weight": (out, hidden),
         "net.linear2.bias": (out,),
         "output_scale": (out,),
         "output_shift": (out,),
@@ -103,8 +107,11 @@ def check_description(stated: Manifest, tensors: Mapping[str, Float32Array]) -> 
         if differ.size:
             feature = stated.features[differ[0]].name
             raise ProofError(f"{manifest.MANIFEST}: the mean and std of {feature!r} are not those of its {name}")
-    if failed := [c for c in stated.proof.get("comparisons", []) if c["passed"] is not True]:
-        raise ProofError(f"{manifest.MANIFEST}: proof: states a comparison that failed: {failed[0]['case']}")
+    comparisons = stated.proof.get("comparisons")
+    if not isinstance(comparisons, list) or not all(isinstance(comparison, dict) for comparison in comparisons):
+        raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: expected a list of comparisons")
+    if failed := [comparison for comparison in comparisons if comparison.get("passed") is not True]:
+        raise ProofError(f"{manifest.MANIFEST}: proof: states a comparison that failed: {failed[0].get('case')}")
 
 
 def check_derived(artifact: Artifact, tensors: Mapping[str, Float32Array]) -> None:

@@ -78,13 +78,15 @@ def train(
 
     started = time.perf_counter()
     place = source if source in BUNDLED else str(Path(source).absolute())
-    request = Request(source=place, targets=targets, drop=drop, task=task, name=name, device=device)
     unfinished = None
     if resume:
         refuse_others(click.get_current_context(), "resume", beside=("runs", "name", "save_every"))
         unfinished = newest(runs, name and data.run_name(name))
         request, config, source = unfinished.request, unfinished.config, unfinished.request.source
-    where = find_device(request.device)
+        where = find_device(request.device)
+    else:
+        where = find_device(device)
+        request = Request(source=place, targets=targets, drop=drop, task=task, name=name, device=str(where))
     with processes(where) as first, contextlib.ExitStack() as stack:
         if not first:  # the first process of several speaks and writes for all
             runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,4 +1,4 @@
-"""Rows in memory, handed out as shuffled batches through buffers that are made once: no DataLoader, no second copy.
+"""Rows in memory, handed out as shuffled batches through buffers that are made once: no DataLoader.
 
 A chunk is a few batches of one size, gathered at once. With several processes each hands out its share of every batch,
 weighted so that the shares' losses and gradients add up to the whole batch's.
@@ -86,9 +86,9 @@ class Batches:
         self._ends = list(accumulate((chunk.size for chunk in self.chunks), initial=0))
         self.steps = full + bool(rest)
         """Steps of an epoch."""
-        shares = [whole / count for batches, whole in sizes for _ in range(batches)]
+        weights = [whole / count for batches, whole in sizes for _ in range(batches)]
         total = y.numel() if class_weights is None else float(class_weights[y].sum())
-        self.shares = torch.tensor(shares if mean else [1 / total] * self.steps, device=x.device)
+        self.epoch_weights = torch.tensor(weights if mean else [1 / total] * self.steps, device=x.device)
         """(steps,): what each step's loss counts in the epoch's mean loss."""
         if self.steps == 1:
             self._fill(self.chunks[0], torch.arange(count, device=x.device))

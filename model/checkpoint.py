@@ -9,6 +9,7 @@ curves.png            the losses
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,6 +130,15 @@ def load(path: Path) -> Run:
     width, classifies = len(run.record.features), run.record.task == "classification"
     if (width, width, (width,), run.record.out_features, classifies) != found or in_features != width or not len(rows):
         raise DataError(f"{path}: weights, rows and run.json are not of one network")
+    for feature in run.record.features:
+        values = feature.min, feature.median, feature.max, feature.mean, feature.std
+        if not all(isinstance(v, int | float) and math.isfinite(v) for v in values) or feature.min > feature.max:
+            raise DataError(
+                f"{path}/run.json: feature {feature.name!r}: expected finite figures in order, found others"
+            )
+    for part in ("train", "validation", "test"):
+        if not isinstance(run.record.metrics, dict) or not isinstance(run.record.metrics.get(part), dict):
+            raise DataError(f"{path}/run.json: metrics: expected those of the {part} rows, found none")
     if not re.fullmatch(r"[a-z0-9_-]+", run.record.name):
         raise DataError(f"{path}/run.json: expected a name of [a-z0-9_-], found {run.record.name!r}")
     return run

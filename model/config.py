@@ -47,17 +47,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise DataError where a value cannot be used."""
         for name in ("hidden_features", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name}: expected at least 1, found {getattr(self, name)}")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise DataError(f"{name}: expected 1 to 2**31 - 1, found {getattr(self, name)}")
         if self.patience < 0:
             raise DataError(f"patience: expected 0 (never stop early) or more, found {self.patience}")
         if not 0 < self.learning_rate < math.inf:
             raise DataError(f"learning_rate: expected a positive number, found {self.learning_rate}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise DataError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
+        if not 0 <= self.weight_decay * self.learning_rate < 1:  # a step shrinks the weights by this
+            raise DataError(f"weight_decay: expected 0 to less than 1 / learning_rate, found {self.weight_decay}")
         if not isinstance(self.class_weights, str):
             for weight in self.class_weights:
-                if not 0 < weight < math.inf:
-                    raise DataError(f"class_weights: expected positive numbers, found {weight:g}")
+                if not 1e-6 <= weight <= 1e6:
+                    raise DataError(f"class_weights: expected numbers from 1e-06 to 1e+06, found {weight:g}")
         if not 0 <= self.seed < 2**32:
             raise DataError(f"seed: expected 0 to 2**32 - 1, found {self.seed}")

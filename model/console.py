@@ -75,6 +75,8 @@ def read_config(ctx: click.Context, option: click.Parameter, path: str | None) -
         name = key.replace("_", "-")
         if name not in options:
             raise DataError(f"{path}: no setting '{key}'{near_miss(name, options)}; there are {quoted(list(options))}")
+        if options[name].name in ctx.default_map:
+            raise DataError(f"{path}: '{name}' is set twice, with '-' and with '_'")
         ctx.default_map[options[name].name or name] = _typed(options[name], value, f"{path}: {key}")
 
 
@@ -99,6 +101,8 @@ def _typed(option: click.Option, value: Any, where: str) -> Any:
             accepted.convert(found, option, None)
         except click.BadParameter as error:
             raise DataError(f"{where}: {error.message}") from None
+    if option.callback is read_list and isinstance(value, list):  # a list of names needs no commas within them
+        return ['"' + name.replace('"', '""') + '"' for name in values]
     return values if option.multiple else value
 
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from model.config import TrainConfig
 from model.staging import replace
 from model.table import DataError, Table, Task
-from model.train import Epoch, Fit
+from model.train import Epoch, Fit, share
 
 FORMAT_VERSION = 1
 
@@ -46,14 +47,17 @@ class Unfinished:
     request: Request
     config: TrainConfig
     threads: int
+    processes: int
     table_sha256: str
     history: tuple[Epoch, ...]
     tensors: dict[str, Tensor]
 
     def refuse_other(self, table: Table) -> None:
-        """Raise a DataError unless the table is the one that the fit was begun with."""
+        """Raise a DataError unless the table, and the number of processes, are those that the fit was begun with."""
         if sha256(table) != self.table_sha256:
             raise DataError(f"{self.path}: the data have changed since the fit was begun; start it anew")
+        if share().processes != self.processes:
+            raise DataError(f"{self.path}: expected {self.processes} processes, found {share().processes}")
 
     def restore(self, state: Fit) -> None:
         """Bring a new fit to where this one stood; DataError where it is not of the same network."""
@@ -74,6 +78,8 @@ class Keeper:
         """Between two saves."""
         settings = json.dumps([dataclasses.asdict(request), dataclasses.asdict(config)], sort_keys=True)
         self.path = runs / table.name / f"resume-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.safetensors"
+        self.epochs = 0
+        """Of the fit that the file holds; 0 before it is saved."""
         self._sha256 = ""
 
     def save(self, state: Fit) -> None:
@@ -88,10 +94,13 @@ class Keeper:
             "request": dataclasses.asdict(self.request),
             "config": dataclasses.asdict(self.config),
             "threads": self.threads,
+            "processes": share().processes,
             "table_sha256": self._sha256,
             "history": [dataclasses.astuple(epoch) for epoch in state.history],
         }
-        replace(self.path, safetensors.torch.save(state.tensors(), {"fit": json.dumps(document)}))
+        text, tensors = json.dumps(document), state.tensors()
+        replace(self.path, safetensors.torch.save(tensors, {"fit": text, "sha256": _checksum(text, tensors)}))
+        self.epochs = len(state.history)
 
     def forget(self) -> None:
         """Remove the file: the fit is complete."""
@@ -121,8 +130,11 @@ def load(path: Path) -> Unfinished:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            document: dict[str, Any] = json.loads(file.metadata()["fit"])
+            header = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 # not a dictionary
+        if header["sha256"] != _checksum(header["fit"], tensors):
+            raise ValueError("its checksum does not hold")
+        document: dict[str, Any] = json.loads(header["fit"])
         version = document["format_version"]
         unfinished = _unfinished(path, document, tensors) if version == FORMAT_VERSION else None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -141,6 +153,13 @@ def sha256(table: Table) -> str:
     return digest.hexdigest()
 
 
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _unfinished(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> Unfinished:
     request = document["request"]
     return Unfinished(
@@ -148,6 +167,7 @@ def _unfinished(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]
         request=Request(**request | {key: tuple(request[key]) for key in ("targets", "drop")}),
         config=TrainConfig.of(document["config"]),
         threads=document["threads"],
+        processes=document["processes"],
         table_sha256=document["table_sha256"],
         history=tuple(Epoch(*row) for row in document["history"]),
         tensors=tensors,

@@ -83,9 +83,11 @@ def train(
         weights = class_weights(table, parts["train"], config)
         weights = None if weights is None else weights.to(device)
         state = Fit(net.net, config, classification=bool(table.classes))
+        keeper = Keeper(runs, table, request, config, used, save_seconds) if request else None
         if unfinished:
             unfinished.restore(state)
-        keeper = Keeper(runs, table, request, config, used, save_seconds) if request else None
+            if keeper:
+                keeper.epochs = len(unfinished.history)
         diverged = _fit(state, rows["train"], rows["validation"], weights, keeper, console)
         best = state.best_epoch
         if best is None:
@@ -235,8 +237,8 @@ def _fit(
         except Diverged as error:
             return error
         except BaseException:
-            if keeper and keeper.path.exists():
-                console.print(f"{keeper.path}: the fit as it stood; --resume goes on with it")
+            if keeper and keeper.epochs:
+                console.print(f"{keeper.path}: the fit after epoch {keeper.epochs}; --resume goes on with it")
             raise
     return None
 

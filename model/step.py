@@ -1,7 +1,8 @@
 """The engine: one step of the fit, which is the first lesson of formulations.py grown up.
 
 Forward, loss, gradients derived by hand, and Adam over one flat parameter, into buffers that are made once. Autograd
-records nothing and nothing is allocated: on a small network that is most of a step's time. The network's parameters
+records nothing, nothing is allocated, and no optimizer object walks over parameters: on a small network these are most
+of a step's time. The network's parameters
 become views of the flat one, so whoever reads the net sees what is fitted. tests/test_step.py holds the gradients to
 autograd and the updates to torch.optim.
 

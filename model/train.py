@@ -124,7 +124,7 @@ def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None 
                 done = end
 
             validation_loss = mean_loss(step, held_out)
-            train_loss = float(losses @ batches.shares)  # sync point, one an epoch
+            train_loss = float(losses @ batches.epoch_weights)  # sync point, one an epoch
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
                 raise Diverged(_diverged(state, losses, validation_loss, (train, validation)))
             state.add(Epoch(number, train_loss, validation_loss))
@@ -168,7 +168,7 @@ def find_device(name: str) -> torch.device:
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[bool]:
     """Join the processes that torchrun started, if it did; yield whether this is the first of them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield True
         return
     if device.type == "cuda":

@@ -1,4 +1,7 @@
-"""Whether an artifact is whole and does here what it says: all that can be said of it without torch and onnx."""
+"""Whether an artifact is whole and does here what it says: what can be said of it without torch and onnx.
+
+Of model.torchscript.pt that is its hash alone: `python -m export verify` reads it.
+"""
 
 from pathlib import Path
 

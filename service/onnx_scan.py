@@ -148,6 +148,8 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if value >> 64:
+                raise ValueError("a number of more than 64 bits")
             return value, at
     raise ValueError("a number of more than ten bytes")
 

@@ -143,7 +143,7 @@ def test_shares_of_the_epochs_loss(case: Case) -> None:
     counts = torch.ones(case.count) if case.weights is None else case.weights[case.rows[1]]
     elements = 1 if case.classification else case.out_features
     expected = (row_loss * counts).sum() / counts.sum() / elements
-    torch.testing.assert_close(expected, losses @ made.shares, rtol=1e-5, atol=0)
+    torch.testing.assert_close(expected, losses @ made.epoch_weights, rtol=1e-5, atol=0)
 
 
 @given(case=cases, processes=st.integers(1, 5))

@@ -94,6 +94,16 @@ def test_failed_proof_publishes_nothing(houses: Made, tmp_path: Path, monkeypatc
     assert [] == [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
 
 
+def test_what_check_refuses_is_not_published(houses: Made, tmp_path: Path) -> None:
+    """A run with a damaged picture ends in one line and exit code 1, and leaves no file behind."""
+    run = Path(shutil.copytree(houses.run.path, tmp_path / "run"))
+    (run / manifest.CURVES).write_bytes(b"x")
+    ended = CliRunner().invoke(main, ["build", str(run), "--artifacts", str(tmp_path / "artifacts")])
+    assert 1 == ended.exit_code
+    assert ended.stderr.splitlines()[-1].startswith("Error: not published: curves.png: no whole PNG")
+    assert [] == [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+
+
 def test_golden_rows_reproduce_and_are_nobody_s(flowers: Made) -> None:
     """golden.json holds float32 rows that round-trip, their references and bounds, and no row of the data."""
     golden = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())

@@ -41,7 +41,7 @@ def record(classes: tuple[ClassValue, ...]) -> RunRecord:
         rows={"train": 64, "validation": 16, "test": 20},
         best_epoch=1,
         history=(Epoch(1, 0.1, 1 / 3), Epoch(2, 1e-300, 0.5)),
-        metrics={"test": {"accuracy": 2 / 3}},
+        metrics={part: {"accuracy": 2 / 3} for part in ("train", "validation", "test")},
         baselines={"linear": {"accuracy": 0.1}},
         notes=("target 'price €' holds ...",),
         versions={"torch": torch.__version__},
@@ -145,7 +145,7 @@ def cut(name: str) -> Callable[[Path], object]:
         (edited(features=None), ": not a readable run: 'features'"),
         (edited(history=[1]), ": not a readable run: "),
         (edited(surprise=1), ": not a readable run: "),
-        (edited(config={"epochs": 0}), ": not a readable run: epochs: expected at least 1, found 0"),
+        (edited(config={"epochs": 0}), ": not a readable run: epochs: expected 1 to 2**31 - 1, found 0"),
     ],
 )
 def test_bad_run(saved: Path, damage: Callable[[Path], object], expected: str) -> None:

@@ -137,6 +137,7 @@ def integers(content: bytes) -> bytes:
         (integers, "type of 'net.linear1.bias': expected [1], found [6]"),
         (lambda content: content[:-1], "truncated"),
         (lambda content: content + b"\xff" * 20, "a number of more than ten bytes"),
+        (lambda content: content + b"\xff" * 9 + b"\x7f", "a number of more than 64 bits"),
         (lambda content: content + b"\xff", "truncated within a number"),
         (lambda content: content + b"\x0b", "model.ir_version has wire type 3"),
         (lambda content: content + b"\x9a\x7d\x00", "model holds field 2003, no part of the format"),

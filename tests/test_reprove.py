@@ -137,6 +137,22 @@ EDITS: dict[str, tuple[Edit, str]] = {
         described(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
         "manifest.json: proof: states a comparison that failed: real rows",
     ),
+    "comparisons of another kind": (
+        described(lambda m: m["proof"].update(comparisons=[1])),
+        "manifest.json: proof: cannot be read: expected a list",
+    ),
+    "a comparison of nothing": (
+        described(lambda m: m["proof"].update(comparisons=[{}])),
+        "manifest.json: proof: states a comparison that failed: None",
+    ),
+    "a matrix for a bias": (
+        weights(lambda t: t.update({"net.linear1.bias": t["net.linear1.bias"][None].copy()})),
+        "weights.safetensors: dimensions of net.linear1.bias: expected 1, found 2",
+    ),
+    "a shape beyond NumPy's": (
+        weights(lambda t: t.update(shift=np.zeros((0,) * 33, np.float32))),
+        "weights.safetensors: ",
+    ),
     "the card": (lambda path: (path / manifest.CARD).write_bytes(b"# flowers\n"), "README.md: expected the bytes"),
     "the example": (document(manifest.EXAMPLE, lambda e: e["instances"].pop()), "example.json: expected the bytes"),
     "no picture": (lambda path: (path / manifest.CURVES).write_bytes(b"\x89PNG\r\n\x1a\n"), "curves.png: no whole PNG"),

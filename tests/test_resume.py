@@ -224,7 +224,9 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], ob
         with safe_open(path, framework="pt") as file:
             document = json.loads(file.metadata()["fit"])
         change(document)
-        path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), {"fit": json.dumps(document)}))
+        text, tensors = json.dumps(document), safetensors.torch.load_file(path)
+        header = {"fit": text, "sha256": resume._checksum(text, tensors)}
+        path.write_bytes(safetensors.torch.save(tensors, header))
 
     return rewrite
 
@@ -252,7 +254,7 @@ def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], ob
         (rewritten(lambda document: document.pop("threads")), "not a readable interrupted fit: 'threads'"),
         (
             rewritten(lambda document: document["config"].update(epochs=0)),
-            "not a readable interrupted fit: epochs: expected at least 1, found 0",
+            "not a readable interrupted fit: epochs: expected 1 to 2**31 - 1, found 0",
         ),
         (
             rewritten(lambda document: document["config"].update(surprise=0)),
@@ -379,7 +381,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch, argument
         result = command(*arguments, "--name", "Some name", "--save-every", "0")
     (kept,) = (folder / "runs" / "some-name").iterdir()
     expected = [
-        f"{kept.relative_to(folder)}: the fit as it stood; --resume goes on with it",
+        f"{kept.relative_to(folder)}: the fit after epoch 4; --resume goes on with it",
         "Error: interrupted; nothing is half-written",
     ]
     assert (130, expected) == (result.exit_code, result.output.splitlines()[-2:])
@@ -489,3 +491,19 @@ def test_tensors_of_another_network(saved: Path, damage: str) -> None:
         dataclasses.replace(found, tensors=tensors).restore(begun(CONFIG, ()))
     assert str(caught.value).startswith(f"{saved}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_flipped_bit_is_refused(saved: Path) -> None:
+    """A tensor that is not what was saved is not gone on with."""
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(DataError, match=r"not a readable interrupted fit: its checksum does not hold$"):
+        resume.load(saved)
+
+
+def test_other_number_of_processes_is_refused(saved: Path) -> None:
+    """The bits of a fit depend on it."""
+    found = dataclasses.replace(resume.load(saved), processes=2)
+    with pytest.raises(DataError, match=f"^{re.escape(str(saved))}: expected 2 processes, found 1$"):
+        found.refuse_other(table())
