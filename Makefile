@@ -53,14 +53,15 @@ serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifac
 	@exec $(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
 
 test: .venv/.dev ## run the test suite
-	@$(BIN)/python -m pytest -n auto $(COVERAGE)
+	@$(BIN)/python -m pytest -n auto -m 'not slow' $(COVERAGE)
 
-check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage
+check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test COVERAGE='--cov --cov-report=term'
+	$(BIN)/python -m pytest -n auto -m slow
 
 bench-train: .venv/.train .peers/train/.made ## what a fit costs beside scikit-learn, skorch, Lightning and JAX (half an hour)
 	@exec $(BIN)/python bench/train.py

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_two_kills() -> None:
     """One of training and one of export, while they write: every run and version stays usable and as it was."""
     done = subprocess.run([sys.executable, "bench/kill.py", "2"], cwd=ROOT, capture_output=True, text=True)

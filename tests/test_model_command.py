@@ -314,7 +314,7 @@ def test_file_size_limit_in_a_real_process(folder: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
-@pytest.mark.parametrize("source", ["wine", "houses.csv"])
+@pytest.mark.parametrize("source", ["wine", pytest.param("houses.csv", marks=pytest.mark.slow)])
 def test_two_processes(folder: Path, source: str) -> None:
     """Under torchrun two processes fit what one fits, and one of them speaks and writes.
 

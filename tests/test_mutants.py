@@ -231,6 +231,7 @@ def test_sweep_asks_what_export_writes(which: str, request: pytest.FixtureReques
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_bench() -> None:
     """bench/proof.py on one small network ends with exit code 0 and one JSON document."""
     command = [sys.executable, "-m", "bench.proof", "--only", "4-4-3", "--seeds", "1"]

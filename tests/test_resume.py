@@ -442,6 +442,7 @@ def test_command_refuses_changed_data(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_three_kills(folder: Path) -> None:
     """SIGKILL at three random moments, --resume after each: the weights are the uninterrupted run's, byte for byte."""
     arguments = (*FLOWERS[:-1], "3000", "--batch-size", "16")  # so many that none is over when it is killed
