@@ -24,8 +24,8 @@ COPY --chmod=755 Makefile README.md constraints.txt pyproject.toml ./
 # PyTorch's CPU-only package index, say: without it Linux gets the multi-gigabyte CUDA build.
 ARG TORCH_INDEX
 # The install is editable, and so only points at the sources: they come after it, and a change to them repeats nothing.
-RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=cache,target=/root/.cache/pip \
-    PIP_FIND_LINKS=/wheels make .venv/.train
+RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=cache,target=/var/cache/pip \
+    PIP_CACHE_DIR=/var/cache/pip PIP_FIND_LINKS=/wheels make .venv/.train
 COPY --chmod=755 model model
 COPY --chmod=755 export export
 COPY --chmod=755 service service
@@ -42,8 +42,9 @@ FROM ${BASE} AS dependencies
 WORKDIR /build
 COPY constraints.txt pyproject.toml ./
 # What serving needs, from the one list of it. The base's pip installs, so the environment needs none of its own.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c 'import tomllib; \
+RUN --mount=type=cache,target=/var/cache/pip \
+    export PIP_CACHE_DIR=/var/cache/pip \
+    && python -c 'import tomllib; \
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > base.txt \
     && python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --constraint constraints.txt --requirement base.txt \

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from model.config import BUNDLED, TrainConfig
+from model.config import BUNDLED, SAVE_SECONDS, TrainConfig
 from model.console import Commands, read_config, read_list, refuse_others
 from model.table import DataError, Task
 
@@ -56,7 +56,10 @@ def main() -> None:
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--resume", is_flag=True, help="Go on with the fit that was interrupted last (of --name).")
 @click.option(
-    "--save-every", default=30, type=click.IntRange(min=0), help="Seconds between two saves of the unfinished fit."
+    "--save-every",
+    default=SAVE_SECONDS,
+    type=click.IntRange(min=0),
+    help="Seconds between two saves of the unfinished fit.",
 )
 def train(
     source: str,

@@ -10,6 +10,9 @@ from model.table import DataError
 BUNDLED = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
 """Data sets that need no file: scikit-learn's, and the reference set-up on random data."""
 
+SAVE_SECONDS = 30
+"""Between two saves of an unfinished fit: what a SIGKILL costs at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

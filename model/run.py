@@ -15,7 +15,7 @@ from torch import Tensor
 from model import checkpoint, report
 from model.batches import Rows
 from model.checkpoint import Feature, RunRecord
-from model.config import TrainConfig
+from model.config import SAVE_SECONDS, TrainConfig
 from model.console import progress
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.resume import Keeper, Request, Unfinished
@@ -36,8 +36,6 @@ from model.train import CORES, SLICE_FLOATS, Diverged, Fit, fit, threads
 
 LOG_SECONDS = 10
 """Between the lines that tell a log how a long fit goes; a terminal has a bar."""
-SAVE_SECONDS = 30.0
-"""Between two saves of an unfinished fit: what a SIGKILL costs at most."""
 
 
 def train(
