@@ -65,7 +65,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         poll_seconds=settings.poll_seconds,
         on_reload=answers,
     )
-    inference = Inference(versions.find, gate, admission, figures, max_body_bytes=settings.max_body_bytes)
+    inference = Inference(lambda: versions.find(None), gate, admission, figures, max_body_bytes=settings.max_body_bytes)
     app.wsgi_app = Dispatch(app.wsgi_app, inference, hot)  # type: ignore[method-assign] # Flask's documented way
 
     def find(model: str, version: str | None = None) -> Served:
@@ -77,11 +77,13 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     def ready(served: Served) -> Served:
         if figures.board.draining:
-            raise Refused(503, "not ready: draining, about to stop", reason="not_ready", headers=(("Retry-After", "5"),))
+            raise Refused(
+                503, "not ready: draining, about to stop", reason="not_ready", headers=(("Retry-After", "5"),)
+            )
         return served
 
     def infer(dialect: Dialect, model: str, version: str | None = None) -> Response:
-        return respond(inference(request.environ, dialect, lambda _: find(model, version)))
+        return respond(inference(request.environ, dialect, lambda: find(model, version)))
 
     @app.post("/predict")
     def predict() -> Response:
@@ -151,7 +153,8 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/metrics")
     def expose() -> Response:
-        name = versions.current.predictor.manifest.name
+        current = versions.state.current
+        name = current.predictor.manifest.name if current else ""  # whoever is not ready is watched the more
         return respond(Reply(*metrics.exposition(figures.board, name, request.headers.get("Accept", ""))))
 
     def described() -> dict[str, Any]:
@@ -168,7 +171,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/docs")
     def docs() -> Response:
-        return page("docs.html", api=described())
+        return page("docs.html", document=described())
 
     @app.get("/")
     def index() -> Response:
@@ -178,7 +181,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.before_request
     def enter() -> None:
-        if request.endpoint in PREDICTIONS:  # inference has these guards
+        if request.method == "POST" and request.endpoint in PREDICTIONS:  # inference has these guards
             return
         g.began, g.request_id = perf_counter(), wire.request_id(request.environ)
         figures.entered()
