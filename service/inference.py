@@ -119,7 +119,7 @@ def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply,
             detail, headers = str(error), error.headers
             reply = wire.problem(error.status, detail, request_id=request_id, accept=accept, headers=headers)
             return reply, error.reason
-    log.error("request failed", exc_info=error, extra={"request_id": request_id})
+    log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     detail = "the server failed; its log has the reason under this request_id"
     return wire.problem(500, detail, request_id=request_id, accept=accept), None
 
