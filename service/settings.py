@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
 
@@ -90,8 +90,10 @@ class ServiceSettings:
 def kind(name: str) -> Kind:
     """Return what a field of ServiceSettings holds when it is set."""
     hint = get_type_hints(ServiceSettings)[name]
+    if get_origin(hint) is Literal:
+        return get_args(hint)
     found: Kind = next((part for part in get_args(hint) if part is not type(None)), hint)
-    return get_args(hint) if isinstance(found, str) else found
+    return found
 
 
 def _parsed(variable: str, text: str, expected: Kind) -> Any:
