@@ -91,7 +91,7 @@ def request_id(environ: Environ) -> str:
     if given and _REQUEST_ID.fullmatch(given):
         return str(given)
     # No secret; uuid4() would ask the system, and give up Python's lock to do so.
-    return f"{random.getrandbits(128):032x}"  # noqa: S311
+    return f"{random.getrandbits(128):032x}"
 
 
 def trace_id(environ: Environ) -> str | None:
