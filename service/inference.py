@@ -17,7 +17,6 @@ from service.security import NOSNIFF, Gate
 from service.served import Served
 from service.wire import Environ, Refused, Reply, Request
 
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
