@@ -6,6 +6,7 @@ answered when the document was made.
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -35,10 +36,10 @@ where `Accept` asks for that first. A method that a path does not have is answer
 
 A reply's example answers the request's example of the same name, where `Accept` names the reply's media type."""
 TAGS = {
-    "native": "This service's own dialect.",
-    "v2": "The Open Inference Protocol V2, as KServe, Triton, MLServer and OpenVINO Model Server speak it.",
-    "v1": "TensorFlow Serving's REST API, which is KServe's V1.",
-    "operation": "Health, figures, and what is served.",
+    "native": "The native dialect",
+    "v2": "Open Inference Protocol V2",
+    "v1": "TensorFlow Serving's REST API, KServe's V1",
+    "operation": "Health, figures, and what is served",
 }
 WHEN = {
     400: "The request cannot be parsed.",
@@ -67,6 +68,7 @@ SECURITY = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 FLOATS: Schema = {"description": "Little-endian float32, row after row."}
+TENSORS: Schema = {"description": "JSON, then the tensors' bytes."}
 
 Answer = Callable[[Request, Served], Reply]
 Document = dict[str, Any]
@@ -96,7 +98,7 @@ def document(
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     answering = [served]
-    if previous is not None and _form(previous.predictor.manifest) == _form(manifest):
+    if previous and _form(previous.predictor.manifest) == _form(manifest):
         answering.append(previous)
     versions = [str(each.predictor.manifest.version) for each in answering]
     version = {
@@ -127,6 +129,16 @@ def document(
     return _secured(found) if authenticated else found
 
 
+def text(value: object) -> str:
+    """Write a value of the document for the page: text as it is, else JSON, an object's members each on its line."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    lines = (f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}" for name, member in value.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
 def _predict(served: Served) -> Document:
     """Describe the native dialect."""
     row = _row(served)
@@ -137,8 +149,9 @@ def _predict(served: Served) -> Document:
         Ask("records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})),
         Ask("csv", "CSV, answered in CSV", Request(text.getvalue().encode(), CSV, CSV)),
     ]
-    bodies = {JSON: ref("PredictRequest"), CSV: {"type": "string"}, BYTES: FLOATS}
-    replies = {JSON: ref("PredictReply"), CSV: {"type": "string"}, BYTES: FLOATS}
+    lines: Schema = {"type": "string", "description": "A line for each row."}
+    bodies = {JSON: ref("PredictRequest"), CSV: lines, BYTES: FLOATS}
+    replies = {JSON: ref("PredictReply"), CSV: lines, BYTES: FLOATS}
     about = (
         "A body is JSON, CSV (its first line is a header where it holds a non-number, and may then reorder the columns) "
         f"or little-endian float32 ({4 * len(row)} bytes a row). A body that begins with `{{` and names no type, or "
@@ -164,7 +177,7 @@ def _v2(served: Served) -> Paths:
         "`binary_data_output`, or an output's own `binary_data`, asks for it."
     )
     infer = _operation_of("v2", "v2Infer", "Infer", about) | _shown(
-        v2.answer, asks, served, {JSON: ref("InferRequest"), BYTES: {}}, {JSON: ref("InferReply"), BYTES: {}}
+        v2.answer, asks, served, {JSON: ref("InferRequest"), BYTES: TENSORS}, {JSON: ref("InferReply"), BYTES: TENSORS}
     )
     infer["parameters"] = [
         {

@@ -13,6 +13,11 @@ Schema = dict[str, Any]
 
 BEYOND_FLOAT32 = 2.0**128 - 2.0**103
 """The least number whose nearest float32 is infinite: halfway from the largest float32 to the next step, 2^128."""
+DIGEST: Schema = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "SHA-256, hexadecimal; it stands for every byte of the artifact.",
+}
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -45,6 +50,8 @@ def schemas(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict
         **_native(manifest),
         **_v2(manifest, most_rows, versions),
         **_v1(manifest, most_rows, versions),
+        "Manifest": _manifest(manifest),
+        "Ready": members({"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST}),
         "Problem": members(
             {
                 "type": {"const": "about:blank"},
@@ -86,6 +93,32 @@ def _feature(feature: Feature) -> Schema:
     """Describe a feature; the figures say what the network has seen, they are no limits."""
     seen = f"{feature.min:.9g} to {feature.max:.9g}, median {feature.median:.9g}"
     return ref("Number") | {"description": f"{feature.kind}; in the training rows {seen}."}
+
+
+def _manifest(manifest: Manifest) -> Schema:
+    """Describe GET /model: manifest.json (docs/artifact.md), and the digest."""
+    number = {"type": "number"}
+    feature = {"name": {"type": "string"}, "kind": {"enum": ["float", "integer", "boolean"]}}
+    figures = ("min", "max", "mean", "median", "std")
+    metrics = {"type": "object", "additionalProperties": number}
+    width = len(manifest.features)
+    return members(
+        {
+            "digest": DIGEST,
+            "format_version": {"const": manifest.format_version},
+            "name": {"const": manifest.name},
+            "version": {"type": "integer", "minimum": 1},
+            "created": {"type": "string", "format": "date-time"},
+            "task": {"const": manifest.task},
+            "features": array(members(feature | dict.fromkeys(figures, number)), width, width),
+            "targets": {"const": list(manifest.targets)},
+            "classes": {"const": list(manifest.classes)},
+            "metrics": members(dict.fromkeys(("train", "validation", "test"), metrics)),
+            "baselines": {"type": "object", "additionalProperties": metrics},
+            "training": {"type": "object"},
+            "proof": {"type": "object"},
+        }
+    )
 
 
 def _native(manifest: Manifest) -> dict[str, Schema]:
@@ -190,7 +223,7 @@ def _tensor(manifest: Manifest, name: str) -> Schema:
         {
             "name": {"const": name},
             "datatype": {"const": v2.DATATYPES[OUTPUTS[manifest.task][name]]},
-            "shape": _shape({"type": "integer", "minimum": 0}, *columns),
+            "shape": array({"type": "integer", "minimum": 0}, 1 + len(columns), 1 + len(columns)),
             "data": array(data),
         }
     )
