@@ -1,6 +1,7 @@
 """Backpressure: a bounded number of requests at work, a bounded number before them, and a deadline on the wait."""
 
 import math
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from service.wire import Refused
@@ -13,8 +14,18 @@ class Admission:
     can in time instead of everything too late, and uploads that stall leave room for those who ask after its health.
     """
 
-    def __init__(self, at_work: int, inside: int, deadline_seconds: float) -> None:
-        self.inside, self.deadline_seconds = inside, deadline_seconds
+    def __init__(
+        self, at_work: int, inside: int, deadline_seconds: float, waits: Callable[[int], object] = lambda change: None
+    ) -> None:
+        """Take the bounds.
+
+        Args:
+            at_work: requests that compute at a time.
+            inside: requests in all.
+            deadline_seconds: of the wait.
+            waits: called with 1 when a request begins to wait, and with -1 when it ceases to.
+        """
+        self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
         # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond, and served in turn.
         self._inside, self._at_work = _tokens(inside), _tokens(at_work)
 
@@ -42,10 +53,13 @@ class Admission:
         try:
             self._at_work.get_nowait()
         except Empty:
+            self._waits(1)
             try:
                 self._at_work.get(timeout=self.deadline_seconds)
             except Empty:
                 raise overdue(self.deadline_seconds) from None
+            finally:
+                self._waits(-1)
 
     def end(self) -> None:
         """Give the place at work to the next."""

@@ -42,7 +42,7 @@ class Inference:
 
     def __init__(
         self,
-        find: Callable[[str | None], Served],
+        find: Callable[[], Served],
         gate: Gate,
         admission: Admission,
         figures: Figures,
@@ -52,7 +52,7 @@ class Inference:
         """Take the guards.
 
         Args:
-            find: returns the version that answers, by its number or the current one; raises Refused.
+            find: returns what answers where a request names no version; raises Refused.
             gate: who may ask.
             admission: how many at a time.
             figures: where it is counted.
@@ -61,15 +61,15 @@ class Inference:
         self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
         self.max_body_bytes = max_body_bytes
 
-    def __call__(self, environ: Environ, dialect: Dialect, version: str | None = None) -> Reply:
-        """Answer a request; whatever happens, there is a reply."""
+    def __call__(self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None) -> Reply:
+        """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply."""
         began = perf_counter()
         request_id = wire.request_id(environ)
         self.figures.entered()
         reason = None
         try:
             self.gate.check(environ)
-            served = self.find(version)
+            served = (find or self.find)()
             reply = self._admitted(environ, dialect, served)
         except Exception as error:
             reply, reason = refusal(error, environ, request_id)
@@ -104,9 +104,7 @@ class Dispatch:
             return self.flask(environ, start_response)
         reply = self.inference(environ, dialect)
         length = ("Content-Length", str(len(reply.body)))
-        start_response(
-            wire.STATUS_LINES[reply.status], [("Content-Type", reply.content_type), length, *reply.headers]
-        )
+        start_response(wire.STATUS_LINES[reply.status], [("Content-Type", reply.content_type), length, *reply.headers])
         return [reply.body]
 
 
@@ -121,7 +119,7 @@ def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply,
             detail, headers = str(error), error.headers
             reply = wire.problem(error.status, detail, request_id=request_id, accept=accept, headers=headers)
             return reply, error.reason
-    log.error("request failed", exc_info=error, extra={"request_id": request_id})
+    log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     detail = "the server failed; its log has the reason under this request_id"
     return wire.problem(500, detail, request_id=request_id, accept=accept), None
 

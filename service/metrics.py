@@ -188,9 +188,7 @@ class _Collector:
         rows = [self._board.row(slot).tolist() for slot in range(self._board.workers)]
         total = [sum(cells) for cells in zip(*rows, strict=True)]
 
-        requests = CounterMetricFamily(
-            "twolayernet_requests", "Requests answered.", labels=["route", "status"]
-        )
+        requests = CounterMetricFamily("twolayernet_requests", "Requests answered.", labels=["route", "status"])
         latency = HistogramMetricFamily(
             "twolayernet_request_seconds", "Seconds from a request's arrival to its answer.", labels=["route"]
         )

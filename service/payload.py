@@ -95,12 +95,28 @@ def from_instances(instances: Any, features: Sequence[str], most_rows: int, wher
         BadInput: 422, with the place of the first value that does not fit; 413 for too many rows.
     """
     if type(instances) is not list:
-        raise BadInput(f"expected a list of rows or records, found {_shown(instances)}", where=where)
+        raise BadInput(f"expected a list of rows or records, found {shown(instances)}", where=where)
     _cap(len(instances), most_rows, where)
     matrix = _matrix(instances, features)
     if matrix is None:
         raise _fault(instances, features, where)
     return matrix
+
+
+def from_numbers(values: list[Any], where: str) -> Rows:
+    """Turn a list of numbers into float32, (len(values),).
+
+    Raises:
+        BadInput: 422, with the place of the first value that does not fit.
+    """
+    if not set(map(type, values)) <= NUMBERS:
+        index = next(index for index, value in enumerate(values) if type(value) not in NUMBERS)
+        raise BadInput(f"expected a number, found {shown(values[index])}", where=f"{where}[{index}]")
+    numbers = _float32(values)
+    if not (finite := np.isfinite(numbers)).all():
+        index = int(finite.argmin())
+        raise BadInput(f"expected a number within float32, found {values[index]:g}", where=f"{where}[{index}]")
+    return numbers
 
 
 def from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
@@ -164,6 +180,16 @@ def near_miss(name: str, known: Sequence[str]) -> str:
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
+def shown(value: Any) -> str:
+    """Name a JSON value for a message: its type, and itself where that is short."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:40] + " ..."
+
+
 def from_bytes(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
     """Read little-endian float32, row-major; the number of rows follows from the length.
 
@@ -198,11 +224,13 @@ def _count(body: bytes, character: bytes) -> int:
 
 
 def _keys(document: Any) -> int:
-    """Count the keys where this service expects any: of the document, and of the records it lists."""
+    """Count the keys where this service expects any: of the document, the objects it lists, and their parameters."""
     if type(document) is not dict:
         return 0
     lists = (value for value in document.values() if type(value) is list)
-    return len(document) + sum(len(record) for rows in lists for record in rows if type(record) is dict)
+    objects = [document, *(item for items in lists for item in items if type(item) is dict)]
+    parameters = (found for item in objects if type(found := item.get("parameters")) is dict)
+    return sum(map(len, objects)) + sum(map(len, parameters))
 
 
 class _Duplicate:
@@ -267,7 +295,7 @@ def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInpu
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
-            return BadInput(f"expected a list or an object, found {_shown(row)}", where=place)
+            return BadInput(f"expected a list or an object, found {shown(row)}", where=place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
         if first is dict and row.keys() != known:
@@ -277,7 +305,7 @@ def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInpu
         cells = [row[name] for name in features] if first is dict else row
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBERS else ():
             if type(value) not in NUMBERS:
-                return BadInput(f"expected a number, found {_shown(value)}", where=_cell(place, j, first, features))
+                return BadInput(f"expected a number, found {shown(value)}", where=_cell(place, j, first, features))
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = _not_finite(_float32(values)) or (0, 0)
     found = f"expected a number within float32, found {values[i][j]:g}"
@@ -339,13 +367,3 @@ def _not_finite(rows: Rows) -> tuple[int, int] | None:
         return None
     i, j = np.argwhere(~finite)[0].tolist()
     return i, j
-
-
-def _shown(value: Any) -> str:
-    """Name a JSON value for a message: its type, and itself where that is short."""
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:40] + " ..."

@@ -28,7 +28,9 @@ def read_tokens(path: Path) -> tuple[bytes, ...]:
     try:
         lines = [line.strip() for line in path.read_text("ascii").splitlines()]
     except (OSError, ValueError) as error:
-        raise SettingsError(f"token_file: {path}: {getattr(error, 'strerror', None) or 'expected ASCII text'}") from None
+        raise SettingsError(
+            f"token_file: {path}: {getattr(error, 'strerror', None) or 'expected ASCII text'}"
+        ) from None
     tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
     if not tokens:
         raise SettingsError(f"token_file: {path}: expected a token on a line of its own, found none")

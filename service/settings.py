@@ -97,7 +97,16 @@ def kind(name: str) -> Kind:
 def _parsed(variable: str, text: str, expected: Kind) -> Any:
     """Return the text of a variable as a value of its kind."""
     if expected is bool:
-        words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        words = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
         if text.lower() not in words:
             raise SettingsError(f"{variable}: expected true or false, found '{text}'")
         return words[text.lower()]

@@ -98,7 +98,7 @@ class Following(Versions):
             return load(path)
 
         chosen = (lambda: choose) if isinstance(choose, Path) else choose
-        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=self.reloads.append)
+        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=lambda served: self.reloads.append(served is not None))
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_unknown_version_beside_two(flowers: Made, folder: Path, follow: Follow)
     versions = follow(folder)
     put(flowers.artifact, folder, 2)
     versions.look()
-    with pytest.raises(Refused, match=r"^expected version 2 or 1, found '3'$"):
+    with pytest.raises(Refused, match=r"^expected version 1 or 2, found '3'$"):
         versions.find("3")
 
 

@@ -88,10 +88,10 @@ def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if manifest.task == "regression":
-        writer.writerow(manifest.targets)
+        writer.writerow(f"prediction_{target}" for target in manifest.targets)
         lines = orjson.loads(orjson.dumps(outputs["output"], option=orjson.OPT_SERIALIZE_NUMPY))
     else:
-        writer.writerow(["prediction", *(f"probability of {name}" for name in manifest.classes)])
+        writer.writerow(["prediction", *(f"probability_{name}" for name in manifest.classes)])
         probabilities = orjson.loads(orjson.dumps(outputs["probabilities"], option=orjson.OPT_SERIALIZE_NUMPY))
         labels = outputs["label"].tolist()
         lines = [[manifest.classes[label], *row] for label, row in zip(labels, probabilities, strict=True)]
