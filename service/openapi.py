@@ -24,6 +24,7 @@ from service.wire import BYTES, CSV, JSON, PROBLEM, Refused, Reply, Request
 
 HTML = "text/html"
 TEXT = "text/plain"
+OPENMETRICS = "application/openmetrics-text"
 REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
 """Of the examples."""
 
@@ -227,7 +228,7 @@ def _operation() -> Paths:
         "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", alive)},
         "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ref("Ready"))},
         "/model": {"get": _get("operation", "model", "The model's manifest and digest", ref("Manifest"))},
-        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT)},
+        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT, OPENMETRICS)},
         "/openapi.json": {"get": _get("operation", "openapi", "This document", {"type": "object"})},
         "/docs": {"get": _get("operation", "docs", "This document, as a page", text, HTML)},
         "/": {"get": _get("operation", "index", "The model, on a page", text, HTML)},
@@ -257,8 +258,8 @@ def _operation_of(tag: str, name: str, summary: str, description: str = "") -> D
     return {"tags": [tag], "operationId": name, "summary": summary, **about}
 
 
-def _get(tag: str, name: str, summary: str, schema: Schema, media_type: str = JSON) -> Document:
-    replies = {media_type: {"schema": schema}}
+def _get(tag: str, name: str, summary: str, schema: Schema, *media_types: str) -> Document:
+    replies = {media_type: {"schema": schema} for media_type in media_types or (JSON,)}
     return _operation_of(tag, name, summary) | {"responses": _responses(replies, GET_REFUSALS)}
 
 

@@ -51,7 +51,10 @@ def schemas(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict
         **_v2(manifest, most_rows, versions),
         **_v1(manifest, most_rows, versions),
         "Manifest": _manifest(manifest),
-        "Ready": members({"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST}),
+        "Ready": members(
+            {"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST},
+            {"problem": {"type": "string", "description": "Why a newer version does not answer."}},
+        ),
         "Problem": members(
             {
                 "type": {"const": "about:blank"},
