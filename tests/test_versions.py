@@ -523,7 +523,7 @@ class Folder(RuleBasedStateMachine):
     def publish(self, version: int, good: bool) -> None:
         """Write a version that was not there, or over one that was."""
         self.serial += 1
-        self.published[version] = f"{'good' if good else 'bad'} {self.serial}"
+        self.published[version] = f"{'good' if good else 'bad'}\n{self.serial}"
         (self.parent / str(version)).mkdir(exist_ok=True)
         (self.parent / str(version) / manifest.SUMS).write_text(self.published[version])
 
@@ -546,6 +546,9 @@ class Folder(RuleBasedStateMachine):
         newest_there = max(self.published, default=0)
         settled = bool(self.memory) and (newest_there, self.published.get(newest_there)) == self.memory
         assert settled == (self.versions.problem is None)
+        if self.versions.problem and newest_there:  # of the newest, in one line
+            reason = " ".join(self.published[newest_there].split())
+            assert f"{self.parent / str(newest_there)}: {reason}" == self.versions.problem
 
     @invariant()
     def answers_as_the_model(self) -> None:
