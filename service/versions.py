@@ -54,7 +54,7 @@ class Versions:
         load: Callable[[Path], Served],
         *,
         poll_seconds: float,
-        on_reload: Callable[[bool], object] = lambda succeeded: None,
+        on_reload: Callable[[Served | None], object] = lambda served: None,
     ) -> None:
         """Load what should answer; where that fails, it is tried again at every look.
 
@@ -62,7 +62,7 @@ class Versions:
             choose: returns the path, or raises ArtifactError while there is none; called until it returns.
             load: reads, checks and warms up `artifacts/<name>/<version>`; raises ArtifactError where that is to blame.
             poll_seconds: between two looks.
-            on_reload: called with True after a version has begun to answer, with False for a new problem.
+            on_reload: called with the version that has begun to answer, and with None for a new problem.
         """
         self._choose, self._load, self._on_reload = choose, load, on_reload
         self._path: Path | None = None
@@ -90,6 +90,12 @@ class Versions:
         """Why the newest version does not answer, or why none does."""
         return self.state.problem
 
+    @property
+    def numbers(self) -> list[int]:
+        """What answers, by its number, ascending."""
+        current, previous, _ = self.state
+        return sorted(served.predictor.manifest.version for served in (current, previous) if served)
+
     def find(self, version: str | None) -> Served:
         """Return the current version, or the one of the two in memory that a request names.
 
@@ -104,7 +110,7 @@ class Versions:
             return current
         if previous is not None and version == str(previous.predictor.manifest.version):
             return previous
-        known = " or ".join(str(served.predictor.manifest.version) for served in (current, previous) if served)
+        known = " or ".join(map(str, self.numbers))
         raise Refused(404, f"expected version {known}, found {version[:40]!r}", reason="not_found")
 
     def look(self) -> None:
@@ -119,11 +125,11 @@ class Versions:
             answering = found or current
             if found:
                 log.info("ready: %s, digest %s", found.predictor.path, found.predictor.digest)
-                self._on_reload(True)
+                self._on_reload(found)
             if problem and problem != known:
                 version = answering and answering.predictor.manifest.version
                 log.error("%s: %s", f"version {version} goes on answering" if version else "not ready", problem)
-                self._on_reload(False)
+                self._on_reload(None)
 
     def close(self) -> None:
         """Stop looking; what answers goes on."""

@@ -98,7 +98,7 @@ class Following(Versions):
             return load(path)
 
         chosen = (lambda: choose) if isinstance(choose, Path) else choose
-        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=self.reloads.append)
+        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=lambda served: self.reloads.append(served is not None))
 
 
 @pytest.fixture
