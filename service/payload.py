@@ -8,7 +8,8 @@ What is more than the caps allow is refused before it becomes an array.
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any
@@ -23,6 +24,8 @@ Instances = list[Any]
 
 NUMBERS = {int, float}
 """What JSON's numbers are in Python; bool is neither, by type()."""
+LONG = 80
+"""Characters of a name that a message shows."""
 UNPARSEABLE = 400
 TOO_LARGE = 413
 WRONG_FOR_THIS_MODEL = 422
@@ -233,6 +236,11 @@ def _keys(document: Any) -> int:
     return sum(map(len, objects)) + sum(map(len, parameters))
 
 
+def _twice(names: Iterable[str]) -> str | None:
+    """Return the first name that stands twice; looked for pair by pair, a body full of names takes hours."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 class _Duplicate:
     """Stands where the slow parser found an object with a key twice."""
 
@@ -246,8 +254,7 @@ def _refuse_duplicates(body: bytes) -> None:
     def members(pairs: list[tuple[str, Any]]) -> Any:
         if len(found := dict(pairs)) == len(pairs):
             return found
-        names = [key for key, _ in pairs]
-        duplicates.append(_Duplicate(next(key for key in names if names.count(key) > 1)))
+        duplicates.append(_Duplicate(_twice(key for key, _ in pairs) or ""))
         return duplicates[-1]
 
     def search(value: Any, where: str) -> None:
@@ -320,7 +327,7 @@ def _wrong_names(found: Sequence[str], features: Sequence[str]) -> str | None:
     known, given = set(features), set(found)
     for name in found:
         if name not in known:
-            return f"unknown feature '{name}'{near_miss(name, features)}"
+            return f"unknown feature '{name[:LONG]}'{near_miss(name[:LONG], features)}"
     missing = next((name for name in features if name not in given), None)
     return f"missing feature '{missing}'" if missing is not None else None
 
@@ -337,9 +344,8 @@ def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
 
 def _columns(names: Sequence[str], features: Sequence[str]) -> list[int]:
     """Return where in a header each feature stands."""
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"the column '{name}' stands twice", where="line 1", status=UNPARSEABLE)
+    if (name := _twice(names)) is not None:
+        raise BadInput(f"the column '{name[:LONG]}' stands twice", where="line 1", status=UNPARSEABLE)
     if problem := _wrong_names(names, features):
         raise BadInput(problem, where="line 1")
     return [names.index(name) for name in features]
