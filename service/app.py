@@ -71,7 +71,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         poll_seconds=settings.poll_seconds,
         on_reload=answers,
     )
-    inference = Inference(lambda: versions.find(None), gate, admission, figures, max_body_bytes=settings.max_body_bytes)
+    inference = Inference(versions.find, gate, admission, figures, max_body_bytes=settings.max_body_bytes)
     app.wsgi_app = Dispatch(app.wsgi_app, inference, hot)  # type: ignore[method-assign] # Flask's documented way
 
     def find(model: str, version: str | None = None) -> Served:
