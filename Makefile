@@ -30,11 +30,11 @@ export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
 endif
 
 # bench/serve.py compares with each of these in a virtual environment of its own.
-SERVE_PEERS := bentoml ceiling fastapi flask litserve mlflow mlserver
+SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test check bench-train bench-runtimes bench-serve bench-overload clean
+.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes bench-serve bench-overload clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,6 +57,9 @@ serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifac
 
 test: .venv/.dev ## run the test suite
 	@$(BIN)/python -m pytest -n auto -m 'not slow' $(COVERAGE)
+
+test-clients: .venv/.dev .peers/kserve/.made ## the service before KServe's own client, in an environment of its own
+	@$(BIN)/python -m pytest tests/clients/check_kserve.py
 
 check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
 	$(BIN)/ruff format --check
@@ -108,11 +111,17 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement bench/train_peers.txt
 	@touch $@
 
+.peers/kserve/.made: .venv/.pip tests/clients/kserve.txt
+	@echo "installing KServe's client into .peers/kserve ..."
+	@$(PYTHON) -m venv .peers/kserve
+	@.peers/kserve/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/kserve.txt
+	@touch $@
+
 # The parts that they share with the service have its versions; what else constraints.txt holds, some cannot live with.
 .peers/%/.made: bench/serve_peers/%.txt constraints.txt .venv/.pip
 	@echo 'installing what bench/serve.py compares with into .peers/$* ...'
 	@$(PYTHON) -m venv .peers/$*
-	@grep -iE '^(flask|granian|numpy|onnxruntime|orjson|pysimdjson)==' constraints.txt >.peers/$*/constraints.txt
+	@grep -iE '^(flask|numpy|onnxruntime|orjson)==' constraints.txt >.peers/$*/constraints.txt
 	@.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all: \
 	    --constraint .peers/$*/constraints.txt --requirement $<
 	@touch $@

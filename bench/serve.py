@@ -73,7 +73,7 @@ class Cell(NamedTuple):
 
 
 ROW, ROWS, WIDE_ROWS = HEADLINES = (Cell("net-64-100", 1), Cell("net-64-100", 64), Cell("net-1000-100", 64))
-PEERS = [label for stack in STACKS for label in labels(stack) if stack.peer not in ("", "ceiling")]
+PEERS = [label for stack in STACKS for label in labels(stack) if stack.peer]
 CELLS = [Cell(net, rows) for net in NETS for rows in (1, 64, 1024) if net != "digits" or rows < 1024]
 
 

@@ -47,14 +47,14 @@ SERVE = ("serve", "{artifact}", "--workers", "1", "--no-access-log", "--port", "
 UVICORN = ("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-access-log", "--log-level", "warning")
 GUNICORN = ("--workers", "1", "--worker-class", "gthread", "--threads", "8", "--log-level", "warning")
 OURS = Stack("ours", "", ("-m", "service", *SERVE), (NATIVE, OCTETS, V2, V2_BINARY))
-CEILING = Stack("ceiling", "ceiling", ("{apps}/wsgi.py", "ceiling", "{port}", str(BLOCKING_THREADS)), (NATIVE, OCTETS))
-BARE = Stack("orjson, bare WSGI", "ceiling", ("{apps}/wsgi.py", "bare", "{port}", str(BLOCKING_THREADS)))
+CEILING = Stack("ceiling", "", ("{apps}/wsgi.py", "ceiling", "{port}", str(BLOCKING_THREADS)), (NATIVE, OCTETS))
+BARE = Stack("orjson, bare WSGI", "", ("{apps}/wsgi.py", "bare", "{port}", str(BLOCKING_THREADS)))
 STACKS = (
     OURS,
     Stack("ours through Flask", "", ("{apps}/ours_through_flask.py", *SERVE), (NATIVE, OCTETS)),
     CEILING,
     BARE,
-    Stack("orjson, Flask view", "ceiling", ("{apps}/wsgi.py", "view", "{port}", str(BLOCKING_THREADS))),
+    Stack("orjson, Flask view", "", ("{apps}/wsgi.py", "view", "{port}", str(BLOCKING_THREADS))),
     Stack("FastAPI, tuned", "fastapi", ("-m", "uvicorn", "fastapi_tuned:app", *UVICORN)),
     Stack("FastAPI, documented", "fastapi", ("-m", "uvicorn", "fastapi_documented:app", *UVICORN)),
     Stack(
@@ -128,7 +128,7 @@ class Server:
         given = {name: value.format(**self._names) for name, value in stack.environment.items()}
         self._environment = {
             **os.environ,
-            "PYTHONPATH": str(APPS if stack.peer else BENCH.parent),
+            "PYTHONPATH": str(APPS) if stack.peer else f"{APPS}{os.pathsep}{BENCH.parent}",
             "PATH": f"{self._python.parent}{os.pathsep}{os.environ['PATH']}",
             "BENCH_MODEL": str(artifact / "model.onnx"),
             "ORT_DISABLE_TELEMETRY": "1",

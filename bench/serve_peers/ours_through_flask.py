@@ -17,7 +17,7 @@ def unwrapped(*given: Any) -> Any:
     return app
 
 
-command._application = unwrapped
+command._application = unwrapped  # type: ignore[assignment] # it takes whatever the other takes
 
 if __name__ == "__main__":
     command.main(prog_name="python -m service")
