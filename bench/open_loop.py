@@ -70,19 +70,16 @@ class Loop:
         while (now := time.monotonic() - start) < 0:
             pass
         end = (due[-1] if count else 0.0) + grace
-        while now < end and (number < count or len(self.idle) < self.open):
+        while number < count or (now < end and len(self.idle) < self.open):
             while number < count and due[number] <= now:
                 self.send(number, now)
                 number += 1
             for key, events in self.selector.select(0):
                 caller: Caller = key.data
-                try:
-                    if events & selectors.EVENT_WRITE:
-                        self.push(caller)
-                    if events & selectors.EVENT_READ:
-                        self.take(caller)
-                except OSError:
-                    self.drop(caller)
+                if events & selectors.EVENT_READ:
+                    self.take(caller)
+                elif events & selectors.EVENT_WRITE:
+                    self.push(caller)
             now = time.monotonic() - start
         for key in list(self.selector.get_map().values()):
             key.data.connection.close()
@@ -103,15 +100,17 @@ class Loop:
         self.late.append(now - self.due[number])
         self.status[number] = UNANSWERED
         caller.number, caller.left = number, memoryview(self.requests[number % len(self.requests)])
-        try:
-            self.push(caller)
-        except OSError:
-            self.drop(caller)
+        self.push(caller)
 
     def push(self, caller: Caller) -> None:
         """Send what the connection takes, and come back for the rest."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             caller.left = caller.left[caller.connection.send(caller.left) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # the other end has closed, perhaps after an answer
+            self.take(caller)
+            return
         if bool(caller.left) != caller.writes:
             caller.writes = bool(caller.left)
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if caller.writes else 0)
@@ -119,7 +118,9 @@ class Loop:
 
     def take(self, caller: Caller) -> None:
         """Receive; note the answer when it is complete."""
-        part = caller.connection.recv(CHUNK)
+        part = b""
+        with contextlib.suppress(OSError):
+            part = caller.connection.recv(CHUNK)
         if not part:
             self.drop(caller)
             return

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from serve_dialects import NATIVE, OCTETS, Dialect, Question
 from serve_load import OpenLoop
-from serve_stacks import OURS, Server
+from serve_stacks import OURS, Server, cores
 
 from service.predictor import Predictor
 
@@ -188,15 +188,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10, help="of a load")
     parser.add_argument("--factors", type=float, nargs="+", default=[1, 2, 4], help="of the peak, that are offered")
-    parser.add_argument("--cores", default="0,1,2", help="of the server, then of the generators")
+    parser.add_argument("--cores", default="", help="of the server, then of the generators: 0,1,2")
     parser.add_argument("--artifacts", type=Path, help="a folder that keeps what is made; by default a temporary one")
     arguments = parser.parse_args()
     if unknown := set(arguments.kinds) - set(KINDS):
         parser.error(f"unknown kind: {', '.join(sorted(unknown))}; expected some of {', '.join(KINDS)}")
     serve_load.require()
-    core, *others = (int(core) for core in arguments.cores.split(","))
-    if not others or core in others or not {core, *others} <= os.sched_getaffinity(0):
-        parser.error(f"--cores: expected two or more of {sorted(os.sched_getaffinity(0))}")
+    core, *others = cores(arguments.cores, 3)
+    others = list(dict.fromkeys(others))
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=160)
     document: dict[str, object] = {"seconds": arguments.seconds, "rounds": arguments.rounds}

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from serve_dialects import NATIVE, OCTETS, Dialect, Question
 from serve_load import Load
-from serve_stacks import OURS, STACKS, Server, Stack
+from serve_stacks import OURS, STACKS, Server, Stack, cores
 
 from service.predictor import Predictor
 
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="of one run of wrk")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--headline-rounds", type=int, default=5)
-    parser.add_argument("--cores", default="0,1,2", help="of the server, of wrk, and of the servers that wait")
+    parser.add_argument("--cores", default="", help="of the server, of wrk, and of the servers that wait: 0,1,2")
     parser.add_argument("--artifacts", type=Path, help="a folder that keeps what is made; by default a temporary one")
     parser.add_argument("--peers", type=Path, default=BENCH.parent / ".peers")
     arguments = parser.parse_args()
@@ -321,9 +321,7 @@ def main() -> None:
         if stack.peer and not (arguments.peers / stack.peer).exists():
             parser.error(f"{arguments.peers / stack.peer} is missing: make bench-serve makes it")
     serve_load.require()
-    cores = [int(core) for core in arguments.cores.split(",")]
-    if len(cores) != 3 or not set(cores) <= os.sched_getaffinity(0) or cores[0] in cores[1:]:
-        parser.error(f"--cores: expected three of {sorted(os.sched_getaffinity(0))}, the first of its own")
+    core, other, parking = cores(arguments.cores, 3)
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=120)
     document: dict[str, object] = {"cores": len(os.sched_getaffinity(0)), "seconds": arguments.seconds}
@@ -334,7 +332,7 @@ def main() -> None:
             folder=Path(folder),
             artifacts=(arguments.artifacts or Path(folder)).absolute(),
             peers=arguments.peers.absolute(),
-            cores=(cores[0], cores[1], cores[2]),
+            cores=(core, other, parking),
             seconds=arguments.seconds,
             rounds=arguments.rounds,
             headline_rounds=arguments.headline_rounds,

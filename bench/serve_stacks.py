@@ -19,7 +19,7 @@ from serve_dialects import MLFLOW, NATIVE, OCTETS, V2, V2_BINARY, Dialect, Proba
 
 BENCH = Path(__file__).resolve().parent
 APPS = BENCH / "serve_peers"
-BLOCKING_THREADS = 128
+THREADS = "128"
 """Of the service's host; the ceiling has as many."""
 TOLERANCE = 1e-5
 """Of a probability."""
@@ -47,14 +47,12 @@ SERVE = ("serve", "{artifact}", "--workers", "1", "--no-access-log", "--port", "
 UVICORN = ("--host", "127.0.0.1", "--port", "{port}", "--workers", "1", "--no-access-log", "--log-level", "warning")
 GUNICORN = ("--workers", "1", "--worker-class", "gthread", "--threads", "8", "--log-level", "warning")
 OURS = Stack("ours", "", ("-m", "service", *SERVE), (NATIVE, OCTETS, V2, V2_BINARY))
-CEILING = Stack("ceiling", "", ("{apps}/wsgi.py", "ceiling", "{port}", str(BLOCKING_THREADS)), (NATIVE, OCTETS))
-BARE = Stack("orjson, bare WSGI", "", ("{apps}/wsgi.py", "bare", "{port}", str(BLOCKING_THREADS)))
 STACKS = (
     OURS,
     Stack("ours through Flask", "", ("{apps}/ours_through_flask.py", *SERVE), (NATIVE, OCTETS)),
-    CEILING,
-    BARE,
-    Stack("orjson, Flask view", "", ("{apps}/wsgi.py", "view", "{port}", str(BLOCKING_THREADS))),
+    Stack("ceiling", "", ("{apps}/wsgi.py", "ceiling", "{port}", THREADS), (NATIVE, OCTETS)),
+    Stack("orjson, bare WSGI", "", ("{apps}/wsgi.py", "bare", "{port}", THREADS)),
+    Stack("orjson, Flask view", "", ("{apps}/wsgi.py", "view", "{port}", THREADS)),
     Stack("FastAPI, tuned", "fastapi", ("-m", "uvicorn", "fastapi_tuned:app", *UVICORN)),
     Stack("FastAPI, documented", "fastapi", ("-m", "uvicorn", "fastapi_documented:app", *UVICORN)),
     Stack(
@@ -225,6 +223,20 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def cores(given: str, roles: int) -> list[int]:
+    """Return the cores of 2,0,1, or the first that this process may use; the last has the roles that remain.
+
+    Raises:
+        SystemExit: the first, the server's, would not be its own.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    chosen = [int(core) for core in given.split(",")] if given else usable[:roles]
+    chosen += chosen[-1:] * (roles - len(chosen))
+    if chosen[0] in chosen[1:] or not set(chosen) <= set(usable):
+        raise SystemExit(f"expected two cores or more of {usable}, the first for the server alone, found {chosen}")
+    return chosen
 
 
 def free_ports(count: int) -> list[int]:

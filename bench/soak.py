@@ -20,7 +20,7 @@ import numpy as np
 import open_loop
 from serve_dialects import JSON, NATIVE, OCTETS, V2, V2_BINARY, Question
 from serve_load import OpenLoop
-from serve_stacks import OURS, Server
+from serve_stacks import OURS, Server, cores
 
 from service import manifest
 from service.manifest import Manifest
@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("artifact", nargs="?", type=Path, default=Path("artifacts/digits"))
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=1000, help="requests per second")
-    parser.add_argument("--cores", default="0,1", help="of the server, and of the load")
+    parser.add_argument("--cores", default="", help="of the server, and of the load: 0,1")
     arguments = parser.parse_args()
-    core, other = (int(core) for core in arguments.cores.split(","))
+    core, other = cores(arguments.cores, 2)
     artifact = manifest.find(arguments.artifact).absolute()
     about = Predictor(artifact).manifest
     minutes: list[float] = []
