@@ -19,8 +19,6 @@ from serve_dialects import MLFLOW, NATIVE, OCTETS, V2, V2_BINARY, Dialect, Proba
 
 BENCH = Path(__file__).resolve().parent
 APPS = BENCH / "serve_peers"
-THREADS = "128"
-"""Of the service's host; the ceiling has as many."""
 TOLERANCE = 1e-5
 """Of a probability."""
 DEADLINE_SECONDS = 60
@@ -50,9 +48,9 @@ OURS = Stack("ours", "", ("-m", "service", *SERVE), (NATIVE, OCTETS, V2, V2_BINA
 STACKS = (
     OURS,
     Stack("ours through Flask", "", ("{apps}/ours_through_flask.py", *SERVE), (NATIVE, OCTETS)),
-    Stack("ceiling", "", ("{apps}/wsgi.py", "ceiling", "{port}", THREADS), (NATIVE, OCTETS)),
-    Stack("orjson, bare WSGI", "", ("{apps}/wsgi.py", "bare", "{port}", THREADS)),
-    Stack("orjson, Flask view", "", ("{apps}/wsgi.py", "view", "{port}", THREADS)),
+    Stack("ceiling", "", ("{apps}/hosted.py", "ceiling", "{port}"), (NATIVE, OCTETS)),
+    Stack("orjson, bare WSGI", "", ("{apps}/hosted.py", "bare", "{port}")),
+    Stack("orjson, Flask view", "", ("{apps}/hosted.py", "view", "{port}")),
     Stack("FastAPI, tuned", "fastapi", ("-m", "uvicorn", "fastapi_tuned:app", *UVICORN)),
     Stack("FastAPI, documented", "fastapi", ("-m", "uvicorn", "fastapi_documented:app", *UVICORN)),
     Stack(

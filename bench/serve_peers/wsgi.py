@@ -1,14 +1,5 @@
-"""The host of the service by itself, around the least that can answer: no checks, no identifiers, no metrics.
+"""The least that can answer: no checks but one, no identifiers, no metrics. hosted.py gives it the service's host."""
 
-python wsgi.py ceiling | view PORT THREADS
-
-ceiling     a bare WSGI callable of the fastest known parts: the parser that is the faster at the body's size, the
-            session, orjson; or bytes in and bytes out
-bare        the same with orjson and numpy.asarray alone, and the one check that the numbers are finite
-view        the same as a view of Flask
-"""
-
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,9 +9,6 @@ import onnx_session
 import orjson
 import simdjson
 from flask import Flask, Response, request
-from granian import Granian
-from granian.constants import Interfaces
-from granian.log import LogLevels
 from numpy.typing import NDArray
 
 ORJSON_BYTES = 256
@@ -29,7 +17,10 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def ceiling() -> Application:
-    """Make the callable that nothing can be faster than on this host."""
+    """Make a callable of the fastest known parts: nothing on this host can answer faster.
+
+    The parser is the one that is faster at the body's size; bytes are taken and given as they are.
+    """
     session = onnx_session.load()
     width = session.get_inputs()[0].shape[1]
     parsers = threading.local()  # a parser is for one thread
@@ -59,7 +50,7 @@ def ceiling() -> Application:
 
 
 def bare() -> Application:
-    """Make the callable that most people would write."""
+    """Make the callable that most would write: orjson, numpy.asarray, and the check that the numbers are finite."""
     session = onnx_session.load()
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -71,7 +62,7 @@ def bare() -> Application:
 
 
 def view() -> Application:
-    """Make the view that most people would write."""
+    """Make the same as a view of Flask."""
     session = onnx_session.load()
     app = Flask(__name__)
 
@@ -95,16 +86,3 @@ def dumped(probabilities: NDArray[Any], labels: NDArray[Any]) -> bytes:
     """Return the reply's JSON."""
     answer = {"predictions": labels, "probabilities": probabilities}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-if __name__ == "__main__":
-    make = {"ceiling": ceiling, "bare": bare, "view": view}[sys.argv[1]]
-    Granian(
-        "wsgi",
-        port=int(sys.argv[2]),
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=int(sys.argv[3]),
-        log_access=False,
-        log_level=LogLevels.error,
-    ).serve(target_loader=lambda *_: make(), wrap_loader=False)
