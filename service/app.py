@@ -1,34 +1,37 @@
-"""create_app(settings): the routes, and the one handler that turns every error into the one error shape."""
+"""create_app(settings): the routes; what they answer is in dialects/, what guards them in inference.py."""
 
-import json
-import logging
-import re
+import secrets
 import shlex
-import uuid
-from http import HTTPStatus
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import orjson
 from flask import Flask, Response, g, render_template, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
-from service import manifest
-from service.dialects import native
-from service.manifest import ArtifactError
-from service.payload import BadInput
-from service.predictor import Outputs, Predictor
+from service import manifest, metrics, openapi, wire
+from service.admission import Admission
+from service.dialects import native, tfserving, v2
+from service.inference import Dialect, Dispatch, Inference, finished, refusal
+from service.metrics import Figures
+from service.predictor import Outputs, Predictor, Rows
+from service.security import OPEN, Gate, page_policy, read_tokens
+from service.served import Served
 from service.settings import ServiceSettings
+from service.versions import Versions
+from service.wire import Refused, Reply
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-RETRY_AFTER_SECONDS = "5"
+NATIVE = Dialect.of("/predict", native.answer)
+V2 = Dialect.of("/v2/infer", v2.answer)
+V1 = Dialect.of("/v1/predict", tfserving.answer)
+OTHER = metrics.ROUTES.index("other")
+PREDICTIONS = ("predict", "v2_infer", "v1_predict")
+"""The endpoints whose guards are inference's own."""
 
 
-class NotReady(Exception):
-    """No artifact could be loaded and checked; the message says why."""
-
-
-def create_app(settings: ServiceSettings | None = None) -> Flask:
+def create_app(settings: ServiceSettings | None = None, figures: Figures | None = None) -> Flask:
     """Make the application; a host such as granian, gunicorn or `flask run` calls it once per process.
 
     The artifact is loaded and checked here. Where that fails the application still answers: it is
@@ -36,130 +39,207 @@ def create_app(settings: ServiceSettings | None = None) -> Flask:
 
     Args:
         settings: by default read from the environment.
+        figures: this worker's row of the metrics that the workers share; by default its own.
     """
     settings = settings or ServiceSettings.from_environment()
+    figures = figures or Figures()
     app = Flask(__name__, template_folder="pages", static_folder=None)
-    # One byte more than is allowed: werkzeug cuts a chunked body at its limit without a word, and half a CSV
-    # is a CSV. So the limit itself is checked in body().
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
-    app.logger.setLevel(logging.INFO)
-    loaded = _load(settings)
-    if isinstance(loaded, str):
-        app.logger.error("not ready: %s", loaded)
-    else:
-        app.logger.info("ready: %s, digest %s", loaded.path, loaded.digest)
+    gate = Gate(read_tokens(settings.token_file) if settings.token_file else (), settings.origins)
+    inside = settings.in_flight + settings.queue
+    # Where requests are joined, all that are inside wait in the batch's own queue, which has the same deadline.
+    at_work = settings.in_flight if settings.batching == "off" else inside
+    admission = Admission(at_work, inside, settings.queue_seconds, figures.waits)
+    hot = {"/predict": NATIVE}
 
-    def predictor() -> Predictor:
-        if isinstance(loaded, str):
-            raise NotReady(loaded)
-        return loaded
+    def answers(served: Served | None) -> None:
+        figures.reloaded(served is not None)
+        if served is not None:
+            name = served.predictor.manifest.name
+            hot.update({f"/v2/models/{name}/infer": V2, f"/v1/models/{name}:predict": V1})
+            figures.serves(served.predictor.manifest.version, served.predictor.digest)
+            figures.ready(True)
 
-    def body() -> bytes:
-        content = request.get_data(cache=False)
-        if len(content) > settings.max_body_bytes:
-            raise RequestEntityTooLarge
-        return content
+    versions = Versions(
+        lambda: settings.artifact or manifest.last_published(settings.artifacts),
+        lambda path: load(path, settings, figures),
+        poll_seconds=settings.poll_seconds,
+        on_reload=answers,
+    )
+    inference = Inference(lambda: versions.find(None), gate, admission, figures, max_body_bytes=settings.max_body_bytes)
+    app.wsgi_app = Dispatch(app.wsgi_app, inference, hot)  # type: ignore[method-assign] # Flask's documented way
+
+    def find(model: str, version: str | None = None) -> Served:
+        served = versions.find(version)
+        if model != served.predictor.manifest.name:
+            name = served.predictor.manifest.name
+            raise Refused(404, f"expected the model {name}, found {model[:80]!r}", reason="not_found")
+        return served
+
+    def ready(served: Served) -> Served:
+        if figures.board.draining:
+            raise Refused(
+                503, "not ready: draining, about to stop", reason="not_ready", headers=(("Retry-After", "5"),)
+            )
+        return served
+
+    def infer(dialect: Dialect, model: str, version: str | None = None) -> Response:
+        return respond(inference(request.environ, dialect, lambda: find(model, version)))
 
     @app.post("/predict")
     def predict() -> Response:
-        served = predictor()
-        rows = native.rows(body(), request.mimetype, served.manifest)
-        outputs = served.predict(rows)
-        refuse_overflow(outputs, request.mimetype)
-        return _json(native.reply(outputs, served.manifest))
+        return respond(inference(request.environ, NATIVE))
+
+    @app.post("/v2/models/<model>/infer")
+    @app.post("/v2/models/<model>/versions/<version>/infer")
+    def v2_infer(model: str, version: str | None = None) -> Response:
+        return infer(V2, model, version)
+
+    @app.post("/v1/models/<model>:predict")
+    @app.post("/v1/models/<model>/versions/<version>:predict")
+    def v1_predict(model: str, version: str | None = None) -> Response:
+        return infer(V1, model, version)
+
+    @app.get("/v2")
+    @app.get("/v2/")
+    def v2_server() -> Response:
+        return document(v2.SERVER)
+
+    @app.get("/v2/health/live")
+    def v2_live() -> Response:
+        return document({"live": True})
+
+    @app.get("/v2/health/ready")
+    def v2_ready() -> Response:
+        ready(versions.current)
+        return document({"ready": True, "live": True})
+
+    @app.get("/v2/models/<model>")
+    @app.get("/v2/models/<model>/versions/<version>")
+    def v2_model(model: str, version: str | None = None) -> Response:
+        return document(v2.model(find(model, version), versions.numbers))
+
+    @app.get("/v2/models/<model>/ready")
+    @app.get("/v2/models/<model>/versions/<version>/ready")
+    def v2_model_ready(model: str, version: str | None = None) -> Response:
+        ready(find(model, version))
+        return document({"name": model, "ready": True})
+
+    @app.get("/v1/models/<model>")
+    @app.get("/v1/models/<model>/versions/<version>")
+    def v1_status(model: str, version: str | None = None) -> Response:
+        served = find(model, version)
+        return document(tfserving.status(served, not figures.board.draining, () if version else versions.numbers))
+
+    @app.get("/v1/models/<model>/metadata")
+    @app.get("/v1/models/<model>/versions/<version>/metadata")
+    def v1_metadata(model: str, version: str | None = None) -> Response:
+        return document(tfserving.metadata(find(model, version)))
 
     @app.get("/healthz")
     def healthz() -> Response:
-        return _json({"status": "alive"})
+        return document({"status": "alive"})
 
     @app.get("/readyz")
     def readyz() -> Response:
-        served = predictor()
-        model = {"name": served.manifest.name, "version": str(served.manifest.version)}
-        return _json({"status": "ready", "model": model, "digest": served.digest})
+        about = ready(versions.current).predictor
+        model = {"name": about.manifest.name, "version": str(about.manifest.version)}
+        found = {"status": "ready", "model": model, "digest": about.digest}
+        return document(found | ({"problem": versions.problem} if versions.problem else {}))
 
     @app.get("/model")
     def model() -> Response:
-        served = predictor()
-        return _json({"digest": served.digest, **json.loads(served.manifest.to_json())})
+        about = versions.current.predictor
+        return document({"digest": about.digest, **orjson.loads(about.manifest.to_json())})
 
-    @app.get("/")
-    def index() -> str:
-        served = predictor()
-        return render_template(
-            "index.html",
-            manifest=served.manifest,
-            digest=served.digest,
-            example=shlex.quote(served.example.decode().strip()),
-            root=request.root_url,
+    @app.get("/metrics")
+    def expose() -> Response:
+        current = versions.state.current
+        name = current.predictor.manifest.name if current else ""  # whoever is not ready is watched the more
+        return respond(Reply(*metrics.exposition(figures.board, name, request.headers.get("Accept", ""))))
+
+    def described() -> dict[str, Any]:
+        return openapi.document(
+            versions.current,
+            max_body_bytes=settings.max_body_bytes,
+            authenticated=bool(gate.tokens),
+            previous=versions.state.previous,
         )
 
+    @app.get("/openapi.json")
+    def describe() -> Response:
+        return document(described())
+
+    @app.get("/docs")
+    def docs() -> Response:
+        return page("docs.html", document=described())
+
+    @app.get("/")
+    def index() -> Response:
+        about = versions.current.predictor
+        example = shlex.quote(about.example.decode().strip())
+        return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
+
     @app.before_request
-    def name_request() -> None:
-        given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    def enter() -> None:
+        if request.method == "POST" and request.endpoint in PREDICTIONS:  # inference has these guards
+            return
+        g.began, g.request_id = perf_counter(), wire.request_id(request.environ)
+        figures.entered()
+        if request.path not in OPEN and request.method != "OPTIONS":
+            gate.check(request.environ)
 
     @app.after_request
-    def add_headers(response: Response) -> Response:
-        response.headers["X-Request-ID"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+    def leave(response: Response) -> Response:
+        if "X-Request-ID" in response.headers:  # a prediction, which has been counted
+            return response
+        figures.answered(OTHER, response.status_code, perf_counter() - g.began, g.get("reason"))
+        done = finished(Reply(b"", status=response.status_code), request.environ, g.request_id, g.began, gate)
+        response.headers.extend(done.headers)
         return response
 
     @app.errorhandler(Exception)
     def refuse(error: Exception) -> Response:
-        match error:
-            case BadInput():
-                return _problem(error.status, str(error), where=error.where)
-            case NotReady():
-                return _problem(503, f"not ready: {error}", headers={"Retry-After": RETRY_AFTER_SECONDS})
-            case RequestEntityTooLarge():
-                return _problem(413, f"expected a body of at most {settings.max_body_bytes} bytes, found more")
-            case HTTPException() if error.code:
-                headers = {key: value for key, value in error.get_headers() if key == "Allow"}
-                return _problem(error.code, error.description or "", headers=headers)
-        app.logger.exception("request %s failed", g.request_id)
-        return _problem(500, "the server failed; its log has the reason under this request_id")
+        if isinstance(error, HTTPException) and error.code and error.code < 500:
+            headers = tuple((key, value) for key, value in error.get_headers() if key == "Allow")
+            reason = metrics.REASON_OF.get(error.code, "other")
+            error = Refused(error.code, error.description or "", reason=reason, headers=headers)
+        reply, g.reason = refusal(error, request.environ, g.request_id)
+        return respond(reply)
 
     return app
 
 
-def refuse_overflow(outputs: Outputs, content_type: str) -> None:
-    """Raise BadInput where a finite row has no finite answer: no such number leaves the service."""
-    finite = np.isfinite(next(iter(outputs.values()))).all(axis=1)
-    if not finite.all():
-        detail = "the values are too large: the network's answer to this row overflows float32"
-        row = int(finite.argmin())
-        raise BadInput(detail, where=f"row {row}" if content_type in native.ROWS_ONLY else f"instances[{row}]")
+def load(path: Path, settings: ServiceSettings, figures: Figures) -> Served:
+    """Load artifacts/<name>/<version>, its hashes and golden rows checked, and evaluate a first row.
+
+    Raises:
+        ArtifactError: it is not whole, not the digest expected, or does not reproduce its golden rows.
+    """
+    predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
+    features = predictor.manifest.features
+    predictor.predict(np.array([[feature.median for feature in features]], np.float32))
+
+    def run(rows: Rows) -> Outputs:
+        figures.ran(len(rows))
+        return predictor.predict(rows)
+
+    return Served(predictor, run, min(settings.max_rows, settings.max_elements // len(features)))
 
 
-def _load(settings: ServiceSettings) -> Predictor | str:
-    """Return a predictor whose hashes and golden rows are checked, or why there is none."""
-    try:
-        path = settings.artifact or manifest.last_published(settings.artifacts)
-        served = Predictor(path, threads=settings.threads, expect_digest=settings.expect_digest)
-    except (ArtifactError, OSError) as error:
-        return str(error)
-    served.predict(np.array([[feature.median for feature in served.manifest.features]], np.float32))  # warm up
-    return served
+def page(template: str, **context: Any) -> Response:
+    """Answer with a page that runs nothing but its own style and script."""
+    nonce = secrets.token_urlsafe(16)
+    body = render_template(template, nonce=nonce, root=request.root_url, **context)
+    return respond(Reply(body.encode(), "text/html; charset=utf-8", headers=page_policy(nonce)))
 
 
-def _json(document: dict[str, Any], status: int = 200) -> Response:
-    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, mimetype="application/json")
+def document(found: dict[str, Any]) -> Response:
+    """Answer with a JSON document."""
+    return respond(Reply(orjson.dumps(found)))
 
 
-def _problem(status: int, detail: str, *, where: str | None = None, headers: dict[str, str] | None = None) -> Response:
-    """Make the one error shape: RFC 9457's members, and `error`, which existing clients read."""
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": f"{where}: {detail}" if where else detail,
-        "error": f"{where}: {detail}" if where else detail,
-        "request_id": g.request_id,
-    }
-    response = _json(document | ({"where": where} if where else {}), status)
-    response.headers.update(headers or {})
-    if request.accept_mimetypes.best == "application/problem+json":
-        response.mimetype = "application/problem+json"
+def respond(reply: Reply) -> Response:
+    """Answer as Flask does."""
+    response = Response(reply.body, reply.status, content_type=reply.content_type)
+    response.headers.extend(reply.headers)
     return response

@@ -3,6 +3,7 @@
 Of model.torchscript.pt that is its hash alone: `python -m export verify` reads it.
 """
 
+import sys
 from pathlib import Path
 
 from service import manifest
@@ -12,7 +13,9 @@ from service.onnx_scan import scan
 from service.payload import BadInput
 from service.png import check_png
 from service.predictor import Predictor
+from service.served import Served
 from service.weights import tensors
+from service.wire import JSON, Request
 
 
 def check(path: Path) -> Predictor:
@@ -28,7 +31,7 @@ def check(path: Path) -> Predictor:
         if held.get(name) != stored.get(name):
             raise ArtifactError(f"{manifest.MODEL}: {name} is not, bit for bit, that of {manifest.WEIGHTS}")
     try:
-        predictor.predict(native.rows(predictor.example, "application/json", predictor.manifest))
+        native.answer(Request(predictor.example, JSON), Served(predictor, predictor.predict, sys.maxsize))
     except BadInput as error:
         raise ArtifactError(f"{manifest.EXAMPLE}: no request that works: {error}") from None
     for name in (manifest.CURVES, manifest.PROOF):

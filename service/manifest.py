@@ -217,10 +217,19 @@ def find(path: Path) -> Path:
     Raises:
         ArtifactError: there is none.
     """
+    return candidates(path)[0]
+
+
+def candidates(path: Path) -> list[Path]:
+    """List `artifacts/<name>/<version>` alone, or every version of `artifacts/<name>`, the newest first.
+
+    Raises:
+        ArtifactError: there is none.
+    """
     if (path / SUMS).is_file():
-        return path
+        return [path]
     if found := versions(path):
-        return path / str(found[-1])
+        return [path / str(version) for version in reversed(found)]
     what = "holds no artifact" if path.is_dir() else "no such folder"
     raise ArtifactError(f"{path}: {what}; expected artifacts/<name> or artifacts/<name>/<version>")
 

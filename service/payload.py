@@ -2,6 +2,7 @@
 
 Pure functions; nothing here knows HTTP or the model beyond its feature names. The fast path of each
 form checks whole columns at C speed; only when a check fails does a slow path look for the place.
+What is more than the caps allow is refused before it becomes an array.
 """
 
 import csv
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import simdjson
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
@@ -22,6 +24,7 @@ Instances = list[Any]
 NUMBERS = {int, float}
 """What JSON's numbers are in Python; bool is neither, by type()."""
 UNPARSEABLE = 400
+TOO_LARGE = 413
 WRONG_FOR_THIS_MODEL = 422
 
 
@@ -29,7 +32,7 @@ class BadInput(ValueError):
     """A body that cannot be used.
 
     Attributes:
-        status: 400 when it cannot be parsed, 422 when it parses but does not fit this model.
+        status: 400 when it cannot be parsed, 413 when it is too much, 422 when it does not fit this model.
         where: the place in the body, such as instances[3][17], or None for the whole of it.
     """
 
@@ -53,30 +56,74 @@ def load_json(body: bytes) -> Any:
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # Every key is followed by one colon, and orjson keeps the last of equal keys: as many colons as keys
     # means no duplicate. More colons may also stand in strings, so only the slow parser can tell.
-    if body.count(b":") != _keys(document):
+    if _count(body, b":") != _keys(document):
         _refuse_duplicates(body)
     return document
 
 
-def from_instances(instances: Any, features: Sequence[str], where: str = "instances") -> Rows:
+def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows | None:
+    """Read {"member": [[...], ...]} from JSON straight into (rows, width) float32, where there is nothing to find fault with.
+
+    It makes no Python object per number, and takes a third of the time that orjson and numpy do; what it reads,
+    load_json and from_instances read alike.
+
+    Returns:
+        None for anything else, a fault or another form: whoever asks then finds out which.
+    """
+    if body[:1] != b"{":
+        return None
+    try:
+        document = simdjson.Parser().parse(body)  # one of its own: a kept one would keep the largest body's memory
+        if len(document) != 1:
+            return None
+        rows = document[member]
+        count = len(rows)
+        # The buffer is flat: no row may be longer than another, and none may hold a list.
+        if not 0 < count <= most_rows or _count(body, b"[") != count + 1 or {len(row) for row in rows} != {width}:
+            return None
+        wide = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+        return None
+    narrow = _float32(wide.reshape(count, width))
+    return narrow if np.isfinite(narrow).all() else None
+
+
+def from_instances(instances: Any, features: Sequence[str], most_rows: int, where: str = "instances") -> Rows:
     """Turn a list of rows, or of records by feature name, into (rows, in_features) float32.
 
     Raises:
-        BadInput: 422, with the place of the first value that does not fit.
+        BadInput: 422, with the place of the first value that does not fit; 413 for too many rows.
     """
     if type(instances) is not list:
-        raise BadInput(f"expected a list of rows or records, found {_shown(instances)}", where=where)
+        raise BadInput(f"expected a list of rows or records, found {shown(instances)}", where=where)
+    _cap(len(instances), most_rows, where)
     matrix = _matrix(instances, features)
     if matrix is None:
         raise _fault(instances, features, where)
     return matrix
 
 
-def from_csv(body: bytes, features: Sequence[str]) -> Rows:
+def from_numbers(values: list[Any], where: str) -> Rows:
+    """Turn a list of numbers into float32, (len(values),).
+
+    Raises:
+        BadInput: 422, with the place of the first value that does not fit.
+    """
+    if not set(map(type, values)) <= NUMBERS:
+        index = next(index for index, value in enumerate(values) if type(value) not in NUMBERS)
+        raise BadInput(f"expected a number, found {shown(values[index])}", where=f"{where}[{index}]")
+    numbers = _float32(values)
+    if not (finite := np.isfinite(numbers)).all():
+        index = int(finite.argmin())
+        raise BadInput(f"expected a number within float32, found {values[index]:g}", where=f"{where}[{index}]")
+    return numbers
+
+
+def from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
     """Parse CSV; the first line is a header iff it holds a non-number, and may then reorder the columns.
 
     Raises:
-        BadInput: 400 when it is not text, 422 with line and column when a cell does not fit.
+        BadInput: 400 when it is not text, 422 with line and column when a cell does not fit; 413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -98,6 +145,7 @@ def from_csv(body: bytes, features: Sequence[str]) -> Rows:
                 continue
             if len(cells) != len(features):
                 raise BadInput(f"expected {len(features)} values, found {len(cells)}", where=f"line {reader.line_num}")
+            _cap(len(rows) + 1, most_rows, f"line {reader.line_num}")
             rows.append([_number(cells[i], reader.line_num, names[i]) for i in order])
             lines.append(reader.line_num)
     except csv.Error as error:
@@ -132,11 +180,21 @@ def near_miss(name: str, known: Sequence[str]) -> str:
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 
-def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
+def shown(value: Any) -> str:
+    """Name a JSON value for a message: its type, and itself where that is short."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:40] + " ..."
+
+
+def from_bytes(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
     """Read little-endian float32, row-major; the number of rows follows from the length.
 
     Raises:
-        BadInput: the length is not whole rows, or a value is not finite.
+        BadInput: the length is not whole rows, or a value is not finite; 413 for too many rows.
     """
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
@@ -145,6 +203,7 @@ def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
         raise BadInput(
             f"expected a multiple of {width} bytes ({len(features)} float32 values a row), found {len(body)}"
         )
+    _cap(len(body) // width, most_rows)
     rows = np.frombuffer(body, dtype="<f4").reshape(-1, len(features))
     if (place := _not_finite(rows)) is not None:
         i, j = place
@@ -152,12 +211,26 @@ def from_bytes(body: bytes, features: Sequence[str]) -> Rows:
     return rows.astype(np.float32, copy=False)  # native byte order
 
 
+def _cap(rows: int, most_rows: int, where: str | None = None) -> None:
+    if rows > most_rows:
+        raise BadInput(f"expected at most {most_rows} rows, found {rows} or more", where=where, status=TOO_LARGE)
+
+
+def _count(body: bytes, character: bytes) -> int:
+    """Count a character; NumPy takes a quarter of the time where the body is large, and longer where it is not."""
+    if len(body) < 1 << 14:
+        return body.count(character)
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
+
+
 def _keys(document: Any) -> int:
-    """Count the keys where this service expects any: of the document, and of the records it lists."""
+    """Count the keys where this service expects any: of the document, the objects it lists, and their parameters."""
     if type(document) is not dict:
         return 0
     lists = (value for value in document.values() if type(value) is list)
-    return len(document) + sum(len(record) for rows in lists for record in rows if type(record) is dict)
+    objects = [document, *(item for items in lists for item in items if type(item) is dict)]
+    parameters = (found for item in objects if type(found := item.get("parameters")) is dict)
+    return sum(map(len, objects)) + sum(map(len, parameters))
 
 
 class _Duplicate:
@@ -222,7 +295,7 @@ def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInpu
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
-            return BadInput(f"expected a list or an object, found {_shown(row)}", where=place)
+            return BadInput(f"expected a list or an object, found {shown(row)}", where=place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
         if first is dict and row.keys() != known:
@@ -232,7 +305,7 @@ def _fault(instances: Instances, features: Sequence[str], where: str) -> BadInpu
         cells = [row[name] for name in features] if first is dict else row
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBERS else ():
             if type(value) not in NUMBERS:
-                return BadInput(f"expected a number, found {_shown(value)}", where=_cell(place, j, first, features))
+                return BadInput(f"expected a number, found {shown(value)}", where=_cell(place, j, first, features))
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = _not_finite(_float32(values)) or (0, 0)
     found = f"expected a number within float32, found {values[i][j]:g}"
@@ -284,7 +357,7 @@ def _number(cell: str, line: int, column: str) -> float:
 def _float32(values: Any) -> Rows:
     """Round to float32 by way of float64; what overflows becomes infinite, for _not_finite to find."""
     with np.errstate(over="ignore"):
-        return np.array(values, dtype=np.float64).astype(np.float32)
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
 
 
 def _not_finite(rows: Rows) -> tuple[int, int] | None:
@@ -294,13 +367,3 @@ def _not_finite(rows: Rows) -> tuple[int, int] | None:
         return None
     i, j = np.argwhere(~finite)[0].tolist()
     return i, j
-
-
-def _shown(value: Any) -> str:
-    """Name a JSON value for a message: its type, and itself where that is short."""
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:40] + " ..."

@@ -70,11 +70,14 @@ class Session:
 
     def run(self, rows: Rows) -> Outputs:
         """Evaluate rows, (batch, in_features) float32; thread-safe."""
-        slices = [
-            self._session.run(None, {manifest.INPUT: rows[start : start + SLICE]})
-            for start in range(0, max(len(rows), 1), SLICE)
-        ]
-        values = slices[0] if len(slices) == 1 else [np.concatenate(parts) for parts in zip(*slices, strict=True)]
+        if len(rows) <= SLICE:
+            values = self._session.run(self._names, {manifest.INPUT: rows})
+        else:
+            slices = [
+                self._session.run(self._names, {manifest.INPUT: rows[start : start + SLICE]})
+                for start in range(0, len(rows), SLICE)
+            ]
+            values = [np.concatenate(parts) for parts in zip(*slices, strict=True)]
         return dict(zip(self._names, values, strict=True))
 
 

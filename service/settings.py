@@ -1,58 +1,121 @@
-"""ServiceSettings: everything that can be set, from flags or from the environment."""
+"""ServiceSettings: everything that can be set, by a flag of `serve` or from the environment."""
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
+
+Kind = type | tuple[str, ...]
+"""int, float, bool, str or Path; or the words that may be chosen from."""
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names it."""
 
 
+def setting(default: Any, help: str, *, least: float = 0, most: float = 1 << 40) -> Any:  # noqa: A002 # click's word
+    """Describe a field: its default, the line that `serve --help` shows, and the range of a number."""
+    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """What an operator chooses; each field is TWOLAYERNET_<FIELD> in the environment."""
+    """What an operator chooses; each field is TWOLAYERNET_<FIELD> in the environment, and --<field> of `serve`."""
 
-    artifact: Path | None = None
-    """artifacts/<name>/<version>, or artifacts/<name> for its newest; by default the last one published."""
-    artifacts: Path = Path("artifacts")
-    """Where the default artifact is looked for."""
-    expect_digest: str | None = None
-    """Serve nothing but the artifact with this digest."""
-    threads: int = 1
-    """Threads of one inference; one is the fastest for a small network."""
-    max_body_bytes: int = 16 << 20
-    """A larger request body is refused with 413."""
+    artifact: Path | None = setting(None, "artifacts/<name>, followed, or artifacts/<name>/<version>, pinned.")
+    artifacts: Path = setting(Path("artifacts"), "Where the artifact published last is looked for.")
+    expect_digest: str | None = setting(None, "Serve nothing but the artifact with this digest.")
+    poll_seconds: float = setting(2.0, "Between two looks for a new version.", least=0.05, most=86400)
+    threads: int | None = setting(None, "Of one inference; by default cores // workers.", least=1, most=1024)
+    max_body_bytes: int = setting(16 << 20, "Of a request's body, and of what it decompresses to.", least=1)
+    max_rows: int = setting(1 << 16, "Of one request.", least=1)
+    max_elements: int = setting(1 << 22, "Numbers in one request: rows times features.", least=1)
+    in_flight: int = setting(8, "Requests that compute at a time, in one worker.", least=1, most=4096)
+    queue: int = setting(64, "Requests that are read or wait before them; one more is answered 503.", most=4096)
+    queue_seconds: float = setting(1.0, "The longest wait; 503 after it.", least=0.001, most=3600)
+    batching: Literal["auto", "on", "off"] = setting(
+        "auto", "Join the rows of requests that wait; auto: for networks that gain by it."
+    )
+    batch_rows: int = setting(256, "Joined at most.", least=1)
+    batch_wait_ms: float = setting(0.0, "The first waits so long for company.", most=10_000)
+    token_file: Path | None = setting(None, "Answer only those who show a token of this file, one a line.")
+    cors_origins: str | None = setting(None, "Pages that may ask: https://a.example,https://b.example, or *.")
+    access_log: bool | None = setting(None, "A line per request; by default on a terminal.")
+    log_format: Literal["auto", "json", "text"] = setting("auto", "auto: text on a terminal, JSON elsewhere.")
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a value cannot be used."""
-        for name, most in (("threads", 1024), ("max_body_bytes", 1 << 40)):
-            if not 1 <= getattr(self, name) <= most:
-                raise SettingsError(f"{name}: expected 1 to {most}, found {getattr(self, name)}")
+        for field in fields(self):
+            name, value, limits = field.name, getattr(self, field.name), field.metadata
+            if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
+                raise SettingsError(f"{name}: expected {limits['least']:g} to {limits['most']:g}, found {value:g}")
+            words = kind(name)
+            if isinstance(words, tuple) and value not in words:
+                raise SettingsError(f"{name}: expected one of {', '.join(words)}, found '{value}'")
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
             raise SettingsError(f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'")
+        for origin in self.origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
+                raise SettingsError(f"cors_origins: expected https://<host>, or *, found '{origin}'")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """cors_origins, taken apart."""
+        return tuple(origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip())
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ServiceSettings":
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> "ServiceSettings":
         """Read TWOLAYERNET_ARTIFACT and its like; what is not set keeps its default.
+
+        Args:
+            environment: an empty variable is one that is not set.
+            given: fields that stand above the environment, unless they are None.
 
         Raises:
             SettingsError: a value cannot be used.
         """
-        found: dict[str, str | int | Path] = {}
+        found = {name: value for name, value in given.items() if value is not None}
         for field in fields(cls):
-            text = environment.get(PREFIX + field.name.upper())
-            if not text:
-                continue
-            if field.name in ("threads", "max_body_bytes"):
-                if not text.isdecimal():
-                    name = PREFIX + field.name.upper()
-                    raise SettingsError(f"{name}: expected a whole number, found '{text}'")
-                found[field.name] = int(text)
-            else:
-                found[field.name] = text if field.name == "expect_digest" else Path(text)
-        return cls(**found)  # type: ignore[arg-type] # the loop above gives each field its own type
+            variable = PREFIX + field.name.upper()
+            if (text := environment.get(variable)) and field.name not in found:
+                found[field.name] = _parsed(variable, text, kind(field.name))
+        return cls(**found)
+
+
+def kind(name: str) -> Kind:
+    """Return what a field of ServiceSettings holds when it is set."""
+    hint = get_type_hints(ServiceSettings)[name]
+    found: Kind = next((part for part in get_args(hint) if part is not type(None)), hint)
+    return get_args(hint) if isinstance(found, str) else found
+
+
+def _parsed(variable: str, text: str, expected: Kind) -> Any:
+    """Return the text of a variable as a value of its kind."""
+    if expected is bool:
+        words = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
+        if text.lower() not in words:
+            raise SettingsError(f"{variable}: expected true or false, found '{text}'")
+        return words[text.lower()]
+    if expected is int:
+        if not (text.isascii() and text.isdecimal()):
+            raise SettingsError(f"{variable}: expected a whole number, found '{text}'")
+        return int(text)
+    if expected is float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII):
+            raise SettingsError(f"{variable}: expected a number, found '{text}'")
+        return float(text)
+    return Path(text) if expected is Path else text

@@ -13,15 +13,23 @@ from service import payload
 from service.payload import BadInput, Rows
 
 FEATURES = ("a", "b c", "größe, €")
+MOST_ROWS = 1000
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=finite)
 
 
 def parse(body: bytes | str) -> Rows:
-    """Parse a JSON body as the native dialect does."""
+    """Parse a JSON body as the native dialect does where the fast reader declines."""
     document = payload.load_json(body.encode() if isinstance(body, str) else body)
-    return payload.from_instances(document["instances"], FEATURES)
+    return payload.from_instances(document["instances"], FEATURES, MOST_ROWS)
+
+
+def fast(body: str | bytes) -> Rows:
+    """Read a JSON body by the fast reader, which must not decline."""
+    found = payload.rows_of_member(body.encode() if isinstance(body, str) else body, "instances", 3, MOST_ROWS)
+    assert found is not None
+    return found
 
 
 @given(matrices)
@@ -32,9 +40,10 @@ def test_every_form_carries_the_same_rows(rows: Rows) -> None:
     csv = '"größe, €",a,b c\n' + "".join(f"{row[2]!r},{row[0]!r},{row[1]!r}\n" for row in wide)
     for found in (
         parse(json.dumps({"instances": wide})),
+        fast(json.dumps({"instances": wide})),
         parse(json.dumps({"instances": records})),
-        payload.from_csv(csv.encode(), FEATURES),
-        payload.from_bytes(rows.astype("<f4").tobytes(), FEATURES),
+        payload.from_csv(csv.encode(), FEATURES, MOST_ROWS),
+        payload.from_bytes(rows.astype("<f4").tobytes(), FEATURES, MOST_ROWS),
     ):
         assert np.float32 == found.dtype
         assert rows.view(np.uint32).tolist() == found.view(np.uint32).tolist()
@@ -57,12 +66,75 @@ def test_any_document_is_rows_or_bad_input(value: Any) -> None:
     assert np.isfinite(rows).all()
 
 
+numbers = st.integers() | st.floats() | st.integers(-(2**70), 2**70) | st.just(1e39)
+cells = numbers | st.none() | st.booleans() | st.text(max_size=3) | st.lists(numbers, max_size=2)
+
+
+@given(
+    st.lists(st.lists(numbers, min_size=3, max_size=3) | st.lists(cells, max_size=4) | cells, max_size=4),
+    st.sampled_from(["instances", "rows"]),
+    st.sampled_from(["", " ", "\ufeff", "[", "]", ',"instances":[]', ',"a":[1]', '"', "\x00", "}"]),
+    st.integers(0, 60),
+)
+def test_fast_reader_agrees_with_the_strict_one(rows: Any, member: str, noise: str, place: int) -> None:
+    """What the fast reader reads is, to the bit, what the strict one reads; what that refuses, it declines."""
+    text = json.dumps({member: rows})
+    text = text[:place] + noise + text[place:]
+    found = payload.rows_of_member(text.encode(), "instances", 3, MOST_ROWS)
+    if found is not None:
+        assert found.tobytes() == parse(text).tobytes()
+
+
+@pytest.mark.parametrize("row", [[1, 2, 3], [0.1, -2.5e-30, 3e38]])
+def test_fast_reader_reads_rows_of_numbers(row: list[float]) -> None:
+    """Rows of numbers within float32 are never left to the slow path, whatever the size of the body."""
+    for count in (1, MOST_ROWS):
+        assert (count, 3) == fast(json.dumps({"instances": [row] * count})).shape
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"instances":[[1,2,[3]]]}',
+        '{"instances":[[1,[2],3]]}',
+        '{"instances":[[1,2],[3,4,5,6]]}',
+        '{"instances":[[1,2,3],[]]}',
+        '{"instances":[]}',
+        '{"instances":[[1,2,true]]}',
+        '{"instances":[[1,2,1e39]]}',
+        '{"instances":[[1,2,1e400]]}',
+        '{"instances":[[1,2,3]],"instances":[[1,2,3]]}',
+        '{"instances":[[1,2,3]],"x":[]}',
+        '\ufeff{"instances":[[1,2,3]]}',
+    ],
+)
+def test_fast_reader_declines(body: str) -> None:
+    """What is no plain matrix of numbers within float32 is left to the reader that names the fault."""
+    assert payload.rows_of_member(body.encode(), "instances", 3, MOST_ROWS) is None
+
+
+def test_too_many_rows() -> None:
+    """One row more than allowed is 413, in every form, and names the limit."""
+    rows = [[1, 2, 3]] * 3
+    calls: list[Any] = [
+        lambda: payload.from_instances(rows, FEATURES, 2),
+        lambda: payload.from_csv(b"1,2,3\n" * 3, FEATURES, 2),
+        lambda: payload.from_bytes(b"\0" * 36, FEATURES, 2),
+    ]
+    places = ["instances", "line 3", None]
+    for call, where in zip(calls, places, strict=True):
+        with pytest.raises(BadInput, match="expected at most 2 rows, found 3 or more") as caught:
+            call()
+        assert (413, where) == (caught.value.status, caught.value.where)
+    assert payload.rows_of_member(json.dumps({"instances": rows}).encode(), "instances", 3, 2) is None
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_rows_or_bad_input(body: bytes) -> None:
     """Hostile bytes never get past BadInput, in any form."""
     for parser in (payload.from_csv, payload.from_bytes):
         try:
-            assert np.isfinite(parser(body, FEATURES)).all()
+            assert np.isfinite(parser(body, FEATURES, MOST_ROWS)).all()
         except BadInput as error:
             assert error.status in (400, 422)
     try:
@@ -90,7 +162,7 @@ def test_no_rows_are_no_rows() -> None:
 
 def test_one_feature_stays_a_column() -> None:
     """A record of a single feature is one row of one value."""
-    assert [[2.0]] == payload.from_instances([{"a": 2}], ("a",)).tolist()
+    assert [[2.0]] == payload.from_instances([{"a": 2}], ("a",), 1).tolist()
 
 
 GOOD = "[1, 2, 3]"
@@ -164,7 +236,7 @@ def test_json_that_does_not_fit(body: str, status: int, where: str | None, detai
 def test_csv_that_does_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
     """Every refusal has its status, its line and column, and what was expected and found."""
     with pytest.raises(BadInput) as caught:
-        payload.from_csv(body, FEATURES)
+        payload.from_csv(body, FEATURES, MOST_ROWS)
     assert (status, detail in str(caught.value)) == (caught.value.status, True), str(caught.value)
     assert where is None or str(caught.value.where).startswith(where)
 
@@ -176,17 +248,17 @@ def test_csv_dialects(mark: str, start: str, end: str) -> None:
     """Comma, semicolon or tab, with or without a byte-order mark, either line end; spaces around names and cells."""
     header = mark.join([" b c ", '"größe, €"', "a"])
     body = f"{start}{header}{end}2 {mark}3{mark} 1{end}"
-    assert [[1, 2, 3]] == payload.from_csv(body.encode(), FEATURES).tolist()
+    assert [[1, 2, 3]] == payload.from_csv(body.encode(), FEATURES, MOST_ROWS).tolist()
 
 
 def test_header_of_numbers() -> None:
     """Where the features are called 0, 1, 2, a first line of just these names is a header."""
-    assert [[5, 6, 7]] == payload.from_csv(b"2,1,0\n7,6,5\n", ("0", "1", "2")).tolist()
+    assert [[5, 6, 7]] == payload.from_csv(b"2,1,0\n7,6,5\n", ("0", "1", "2"), 1).tolist()
 
 
 def test_csv_without_a_header() -> None:
     """A first line of numbers is a row."""
-    assert [[1, 2, 3], [4, 5, 6]] == payload.from_csv(b"1,2,3\n4,5,6", FEATURES).tolist()
+    assert [[1, 2, 3], [4, 5, 6]] == payload.from_csv(b"1,2,3\n4,5,6", FEATURES, MOST_ROWS).tolist()
 
 
 @pytest.mark.parametrize(
@@ -205,5 +277,5 @@ def test_csv_without_a_header() -> None:
 def test_bytes_that_do_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
     """Bytes that are not whole rows of finite numbers are refused with the place."""
     with pytest.raises(BadInput) as caught:
-        payload.from_bytes(body, FEATURES)
+        payload.from_bytes(body, FEATURES, MOST_ROWS)
     assert (status, where, detail) == (caught.value.status, caught.value.where, str(caught.value))

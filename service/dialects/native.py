@@ -1,50 +1,66 @@
-"""POST /predict: {"instances": [...]}, CSV or float32 bytes in, {"predictions": [...], "model": {...}} out."""
+"""POST /predict: {"instances": [...]}, CSV or float32 bytes in; predictions as JSON, CSV or float32 bytes out."""
 
+import csv
+import io
 from typing import Any
 
-from service import payload
+import numpy as np
+import orjson
+
+from service import payload, wire
 from service.manifest import Manifest
 from service.payload import UNPARSEABLE, BadInput, Rows
 from service.predictor import Outputs
+from service.served import Served
+from service.wire import BYTES, CSV, JSON, Refused, Reply, Request
 
-JSON = "application/json"
-UNSUPPORTED = 415
-ROWS_ONLY = ("text/csv", "application/octet-stream")
-"""Forms whose rows have no other place than their number, from 0."""
 FORMS = ("", "application/x-www-form-urlencoded")
 """What a body is called when nobody said what it is; the second is curl's default."""
+OFFERED = (JSON, CSV, BYTES)
 
 
-def rows(body: bytes, content_type: str, manifest: Manifest) -> Rows:
-    """Parse a request body by its media type into (rows, in_features) float32.
+def answer(request: Request, served: Served) -> Reply:
+    """Answer a request in the form that it accepts, JSON by default.
 
     Raises:
         BadInput: with the status and the place.
+        Refused: 415 or 406.
     """
-    features = tuple(feature.name for feature in manifest.features)
-    if content_type in FORMS and body.lstrip()[:1] == b"{":
-        content_type = JSON
-    match content_type:
-        case "application/json":
-            document = payload.load_json(body)
-            if type(document) is not dict or "instances" not in document:
-                raise BadInput('expected an object with the member "instances": {"instances": [[...], ...]}')
-            if unknown := [name for name in document if name != "instances"]:
-                raise BadInput('expected no member beside "instances"', where=unknown[0])
-            return payload.from_instances(document["instances"], features)
-        case "text/csv":
-            return payload.from_csv(body, features)
-        case "application/octet-stream":
-            return payload.from_bytes(body, features)
+    form = wire.acceptable(request.accept, OFFERED) if request.accept else JSON
+    inputs, place = rows(request, served)
+    outputs = served.infer(inputs, place)
+    manifest = served.predictor.manifest
+    if form == CSV:
+        return Reply(_csv(outputs, manifest), f"{CSV}; charset=utf-8")
+    if form == BYTES:
+        return Reply(np.asarray(outputs.get("probabilities", outputs.get("output")), "<f4").tobytes(), BYTES)
+    return Reply(orjson.dumps(document(outputs, manifest), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def rows(request: Request, served: Served) -> tuple[Rows, str]:
+    """Parse a request's body by its media type into (rows, in_features) float32, and say how a row is called in it.
+
+    Raises:
+        BadInput: with the status and the place.
+        Refused: 415.
+    """
+    body, form, features = request.body, request.content_type, served.features
+    if form in FORMS and body.lstrip()[:1] == b"{":
+        form = JSON
+    if form == JSON:
+        matrix = payload.rows_of_member(body, "instances", len(features), served.most_rows)
+        return _instances(body, served) if matrix is None else matrix, "instances[{}]"
+    if form == CSV:
+        return payload.from_csv(body, features, served.most_rows), "row {}"
+    if form == BYTES:
+        return payload.from_bytes(body, features, served.most_rows), "row {}"
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
-    raise BadInput(
-        f"expected {JSON}, text/csv or application/octet-stream, found {content_type or 'no Content-Type'}",
-        status=UNSUPPORTED,
-    )
+    found = form or "no Content-Type"
+    raise Refused(415, f"expected {JSON}, {CSV} or {BYTES}, found {found}", reason="unsupported_media_type")
 
 
-def reply(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
+def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
     """Shape the outputs of the predictor as the reply's JSON document; arrays stay arrays."""
     model = {"name": manifest.name, "version": str(manifest.version)}
     if manifest.task == "regression":
@@ -55,3 +71,29 @@ def reply(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
         "classes": manifest.classes,
         "model": model,
     }
+
+
+def _instances(body: bytes, served: Served) -> Rows:
+    """Read records, or find what is wrong with rows."""
+    found = payload.load_json(body)
+    if type(found) is not dict or "instances" not in found:
+        raise BadInput('expected an object with the member "instances": {"instances": [[...], ...]}')
+    if unknown := [name for name in found if name != "instances"]:
+        raise BadInput('expected no member beside "instances"', where=unknown[0])
+    return payload.from_instances(found["instances"], served.features, served.most_rows)
+
+
+def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
+    """Write a header and a line per row; numbers as JSON has them, so that they read back bit for bit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if manifest.task == "regression":
+        writer.writerow(f"prediction_{target}" for target in manifest.targets)
+        lines = orjson.loads(orjson.dumps(outputs["output"], option=orjson.OPT_SERIALIZE_NUMPY))
+    else:
+        writer.writerow(["prediction", *(f"probability_{name}" for name in manifest.classes)])
+        probabilities = orjson.loads(orjson.dumps(outputs["probabilities"], option=orjson.OPT_SERIALIZE_NUMPY))
+        labels = outputs["label"].tolist()
+        lines = [[manifest.classes[label], *row] for label, row in zip(labels, probabilities, strict=True)]
+    writer.writerows(lines)
+    return text.getvalue().encode()

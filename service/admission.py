@@ -1,0 +1,84 @@
+"""Backpressure: a bounded number of requests at work, a bounded number before them, and a deadline on the wait."""
+
+import math
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from service.wire import Refused
+
+
+class Admission:
+    """Lets `at_work` requests compute at a time; `inside` in all may be read, wait, or be at work.
+
+    What is beyond that is refused at once, before its body is read, so that an overloaded service answers what it
+    can in time instead of everything too late, and uploads that stall leave room for those who ask after its health.
+    """
+
+    def __init__(
+        self, at_work: int, inside: int, deadline_seconds: float, waits: Callable[[int], object] = lambda change: None
+    ) -> None:
+        """Take the bounds.
+
+        Args:
+            at_work: requests that compute at a time.
+            inside: requests in all.
+            deadline_seconds: of the wait.
+            waits: called with 1 when a request begins to wait, and with -1 when it ceases to.
+        """
+        self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
+        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond, and served in turn.
+        self._inside, self._at_work = _tokens(inside), _tokens(at_work)
+
+    def enter(self) -> None:
+        """Come inside; leave() must follow.
+
+        Raises:
+            Refused: 503 with Retry-After, because too many are inside.
+        """
+        try:
+            self._inside.get_nowait()
+        except Empty:
+            raise overloaded(f"{self.inside} requests are being answered already", self.deadline_seconds) from None
+
+    def leave(self) -> None:
+        """Go."""
+        self._inside.put(None)
+
+    def begin(self) -> None:
+        """Wait for a place at work; end() must follow.
+
+        Raises:
+            Refused: 503 with Retry-After, because the deadline passed.
+        """
+        try:
+            self._at_work.get_nowait()
+        except Empty:
+            self._waits(1)
+            try:
+                self._at_work.get(timeout=self.deadline_seconds)
+            except Empty:
+                raise overdue(self.deadline_seconds) from None
+            finally:
+                self._waits(-1)
+
+    def end(self) -> None:
+        """Give the place at work to the next."""
+        self._at_work.put(None)
+
+
+def overloaded(why: str, deadline_seconds: float, *, reason: str = "overloaded") -> Refused:
+    """Return the refusal of a request for which there is no room now."""
+    headers = (("Retry-After", str(max(1, math.ceil(deadline_seconds)))),)
+    return Refused(503, f"overloaded: {why}", reason=reason, headers=headers)
+
+
+def overdue(deadline_seconds: float) -> Refused:
+    """Return the refusal of a request that has waited for too long."""
+    return overloaded(f"no turn within {deadline_seconds:g} s", deadline_seconds, reason="deadline")
+
+
+def _tokens(count: int) -> SimpleQueue[None]:
+    tokens: SimpleQueue[None] = SimpleQueue()
+    for _ in range(count):
+        tokens.put(None)
+    return tokens

@@ -1,0 +1,145 @@
+"""The path of a prediction: one function answers every one of them, and carries every guard.
+
+Flask's views call it, and so does the thin dispatch that stands before Flask: an empty Flask view takes longer than
+parsing, running and answering a row. So what is fast and what is checked is one implementation. docs/http.md says more.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from service import logs, wire
+from service.admission import Admission
+from service.metrics import ROUTES, Figures
+from service.payload import BadInput
+from service.security import NOSNIFF, Gate
+from service.served import Served
+from service.wire import Environ, Refused, Reply, Request
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class Dialect(NamedTuple):
+    """How a protocol asks and is answered."""
+
+    route: int
+    """In the metrics: an index into metrics.ROUTES."""
+    answer: Callable[[Request, Served], Reply]
+    """Pure; raises BadInput or Refused."""
+
+    @classmethod
+    def of(cls, route: str, answer: Callable[[Request, Served], Reply]) -> "Dialect":
+        """Name the route as the metrics do."""
+        return cls(ROUTES.index(route), answer)
+
+
+class Inference:
+    """Answers predictions, in any dialect."""
+
+    def __init__(
+        self,
+        find: Callable[[], Served],
+        gate: Gate,
+        admission: Admission,
+        figures: Figures,
+        *,
+        max_body_bytes: int,
+    ) -> None:
+        """Take the guards.
+
+        Args:
+            find: returns what answers where a request names no version; raises Refused.
+            gate: who may ask.
+            admission: how many at a time.
+            figures: where it is counted.
+            max_body_bytes: of a request, compressed or not.
+        """
+        self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
+        self.max_body_bytes = max_body_bytes
+
+    def __call__(self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None) -> Reply:
+        """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply."""
+        began = perf_counter()
+        request_id = wire.request_id(environ)
+        self.figures.entered()
+        reason = None
+        try:
+            self.gate.check(environ)
+            served = (find or self.find)()
+            reply = self._admitted(environ, dialect, served)
+        except Exception as error:
+            reply, reason = refusal(error, environ, request_id)
+        self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
+        return finished(reply, environ, request_id, began, self.gate)
+
+    def _admitted(self, environ: Environ, dialect: Dialect, served: Served) -> Reply:
+        admission = self.admission
+        admission.enter()
+        try:
+            request = wire.read(environ, self.max_body_bytes)
+            admission.begin()
+            try:
+                return dialect.answer(request, served)
+            finally:
+                admission.end()
+        finally:
+            admission.leave()
+
+
+class Dispatch:
+    """A WSGI application that answers the hot routes itself and leaves all else to Flask."""
+
+    def __init__(self, flask: Application, inference: Inference, routes: Mapping[str, Dialect]) -> None:
+        """Take the routes, by exact path, that are answered to POST."""
+        self.flask, self.inference, self.routes = flask, inference, routes
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer, or pass on."""
+        dialect = self.routes.get(environ["PATH_INFO"])
+        if dialect is None or environ["REQUEST_METHOD"] != "POST":
+            return self.flask(environ, start_response)
+        reply = self.inference(environ, dialect)
+        length = ("Content-Length", str(len(reply.body)))
+        start_response(wire.STATUS_LINES[reply.status], [("Content-Type", reply.content_type), length, *reply.headers])
+        return [reply.body]
+
+
+def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply, str | None]:
+    """Turn what a request ran into, into the one error shape, and the reason for the metrics."""
+    accept = environ.get("HTTP_ACCEPT", "")
+    match error:
+        case BadInput():
+            reply = wire.problem(error.status, str(error), request_id=request_id, where=error.where, accept=accept)
+            return reply, None
+        case Refused():
+            detail, headers = str(error), error.headers
+            reply = wire.problem(error.status, detail, request_id=request_id, accept=accept, headers=headers)
+            return reply, error.reason
+    log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
+    detail = "the server failed; its log has the reason under this request_id"
+    return wire.problem(500, detail, request_id=request_id, accept=accept), None
+
+
+def finished(reply: Reply, environ: Environ, request_id: str, began: float, gate: Gate) -> Reply:
+    """Return the reply with the headers that every reply has, and write the line of the access log."""
+    if logs.access.isEnabledFor(logging.INFO):
+        seconds = perf_counter() - began
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        about = {
+            "request_id": request_id,
+            "trace_id": wire.trace_id(environ),
+            "method": method,
+            "path": path,
+            "status": reply.status,
+            "seconds": round(seconds, 6),
+            "remote": environ.get("REMOTE_ADDR"),
+        }
+        logs.access.info("%s %r %d %.1f ms", method, path, reply.status, seconds * 1e3, extra=about)
+    headers = (("X-Request-ID", request_id), NOSNIFF, *reply.headers)
+    if gate.origins:
+        headers += gate.cors(environ)
+    return reply._replace(headers=headers)

@@ -1,0 +1,368 @@
+"""The OpenAPI 3.1 document of the service, generated from the model that answers.
+
+Paths, limits and schemas are those of this model, and what an example shows as its answer is what the dialect itself
+answered when the document was made.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import orjson
+
+from service import admission, wire
+from service.dialects import native, tfserving, v2
+from service.manifest import INPUT, OUTPUTS, Manifest
+from service.payload import BadInput
+from service.schemas import Schema, members, ref, schemas
+from service.security import OPEN, Gate
+from service.served import Served
+from service.wire import BYTES, CSV, JSON, PROBLEM, Refused, Reply, Request
+
+HTML = "text/html"
+TEXT = "text/plain"
+REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
+"""Of the examples."""
+
+DESCRIPTION = """\
+One model, asked in three dialects. Numbers are float32, and finite both ways.
+
+A request's body may be compressed: `Content-Encoding: gzip` or `deflate`. `X-Request-ID` comes back, or is made, and a
+W3C `traceparent` stands in the log. Every error has one shape, as `application/json`, or as `application/problem+json`
+where `Accept` asks for that first. A method that a path does not have is answered 405, with `Allow`.
+
+A reply's example answers the request's example of the same name, where `Accept` names the reply's media type."""
+TAGS = {
+    "native": "This service's own dialect.",
+    "v2": "The Open Inference Protocol V2, as KServe, Triton, MLServer and OpenVINO Model Server speak it.",
+    "v1": "TensorFlow Serving's REST API, which is KServe's V1.",
+    "operation": "Health, figures, and what is served.",
+}
+WHEN = {
+    400: "The request cannot be parsed.",
+    401: "No token, or one that this service does not know.",
+    404: "This version is not served; the detail says what is.",
+    406: "Accept names none of the media types that can be given.",
+    413: "A body of more than {max_body_bytes} bytes, compressed or not, or more than {most_rows} rows.",
+    415: "A Content-Type or Content-Encoding that is not understood.",
+    422: "The request parses and does not fit this model, or a row is so large that its answer overflows float32.",
+    500: "The server failed; its log has the reason under the request_id.",
+    503: "Not ready, overloaded, or about to stop; to be asked again after Retry-After seconds.",
+}
+GET_REFUSALS = (500, 503)
+POST_REFUSALS = (400, 406, 413, 415, 422, *GET_REFUSALS)
+HEADERS: dict[str, Any] = {
+    "X-Request-ID": {"required": True, "schema": {"type": "string"}, "description": "The request's own, or a new one."},
+    "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}, "description": "Seconds."},
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string"}},
+    v2.HEADER: {
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Of a binary reply: the bytes of JSON before the tensors.",
+    },
+}
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+FLOATS: Schema = {"description": "Little-endian float32, row after row."}
+
+Answer = Callable[[Request, Served], Reply]
+Document = dict[str, Any]
+Paths = dict[str, dict[str, Document]]
+"""By path, then by method."""
+
+
+class Ask(NamedTuple):
+    """A request to be shown, with its answer."""
+
+    name: str
+    summary: str
+    request: Request
+
+
+def document(
+    served: Served, *, max_body_bytes: int, authenticated: bool = False, previous: Served | None = None
+) -> Document:
+    """Describe every route, for the model that answers.
+
+    Args:
+        served: what answers; the examples are computed here, past any queue.
+        max_body_bytes: of a request.
+        authenticated: whether a token must be shown.
+        previous: what the paths of its version still reach; it is named only where it takes and gives the same.
+    """
+    served = replace(served, run=served.predictor.predict)
+    manifest = served.predictor.manifest
+    answering = [served]
+    if previous and _form(previous.predictor.manifest) == _form(manifest):
+        answering.append(previous)
+    versions = [str(each.predictor.manifest.version) for each in answering]
+    version = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "enum": versions},
+        "description": "The current version, or the one before it.",
+    }
+    found = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": manifest.name,
+            "version": str(manifest.version),
+            "summary": f"A {manifest.task} of {', '.join(manifest.targets)} from {len(manifest.features)} features.",
+            "description": DESCRIPTION,
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
+        "paths": {"/predict": {"post": _predict(served)}, **_v2(served), **_v1(answering), **_operation()},
+        "components": {
+            "schemas": schemas(manifest, served.most_rows, versions),
+            "responses": _refusals(served, max_body_bytes),
+            "headers": HEADERS,
+            "parameters": {"version": version},
+        },
+    }
+    return _secured(found) if authenticated else found
+
+
+def text(value: object) -> str:
+    """Write a value of the document for the page: text as it is, else JSON, an object's members each on its line."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    lines = (
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}"
+        for name, member in value.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _predict(served: Served) -> Document:
+    """Describe the native dialect."""
+    row = _row(served)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([served.features, row])
+    asks = [
+        Ask("rows", "Rows, in feature order", _json({"instances": [row]})),
+        Ask(
+            "records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})
+        ),
+        Ask("csv", "CSV, answered in CSV", Request(text.getvalue().encode(), CSV, CSV)),
+    ]
+    bodies = {JSON: ref("PredictRequest"), CSV: {"type": "string"}, BYTES: FLOATS}
+    replies = {JSON: ref("PredictReply"), CSV: {"type": "string"}, BYTES: FLOATS}
+    about = (
+        "A body is JSON, CSV (its first line is a header where it holds a non-number, and may then reorder the columns) "
+        f"or little-endian float32 ({4 * len(row)} bytes a row). A body that begins with `{{` and names no type, or "
+        "curl's default one, is JSON. Accept chooses among the same three for the reply; its bytes are the "
+        f"{'probabilities' if served.predictor.manifest.classes else 'predictions'}."
+    )
+    shown = _shown(native.answer, asks, served, bodies, replies)
+    return _operation_of("native", "predict", "Predict", about) | shown
+
+
+def _v2(served: Served) -> Paths:
+    """Describe the Open Inference Protocol."""
+    manifest, row = served.predictor.manifest, _row(served)
+    tensor = {"name": INPUT, "datatype": "FP32", "shape": [1, len(row)]}
+    last = [{"name": list(OUTPUTS[manifest.task])[-1]}]
+    asks = [
+        Ask("nested", "Every output", _json({"id": "7", "inputs": [{**tensor, "data": [row]}]})),
+        Ask("flat", "One output, by name", _json({"inputs": [{**tensor, "data": row}], "outputs": last})),
+    ]
+    about = (
+        f"A binary request says `{v2.HEADER}: n`: n bytes of JSON, then the tensor's bytes, as many as the input's "
+        "`binary_data_size` says; where n is 0, the tensor's bytes alone. The reply is binary, in the same form, where "
+        "`binary_data_output`, or an output's own `binary_data`, asks for it."
+    )
+    infer = _operation_of("v2", "v2Infer", "Infer", about) | _shown(
+        v2.answer, asks, served, {JSON: ref("InferRequest"), BYTES: {}}, {JSON: ref("InferReply"), BYTES: {}}
+    )
+    infer["parameters"] = [
+        {
+            "name": v2.HEADER,
+            "in": "header",
+            "schema": {"type": "integer", "minimum": 0},
+            "description": "Of a binary request, decompressed: the bytes of JSON before the tensor's.",
+        }
+    ]
+    infer["responses"]["200"]["headers"] |= _headers(v2.HEADER)
+    live, ready = {"live": {"const": True}}, {"ready": {"const": True}}
+    model = {
+        "": {"get": _get("v2", "v2Model", "What the model takes and gives", ref("ModelMetadata"))},
+        "/ready": {"get": _get("v2", "v2ModelReady", "Whether the model answers", ref("ModelReady"))},
+        "/infer": {"post": infer},
+    }
+    server = _get("v2", "v2Server", "What the server is", {"const": v2.SERVER})
+    return {
+        "/v2": {"get": server},
+        "/v2/": {"get": {**server, "operationId": "v2ServerSlash"}},
+        "/v2/health/live": {"get": _get("v2", "v2Live", "Whether the process lives", members(live))},
+        "/v2/health/ready": {"get": _get("v2", "v2Ready", "Whether the service answers", members(ready | live))},
+        **_of_model(f"/v2/models/{manifest.name}", model),
+    }
+
+
+def _v1(answering: Sequence[Served]) -> Paths:
+    """Describe TensorFlow Serving's REST API."""
+    served, row = answering[0], _row(answering[0])
+    asks = [
+        Ask("instances", "By rows", _json({"instances": [row]})),
+        Ask("inputs", "By columns", _json({"inputs": [row]})),
+    ]
+    shown = _shown(tfserving.answer, asks, served, {JSON: ref("V1Request")}, {JSON: ref("V1Reply")})
+    model = {
+        "": {"get": _get("v1", "v1Model", "Which version answers", ref("V1Status"))},
+        "/metadata": {
+            "get": _get(
+                "v1",
+                "v1Metadata",
+                "What the model takes and gives",
+                {"enum": [tfserving.metadata(each) for each in answering]},
+            )
+        },
+        ":predict": {"post": _operation_of("v1", "v1Predict", "Predict") | shown},
+    }
+    return _of_model(f"/v1/models/{served.predictor.manifest.name}", model)
+
+
+def _operation() -> Paths:
+    """Describe what is asked by those who run the service, and by a browser."""
+    alive, text = members({"status": {"const": "alive"}}), {"type": "string"}
+    return {
+        "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", alive)},
+        "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ref("Ready"))},
+        "/model": {"get": _get("operation", "model", "The model's manifest and digest", ref("Manifest"))},
+        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT)},
+        "/openapi.json": {"get": _get("operation", "openapi", "This document", {"type": "object"})},
+        "/docs": {"get": _get("operation", "docs", "This document, as a page", text, HTML)},
+        "/": {"get": _get("operation", "index", "The model, on a page", text, HTML)},
+    }
+
+
+def _of_model(prefix: str, items: Paths) -> Paths:
+    """Return the paths of a model, and those of its versions."""
+    of_versions = {
+        f"{prefix}/versions/{{version}}{suffix}": {method: _of_version(each) for method, each in item.items()}
+        for suffix, item in items.items()
+    }
+    return {f"{prefix}{suffix}": item for suffix, item in items.items()} | of_versions
+
+
+def _of_version(operation: Document) -> Document:
+    return operation | {
+        "operationId": f"{operation['operationId']}OfVersion",
+        "summary": f"{operation['summary']}, of a version",
+        "parameters": [{"$ref": "#/components/parameters/version"}, *operation.get("parameters", ())],
+        "responses": operation["responses"] | _refused(404),
+    }
+
+
+def _operation_of(tag: str, name: str, summary: str, description: str = "") -> Document:
+    about = {"description": description} if description else {}
+    return {"tags": [tag], "operationId": name, "summary": summary, **about}
+
+
+def _get(tag: str, name: str, summary: str, schema: Schema, media_type: str = JSON) -> Document:
+    replies = {media_type: {"schema": schema}}
+    return _operation_of(tag, name, summary) | {"responses": _responses(replies, GET_REFUSALS)}
+
+
+def _shown(
+    answer: Answer, asks: Sequence[Ask], served: Served, bodies: Mapping[str, Schema], replies: Mapping[str, Schema]
+) -> Document:
+    """Return the body and the responses of a prediction, by media type, with the examples that are asked here."""
+    asked: Document = {form: {"schema": schema} for form, schema in bodies.items()}
+    given: Document = {form: {"schema": schema} for form, schema in replies.items()}
+    for ask in asks:
+        reply = answer(ask.request, served)
+        for content, form, body in (
+            (asked, ask.request.content_type, ask.request.body),
+            (given, reply.content_type.partition(";")[0], reply.body),
+        ):
+            value = orjson.loads(body) if form == JSON else body.decode()
+            content[form].setdefault("examples", {})[ask.name] = {"summary": ask.summary, "value": value}
+    body = {"required": True, "content": asked}
+    return {"requestBody": body, "responses": _responses(given, POST_REFUSALS)}
+
+
+def _responses(replies: Document, refusals: Sequence[int]) -> Document:
+    ok = {"description": "The answer.", "headers": _headers("X-Request-ID"), "content": replies}
+    return {"200": ok, **_refused(*refusals)}
+
+
+def _refused(*statuses: int) -> Document:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
+
+
+def _headers(*names: str) -> Document:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _refusals(served: Served, max_body_bytes: int) -> Document:
+    """Return the responses that are errors, by status; the examples are what the service says to such requests."""
+    good, short = _json({"instances": [_row(served)]}), _json({"instances": [_row(served)[1:]]})
+    provoked: dict[int, Callable[[], object]] = {
+        400: lambda: native.answer(good._replace(body=good.body[:-2]), served),
+        401: lambda: Gate((b"token",)).check({}),
+        406: lambda: native.answer(good._replace(accept="image/png"), served),
+        413: lambda: wire.read({"CONTENT_LENGTH": str(max_body_bytes + 1), "wsgi.input": None}, max_body_bytes),
+        415: lambda: native.answer(good._replace(content_type="text/plain"), served),
+        422: lambda: native.answer(short, served),
+    }
+    limits = {"max_body_bytes": max_body_bytes, "most_rows": served.most_rows}
+    headers = {401: "WWW-Authenticate", 503: "Retry-After"}
+    found = {}
+    for status, when in WHEN.items():
+        schema = ref("Problem") | {"properties": {"status": {"const": status}}}
+        content: Document = {"schema": schema}
+        if status in provoked:
+            content["example"] = _problem(status, provoked[status])
+        found[str(status)] = {
+            "description": when.format_map(limits),
+            "headers": _headers("X-Request-ID", *filter(None, [headers.get(status)])),
+            "content": {JSON: content, PROBLEM: {"schema": schema}},
+        }
+    return found
+
+
+def _problem(status: int, provoke: Callable[[], object]) -> object:
+    try:
+        provoke()
+    except (BadInput, Refused) as error:
+        where = error.where if isinstance(error, BadInput) else None
+        return orjson.loads(wire.problem(status, str(error), request_id=REQUEST_ID, where=where).body)
+    raise AssertionError(f"nothing was refused with {status}")
+
+
+def _secured(found: Document) -> Document:
+    """Say that a token is needed, but for the paths that are open."""
+    for path, item in found["paths"].items():
+        for operation in item.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _refused(401)
+    found["components"]["securitySchemes"] = SECURITY
+    return found | {"security": [{scheme: []} for scheme in SECURITY]}
+
+
+def _row(served: Served) -> list[float]:
+    """Return a row that works: the artifact's own."""
+    instances: list[list[float]] = orjson.loads(served.predictor.example)["instances"]
+    return instances[0]
+
+
+def _json(body: Document) -> Request:
+    return Request(orjson.dumps(body), JSON)
+
+
+def _form(manifest: Manifest) -> object:
+    """Return what decides how a model is asked and what it answers."""
+    names = tuple(feature.name for feature in manifest.features)
+    classes = [(type(value), value) for value in manifest.classes]
+    return manifest.name, manifest.task, names, manifest.targets, classes

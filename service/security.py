@@ -1,0 +1,88 @@
+"""Who may ask, and from which pages: tokens, CORS, and the headers that keep a browser safe."""
+
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.settings import SettingsError
+from service.wire import Environ, Refused
+
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Answered without a token: whoever watches over the service has none."""
+_ALLOWED = (
+    ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+    ("Access-Control-Allow-Headers", "Content-Type, Authorization, X-API-Key, X-Request-ID, Traceparent"),
+    ("Access-Control-Max-Age", "600"),
+)
+
+Headers = tuple[tuple[str, str], ...]
+
+
+def read_tokens(path: Path) -> tuple[bytes, ...]:
+    """Read a file of tokens, one a line; empty lines and those that begin with # do not count.
+
+    Raises:
+        SettingsError: the file is not readable, or holds none.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("ascii").splitlines()]
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"token_file: {path}: {getattr(error, 'strerror', None) or 'expected ASCII text'}"
+        ) from None
+    tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
+    if not tokens:
+        raise SettingsError(f"token_file: {path}: expected a token on a line of its own, found none")
+    return tokens
+
+
+class Gate:
+    """Decides about requests by their headers alone."""
+
+    def __init__(self, tokens: Sequence[bytes] = (), origins: Sequence[str] = ()) -> None:
+        """Take the tokens, any of which will do, and the origins of pages that may ask, or `*`; none by default."""
+        self.tokens, self.origins = tokens, origins
+
+    def check(self, environ: Environ) -> None:
+        """Let a request pass that shows a token, as `Authorization: Bearer ...` or `X-API-Key: ...`.
+
+        Raises:
+            Refused: 401.
+        """
+        if not self.tokens:
+            return
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        shown = token.strip() if scheme.lower() == "bearer" else environ.get("HTTP_X_API_KEY", "")
+        given = shown.encode("latin-1", "replace")
+        # All are compared, each in the same time: how long it takes tells nothing about any of them.
+        if not any([hmac.compare_digest(given, known) for known in self.tokens]):
+            headers = (("WWW-Authenticate", "Bearer"),)
+            detail = "expected a token this service knows, as Authorization: Bearer ... or X-API-Key: ..."
+            raise Refused(401, detail, reason="unauthorized", headers=headers)
+
+    def cors(self, environ: Environ) -> Headers:
+        """Return the headers that let a page of an allowed origin read the answer."""
+        if not self.origins:
+            return ()
+        origin = environ.get("HTTP_ORIGIN")
+        vary = (("Vary", "Origin"),)
+        if origin is None or ("*" not in self.origins and origin not in self.origins):
+            return vary
+        allowed = (("Access-Control-Allow-Origin", "*" if "*" in self.origins else origin), *vary)
+        exposed = (("Access-Control-Expose-Headers", "X-Request-ID, Retry-After, Inference-Header-Content-Length"),)
+        return (*allowed, *(_ALLOWED if environ["REQUEST_METHOD"] == "OPTIONS" else exposed))
+
+
+def page_policy(nonce: str) -> Headers:
+    """Return the headers of a page: only its own style and script run, and nobody frames it."""
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return (
+        ("Content-Security-Policy", policy),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+    )
