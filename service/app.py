@@ -153,9 +153,11 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/metrics")
     def expose() -> Response:
+        from service import exposition  # here, because whoever is never asked needs no prometheus_client in memory
+
         current = versions.state.current
         name = current.predictor.manifest.name if current else ""  # whoever is not ready is watched the more
-        return respond(Reply(*metrics.exposition(figures.board, name, request.headers.get("Accept", ""))))
+        return respond(Reply(*exposition.text(figures.board, name, request.headers.get("Accept", ""))))
 
     def described() -> dict[str, Any]:
         return openapi.document(

@@ -7,7 +7,7 @@ parsing, running and answering a row. So what is fast and what is checked is one
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from service import logs, wire
 from service.admission import Admission
@@ -17,8 +17,8 @@ from service.security import NOSNIFF, Gate
 from service.served import Served
 from service.wire import Environ, Refused, Reply, Request
 
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +93,11 @@ class Inference:
 class Dispatch:
     """A WSGI application that answers the hot routes itself and leaves all else to Flask."""
 
-    def __init__(self, flask: Application, inference: Inference, routes: Mapping[str, Dialect]) -> None:
+    def __init__(self, flask: "WSGIApplication", inference: Inference, routes: Mapping[str, Dialect]) -> None:
         """Take the routes, by exact path, that are answered to POST."""
         self.flask, self.inference, self.routes = flask, inference, routes
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: "StartResponse") -> Iterable[bytes]:
         """Answer, or pass on."""
         dialect = self.routes.get(environ["PATH_INFO"])
         if dialect is None or environ["REQUEST_METHOD"] != "POST":

@@ -1,16 +1,14 @@
 """What is counted, for Prometheus: right whichever worker is asked, whichever has died.
 
 The workers write float64 cells of one piece of memory that they share, each its own row of them, and whoever is
-asked adds the rows up. prometheus_client's own multiprocess mode would cost a request ten microseconds, a sixth of
-all it takes, and leaves a file per worker that has ever lived; here it only writes the text.
+asked adds the rows up (exposition.py). prometheus_client's own multiprocess mode would cost a request about ten
+microseconds, and leaves a file for every worker that has ever lived.
 """
 
 import mmap
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
-from itertools import accumulate
 
 ROUTES = ("/predict", "/v2/infer", "/v1/predict", "other")
 STATUSES = (200, 400, 401, 404, 405, 406, 413, 415, 422, 500, 503)
@@ -44,15 +42,15 @@ ROWS = (1, 4, 16, 64, 256, 1024, 4096)
 GAUGES = ("pid", "ready", "version", "in_flight", "waiting")
 """What is true of a worker now; its successor begins at zero. The counters go on."""
 
-_REQUESTS = len(GAUGES)
-_LATENCY = _REQUESTS + len(ROUTES) * (len(STATUSES) + 1)
-_LATENCY_SUM = _LATENCY + len(ROUTES) * (len(SECONDS) + 1)
-_REFUSALS = _LATENCY_SUM + len(ROUTES)
-_RUNS = _REFUSALS + len(REASONS)
-_RUN_ROWS = _RUNS + len(ROWS) + 1
-_RELOADS = _RUN_ROWS + 1
-_STARTS = _RELOADS + 2
-_CELLS = _STARTS + 1
+REQUESTS = len(GAUGES)
+LATENCY = REQUESTS + len(ROUTES) * (len(STATUSES) + 1)
+LATENCY_SUM = LATENCY + len(ROUTES) * (len(SECONDS) + 1)
+REFUSALS = LATENCY_SUM + len(ROUTES)
+RUNS = REFUSALS + len(REASONS)
+RUN_ROWS = RUNS + len(ROWS) + 1
+RELOADS = RUN_ROWS + 1
+STARTS = RELOADS + 2
+CELLS = STARTS + 1
 _DIGEST = 64
 _IN_FLIGHT, _WAITING = GAUGES.index("in_flight"), GAUGES.index("waiting")
 _STATUS = {status: index for index, status in enumerate(STATUSES)}
@@ -64,10 +62,10 @@ class Board:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
-        self._memory = mmap.mmap(-1, 8 + workers * (8 * _CELLS + _DIGEST))
+        self._memory = mmap.mmap(-1, 8 + workers * (8 * CELLS + _DIGEST))
         view = memoryview(self._memory)
-        self._cells = view[8 : 8 + 8 * _CELLS * workers].cast("d")
-        self._digests = view[8 + 8 * _CELLS * workers :]
+        self._cells = view[8 : 8 + 8 * CELLS * workers].cast("d")
+        self._digests = view[8 + 8 * CELLS * workers :]
 
     @property
     def draining(self) -> bool:
@@ -80,7 +78,7 @@ class Board:
 
     def row(self, slot: int) -> "memoryview[float]":
         """Return the cells of a worker, live."""
-        return self._cells[slot * _CELLS : (slot + 1) * _CELLS]
+        return self._cells[slot * CELLS : (slot + 1) * CELLS]
 
     def digest(self, slot: int) -> "memoryview[int]":
         """Return the 64 characters of the digest that a worker serves, live."""
@@ -103,7 +101,7 @@ class Figures:
         for index in range(len(GAUGES)):
             self._cells[index] = 0
         self._cells[0] = os.getpid()
-        self._cells[_STARTS] += 1
+        self._cells[STARTS] += 1
 
     def entered(self) -> None:
         """Count a request in flight."""
@@ -119,17 +117,17 @@ class Figures:
             seconds: from the request's arrival to its answer.
             reason: of a refusal.
         """
-        request = _REQUESTS + route * (len(STATUSES) + 1) + _STATUS.get(status, len(STATUSES))
-        latency = _LATENCY + route * (len(SECONDS) + 1) + bisect_left(SECONDS, seconds)
+        request = REQUESTS + route * (len(STATUSES) + 1) + _STATUS.get(status, len(STATUSES))
+        latency = LATENCY + route * (len(SECONDS) + 1) + bisect_left(SECONDS, seconds)
         with self._lock:
             cells = self._cells
             cells[_IN_FLIGHT] -= 1
             cells[request] += 1
             cells[latency] += 1
-            cells[_LATENCY_SUM + route] += seconds
+            cells[LATENCY_SUM + route] += seconds
             if status >= 400:
                 refusal = reason or REASON_OF.get(status, "other")
-                cells[_REFUSALS + _REASON.get(refusal, len(REASONS) - 1)] += 1
+                cells[REFUSALS + _REASON.get(refusal, len(REASONS) - 1)] += 1
 
     def waits(self, change: int) -> None:
         """Count a request that begins (1) or ceases (-1) to wait for its turn."""
@@ -139,13 +137,13 @@ class Figures:
     def ran(self, rows: int) -> None:
         """Count one run of the network over so many rows."""
         with self._lock:
-            self._cells[_RUNS + bisect_left(ROWS, rows)] += 1
-            self._cells[_RUN_ROWS] += rows
+            self._cells[RUNS + bisect_left(ROWS, rows)] += 1
+            self._cells[RUN_ROWS] += rows
 
     def reloaded(self, good: bool) -> None:
         """Count a version that was taken up, or refused."""
         with self._lock:
-            self._cells[_RELOADS + (not good)] += 1
+            self._cells[RELOADS + (not good)] += 1
 
     def serves(self, version: int, digest: str) -> None:
         """Say which version this worker answers with, from now on."""
@@ -156,90 +154,3 @@ class Figures:
     def ready(self, ready: bool) -> None:
         """Say whether this worker is ready."""
         self._cells[GAUGES.index("ready")] = ready
-
-
-def exposition(board: Board, name: str, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of all workers as text, and its media type.
-
-    Args:
-        board: shared by the workers.
-        name: of the model.
-        accept: the caller's Accept header: Prometheus' own format, or OpenMetrics.
-    """
-    from prometheus_client import CollectorRegistry  # here, because nobody may ever ask
-    from prometheus_client.exposition import choose_encoder
-
-    registry = CollectorRegistry()
-    registry.register(_Collector(board, name))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
-
-
-class _Collector:
-    """Adds the workers' rows up, in prometheus_client's terms."""
-
-    def __init__(self, board: Board, name: str) -> None:
-        self._board, self._name = board, name
-
-    def collect(self) -> Iterator[object]:
-        """Yield every metric."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
-        rows = [self._board.row(slot).tolist() for slot in range(self._board.workers)]
-        total = [sum(cells) for cells in zip(*rows, strict=True)]
-
-        requests = CounterMetricFamily("twolayernet_requests", "Requests answered.", labels=["route", "status"])
-        latency = HistogramMetricFamily(
-            "twolayernet_request_seconds", "Seconds from a request's arrival to its answer.", labels=["route"]
-        )
-        for index, route in enumerate(ROUTES):
-            first = _REQUESTS + index * (len(STATUSES) + 1)
-            for status, count in zip((*STATUSES, "other"), total[first:], strict=False):
-                if count:
-                    requests.add_metric([route, str(status)], count)
-            first = _LATENCY + index * (len(SECONDS) + 1)
-            buckets = _cumulative(SECONDS, total[first : first + len(SECONDS) + 1])
-            latency.add_metric([route], buckets, total[_LATENCY_SUM + index])
-        yield requests
-        yield latency
-
-        refusals = CounterMetricFamily("twolayernet_refusals", "Requests refused, by reason.", labels=["reason"])
-        for reason, count in zip(REASONS, total[_REFUSALS:], strict=False):
-            refusals.add_metric([reason], count)
-        yield refusals
-
-        runs = HistogramMetricFamily("twolayernet_run_rows", "Rows in one run of the network.")
-        runs.add_metric([], _cumulative(ROWS, total[_RUNS : _RUNS + len(ROWS) + 1]), total[_RUN_ROWS])
-        yield runs
-        yield CounterMetricFamily("twolayernet_rows", "Rows evaluated.", value=total[_RUN_ROWS])
-
-        reloads = CounterMetricFamily("twolayernet_reloads", "Versions taken up, or refused.", labels=["result"])
-        reloads.add_metric(["taken"], total[_RELOADS])
-        reloads.add_metric(["refused"], total[_RELOADS + 1])
-        yield reloads
-
-        for gauge, text in (
-            ("ready", "Whether the worker is ready."),
-            ("in_flight", "Requests in the worker that have no answer yet."),
-            ("waiting", "Requests in the worker that wait for their turn."),
-        ):
-            family = GaugeMetricFamily(f"twolayernet_{gauge}", text, labels=["worker"])
-            for slot, cells in enumerate(rows):
-                family.add_metric([str(slot)], cells[GAUGES.index(gauge)])
-            yield family
-        starts = CounterMetricFamily("twolayernet_worker_starts", "Times that a worker began.", labels=["worker"])
-        model = GaugeMetricFamily(
-            "twolayernet_model", "1 for what the worker serves.", labels=["worker", "name", "version", "digest"]
-        )
-        for slot, cells in enumerate(rows):
-            starts.add_metric([str(slot)], cells[_STARTS])
-            if version := int(cells[GAUGES.index("version")]):
-                model.add_metric([str(slot), self._name, str(version), self._board.digest(slot).tobytes().decode()], 1)
-        yield starts
-        yield model
-
-
-def _cumulative(bounds: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
-    """Return Prometheus' buckets: each holds all that is no larger than its bound."""
-    labels = [*(repr(float(bound)) for bound in bounds), "+Inf"]
-    return list(zip(labels, accumulate(counts), strict=True))

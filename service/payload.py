@@ -73,7 +73,7 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
     if body[:1] != b"{":
         return None
     try:
-        document = simdjson.Parser().parse(body)  # one of its own: a kept one would keep the largest body's memory
+        document: Any = simdjson.Parser().parse(body)  # a parser of its own: a kept one keeps the largest body's memory
         if len(document) != 1:
             return None
         rows = document[member]

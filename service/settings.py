@@ -1,4 +1,4 @@
-"""ServiceSettings: everything that can be set, by a flag of `serve` or from the environment."""
+"""Everything that can be set, by a flag of `serve` or from the environment: of the service, and of its host."""
 
 import dataclasses
 import os
@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
+WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 Kind = type | tuple[str, ...]
 """int, float, bool, str or Path; or the words that may be chosen from."""
@@ -24,19 +25,62 @@ def setting(default: Any, help: str, *, least: float = 0, most: float = 1 << 40)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceSettings:
-    """What an operator chooses; each field is TWOLAYERNET_<FIELD> in the environment, and --<field> of `serve`."""
+class Settings:
+    """Fields made by setting(); each is TWOLAYERNET_<FIELD> in the environment, and --<field> of `serve`."""
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError where a value cannot be used."""
+        for field in fields(self):
+            name, value, limits = field.name, getattr(self, field.name), field.metadata
+            if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
+                raise SettingsError(f"{name}: expected {limits['least']:g} to {limits['most']:g}, found {value:g}")
+            words = self.kind(name)
+            if isinstance(words, tuple) and value not in words:
+                raise SettingsError(f"{name}: expected one of {', '.join(words)}, found '{value}'")
+
+    @classmethod
+    def kind(cls, name: str) -> Kind:
+        """Return what a field holds when it is set."""
+        hint = get_type_hints(cls)[name]
+        if get_origin(hint) is Literal:
+            return get_args(hint)
+        found: Kind = next((part for part in get_args(hint) if part is not type(None)), hint)
+        return found
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> Self:
+        """Read TWOLAYERNET_<FIELD> for every field; what is not set keeps its default.
+
+        Args:
+            environment: an empty variable is one that is not set.
+            given: fields that stand above the environment, unless they are None.
+
+        Raises:
+            SettingsError: a value cannot be used.
+        """
+        names = [field.name for field in fields(cls)]
+        found = {name: given[name] for name in names if given.get(name) is not None}
+        for name in names:
+            variable = PREFIX + name.upper()
+            if (text := environment.get(variable)) and name not in found:
+                found[name] = _parsed(variable, text, cls.kind(name))
+        return cls(**found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings(Settings):
+    """What an operator chooses of the application, whatever its host."""
 
     artifact: Path | None = setting(None, "artifacts/<name>, followed, or artifacts/<name>/<version>, pinned.")
-    artifacts: Path = setting(Path("artifacts"), "Where the artifact published last is looked for.")
+    artifacts: Path = setting(Path("artifacts"), "Where the artifact that was published last is looked for.")
     expect_digest: str | None = setting(None, "Serve nothing but the artifact with this digest.")
     poll_seconds: float = setting(2.0, "Between two looks for a new version.", least=0.05, most=86400)
     threads: int | None = setting(None, "Of one inference; by default cores // workers.", least=1, most=1024)
     max_body_bytes: int = setting(16 << 20, "Of a request's body, and of what it decompresses to.", least=1)
     max_rows: int = setting(1 << 16, "Of one request.", least=1)
     max_elements: int = setting(1 << 22, "Numbers in one request: rows times features.", least=1)
-    in_flight: int = setting(8, "Requests that compute at a time, in one worker.", least=1, most=4096)
-    queue: int = setting(64, "Requests that are read or wait before them; one more is answered 503.", most=4096)
+    in_flight: int = setting(8, "Requests that compute at a time, in one worker.", least=1, most=1024)
+    queue: int = setting(64, "Requests that are read or wait before those; one more is answered 503.", most=4096)
     queue_seconds: float = setting(1.0, "The longest wait; 503 after it.", least=0.001, most=3600)
     batching: Literal["auto", "on", "off"] = setting(
         "auto", "Join the rows of requests that wait; auto: for networks that gain by it."
@@ -50,13 +94,7 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a value cannot be used."""
-        for field in fields(self):
-            name, value, limits = field.name, getattr(self, field.name), field.metadata
-            if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
-                raise SettingsError(f"{name}: expected {limits['least']:g} to {limits['most']:g}, found {value:g}")
-            words = kind(name)
-            if isinstance(words, tuple) and value not in words:
-                raise SettingsError(f"{name}: expected one of {', '.join(words)}, found '{value}'")
+        super().__post_init__()
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
             raise SettingsError(f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'")
         for origin in self.origins:
@@ -68,48 +106,31 @@ class ServiceSettings:
         """cors_origins, taken apart."""
         return tuple(origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip())
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> "ServiceSettings":
-        """Read TWOLAYERNET_ARTIFACT and its like; what is not set keeps its default.
 
-        Args:
-            environment: an empty variable is one that is not set.
-            given: fields that stand above the environment, unless they are None.
+@dataclass(frozen=True, kw_only=True)
+class HostSettings(Settings):
+    """What an operator chooses of the host that `serve` starts."""
 
-        Raises:
-            SettingsError: a value cannot be used.
-        """
-        found = {name: value for name, value in given.items() if value is not None}
-        for field in fields(cls):
-            variable = PREFIX + field.name.upper()
-            if (text := environment.get(variable)) and field.name not in found:
-                found[field.name] = _parsed(variable, text, kind(field.name))
-        return cls(**found)
+    host: str = setting("127.0.0.1", "Address; 0.0.0.0 for every interface.")
+    port: int = setting(8000, "Of TCP.", least=1, most=65535)
+    workers: int | None = setting(None, "Processes; by default one per core.", least=1, most=1024)
+    drain_seconds: float = setting(2.0, "From SIGTERM, not ready and still answering, to the stop.", most=3600)
+    tls_certificate: Path | None = setting(None, "PEM, with its chain: answer HTTPS.")
+    tls_key: Path | None = setting(None, "Its key, PEM.")
 
-
-def kind(name: str) -> Kind:
-    """Return what a field of ServiceSettings holds when it is set."""
-    hint = get_type_hints(ServiceSettings)[name]
-    found: Kind = next((part for part in get_args(hint) if part is not type(None)), hint)
-    return get_args(hint) if isinstance(found, str) else found
+    def __post_init__(self) -> None:
+        """Raise SettingsError where a value cannot be used."""
+        super().__post_init__()
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsError("tls_certificate and tls_key: expected both or neither, found one")
 
 
 def _parsed(variable: str, text: str, expected: Kind) -> Any:
     """Return the text of a variable as a value of its kind."""
     if expected is bool:
-        words = {
-            "1": True,
-            "true": True,
-            "yes": True,
-            "on": True,
-            "0": False,
-            "false": False,
-            "no": False,
-            "off": False,
-        }
-        if text.lower() not in words:
+        if text.lower() not in WORDS:
             raise SettingsError(f"{variable}: expected true or false, found '{text}'")
-        return words[text.lower()]
+        return WORDS[text.lower()]
     if expected is int:
         if not (text.isascii() and text.isdecimal()):
             raise SettingsError(f"{variable}: expected a whole number, found '{text}'")

@@ -6,7 +6,6 @@ A request's body is read here and nowhere else, so every cap on its size stands 
 import random
 import re
 import zlib
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ PROBLEM = "application/problem+json"
 BYTES = "application/octet-stream"
 CSV = "text/csv"
 
-Environ = Mapping[str, Any]
+Environ = dict[str, Any]
 """PEP 3333's: what a WSGI host says of a request."""
 
 CHUNK = 1 << 16
@@ -29,8 +28,6 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_NAME = random.SystemRandom().getrandbits(64)
-_random_bits = random.Random(_NAME).getrandbits
 
 
 class Refused(Exception):
@@ -93,7 +90,8 @@ def request_id(environ: Environ) -> str:
     given = environ.get("HTTP_X_REQUEST_ID")
     if given and _REQUEST_ID.fullmatch(given):
         return str(given)
-    return f"{_random_bits(128):032x}"  # uuid4() asks the system, and gives up Python's lock to do so
+    # No secret; uuid4() would ask the system, and give up Python's lock to do so.
+    return f"{random.getrandbits(128):032x}"
 
 
 def trace_id(environ: Environ) -> str | None:

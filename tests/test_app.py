@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from service import manifest, predictor
 from service.app import create_app
+from service.inference import Dispatch
 from service.predictor import Predictor
 from service.settings import ServiceSettings
 from tests.conftest import CLASSES, Made
@@ -23,13 +23,15 @@ JSON = "application/json"
 ROW = [1.0, 2.0, 3.0, 2001.0]
 
 
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    """A client of the classifier."""
-    return app.test_client()
+@pytest.fixture(params=["dispatch", "flask"])
+def client(app: Flask, request: pytest.FixtureRequest) -> Client:
+    """A client of the classifier, by each of the two ways in: the thin dispatch, and Flask's own behind it."""
+    dispatch = app.wsgi_app
+    assert isinstance(dispatch, Dispatch)
+    return Client(dispatch if request.param == "dispatch" else dispatch.flask)
 
 
-def post(client: FlaskClient, body: object, content_type: str | None = JSON, **headers: str) -> TestResponse:
+def post(client: Client, body: object, content_type: str | None = JSON, **headers: str) -> TestResponse:
     """Post a body to /predict; what is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return client.post("/predict", data=data, content_type=content_type, headers=headers)
@@ -41,7 +43,7 @@ def document(reply: TestResponse) -> dict[str, Any]:
     return found
 
 
-def test_classification(client: FlaskClient, flowers: Made) -> None:
+def test_classification(client: Client, flowers: Made) -> None:
     """Labels in the column's own words, the probabilities of the artifact bit for bit, classes and model."""
     rows = flowers.run.rows
     reply = post(client, {"instances": rows.tolist()})
@@ -79,12 +81,12 @@ def test_regression(houses: Made) -> None:
     ],
     ids=["records", "rows", "no type", "curl's default", "csv", "csv with header", "bytes"],
 )
-def test_every_form_of_request(client: FlaskClient, body: object, content_type: str | None) -> None:
+def test_every_form_of_request(client: Client, body: object, content_type: str | None) -> None:
     """The same row in every form has the same answer."""
     assert post(client, {"instances": [ROW]}).json == post(client, body, content_type).json
 
 
-def test_example_of_the_artifact_works(client: FlaskClient, flowers: Made) -> None:
+def test_example_of_the_artifact_works(client: Client, flowers: Made) -> None:
     """`curl -d @example.json`, with curl's own Content-Type, is answered."""
     body = (flowers.artifact / manifest.EXAMPLE).read_bytes()
     assert 200 == post(client, body, "application/x-www-form-urlencoded").status_code
@@ -109,7 +111,7 @@ def test_example_of_the_artifact_works(client: FlaskClient, flowers: Made) -> No
     ],
 )
 def test_refusals(
-    client: FlaskClient, body: object, content_type: str | None, status: int, where: str | None, detail: str
+    client: Client, body: object, content_type: str | None, status: int, where: str | None, detail: str
 ) -> None:
     """Every refusal has the one error shape, its status, its place and its reason."""
     reply = post(client, body, content_type)
@@ -124,20 +126,20 @@ def test_refusals(
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/predict", 405), ("POST", "/", 405), ("GET", "/no", 404)]
 )
-def test_wrong_routes(client: FlaskClient, method: str, path: str, status: int) -> None:
+def test_wrong_routes(client: Client, method: str, path: str, status: int) -> None:
     """Errors that Flask itself raises have the same shape, and 405 says what is allowed."""
     reply = client.open(path, method=method)
     assert (status, status) == (reply.status_code, document(reply)["status"])
     assert (status == 405) == ("Allow" in reply.headers)
 
 
-def test_problem_json_on_request(client: FlaskClient) -> None:
+def test_problem_json_on_request(client: Client) -> None:
     """The media type of RFC 9457 is for those who ask for it."""
     assert "application/problem+json" == post(client, b"", Accept="application/problem+json").mimetype
     assert JSON == post(client, b"").mimetype
 
 
-def test_request_id(client: FlaskClient) -> None:
+def test_request_id(client: Client) -> None:
     """A caller's id is echoed in header and body; one that could forge a log line is replaced."""
     given = post(client, b"", **{"X-Request-ID": "abc-1"})
     assert ("abc-1", "abc-1") == (given.headers["X-Request-ID"], document(given)["request_id"])
@@ -153,7 +155,7 @@ def test_internal_errors_show_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret path")
 
-    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
+    client: Client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
     monkeypatch.setattr(predictor.Predictor, "predict", fail)
     reply = post(client, {"instances": [ROW]})
     assert 500 == reply.status_code
@@ -162,7 +164,7 @@ def test_internal_errors_show_nothing(
     assert "secret path" in caplog.text
 
 
-def test_healthy_and_ready(client: FlaskClient, flowers: Made) -> None:
+def test_healthy_and_ready(client: Client, flowers: Made) -> None:
     """Alive, ready with the digest, and the manifest in public."""
     digest = Predictor(flowers.artifact).digest
     assert {"status": "alive"} == client.get("/healthz").json
@@ -172,7 +174,7 @@ def test_healthy_and_ready(client: FlaskClient, flowers: Made) -> None:
     assert {"digest": digest, **stated} == client.get("/model").json
 
 
-def test_page(client: FlaskClient, flowers: Made) -> None:
+def test_page(client: Client, flowers: Made) -> None:
     """The page names model, version, task and every feature, and its curl line is the example's."""
     page = client.get("/").text
     for text in (
@@ -201,7 +203,7 @@ def forget(path: Path) -> None:
 
 
 @pytest.fixture
-def broken(artifact: Path, request: pytest.FixtureRequest) -> FlaskClient:
+def broken(artifact: Path, request: pytest.FixtureRequest) -> Client:
     """A client of an application whose artifact was damaged before it started."""
     damage: Callable[[Path], None] = request.param
     damage(artifact)
@@ -213,7 +215,7 @@ def broken(artifact: Path, request: pytest.FixtureRequest) -> FlaskClient:
     [(truncate, "model.onnx: expected SHA-256"), (forget, "holds no artifact")],
     indirect=["broken"],
 )
-def test_broken_artifact_never_serves(broken: FlaskClient, reason: str) -> None:
+def test_broken_artifact_never_serves(broken: Client, reason: str) -> None:
     """Alive, not ready with the reason, and no prediction: 503 with Retry-After."""
     assert 200 == broken.get("/healthz").status_code
     requests: list[Any] = [

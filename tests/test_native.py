@@ -88,6 +88,8 @@ def test_accept(flowers: Made, accept: str, expected: str) -> None:
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0"])
 def test_not_acceptable(flowers: Made, accept: str) -> None:
     """A caller who takes none of the forms is told which there are."""
-    with pytest.raises(Refused, match=r"expected one of application/json, text/csv, application/octet-stream") as caught:
+    with pytest.raises(
+        Refused, match=r"expected one of application/json, text/csv, application/octet-stream"
+    ) as caught:
         ask(flowers, flowers.run.rows[:1], accept)
     assert 406 == caught.value.status

@@ -98,7 +98,9 @@ class Following(Versions):
             return load(path)
 
         chosen = (lambda: choose) if isinstance(choose, Path) else choose
-        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=lambda served: self.reloads.append(served is not None))
+        super().__init__(
+            chosen, counted, poll_seconds=poll_seconds, on_reload=lambda served: self.reloads.append(served is not None)
+        )
 
 
 @pytest.fixture
@@ -390,7 +392,7 @@ def test_thread_outlives_what_it_meets(flowers: Made, folder: Path, follow: Foll
     put(flowers.artifact, folder, 1)
     versions = follow(folder, 0.001)
 
-    def fail(succeeded: bool) -> None:
+    def fail(served: Served | None) -> None:
         raise RuntimeError("a defect")
 
     versions._on_reload = fail

@@ -1,0 +1,60 @@
+"""service.admission: no more at work, no more inside, and no longer a wait than was said."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.admission import Admission
+from service.wire import Refused
+
+
+def test_no_more_inside_than_allowed() -> None:
+    """One too many is refused at once, with Retry-After; when one leaves, the next may come."""
+    admission = Admission(at_work=1, inside=2, deadline_seconds=1.5)
+    admission.enter()
+    admission.enter()
+    with pytest.raises(Refused, match="overloaded: 2 requests are being answered already") as caught:
+        admission.enter()
+    assert (503, "overloaded", (("Retry-After", "2"),)) == (
+        caught.value.status,
+        caught.value.reason,
+        caught.value.headers,
+    )
+    admission.leave()
+    admission.enter()
+
+
+def test_no_longer_a_wait_than_the_deadline() -> None:
+    """Whoever has no turn in time is refused, and is counted as waiting only while it waits."""
+    waits: list[int] = []
+    admission = Admission(at_work=1, inside=9, deadline_seconds=0.01, waits=waits.append)
+    admission.begin()
+    with pytest.raises(Refused, match=r"overloaded: no turn within 0\.01 s") as caught:
+        admission.begin()
+    assert ("deadline", [1, -1]) == (caught.value.reason, waits)
+    admission.end()
+    admission.begin()
+    assert [1, -1] == waits
+
+
+def test_never_more_at_work() -> None:
+    """Of many threads no more than `at_work` are between begin() and end(), and all have their turn."""
+    admission = Admission(at_work=3, inside=99, deadline_seconds=60)
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def work(_: int) -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            admission.begin()
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            with lock:
+                inside -= 1
+            admission.end()
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(work, range(16)))
+    assert most <= 3
+    assert 0 == inside
