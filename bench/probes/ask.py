@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bench.probes import json_text
-from bench.probes.replies import JSON, Expected
-from bench.probes.subject import Index, Subject
+from probes import json_text
+from probes.replies import JSON, Expected
+from probes.subject import Index, Subject
 
 Group = Literal["valid", "nearly valid", "hostile"]
 Headers = Sequence[tuple[str, str | bytes]]
@@ -29,7 +29,20 @@ FRAMINGS: dict[Framing, int] = {
 }
 """How often a body is sent so, where how it is sent makes no difference."""
 GOOD_IDS = ("a", "0", "req-1", "A.b_c-9", "4f1c-0b", "x" * 128, "-", "...")
-BAD_IDS = ("", "a b", "x" * 129, "a,b", "<script>", "%0d%0aSet-Cookie:a", "a\tb", b"caf\xc3\xa9", "a;b", "../x", '"', "a:b")
+BAD_IDS = (
+    "",
+    "a b",
+    "x" * 129,
+    "a,b",
+    "<script>",
+    "%0d%0aSet-Cookie:a",
+    "a\tb",
+    b"caf\xc3\xa9",
+    "a;b",
+    "../x",
+    '"',
+    "a:b",
+)
 """Not fit for a log: the service makes an id of its own."""
 TRACES = (
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

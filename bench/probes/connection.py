@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import Sequence
 
-from bench.probes.replies import Reply
+from probes.replies import Reply
 
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [\x20-\x7e]*)?")
 FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
@@ -23,6 +23,7 @@ class Connection:
     def __init__(self, port: int, seconds: float) -> None:
         """Take the port on 127.0.0.1, and how long a reply may take."""
         self.port, self.seconds = port, seconds
+        self.kept = False  # a reply has come over it, and did not say that it would be the last
         self.socket: socket.socket | None = None
         self.buffer = b""
 
@@ -41,7 +42,7 @@ class Connection:
             if self.socket is None:
                 self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.seconds)
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.buffer = b""
+                self.buffer, self.kept = b"", False
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
                 for piece in pieces:
                     self.socket.sendall(piece)
@@ -59,6 +60,8 @@ class Connection:
             raise
         if reply.closed or half_close:
             self.close()
+        else:
+            self.kept = True
         return reply
 
     def close(self) -> None:

@@ -4,13 +4,24 @@ import gzip
 import zlib
 from functools import cache
 
-from bench.probes import v1, v2
-from bench.probes.ask import Ask, Probe, kind, packed
-from bench.probes.replies import BYTES, CSV, JSON, Refusal
+from probes import v1, v2
+from probes.ask import Ask, Probe, kind, packed
+from probes.replies import BYTES, CSV, JSON, Refusal
 
 BOMB_BYTES = 64 << 20
 """Zeros that gzip to 65 kB."""
-UNKNOWN = ("br", "zstd", "compress", "gzip, gzip", "gzip, deflate", "deflate, gzip", "identity, gzip", "aes128gcm", "*", "gzip;q=1")
+UNKNOWN = (
+    "br",
+    "zstd",
+    "compress",
+    "gzip, gzip",
+    "gzip, deflate",
+    "deflate, gzip",
+    "identity, gzip",
+    "aes128gcm",
+    "*",
+    "gzip;q=1",
+)
 
 
 def route(ask: Ask) -> str:
@@ -44,7 +55,14 @@ def bomb_that_unpacks(ask: Ask) -> Probe:
 def compressed_form_too_large(ask: Ask) -> Probe:
     """What does not compress is too large before it is unpacked."""
     body = ask.random.randbytes(ask.subject.limits.body_bytes + ask.random.choice((1, 5000)))
-    return ask.post(route(ask), packed("gzip", body), Refusal(413), framing="length", headers=[("Content-Encoding", "gzip")], last=True)
+    return ask.post(
+        route(ask),
+        packed("gzip", body),
+        Refusal(413),
+        framing="length",
+        headers=[("Content-Encoding", "gzip")],
+        last=True,
+    )
 
 
 @kind("hostile", 4)
@@ -84,4 +102,6 @@ def not_what_the_encoding_says(ask: Ask) -> Probe:
     checked[-1 if encoding == "deflate" else -5] ^= 0x55  # of the checksum at its end
     broken = (plain, b"", good[:-1], good[: len(good) // 2], good[:1], good + b"\0", good + plain, bytes(checked))
     headers = [("Content-Encoding", encoding)]
-    return ask.post(route(ask), ask.random.choice(broken), Refusal(400, None, encoding), headers=headers, framing="length")
+    return ask.post(
+        route(ask), ask.random.choice(broken), Refusal(400, None, encoding), headers=headers, framing="length"
+    )

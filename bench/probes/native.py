@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from bench.probes.ask import Ask, Probe, kind
-from bench.probes.json_text import Members, Token
-from bench.probes.replies import BYTES, CSV, JSON, PROBLEM, Predictions, Refusal
+from probes.ask import Ask, Probe, kind
+from probes.json_text import Members, Token
+from probes.replies import BYTES, CSV, JSON, PROBLEM, Predictions, Refusal
 
 PATH = "/predict"
 FLOAT32_ENDS = "3.4028235677973366e38"
@@ -149,9 +149,12 @@ def nothing_that_is_accepted(ask: Ask) -> Probe:
 
 @kind("nearly valid", 2)
 def refused_as_problem_json(ask: Ask) -> Probe:
-    """A refusal is application/problem+json for who asks for that first, whatever else they accept."""
-    accept = ask.random.choice((PROBLEM, f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv"))
+    """A refusal is application/problem+json for who asks for that first; who takes nothing else has no prediction."""
     form = ask.random.choice((JSON, None))
+    if ask.random.random() < 0.3:
+        expected = Refusal(406, media_type=PROBLEM)
+        return ask.post(PATH, b'{"instances": []}', expected, form=form, headers=[("Accept", PROBLEM)])
+    accept = ask.random.choice((f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv"))
     return ask.post(PATH, b"{", Refusal(400, media_type=PROBLEM), form=form, headers=[("Accept", accept)])
 
 

@@ -3,15 +3,16 @@
 import csv
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import orjson
 
-from bench.probes.subject import Index, Subject
+from probes.subject import Index, Subject
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -20,6 +21,14 @@ BYTES = "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 ERROR_MEMBERS = ["type", "title", "status", "detail", "error", "request_id"]
 MADE_ID = re.compile("[0-9a-f]{32}")
+HEADERS = frozenset(
+    (
+        *("allow", "accept-encoding", "connection", "content-length", "content-type", "date", "retry-after", "server"),
+        *("content-security-policy", "cross-origin-opener-policy", "referrer-policy", "vary", "x-frame-options"),
+        *("x-content-type-options", "x-request-id", JSON_LENGTH),
+    )
+)
+"""Of replies; whatever else came would have been put there by a caller."""
 INTERNALS = re.compile(rb'Traceback|File "|\.py\b|site-packages|0x[0-9a-f]{8}')
 """What no reply shows."""
 
@@ -40,15 +49,15 @@ class Reply(NamedTuple):
         return ", ".join(values) if values else None
 
 
-class Expected(Protocol):
+class Expected(ABC):
     """The one right outcome of a request."""
 
-    from_host: bool
+    from_host: ClassVar[bool] = False
     """Whether the HTTP host answers it, before the application is asked."""
 
+    @abstractmethod
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
-        ...
 
 
 def faults(expected: Expected, reply: Reply, request_id: str | None) -> list[str]:
@@ -71,13 +80,15 @@ def faults(expected: Expected, reply: Reply, request_id: str | None) -> list[str
         found.append(f"X-Request-ID: expected 32 hex digits, found {given!r}")
     if reply.header("x-content-type-options") != "nosniff":
         found.append("X-Content-Type-Options: expected nosniff")
+    if unknown := {name for name, _ in reply.headers} - HEADERS:
+        found.append(f"headers: expected none beside the known, found {', '.join(sorted(unknown))}")
     if reply.status >= 400 and (shown := INTERNALS.search(reply.body)):
         found.append(f"shows internals: {shown[0]!r}")
     return found
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Refusal(Expected):
     """The one error shape: RFC 9457's members, `error`, `request_id`, and `where` iff the fault has a place."""
 
     status: int
@@ -87,7 +98,8 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
     """In lower case; the reply's hold each value."""
     media_type: str = JSON
-    from_host: bool = False
+    empty: bool = False
+    """The reply to HEAD: the same head, and no body."""
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -95,6 +107,10 @@ class Refusal:
         for name, value in self.headers.items():
             if value not in (reply.header(name) or ""):
                 yield f"{name}: expected {value!r}, found {reply.header(name)!r}"
+        if self.empty:
+            if reply.body:
+                yield "expected no body"
+            return
         document, wrong = _document(reply.body)
         yield from wrong
         if document is None:
@@ -123,13 +139,12 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Expected):
     """The native reply to rows, in one of its three forms."""
 
     subject: Subject = field(repr=False)
     index: Index = field(repr=False)
     form: str = JSON
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -159,8 +174,9 @@ class Predictions:
     def _csv(self, body: bytes) -> Iterator[str]:
         subject = self.subject
         lines = list(csv.reader(io.StringIO(body.decode(), newline=""), strict=True))
-        names = [f"probability of {name}" for name in subject.classes]
-        header = ["prediction", *names] if subject.classes else list(subject.manifest["targets"])
+        names = [f"probability_{name}" for name in subject.classes]
+        targets = [f"prediction_{target}" for target in subject.manifest["targets"]]
+        header = ["prediction", *names] if subject.classes else targets
         if lines[:1] != [header]:
             yield f"header: expected {header}, found {lines[:1]}"
             return
@@ -182,13 +198,13 @@ class Predictions:
         try:
             labels = [place[type(value), value] for value in predictions]
         except (KeyError, TypeError):
-            yield f"predictions: expected some of {list(classes)}, found {str(predictions):.200}"
+            yield f"predictions: expected some of {list(classes)}, found {predictions!s:.200}"
             return
         yield from self.subject.faults(self.index, {"label": labels, "probabilities": probabilities})
 
 
 @dataclass(frozen=True)
-class Tensors:
+class Tensors(Expected):
     """The reply of the Open Inference Protocol V2, JSON or with its binary tensor extension."""
 
     subject: Subject = field(repr=False)
@@ -196,7 +212,6 @@ class Tensors:
     asked: Mapping[str, bool]
     """The outputs, in their order, and whether each comes as bytes."""
     id: str | None = None
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -217,7 +232,7 @@ class Tensors:
         if document != about:
             yield f"expected {about}, found {document}"
         if not isinstance(tensors, list) or [tensor.get("name") for tensor in tensors] != list(self.asked):
-            yield f"outputs: expected {list(self.asked)}, found {str(tensors):.200}"
+            yield f"outputs: expected {list(self.asked)}, found {tensors!s:.200}"
             return
         tail = reply.body[split:]
         found = {}
@@ -242,12 +257,11 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Expected):
     """TensorFlow Serving's reply to {"instances": ...}: a list of what there is for each row."""
 
     subject: Subject = field(repr=False)
     index: Index = field(repr=False)
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -262,19 +276,18 @@ class Rows:
         elif not self.subject.classes:
             yield from self.subject.faults(self.index, {"output": rows})
         elif any(list(row) != list(self.subject.outputs) for row in rows):
-            yield f"predictions: expected rows of {list(self.subject.outputs)}, found {str(rows):.200}"
+            yield f"predictions: expected rows of {list(self.subject.outputs)}, found {rows!s:.200}"
         else:
             found = {name: [row[name] for row in rows] for name in self.subject.outputs}
             yield from self.subject.faults(self.index, found)
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Expected):
     """TensorFlow Serving's reply to {"inputs": ...}: the one output, or all by name."""
 
     subject: Subject = field(repr=False)
     index: Index = field(repr=False)
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -289,13 +302,13 @@ class Columns:
         elif not self.subject.classes:
             yield from self.subject.faults(self.index, {"output": outputs})
         elif not isinstance(outputs, dict) or list(outputs) != list(self.subject.outputs):
-            yield f"outputs: expected {list(self.subject.outputs)}, found {str(outputs):.200}"
+            yield f"outputs: expected {list(self.subject.outputs)}, found {outputs!s:.200}"
         else:
             yield from self.subject.faults(self.index, outputs)
 
 
 @dataclass(frozen=True)
-class Document:
+class Document(Expected):
     """A JSON document that is known, whole or in part."""
 
     members: Mapping[str, Any]
@@ -303,7 +316,6 @@ class Document:
     """It has no other members."""
     empty: bool = False
     """The reply to HEAD: the same head, and no body."""
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -320,17 +332,16 @@ class Document:
             yield f"members: expected {list(self.members)}, found {list(document)}"
         for name, value in self.members.items():
             if not _same(document.get(name), value):
-                yield f"{name}: expected {str(value):.200}, found {str(document.get(name)):.200}"
+                yield f"{name}: expected {value!s:.200}, found {document.get(name)!s:.200}"
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Expected):
     """A page, or another text."""
 
     media_type: str
     holds: Sequence[str] = ()
     empty: bool = False
-    from_host: bool = False
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -348,11 +359,29 @@ class Text:
 
 
 @dataclass(frozen=True)
-class HostRefusal:
+class Allowed(Expected):
+    """The reply to OPTIONS: what is allowed, and nothing else."""
+
+    method: str
+    status: int = 200
+
+    def faults(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong."""
+        if reply.status != self.status:
+            yield f"status: expected {self.status}, found {reply.status}"
+        allowed = re.split(r", *", reply.header("allow") or "")
+        if self.method not in allowed or {"POST": "GET", "GET": "POST"}[self.method] in allowed:
+            yield f"allow: expected {self.method}, found {allowed}"
+        if reply.body:
+            yield "expected no body"
+
+
+@dataclass(frozen=True)
+class HostRefusal(Expected):
     """What the host (hyper, under granian) answers to what is not HTTP: a status, no body, and the connection ends."""
 
     status: int
-    from_host: bool = True
+    from_host = True
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -362,11 +391,11 @@ class HostRefusal:
 
 
 @dataclass(frozen=True)
-class Closed:
+class Closed(Expected):
     """The host ends the connection and says nothing."""
 
     status: int = 0
-    from_host: bool = True
+    from_host = True
 
     def faults(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong."""
@@ -388,16 +417,14 @@ def _document(body: bytes) -> tuple[dict[str, Any] | None, list[str]]:
     except orjson.JSONDecodeError as error:
         return None, [f"expected JSON: {error}: {body[:200]!r}"]
     if not isinstance(document, dict):
-        return None, [f"expected an object, found {str(document):.200}"]
+        return None, [f"expected an object, found {document!s:.200}"]
     return document, []
 
 
 def _same(found: Any, expected: Any) -> bool:
     """Compare JSON values; 1, 1.0 and true differ."""
     if isinstance(expected, list | tuple):
-        return (
-            isinstance(found, list) and len(found) == len(expected) and all(map(_same, found, expected, strict=True))
-        )
+        return isinstance(found, list) and len(found) == len(expected) and all(map(_same, found, expected))
     if isinstance(expected, dict):
         return (
             isinstance(found, dict)

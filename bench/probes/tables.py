@@ -8,22 +8,46 @@ from typing import Any
 
 import numpy as np
 
-from bench.probes import native
-from bench.probes.ask import Ask, Probe, kind
-from bench.probes.json_text import number
-from bench.probes.replies import BYTES, CSV, JSON, Predictions, Refusal
-from bench.probes.subject import Index
+from probes import native
+from probes.ask import Ask, Probe, kind
+from probes.json_text import number
+from probes.replies import BYTES, CSV, JSON, Predictions, Refusal
+from probes.subject import Index
 
 PATH = "/predict"
 MARKS = (",", ",", ",", ";", "\t")
 CALLED = (CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present", "text/csv;charset=UTF-8")
-NOT_NUMBERS = ("x", "", "1_000", "0x10", "1.2.3", "--1", "1e", "true", "null", "\u0661", "1 2", "1,5", "$1", "\uff11", "'1'")
+NOT_NUMBERS = (
+    "x",
+    "",
+    "1_000",
+    "0x10",
+    "1.2.3",
+    "--1",
+    "1e",
+    "true",
+    "null",
+    "\u0661",
+    "1 2",
+    "1,5",
+    "$1",
+    "\uff11",
+    "'1'",
+)
 NOT_FINITE = ("nan", "NaN", "inf", "-inf", "Infinity", "1e39", "-1E39", "1e400", "9" * 50, native.FLOAT32_ENDS)
 NOT_FINITE_BITS = (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF)
 """Infinities, and NaNs quiet and signalling."""
 OTHER_TYPES = (
     *("text/plain", "application/xml", "multipart/form-data; boundary=x", "application/x-protobuf", "text/json"),
-    *("application/vnd.api+json", "application/python-pickle", "application/json2", "json", "*/*", "text/csvx", "a/b/c"),
+    *(
+        "application/vnd.api+json",
+        "application/python-pickle",
+        "application/json2",
+        "json",
+        "*/*",
+        "text/csvx",
+        "a/b/c",
+    ),
     *("application/cloudevents+json", "application/avro", "image/png"),
 )
 
@@ -55,7 +79,7 @@ def with_header(ask: Ask, cells: Cells) -> tuple[Cells, list[int]]:
     if ask.random.random() < 0.6:
         ask.random.shuffle(order)
     header = [ask.subject.features[j] for j in order]
-    return [header, *([row[j] for j in order] for row in cells)], order
+    return [header, *([row[j] for j in order] if len(row) == len(order) else row for row in cells)], order
 
 
 def maybe_header(ask: Ask, cells: Cells) -> tuple[Cells, list[int]]:
@@ -213,7 +237,13 @@ def bytes_of_float32(ask: Ask) -> Probe:
     index, accept = ask.rows(), ask.random.choice(list(native.ACCEPTED))
     body = ask.subject.wide[index].astype("<f4").tobytes()
     expected = Predictions(ask.subject, index, native.ACCEPTED[accept])
-    return ask.post(PATH, body, expected, form=ask.random.choice((BYTES, "Application/Octet-Stream; a=b")), headers=[("Accept", accept)])
+    return ask.post(
+        PATH,
+        body,
+        expected,
+        form=ask.random.choice((BYTES, "Application/Octet-Stream; a=b")),
+        headers=[("Accept", accept)],
+    )
 
 
 @kind("nearly valid", 3)

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from bench.probes import native
-from bench.probes.ask import Ask, Probe, kind
-from bench.probes.json_text import Members, Token
-from bench.probes.replies import CSV, JSON, Columns, Refusal, Rows
+from probes import native
+from probes.ask import Ask, Probe, kind
+from probes.json_text import Members, Token
+from probes.replies import CSV, JSON, Columns, Refusal, Rows
 
 SIGNATURE = "serving_default"
 
@@ -72,7 +72,9 @@ def as_many_rows_as_allowed(ask: Ask) -> Probe:
 def accept_that_takes_json(ask: Ask) -> Probe:
     """Whatever else it would take."""
     index = ask.rows()
-    accept = ask.random.choice(("*/*", JSON, "application/*", "text/csv, */*;q=0.1", "text/html;q=0.9, application/json"))
+    accept = ask.random.choice(
+        ("*/*", JSON, "application/*", "text/csv, */*;q=0.1", "text/html;q=0.9, application/json")
+    )
     body = ask.text({"instances": ask.texts(index)})
     return ask.post(path(ask), body, Rows(ask.subject, index), headers=[("Accept", accept)])
 
@@ -81,13 +83,17 @@ def accept_that_takes_json(ask: Ask) -> Probe:
 def nothing_that_is_accepted(ask: Ask) -> Probe:
     """There is JSON, and nothing else."""
     accept = ask.random.choice((CSV, "application/octet-stream", "text/html", "application/json;q=0"))
-    return ask.post(path(ask), ask.text({"instances": ask.texts(ask.rows())}), Refusal(406), headers=[("Accept", accept)])
+    return ask.post(
+        path(ask), ask.text({"instances": ask.texts(ask.rows())}), Refusal(406), headers=[("Accept", accept)]
+    )
 
 
 @kind("nearly valid", 1)
 def type_that_is_not_spoken(ask: Ask) -> Probe:
     """KServe's TestTFHttpServerAvroCloudEvent and its like: there is JSON, and nothing else."""
-    form = ask.random.choice((CSV, "application/octet-stream", "text/plain", "application/avro", "application/cloudevents+json"))
+    form = ask.random.choice(
+        (CSV, "application/octet-stream", "text/plain", "application/avro", "application/cloudevents+json")
+    )
     return ask.post(path(ask), b'{"instances": []}', Refusal(415, None, JSON), form=form)
 
 
@@ -173,7 +179,9 @@ def both_or_neither(ask: Ask) -> Probe:
     """JsontensorTest.SingleUnnamedTensorErrors of TF Serving, 'Not formatted correctly': instances and inputs at once."""
     cells = ask.texts(ask.rows())
     both = {"instances": cells, "inputs": cells}
-    made = ask.random.choice((both, {}, [], cells, {"examples": cells}, {"signature_name": SIGNATURE}, 1, None, "instances"))
+    made = ask.random.choice(
+        (both, {}, [], cells, {"examples": cells}, {"signature_name": SIGNATURE}, 1, None, "instances")
+    )
     return refused(ask, made, 422, None, '"instances"')
 
 

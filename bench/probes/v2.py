@@ -10,15 +10,29 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.probes import native
-from bench.probes.ask import Ask, Headers, Probe, kind
-from bench.probes.json_text import Members, Token
-from bench.probes.replies import BYTES, CSV, JSON, Expected, Refusal, Tensors
-from bench.probes.subject import Index
+from probes import native
+from probes.ask import Ask, Headers, Probe, kind
+from probes.json_text import Members, Token
+from probes.replies import BYTES, CSV, JSON, Expected, Refusal, Tensors
+from probes.subject import Index
 
 Form = Literal["flat", "nested", "binary"]
 HEADER = "Inference-Header-Content-Length"
-DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP64", "BYTES", "BF16")
+DATATYPES = (
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP64",
+    "BYTES",
+    "BF16",
+)
 IDS = ("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300, "\u2028 \U0001f600", 'q"u\\o')
 NOT_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
 """Of binary_data_size: no integers, and integers that are not the tensor's."""
@@ -72,7 +86,9 @@ def infer(
     return ask.post(path(ask), body + (tail or b""), expected, form=form, headers=headers)
 
 
-def refused(ask: Ask, changes: Mapping[str, Any], status: int, where: str | None, says: str = "", form: Form = "flat") -> Probe:
+def refused(
+    ask: Ask, changes: Mapping[str, Any], status: int, where: str | None, says: str = "", form: Form = "flat"
+) -> Probe:
     """Send a request whose one input is changed, or lacks what is changed to ..."""
     index = ask.rows()
     made = {name: value for name, value in (tensor(ask, index, form) | changes).items() if value is not ...}
@@ -290,7 +306,9 @@ def member_unknown(ask: Ask) -> Probe:
 def inputs_of_another_number(ask: Ask) -> Probe:
     """test_input_validation_required_empty of Triton: none, or several, or no list at all."""
     made = tensor(ask, ask.rows())
-    inputs = ask.random.choice(([], [made, made], [made, made | {"name": "b"}], "invalid", None, {}, made, 1, [made] * 40))
+    inputs = ask.random.choice(
+        ([], [made, made], [made, made | {"name": "b"}], "invalid", None, {}, made, 1, [made] * 40)
+    )
     return infer(ask, {"inputs": inputs}, Refusal(422, "inputs", "one input"))
 
 
@@ -480,7 +498,11 @@ def binary_without_its_parameter(ask: Ask) -> Probe:
     bare = {name: value for name, value in made.items() if name != "data"}
     size = {"parameters": {"binary_data_size": len(tail)}}
     sent, expected = ask.random.choice(
-        ((bare, Refusal(422, "inputs[0]", "binary_data_size")), (made, Refusal(400, None, "follow")), (made | size, Refusal(422, "inputs[0]")))
+        (
+            (bare, Refusal(422, "inputs[0]", "binary_data_size")),
+            (made, Refusal(400, None, "follow")),
+            (made | size, Refusal(422, "inputs[0]")),
+        )
     )
     return infer(ask, {"inputs": [sent]}, expected, tail)
 
