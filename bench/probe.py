@@ -2,11 +2,12 @@
 
     python bench/probe.py [REQUESTS] [--seed 0] [--mix 5:4:2] [--artifact PATH] [--only TEXT] [--show INDEX]
 
-Each request of bench/probes/ comes with its one right outcome, which its kind knows without the service's code: the status,
-the place, the error's shape, and values within the proof's bound of a float64 reference. Without an artifact, a classifier
-and a regressor are trained and published first. Each is served by `python -m service serve` with small caps, so that they
-are reached often, and asked over kept connections. A hang is a failure, and so is a worker that ended, a traceback in the
-log, or memory that grows. Request I of a seed is always the same one; --show I says what it is, and what comes back.
+Each request of bench/probes/ comes with its one right outcome, which its kind knows without the service's code: the
+status, the place, the error's shape, and values within the proof's bound of a float64 reference. Without an artifact, a
+classifier and a regressor are trained and published first. Each is served by `python -m service serve` with small caps,
+so that they are reached often, and asked over kept connections. A hang is a failure, and so is a connection that ends
+unannounced, a worker that ended, a traceback in the log, or memory that grows. Request I of a seed is always the same
+one; --show I says what it is, and what comes back.
 
 The last line of stdout is one JSON document; exit code 1 if anything was wrong.
 """

@@ -1,1 +1,1 @@
-"""Requests whose one right outcome is known without the service's code: the kinds of bench/probe.py, and how they are judged."""
+"""Requests whose one right outcome is known without the service's code, and how the replies to them are judged."""

@@ -113,6 +113,10 @@ class Ask:
     random: Random
     subject: Subject
 
+    def choice(self, values: Sequence[Any]) -> Any:
+        """Draw one of some values."""
+        return self.random.choice(values)
+
     def rows(self, least: int = 1, most: int | None = None) -> Index:
         """Draw rows: mostly one, sometimes many, never more than are allowed."""
         most = self.subject.most_rows if most is None else most
@@ -150,7 +154,7 @@ class Ask:
     def beyond(self, index: Index) -> tuple[list[list[float]], int]:
         """Return rows of which one has no finite answer, and which that is."""
         rows, i = self.wide(index), self.random.randrange(len(index))
-        rows[i] = self.random.choice(self.subject.beyond.astype(np.float64).tolist())
+        rows[i] = self.choice(self.subject.beyond.astype(np.float64).tolist())
         return rows, i
 
     def post(
@@ -215,29 +219,29 @@ class Ask:
         more: list[tuple[str, str | bytes]] = []
         drawn = self.random.random()
         if drawn < 0.3:
-            request_id = self.random.choice(GOOD_IDS)
+            request_id = self.choice(GOOD_IDS)
             more.append(("X-Request-ID", request_id))
         elif drawn < 0.5:
-            more.append(("X-Request-ID", self.random.choice(BAD_IDS)))
+            more.append(("X-Request-ID", self.choice(BAD_IDS)))
         if self.random.random() < 0.2:
-            more.append(("traceparent", self.random.choice(TRACES)))
+            more.append(("traceparent", self.choice(TRACES)))
         if self.random.random() < 0.3:
-            more.append(("User-Agent", self.random.choice(("curl/8.5.0", "python-requests/2.32", "x" * 500, ""))))
+            more.append(("User-Agent", self.choice(("curl/8.5.0", "python-requests/2.32", "x" * 500, ""))))
         return request_id, more
 
     def chunks(self, body: bytes) -> bytes:
         """Cut a body into chunks, as HTTP/1.1 frames them."""
         parts, start = [], 0
         while start < len(body):
-            size = self.random.choice((1, 7, 100, 4096, len(body)))
+            size = self.choice((1, 7, 100, 4096, len(body)))
             part = body[start : start + size]
-            extension = self.random.choice((b"", b"", b"", b";a=b", b';quoted="x"'))
+            extension = self.choice((b"", b"", b"", b";a=b", b';quoted="x"'))
             parts.append(f"{len(part):x}".encode() + extension + b"\r\n" + part + b"\r\n")
             start += size
         return b"".join(parts) + b"0\r\n\r\n"
 
     def _lines(self, headers: Headers) -> list[bytes]:
-        shape = self.random.choice((str, str, str.lower, str.upper))
+        shape = self.choice((str, str, str.lower, str.upper))
         lines = [shape(name).encode() + b": " + (v.encode() if isinstance(v, str) else v) for name, v in headers]
         if self.random.random() < 0.2:
             self.random.shuffle(lines)

@@ -26,7 +26,7 @@ UNKNOWN = (
 
 def route(ask: Ask) -> str:
     """Draw the path of a prediction."""
-    return ask.random.choice(("/predict", v1.path(ask), v2.path(ask)))
+    return str(ask.choice(("/predict", v1.path(ask), v2.path(ask))))
 
 
 @cache
@@ -40,21 +40,21 @@ def bomb(encoding: str) -> bytes:
 @kind("hostile", 2)
 def bomb_that_unpacks(ask: Ask) -> Probe:
     """64 MiB in 65 kB, and a little more than is allowed in next to nothing; DecompressionSizeLimitGzip of Triton."""
-    encoding = ask.random.choice(("gzip", "deflate"))
+    encoding = ask.choice(("gzip", "deflate"))
     if ask.random.random() < 0.2:
         body = bomb(encoding)[: ask.subject.limits.body_bytes]  # the cap on what unpacks is reached long before its end
     else:
-        zeros = bytes(ask.subject.limits.body_bytes + ask.random.choice((1, 2, 1000, 10**6)))
+        zeros = bytes(ask.subject.limits.body_bytes + ask.choice((1, 2, 1000, 10**6)))
         body = gzip.compress(zeros, 9) if encoding == "gzip" else zlib.compress(zeros, 9)
     headers = [("Content-Encoding", encoding)]
     expected = Refusal(413, None, str(ask.subject.limits.body_bytes))
-    return ask.post(route(ask), body, expected, headers=headers, framing=ask.random.choice(("length", "chunked")))
+    return ask.post(route(ask), body, expected, headers=headers, framing=ask.choice(("length", "chunked")))
 
 
 @kind("hostile", 2)
 def compressed_form_too_large(ask: Ask) -> Probe:
     """What does not compress is too large before it is unpacked."""
-    body = ask.random.randbytes(ask.subject.limits.body_bytes + ask.random.choice((1, 5000)))
+    body = ask.random.randbytes(ask.subject.limits.body_bytes + ask.choice((1, 5000)))
     return ask.post(
         route(ask),
         packed("gzip", body),
@@ -69,9 +69,9 @@ def compressed_form_too_large(ask: Ask) -> Probe:
 def body_too_large(ask: Ask) -> Probe:
     """A byte more than is allowed, or a megabyte, of whatever; test_default_limit_rejection of Triton's L0_http."""
     most = ask.subject.limits.body_bytes
-    body = ask.random.choice((b" ", b"0", b"[", b"{", b"1,")) * (most + ask.random.choice((1, 2, 100, most, 1 << 20)))
-    form = ask.random.choice((JSON, CSV, BYTES, "text/plain", None))
-    framing = ask.random.choice(("length", "chunked"))
+    body = ask.choice((b" ", b"0", b"[", b"{", b"1,")) * (most + ask.choice((1, 2, 100, most, 1 << 20)))
+    form = ask.choice((JSON, CSV, BYTES, "text/plain", None))
+    framing = ask.choice(("length", "chunked"))
     return ask.post(route(ask), body, Refusal(413, None, str(most)), form=form, framing=framing, last=True)
 
 
@@ -87,7 +87,7 @@ def body_in_many_chunks(ask: Ask) -> Probe:
 @kind("nearly valid", 3)
 def encoding_unknown(ask: Ask) -> Probe:
     """415, and Accept-Encoding says which are known (RFC 9110, 15.5.16)."""
-    headers = [("Content-Encoding", ask.random.choice(UNKNOWN))]
+    headers = [("Content-Encoding", ask.choice(UNKNOWN))]
     expected = Refusal(415, None, "Content-Encoding", {"accept-encoding": "gzip"})
     return ask.post(route(ask), b'{"instances": []}', expected, headers=headers, framing="length")
 
@@ -95,13 +95,11 @@ def encoding_unknown(ask: Ask) -> Probe:
 @kind("hostile", 4)
 def not_what_the_encoding_says(ask: Ask) -> Probe:
     """Plain text called gzip, a stream cut short, one with more behind it, one with a byte changed."""
-    encoding = ask.random.choice(("gzip", "deflate"))
+    encoding = ask.choice(("gzip", "deflate"))
     plain = ask.text({"instances": ask.texts(ask.rows(least=2, most=33))})
     good = packed("gzip" if encoding == "gzip" else "zlib", plain)
     checked = bytearray(good)
     checked[-1 if encoding == "deflate" else -5] ^= 0x55  # of the checksum at its end
     broken = (plain, b"", good[:-1], good[: len(good) // 2], good[:1], good + b"\0", good + plain, bytes(checked))
     headers = [("Content-Encoding", encoding)]
-    return ask.post(
-        route(ask), ask.random.choice(broken), Refusal(400, None, encoding), headers=headers, framing="length"
-    )
+    return ask.post(route(ask), ask.choice(broken), Refusal(400, None, encoding), headers=headers, framing="length")

@@ -1,7 +1,7 @@
 """HTTP itself: what the host (hyper, under granian) refuses before the application is asked, and what it lets through.
 
-Where the host answers, its outcome is exact too: a status, no body, and the connection ends. It answers so to what is not
-HTTP/1.1 (RFC 9112), and to headers and paths that are too long.
+Where the host answers, the outcome is exact too: a status, no body, and the connection ends. It answers so to what is
+not HTTP/1.1 (RFC 9112), and to headers and paths that are too long.
 """
 
 import numpy as np
@@ -72,14 +72,14 @@ def posted(ask: Ask, headers: Headers, body: bytes, expected: Expected, *, half_
 @kind("hostile", 3)
 def no_request_line(ask: Ask) -> Probe:
     """400 of the host."""
-    line = ask.random.choice(NO_REQUEST_LINES)
+    line = ask.choice(NO_REQUEST_LINES)
     return bare(f"{line}\r\nHost: x\r\n\r\n", HostRefusal(400))
 
 
 @kind("hostile", 4)
 def no_header(ask: Ask) -> Probe:
     """400 of the host: among these are the lies about a body's length that smuggle requests (RFC 9112, 11.2)."""
-    line = ask.random.choice(NO_HEADERS)
+    line = ask.choice(NO_HEADERS)
     return bare(f"POST /predict HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\nab", HostRefusal(400))
 
 
@@ -87,7 +87,7 @@ def no_header(ask: Ask) -> Probe:
 def headers_too_many_or_too_long(ask: Ask) -> Probe:
     """431 of the host, and 414 for a path."""
     many = "".join(f"X-{i}: 1\r\n" for i in range(150))
-    headers, expected = ask.random.choice(((many, HostRefusal(431)), (f"X-Y: {'a' * 600_000}\r\n", HostRefusal(431))))
+    headers, expected = ask.choice(((many, HostRefusal(431)), (f"X-Y: {'a' * 600_000}\r\n", HostRefusal(431))))
     if ask.random.random() < 0.4:
         return bare(f"GET /{'a' * 70_000} HTTP/1.1\r\nHost: x\r\n\r\n", HostRefusal(414))
     return bare(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n", expected)
@@ -96,14 +96,14 @@ def headers_too_many_or_too_long(ask: Ask) -> Probe:
 @kind("hostile", 1)
 def method_connect(ask: Ask) -> Probe:
     """A proxy this is not: there is no such path."""
-    request = f"CONNECT {ask.random.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = f"CONNECT {ask.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1\r\nHost: x\r\n\r\n"
     return bare(request, Refusal(404))
 
 
 @kind("hostile", 1)
 def nothing_at_all(ask: Ask) -> Probe:
     """A connection that is closed before anything, or half of a request line, was said."""
-    return bare(ask.random.choice(("", "G", "GET /healthz HTTP/1.1\r\nHost")), Closed(), half_close=True)
+    return bare(ask.choice(("", "G", "GET /healthz HTTP/1.1\r\nHost")), Closed(), half_close=True)
 
 
 @kind("hostile", 2)
@@ -115,9 +115,9 @@ def body_cut_short(ask: Ask) -> Probe:
         CSV: b"".join(b",".join(repr(value).encode() for value in row) + b"\n" for row in ask.wide(index)),
         BYTES: ask.subject.wide[index].astype("<f4").tobytes(),
     }
-    form = ask.random.choice(list(forms))
+    form = ask.choice(list(forms))
     body = forms[form]
-    cut = ask.random.choice((0, 1, len(body) // 2, 4 * len(ask.subject.features), len(body) - 1))
+    cut = ask.choice((0, 1, len(body) // 2, 4 * len(ask.subject.features), len(body) - 1))
     headers = [("Content-Type", form), ("Content-Length", str(len(body)))]
     expected = Refusal(400, None, f"expected a body of {len(body)} bytes, found {min(cut, len(body) - 1)}")
     return posted(ask, headers, body[: min(cut, len(body) - 1)], expected, half_close=True)
@@ -129,7 +129,7 @@ def chunks_cut_short(ask: Ask) -> Probe:
     index = ask.rows(least=2, most=7)
     rows = ask.subject.wide[index].astype("<f4").tobytes()
     half = rows[: len(rows) // len(index)]
-    ending = ask.random.choice(
+    ending = ask.choice(
         (b"", b"0\r\n", f"{len(rows):x}\r\n".encode() + half, b"5\r\nab", b"z\r\n", b"-1\r\n", b"f" * 20 + b"\r\n")
     )
     body = f"{len(half):x}\r\n".encode() + half + b"\r\n" + ending
@@ -143,7 +143,7 @@ def length_and_chunks(ask: Ask) -> Probe:
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD)
     headers = [
         ("Content-Type", JSON),
-        ("Content-Length", ask.random.choice(("3", "0", "99"))),
+        ("Content-Length", ask.choice(("3", "0", "99"))),
         ("Transfer-Encoding", "chunked"),
     ]
     return posted(ask, headers, body, Predictions(ask.subject, np.zeros(0, np.intp)))
@@ -152,7 +152,7 @@ def length_and_chunks(ask: Ask) -> Probe:
 @kind("hostile", 2)
 def header_that_injects(ask: Ask) -> Probe:
     """A caller's id never becomes a header of the reply; a bare line feed ends a line, as RFC 9112, 2.2, lets it."""
-    injection = ask.random.choice(INJECTIONS)
+    injection = ask.choice(INJECTIONS)
     request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {injection}\r\n\r\n"
     echoed = "a" if "\n" in injection else None
     return Probe((request.encode(),), Document({"status": "alive"}), echoed)
@@ -161,7 +161,7 @@ def header_that_injects(ask: Ask) -> Probe:
 @kind("hostile", 1)
 def id_that_stands_twice(ask: Ask) -> Probe:
     """Two ids are none."""
-    ids = ask.random.choice((("a", "b"), ("a", "a"), ("", "a")))
+    ids = ask.choice((("a", "b"), ("a", "a"), ("", "a")))
     request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {ids[0]}\r\nx-request-id: {ids[1]}\r\n\r\n"
     return Probe((request.encode(),), Document({"status": "alive"}), None)
 
@@ -175,8 +175,8 @@ def older_http(ask: Ask) -> Probe:
 @kind("valid", 1)
 def target_in_absolute_form(ask: Ask) -> Probe:
     """A server takes the absolute form that proxies send (RFC 9112, 3.2.2), and empty lines before a request (2.2)."""
-    before = ask.random.choice(("", "\r\n", "\r\n\r\n"))
-    host = ask.random.choice(("x", "localhost:8000", "example.org", "[::1]"))
+    before = ask.choice(("", "\r\n", "\r\n\r\n"))
+    host = ask.choice(("x", "localhost:8000", "example.org", "[::1]"))
     request = f"{before}GET http://{host}/healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"
     return Probe((request.encode(),), Document({"status": "alive"}))
 
@@ -196,7 +196,7 @@ def body_that_is_expected(ask: Ask) -> Probe:
 @kind("hostile", 1)
 def body_announced_too_large(ask: Ask) -> Probe:
     """A length beyond the cap is refused by the header alone: nothing of the body need come."""
-    length = ask.random.choice((ask.subject.limits.body_bytes + 1, 2**31, 2**40))
+    length = ask.choice((ask.subject.limits.body_bytes + 1, 2**31, 2**40))
     headers = [("Content-Type", JSON), ("Content-Length", str(length))]
     return posted(ask, headers, b"", Refusal(413, None, str(ask.subject.limits.body_bytes)))
 
@@ -204,7 +204,7 @@ def body_announced_too_large(ask: Ask) -> Probe:
 @kind("valid", 1)
 def header_of_another_kind(ask: Ask) -> Probe:
     """Upgrades and cookies are passed over; a header that says it is HTTP/2 too."""
-    more = ask.random.choice(
+    more = ask.choice(
         (
             [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAAQAAP__")],
             [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")],

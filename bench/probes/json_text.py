@@ -1,4 +1,4 @@
-"""JSON as text, written in more ways than a library would: every form of a number, keys that stand twice, odd spaces."""
+"""JSON as text, written in more ways than a library has: every form of a number, keys that stand twice, odd spaces."""
 
 import json
 from collections.abc import Sequence

@@ -71,18 +71,20 @@ def body_of_the_largest_size(ask: Ask) -> Probe:
     index = ask.rows(most=33)
     body = ask.text({"instances": ask.wide(index)})
     body += b" " * (ask.subject.limits.body_bytes - len(body))
-    framing = ask.random.choice(("length", "chunked", "gzip", "zlib"))
-    return ask.post(PATH, body, Predictions(ask.subject, index), framing=framing)  # type: ignore[arg-type]
+    framing = ask.choice(("length", "chunked", "gzip", "zlib"))
+    return ask.post(PATH, body, Predictions(ask.subject, index), framing=framing)
 
 
 @kind("valid", 3)
 def whatever_it_is_called(ask: Ask) -> Probe:
     """Content-Type in any case, with parameters, curl's default one, or none at all: a body that begins with {."""
     index = ask.rows()
-    called = (JSON, "application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8 ; a=b", None)
-    called += ("application/x-www-form-urlencoded", "application/json;", "")
-    body = ask.random.choice((b"", b" ", b"\r\n\t")) + ask.text({"instances": ask.texts(index)})
-    return ask.post(PATH, body, Predictions(ask.subject, index), form=ask.random.choice(called))
+    called = (
+        *(JSON, "application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8 ; a=b"),
+        *("application/json;", "application/x-www-form-urlencoded", "", None),
+    )
+    body = ask.choice((b"", b" ", b"\r\n\t")) + ask.text({"instances": ask.texts(index)})
+    return ask.post(PATH, body, Predictions(ask.subject, index), form=ask.choice(called))
 
 
 @kind("valid", 2)
@@ -98,7 +100,7 @@ def keys_written_with_escapes(ask: Ask) -> Probe:
 def numbers_below_float32(ask: Ask) -> Probe:
     """A number too small for float32, or float64, is zero; integers and long fractions are numbers like others."""
     forms = ("0", "-0", "0.0", "-0.0", "0e5", "1e-60", "-1e-400", "0.000", "0E-0", "1e-99999", "0." + "0" * 300 + "1")
-    cells = [Token(ask.random.choice(forms)) for _ in ask.subject.features]
+    cells = [Token(ask.choice(forms)) for _ in ask.subject.features]
     return asked(ask, [cells], ask.subject.zero)
 
 
@@ -133,7 +135,7 @@ NOT_ACCEPTED = (
 @kind("valid", 8)
 def answered_as_accepted(ask: Ask) -> Probe:
     """Accept decides between JSON, CSV and float32 bytes."""
-    index, accept = ask.rows(), ask.random.choice(list(ACCEPTED))
+    index, accept = ask.rows(), ask.choice(list(ACCEPTED))
     body = ask.text({"instances": ask.texts(index)})
     headers = [("Accept", accept)]
     return ask.post(PATH, body, Predictions(ask.subject, index, ACCEPTED[accept]), headers=headers)
@@ -143,28 +145,28 @@ def answered_as_accepted(ask: Ask) -> Probe:
 def nothing_that_is_accepted(ask: Ask) -> Probe:
     """406 where Accept leaves nothing; the refusal itself is JSON all the same."""
     body = ask.text({"instances": ask.texts(ask.rows())})
-    accept = ask.random.choice(NOT_ACCEPTED)
+    accept = ask.choice(NOT_ACCEPTED)
     return ask.post(PATH, body, Refusal(406, says="Accept"), headers=[("Accept", accept)])
 
 
 @kind("nearly valid", 2)
 def refused_as_problem_json(ask: Ask) -> Probe:
     """A refusal is application/problem+json for who asks for that first; who takes nothing else has no prediction."""
-    form = ask.random.choice((JSON, None))
+    form = ask.choice((JSON, None))
     if ask.random.random() < 0.3:
         expected = Refusal(406, media_type=PROBLEM)
         return ask.post(PATH, b'{"instances": []}', expected, form=form, headers=[("Accept", PROBLEM)])
-    accept = ask.random.choice((f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv"))
+    accept = ask.choice((f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv"))
     return ask.post(PATH, b"{", Refusal(400, media_type=PROBLEM), form=form, headers=[("Accept", accept)])
 
 
 @kind("nearly valid", 6)
 def no_number_in_a_row(ask: Ask) -> Probe:
-    """Booleans, strings, null, lists and objects are no numbers; JsontensorTest.SingleUnnamedTensorErrors of TF Serving."""
+    """Booleans, strings, null, lists and objects; JsontensorTest.SingleUnnamedTensorErrors of TF Serving."""
     index = ask.rows()
     cells, (i, j) = ask.texts(index), ask.place(index)
     instances: list[list[Any]] = [list(row) for row in cells]
-    instances[i][j] = ask.random.choice(NOT_NUMBERS)
+    instances[i][j] = ask.choice(NOT_NUMBERS)
     return refused(ask, {"instances": instances}, 422, "instances" + ask.cell(i, j), "expected a number")
 
 
@@ -174,7 +176,7 @@ def no_number_in_a_record(ask: Ask) -> Probe:
     index = ask.rows()
     cells: list[list[Any]] = [list(row) for row in ask.texts(index)]
     i, j = ask.place(index)
-    cells[i][j] = ask.random.choice(NOT_NUMBERS)
+    cells[i][j] = ask.choice(NOT_NUMBERS)
     where = "instances" + ask.cell(i, j, record=True)
     return refused(ask, {"instances": [ask.record(row) for row in cells]}, 422, where, "expected a number")
 
@@ -184,7 +186,7 @@ def number_beyond_float32(ask: Ask) -> Probe:
     """Finite in JSON, infinite in float32; JsontensorTest.SingleUnnamedTensorErrors of TF Serving has DBL_MAX."""
     index, as_records = ask.rows(), ask.random.random() < 0.4
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i][j] = Token(ask.random.choice(TOO_LARGE))
+    cells[i][j] = Token(ask.choice(TOO_LARGE))
     instances = [ask.record(row) for row in cells] if as_records else cells
     return refused(ask, {"instances": instances}, 422, "instances" + ask.cell(i, j, as_records), "float32")
 
@@ -202,7 +204,7 @@ def row_of_another_width(ask: Ask) -> Probe:
     index = ask.rows()
     cells, (i, j) = ask.texts(index), ask.place(index)
     width = len(ask.subject.features)
-    cells[i] = ask.random.choice((cells[i][:-1], cells[i] + cells[i][j:], [], cells[i] * 2, cells[i][:j]))
+    cells[i] = ask.choice((cells[i][:-1], cells[i] + cells[i][j:], [], cells[i] * 2, cells[i][:j]))
     says = f"expected {width} values, found {len(cells[i])}"
     return refused(ask, {"instances": cells}, 422, f"instances[{i}]", says)
 
@@ -213,7 +215,7 @@ def no_row_at_all(ask: Ask) -> Probe:
     index = ask.rows()
     instances: list[Any] = list(ask.texts(index))
     i = ask.place(index)[0]
-    instances[i] = ask.random.choice((1, 1.5, "a", None, True))
+    instances[i] = ask.choice((1, 1.5, "a", None, True))
     return refused(ask, {"instances": instances}, 422, f"instances[{i}]", "expected a list or an object")
 
 
@@ -230,14 +232,14 @@ def rows_and_records_mixed(ask: Ask) -> Probe:
 @kind("nearly valid", 2)
 def no_list_of_instances(ask: Ask) -> Probe:
     """KServe's TestModel.test_validate has {"instances": "invalid"}; so may any other value be."""
-    value = ask.random.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
+    value = ask.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
     return refused(ask, {"instances": value}, 422, "instances", "expected a list")
 
 
 @kind("nearly valid", 2)
 def no_instances(ask: Ask) -> Probe:
     """JSON, and no object with the one member that is needed."""
-    document = ask.random.choice(([], [[1, 2]], {}, {"instance": []}, {"Instances": []}, 1, "instances", None, {"": 1}))
+    document = ask.choice(([], [[1, 2]], {}, {"instance": []}, {"Instances": []}, 1, "instances", None, {"": 1}))
     return refused(ask, document, 422, None, '"instances"')
 
 
@@ -257,7 +259,7 @@ def feature_unknown(ask: Ask) -> Probe:
     index = ask.rows()
     made, (i, j) = [ask.record(row) for row in ask.texts(index)], ask.place(index)
     name = ask.subject.features[j]
-    other = ask.random.choice((name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301"))
+    other = ask.choice((name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301"))
     if ask.random.random() < 0.5:
         made[i] = Members((other if pair[0] == name else pair[0], pair[1]) for pair in made[i])
     else:
@@ -268,8 +270,8 @@ def feature_unknown(ask: Ask) -> Probe:
 @kind("nearly valid", 2)
 def member_beside_instances(ask: Ask) -> Probe:
     """Nothing stands beside the instances that could be meant, and would be passed over."""
-    other = ask.random.choice(("inputs", "id", "parameters", "Instances", "instances ", "\u00e9", "signature_name"))
-    document = Members([("instances", ask.texts(ask.rows())), (other, ask.random.choice((1, None, [], "a")))])
+    other = ask.choice(("inputs", "id", "parameters", "Instances", "instances ", "\u00e9", "signature_name"))
+    document = Members([("instances", ask.texts(ask.rows())), (other, ask.choice((1, None, [], "a")))])
     ask.random.shuffle(document)
     return refused(ask, document, 422, other, 'no member beside "instances"')
 
@@ -278,8 +280,8 @@ def member_beside_instances(ask: Ask) -> Probe:
 def too_many_rows(ask: Ask) -> Probe:
     """One row more than is allowed, or many more; short rows, so that the body is not too large."""
     most, width = ask.subject.most_rows, len(ask.subject.features)
-    count = ask.random.choice((most + 1, most + 2, most * 3))
-    row: Any = ask.random.choice(([0] * width, dict.fromkeys(ask.subject.features, 0), [0] * width, []))
+    count = ask.choice((most + 1, most + 2, most * 3))
+    row: Any = ask.choice(([0] * width, dict.fromkeys(ask.subject.features, 0), [0] * width, []))
     body = json.dumps({"instances": [row] * count}, ensure_ascii=False, separators=(",", ":")).encode()
     assert len(body) <= ask.subject.limits.body_bytes
     return ask.post(PATH, body, Refusal(413, "instances", str(most)))
@@ -291,34 +293,34 @@ def keys_that_stand_twice(ask: Ask) -> Probe:
     index = ask.rows()
     cells, (i, j) = ask.texts(index), ask.place(index)
     if ask.random.random() < 0.3:
-        key = ask.random.choice(('"instances"', '"inst\\u0061nces"'))
+        key = ask.choice(('"instances"', '"inst\\u0061nces"'))
         body = b'{"instances":' + ask.text(cells) + b"," + key.encode() + b":" + ask.text(cells) + b"}"
         return ask.post(PATH, body, Refusal(400, None, '"instances" stands twice'))
     made: list[Any] = [ask.record(row) for row in cells]
-    made[i].insert(ask.random.randrange(len(made[i])), (ask.subject.features[j], ask.random.choice((1, "a", None))))
+    made[i].insert(ask.random.randrange(len(made[i])), (ask.subject.features[j], ask.choice((1, "a", None))))
     says = f"{json.dumps(ask.subject.features[j])} stands twice"
     return refused(ask, {"instances": made}, 400, f"instances[{i}]", says)
 
 
 @kind("nearly valid", 2)
 def nested(ask: Ask) -> Probe:
-    """Lists in lists where a number is expected, within what a parser follows; [[5, 6]] of TF Serving's JsontensorTest."""
+    """Lists in lists where a number is expected, as deep as a parser follows; TF Serving's JsontensorTest."""
     index = ask.rows(most=7)
     cells, (i, j) = ask.texts(index), ask.place(index)
-    depth = ask.random.choice((1, 2, 3, 10, 100))
-    opening, closing = ask.random.choice((("[", "]"), ('{"a":', "}")))
+    depth = ask.choice((1, 2, 3, 10, 100))
+    opening, closing = ask.choice((("[", "]"), ('{"a":', "}")))
     cells[i][j] = Token(opening * depth + "1" + closing * depth)
     return refused(ask, {"instances": cells}, 422, "instances" + ask.cell(i, j), "expected a number")
 
 
 @kind("hostile", 3)
 def nested_too_deep(ask: Ask) -> Probe:
-    """nested_json_crash.py and test_json_recursion_depth_limit of Triton's L0_http: lists that a parser must not follow."""
-    depth = ask.random.choice((2000, DEEP, 30_000))
-    opening, closing = ask.random.choice((("[", "]"), ("[", ""), ('{"a":', "}"), ("[[],", "]")))
+    """nested_json_crash.py of Triton's L0_http: more lists in each other than a parser should follow."""
+    depth = ask.choice((2000, DEEP, 30_000))
+    opening, closing = ask.choice((("[", "]"), ("[", ""), ('{"a":', "}"), ("[[],", "]")))
     depth = min(depth, 60_000 // (len(opening) + len(closing)))
     nest = opening * depth + "1" + closing * depth
-    body = ask.random.choice((f'{{"instances": [[{nest}]]}}', nest, f'{{"instances": {nest}}}'))
+    body = ask.choice((f'{{"instances": [[{nest}]]}}', nest, f'{{"instances": {nest}}}'))
     return ask.post(PATH, body.encode(), Refusal(400))
 
 
@@ -327,7 +329,7 @@ def number_that_json_has_not(ask: Ask) -> Probe:
     """NaN, Infinity, hexadecimal, leading zeros and plus signs, comments: Python's own parser takes some of them."""
     index = ask.rows(most=7)
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i][j] = Token(ask.random.choice(NOT_JSON))
+    cells[i][j] = Token(ask.choice(NOT_JSON))
     return ask.post(PATH, ask.text({"instances": cells}), Refusal(400))
 
 
@@ -336,14 +338,14 @@ def number_beyond_float64(ask: Ask) -> Probe:
     """1e400: RFC 8259, section 6, lets a parser set a range, and this one's is float64's."""
     index = ask.rows(most=7)
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i][j] = Token(ask.random.choice(("1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308")))
+    cells[i][j] = Token(ask.choice(("1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308")))
     return ask.post(PATH, ask.text({"instances": cells}), Refusal(400))
 
 
 @kind("hostile", 6)
 def no_json(ask: Ask) -> Probe:
     """PredictRequestErrors of TF Serving: an empty body, `instances = [1, 2]`; and broken text of every other kind."""
-    return ask.post(PATH, ask.random.choice(BAD_TEXT), Refusal(400))
+    return ask.post(PATH, ask.choice(BAD_TEXT), Refusal(400))
 
 
 @kind("hostile", 3)
@@ -358,5 +360,5 @@ def a_byte_of_it_broken(ask: Ask) -> Probe:
     """A byte that begins no character of UTF-8, anywhere in the document."""
     body = ask.text({"instances": ask.texts(ask.rows(most=7))})
     cut = ask.random.randrange(1, len(body) - 1)
-    broken = ask.random.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))
+    broken = ask.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))
     return ask.post(PATH, body[:cut] + broken + body[cut:], Refusal(400))

@@ -118,7 +118,7 @@ class Refusal(Expected):
         members = ERROR_MEMBERS + (["where"] if self.where else [])
         if sorted(document) != sorted(members):
             yield f"members: expected {members}, found {list(document)}"
-        expected = {
+        expected: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,

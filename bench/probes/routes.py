@@ -170,7 +170,7 @@ def filled(ask: Ask, path: str) -> str:
 def get(ask: Ask, path: str, expected: Expected, method: str = "GET", accept: str | None = None) -> Probe:
     """Make a request without a body."""
     headers = [] if accept is None else [("Accept", accept)]
-    return ask.send(method, path + ask.random.choice(("", "", "", "?", "?a=b&c=%00", "?/../x")), headers, b"", expected)
+    return ask.send(method, path + ask.choice(("", "", "", "?", "?a=b&c=%00", "?/../x")), headers, b"", expected)
 
 
 def tensors(ask: Ask) -> dict[str, list[dict[str, Any]]]:
@@ -241,22 +241,22 @@ def answer(ask: Ask, path: str, empty: bool = False) -> Expected:
 @kind("valid", 12)
 def read(ask: Ask) -> Probe:
     """Every route that is read; whoever asks for it, and with what Accept, it is what it is."""
-    path = ask.random.choice(READ)
-    accept = None if path == "/metrics" else ask.random.choice((None, None, "*/*", JSON, "text/html", PROBLEM))
+    path = ask.choice(READ)
+    accept = None if path == "/metrics" else ask.choice((None, None, "*/*", JSON, "text/html", PROBLEM))
     return get(ask, filled(ask, path), answer(ask, path), accept=accept)
 
 
 @kind("valid", 3)
 def head(ask: Ask) -> Probe:
     """HEAD is GET without the body (RFC 9110, 9.3.2)."""
-    path = ask.random.choice(READ)
+    path = ask.choice(READ)
     return get(ask, filled(ask, path), answer(ask, path, empty=True), "HEAD")
 
 
 @kind("valid", 1)
 def read_with_a_body(ask: Ask) -> Probe:
     """A body that GET has no use for is passed over, and does not become the next request."""
-    body = ask.random.choice((b"x", b"GET /no HTTP/1.1\r\n\r\n", b"{}" * 2000))
+    body = ask.choice((b"x", b"GET /no HTTP/1.1\r\n\r\n", b"{}" * 2000))
     headers = [("Content-Length", str(len(body)))]
     return ask.send("GET", "/healthz", headers, body, Document({"status": "alive"}))
 
@@ -264,21 +264,21 @@ def read_with_a_body(ask: Ask) -> Probe:
 @kind("nearly valid", 4)
 def method_not_allowed_where_one_posts(ask: Ask) -> Probe:
     """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
-    path = filled(ask, ask.random.choice(POSTED))
-    method = ask.random.choice(("GET", "PUT", "DELETE", "PATCH", "TRACE", "BREW", "get", "post", "HEAD"))
+    path = filled(ask, ask.choice(POSTED))
+    method = ask.choice(("GET", "PUT", "DELETE", "PATCH", "TRACE", "BREW", "get", "post", "HEAD"))
     return refused_method(ask, method, path, "POST")
 
 
 @kind("nearly valid", 4)
 def method_not_allowed_where_one_reads(ask: Ask) -> Probe:
     """405 with Allow."""
-    path = filled(ask, ask.random.choice(READ))
-    return refused_method(ask, ask.random.choice(("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")), path, "GET")
+    path = filled(ask, ask.choice(READ))
+    return refused_method(ask, ask.choice(("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")), path, "GET")
 
 
 def refused_method(ask: Ask, method: str, path: str, allowed: str) -> Probe:
     """Send a method that a path does not know."""
-    body = b"" if method in ("GET", "HEAD", "TRACE", "get") else ask.random.choice((b"", b"{}", b'{"instances": []}'))
+    body = b"" if method in ("GET", "HEAD", "TRACE", "get") else ask.choice((b"", b"{}", b'{"instances": []}'))
     headers = [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT") else []
     expected = Refusal(405, headers={"allow": allowed}, empty=method == "HEAD")
     return ask.send(method, path, headers, body, expected)
@@ -287,20 +287,20 @@ def refused_method(ask: Ask, method: str, path: str, allowed: str) -> Probe:
 @kind("nearly valid", 1)
 def options(ask: Ask) -> Probe:
     """OPTIONS says what is allowed (RFC 9110, 9.3.7), and nothing of other origins while CORS is off."""
-    path, allowed = ask.random.choice([(path, "POST") for path in POSTED] + [(path, "GET") for path in READ])
+    path, allowed = ask.choice([(path, "POST") for path in POSTED] + [(path, "GET") for path in READ])
     headers = [("Origin", "https://example.org"), ("Access-Control-Request-Method", "POST")]
     return ask.send("OPTIONS", filled(ask, path), headers, b"", Allowed(allowed))
 
 
 @kind("nearly valid", 4)
 def model_unknown(ask: Ask) -> Probe:
-    """404 that names the model that is served; test_infer_error of MLServer, PredictModelNameVersionErrors of TF Serving."""
-    name = ask.random.choice(
+    """404 that names what is served; test_infer_error of MLServer, PredictModelNameVersionErrors of TF Serving."""
+    name = ask.choice(
         (*OTHER_MODELS, *(ask.subject.name + more for more in ("x", "%00", "%20", "%0a")), ask.subject.name.upper())
     )
     return unknown(
         ask,
-        ask.random.choice([path for path in (*POSTED, *READ) if "{}" in path]),
+        ask.choice([path for path in (*POSTED, *READ) if "{}" in path]),
         name,
         ask.subject.version,
         ask.subject.name,
@@ -310,8 +310,8 @@ def model_unknown(ask: Ask) -> Probe:
 @kind("nearly valid", 4)
 def version_unknown(ask: Ask) -> Probe:
     """404 that names the version that is served; 'versions/HELLO' and 2^64 of TF Serving's UnsupportedApiCalls."""
-    path = ask.random.choice([path for path in (*POSTED, *READ) if path.count("{}") == 2])
-    version = ask.random.choice(OTHER_VERSIONS)
+    path = ask.choice([path for path in (*POSTED, *READ) if path.count("{}") == 2])
+    version = ask.choice(OTHER_VERSIONS)
     return unknown(ask, path, ask.subject.name, version, ask.subject.version)
 
 
@@ -326,7 +326,7 @@ def unknown(ask: Ask, path: str, name: str, version: str, says: str) -> Probe:
 @kind("nearly valid", 3)
 def path_unknown(ask: Ask) -> Probe:
     """404 for what others have and this service has not: no management, no repository, no shared memory."""
-    path = filled(ask, ask.random.choice(NO_PATHS))
+    path = filled(ask, ask.choice(NO_PATHS))
     if ask.random.random() < 0.5:
         return ask.post(path, b'{"instances": []}', Refusal(404))
     return get(ask, path, Refusal(404))
@@ -335,16 +335,16 @@ def path_unknown(ask: Ask) -> Probe:
 @kind("hostile", 4)
 def path_that_tricks(ask: Ask) -> Probe:
     """Dots, slashes, zeros and encodings of them lead nowhere, and are not redirected."""
-    path = filled(ask, ask.random.choice(TRICKS))
+    path = filled(ask, ask.choice(TRICKS))
     if ask.random.random() < 0.3:
         return ask.post(path, b'{"instances": []}', Refusal(404))
-    return ask.send(ask.random.choice(("GET", "GET", "DELETE")), path, [], b"", Refusal(404))
+    return ask.send(ask.choice(("GET", "GET", "DELETE")), path, [], b"", Refusal(404))
 
 
 @kind("valid", 1)
 def path_with_letters_encoded(ask: Ask) -> Probe:
     """%41 is A (RFC 3986, 6.2.2.2): the path is the same."""
-    path = ask.random.choice(("/healthz", "/v2/health/live"))
+    path = ask.choice(("/healthz", "/v2/health/live"))
     cut = ask.random.randrange(1, len(path))
     while path[cut] == "/":
         cut -= 1
@@ -355,5 +355,5 @@ def path_with_letters_encoded(ask: Ask) -> Probe:
 @kind("valid", 1)
 def prediction_with_a_query(ask: Ask) -> Probe:
     """A query changes nothing."""
-    path = ask.random.choice((v1.path(ask), v2.path(ask), "/predict")) + "?verbose=1&x=%zz"
+    path = ask.choice((v1.path(ask), v2.path(ask), "/predict")) + "?verbose=1&x=%zz"
     return ask.post(path, b"{", Refusal(400))

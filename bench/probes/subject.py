@@ -193,4 +193,4 @@ def _beyond(weights: Mapping[str, Float32Array]) -> Float32Array:
     answers = np.maximum(z @ w1.T + b1, 0) @ wide["net.linear2.weight"].T + wide["net.linear2.bias"]
     if "output_scale" in wide:
         answers = answers * wide["output_scale"] + wide["output_shift"]
-    return rows[fits & (np.abs(answers) > 1.1 * LARGEST).any(axis=1)]
+    return np.asarray(rows[fits & (np.abs(answers) > 1.1 * LARGEST).any(axis=1)])

@@ -4,7 +4,7 @@ import csv
 import io
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -64,9 +64,9 @@ def table(ask: Ask, index: Index) -> Cells:
 def written(ask: Ask, lines: Sequence[Sequence[str]], mark: str | None = None, ending: str | None = None) -> bytes:
     """Write CSV as one of the programs that write it would."""
     text = io.StringIO()
-    quoting = ask.random.choice((csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-    mark, ending = mark or ask.random.choice(MARKS), ending or ask.random.choice(("\n", "\r\n"))
-    csv.writer(text, delimiter=mark, lineterminator=ending, quoting=quoting).writerows(lines)
+    mark, ending = mark or ask.choice(MARKS), ending or ask.choice(("\n", "\r\n"))
+    every: Literal[0, 1] = csv.QUOTE_ALL if ask.random.random() < 0.3 else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter=mark, lineterminator=ending, quoting=every).writerows(lines)
     content = text.getvalue()
     if ask.random.random() < 0.2:
         content = content[: -len(ending)]
@@ -89,7 +89,7 @@ def maybe_header(ask: Ask, cells: Cells) -> tuple[Cells, list[int]]:
 
 def sent(ask: Ask, body: bytes, expected: Any, **options: Any) -> Probe:
     """Send CSV."""
-    return ask.post(PATH, body, expected, form=ask.random.choice(CALLED), **options)
+    return ask.post(PATH, body, expected, form=ask.choice(CALLED), **options)
 
 
 @kind("valid", 10)
@@ -114,7 +114,7 @@ def csv_with_spaces_and_empty_lines(ask: Ask) -> Probe:
     lines = maybe_header(ask, cells)[0]
     if lines[0] is not cells[0]:
         lines[0] = [f"  {name} " for name in lines[0]]
-    ending = ask.random.choice(("\n", "\r\n"))
+    ending = ask.choice(("\n", "\r\n"))
     body = written(ask, lines, ending=ending).replace(ending.encode(), ending.encode() * 2) + ending.encode() * 3
     if ask.random.random() < 0.3 and not body.startswith(b"\xef\xbb\xbf"):
         body = ending.encode() + body
@@ -124,7 +124,7 @@ def csv_with_spaces_and_empty_lines(ask: Ask) -> Probe:
 @kind("valid", 4)
 def csv_answered_as_accepted(ask: Ask) -> Probe:
     """CSV in, and whatever form Accept asks for out."""
-    index, accept = ask.rows(), ask.random.choice(list(native.ACCEPTED))
+    index, accept = ask.rows(), ask.choice(list(native.ACCEPTED))
     expected = Predictions(ask.subject, index, native.ACCEPTED[accept])
     return sent(ask, written(ask, maybe_header(ask, table(ask, index))[0]), expected, headers=[("Accept", accept)])
 
@@ -135,7 +135,7 @@ def csv_cell_that_is_no_number(ask: Ask) -> Probe:
     index = ask.rows(least=2)
     cells, (i, j) = table(ask, index), ask.place(index)
     i = max(i, 1)  # in the first line it would make a header of it
-    cells[i][j] = bad = ask.random.choice(NOT_NUMBERS)
+    cells[i][j] = bad = ask.choice(NOT_NUMBERS)
     lines = maybe_header(ask, cells)[0]
     where = f"line {i + 1 + len(lines) - len(cells)}, column '{ask.subject.features[j]}'"
     return sent(ask, written(ask, lines), Refusal(422, where, f"expected a number, found '{bad}'"))
@@ -146,7 +146,7 @@ def csv_cell_that_is_not_finite(ask: Ask) -> Probe:
     """NaN and infinities by name, and numbers that float32 does not hold."""
     index = ask.rows()
     cells, (i, j) = table(ask, index), ask.place(index)
-    cells[i][j] = ask.random.choice(NOT_FINITE)
+    cells[i][j] = ask.choice(NOT_FINITE)
     lines = maybe_header(ask, cells)[0]
     where = f"line {i + 1 + len(lines) - len(cells)}, column '{ask.subject.features[j]}'"
     return sent(ask, written(ask, lines), Refusal(422, where, "float32"))
@@ -158,7 +158,7 @@ def csv_line_of_another_width(ask: Ask) -> Probe:
     index = ask.rows(least=2)
     cells, width = table(ask, index), len(ask.subject.features)
     i = ask.random.randrange(1, len(index))
-    cells[i] = ask.random.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
+    cells[i] = ask.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
     lines = maybe_header(ask, cells)[0]
     where = f"line {i + 1 + len(lines) - len(cells)}"
     says = f"expected {width} values, found {len(cells[i])}"
@@ -170,7 +170,7 @@ def csv_column_unknown(ask: Ask) -> Probe:
     """A header with a name that is none of the features."""
     lines = with_header(ask, table(ask, ask.rows()))[0]
     j = ask.random.randrange(len(lines[0]))
-    lines[0][j] = other = ask.random.choice((lines[0][j] + "s", "label", lines[0][j].upper() + "X", "prediction"))
+    lines[0][j] = other = ask.choice((lines[0][j] + "s", "label", lines[0][j].upper() + "X", "prediction"))
     return sent(ask, written(ask, lines), Refusal(422, "line 1", f"unknown feature '{other}'"))
 
 
@@ -202,7 +202,7 @@ def csv_of_a_header_alone(ask: Ask) -> Probe:
 def csv_of_too_many_rows(ask: Ask) -> Probe:
     """The place is the first line that is one too many."""
     most, width = ask.subject.most_rows, len(ask.subject.features)
-    lines = maybe_header(ask, [["0"] * width] * (most + ask.random.choice((1, 2, 100))))[0]
+    lines = maybe_header(ask, [["0"] * width] * (most + ask.choice((1, 2, 100))))[0]
     line = most + (2 if lines[0][0] != "0" else 1)
     return sent(ask, written(ask, lines), Refusal(413, f"line {line}", str(most)))
 
@@ -220,7 +220,7 @@ def csv_that_is_none(ask: Ask) -> Probe:
     """Nothing at all, or another encoding than UTF-8."""
     good = written(ask, table(ask, ask.rows(most=7)))
     broken = (b"", b"\n\n\r\n", b"\xff\xfe1\x00,\x002\x00", good + b"\xff", b"\x80" + good, b"\xc3(" + good)
-    return sent(ask, ask.random.choice(broken), Refusal(400))
+    return sent(ask, ask.choice(broken), Refusal(400))
 
 
 @kind("hostile", 1)
@@ -234,14 +234,14 @@ def csv_quote_that_never_ends(ask: Ask) -> Probe:
 @kind("valid", 10)
 def bytes_of_float32(ask: Ask) -> Probe:
     """Little-endian float32, row-major; the number of rows follows from the length."""
-    index, accept = ask.rows(), ask.random.choice(list(native.ACCEPTED))
+    index, accept = ask.rows(), ask.choice(list(native.ACCEPTED))
     body = ask.subject.wide[index].astype("<f4").tobytes()
     expected = Predictions(ask.subject, index, native.ACCEPTED[accept])
     return ask.post(
         PATH,
         body,
         expected,
-        form=ask.random.choice((BYTES, "Application/Octet-Stream; a=b")),
+        form=ask.choice((BYTES, "Application/Octet-Stream; a=b")),
         headers=[("Accept", accept)],
     )
 
@@ -251,7 +251,7 @@ def bytes_that_are_not_finite(ask: Ask) -> Probe:
     """Infinities and NaNs of every sort, at a row and a column."""
     index = ask.rows()
     bits, (i, j) = ask.subject.wide[index].astype("<f4").view("<u4"), ask.place(index)
-    bits[i, j] = ask.random.choice(NOT_FINITE_BITS)
+    bits[i, j] = ask.choice(NOT_FINITE_BITS)
     return ask.post(PATH, bits.tobytes(), Refusal(422, f"row {i}, column {j}", "finite"), form=BYTES)
 
 
@@ -259,7 +259,7 @@ def bytes_that_are_not_finite(ask: Ask) -> Probe:
 def bytes_of_half_a_row(ask: Ask) -> Probe:
     """A length that is no whole number of rows."""
     body = ask.subject.wide[ask.rows(most=33)].astype("<f4").tobytes()
-    body = ask.random.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
+    body = ask.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
     says = f"a multiple of {4 * len(ask.subject.features)} bytes"
     return ask.post(PATH, body, Refusal(422, None, says), form=BYTES)
 
@@ -268,7 +268,7 @@ def bytes_of_half_a_row(ask: Ask) -> Probe:
 def bytes_of_too_many_rows(ask: Ask) -> Probe:
     """One row more than is allowed."""
     most, width = ask.subject.most_rows, len(ask.subject.features)
-    body = struct.pack("<f", 1) * (width * (most + ask.random.choice((1, 50))))
+    body = struct.pack("<f", 1) * (width * (most + ask.choice((1, 50))))
     return ask.post(PATH, body, Refusal(413, None, str(most)), form=BYTES)
 
 
@@ -283,20 +283,20 @@ def bytes_beyond_float32(ask: Ask) -> Probe:
 @kind("nearly valid", 1)
 def bytes_of_nothing(ask: Ask) -> Probe:
     """An empty body."""
-    return ask.post(PATH, b"", Refusal(400, None, "empty"), form=ask.random.choice((BYTES, JSON)))
+    return ask.post(PATH, b"", Refusal(400, None, "empty"), form=ask.choice((BYTES, JSON)))
 
 
 @kind("nearly valid", 3)
 def type_that_is_not_spoken(ask: Ask) -> Probe:
     """415, and the three that are; KServe's suite sends CloudEvents and Avro."""
-    body = ask.random.choice((b"1,2", b'{"instances": []}', b"\x80\x04", b"<a/>"))
-    form = ask.random.choice(OTHER_TYPES)
+    body = ask.choice((b"1,2", b'{"instances": []}', b"\x80\x04", b"<a/>"))
+    form = ask.choice(OTHER_TYPES)
     return ask.post(PATH, body, Refusal(415, None, "application/octet-stream"), form=form)
 
 
 @kind("nearly valid", 1)
 def body_without_a_name(ask: Ask) -> Probe:
     """No Content-Type, and a body that does not begin as JSON's does."""
-    body = ask.random.choice((b"1,2,3,4\n", b"[[1, 2]]", b"plain", b"\x00\x01"))
-    form = ask.random.choice((None, "application/x-www-form-urlencoded"))
+    body = ask.choice((b"1,2,3,4\n", b"[[1, 2]]", b"plain", b"\x00\x01"))
+    form = ask.choice((None, "application/x-www-form-urlencoded"))
     return ask.post(PATH, body, Refusal(415, None, "application/json"), form=form)

@@ -13,7 +13,7 @@ SIGNATURE = "serving_default"
 
 def path(ask: Ask) -> str:
     """Return a path that answers, with a version in it or not."""
-    version = ask.random.choice(("", f"/versions/{ask.subject.version}"))
+    version = ask.choice(("", f"/versions/{ask.subject.version}"))
     return f"/v1/models/{ask.subject.name}{version}:predict"
 
 
@@ -38,7 +38,7 @@ def instances(ask: Ask) -> Probe:
     cells: list[Any] = ask.texts(index)
     if ask.random.random() < 0.4:
         cells = [ask.record(row) for row in cells]
-    form = ask.random.choice((JSON, JSON, None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"))
+    form = ask.choice((JSON, JSON, None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"))
     return ask.post(path(ask), ask.text(document(ask, "instances", cells)), Rows(ask.subject, index), form=form)
 
 
@@ -72,9 +72,7 @@ def as_many_rows_as_allowed(ask: Ask) -> Probe:
 def accept_that_takes_json(ask: Ask) -> Probe:
     """Whatever else it would take."""
     index = ask.rows()
-    accept = ask.random.choice(
-        ("*/*", JSON, "application/*", "text/csv, */*;q=0.1", "text/html;q=0.9, application/json")
-    )
+    accept = ask.choice(("*/*", JSON, "application/*", "text/csv, */*;q=0.1", "text/html;q=0.9, application/json"))
     body = ask.text({"instances": ask.texts(index)})
     return ask.post(path(ask), body, Rows(ask.subject, index), headers=[("Accept", accept)])
 
@@ -82,7 +80,7 @@ def accept_that_takes_json(ask: Ask) -> Probe:
 @kind("nearly valid", 1)
 def nothing_that_is_accepted(ask: Ask) -> Probe:
     """There is JSON, and nothing else."""
-    accept = ask.random.choice((CSV, "application/octet-stream", "text/html", "application/json;q=0"))
+    accept = ask.choice((CSV, "application/octet-stream", "text/html", "application/json;q=0"))
     return ask.post(
         path(ask), ask.text({"instances": ask.texts(ask.rows())}), Refusal(406), headers=[("Accept", accept)]
     )
@@ -91,7 +89,7 @@ def nothing_that_is_accepted(ask: Ask) -> Probe:
 @kind("nearly valid", 1)
 def type_that_is_not_spoken(ask: Ask) -> Probe:
     """KServe's TestTFHttpServerAvroCloudEvent and its like: there is JSON, and nothing else."""
-    form = ask.random.choice(
+    form = ask.choice(
         (CSV, "application/octet-stream", "text/plain", "application/avro", "application/cloudevents+json")
     )
     return ask.post(path(ask), b'{"instances": []}', Refusal(415, None, JSON), form=form)
@@ -103,8 +101,8 @@ def no_number(ask: Ask) -> Probe:
     index = ask.rows()
     cells: list[Any] = [list(row) for row in ask.texts(index)]
     i, j = ask.place(index)
-    cells[i][j] = ask.random.choice(native.NOT_NUMBERS)
-    member = ask.random.choice(("instances", "inputs"))
+    cells[i][j] = ask.choice(native.NOT_NUMBERS)
+    member = ask.choice(("instances", "inputs"))
     as_records = member == "instances" and ask.random.random() < 0.4
     where = member + ask.cell(i, j, as_records)
     values = [ask.record(row) for row in cells] if as_records else cells
@@ -116,8 +114,8 @@ def number_beyond_float32(ask: Ask) -> Probe:
     """JsontensorTest.SingleUnnamedTensorErrors of TF Serving, 'loss of precision': the largest double."""
     index = ask.rows()
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i][j] = Token(ask.random.choice(native.TOO_LARGE))
-    member = ask.random.choice(("instances", "inputs"))
+    cells[i][j] = Token(ask.choice(native.TOO_LARGE))
+    member = ask.choice(("instances", "inputs"))
     return refused(ask, document(ask, member, cells), 422, member + ask.cell(i, j), "float32")
 
 
@@ -125,7 +123,7 @@ def number_beyond_float32(ask: Ask) -> Probe:
 def answer_beyond_float32(ask: Ask) -> Probe:
     """A finite row whose answer is not."""
     rows, i = ask.beyond(ask.rows())
-    member = ask.random.choice(("instances", "inputs"))
+    member = ask.choice(("instances", "inputs"))
     return refused(ask, document(ask, member, rows), 422, f"{member}[{i}]", "overflows float32")
 
 
@@ -134,16 +132,16 @@ def row_of_another_width(ask: Ask) -> Probe:
     """JsontensorTest.SingleUnnamedTensorErrors of TF Serving, 'Expecting tensor size': [[1, 2], [3, 4], [5, 6, 7]]."""
     index = ask.rows()
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i] = ask.random.choice((cells[i][:-1], cells[i] + cells[i][j:], []))
-    member, says = ask.random.choice(("instances", "inputs")), f"found {len(cells[i])}"
+    cells[i] = ask.choice((cells[i][:-1], cells[i] + cells[i][j:], []))
+    member, says = ask.choice(("instances", "inputs")), f"found {len(cells[i])}"
     return refused(ask, document(ask, member, cells), 422, f"{member}[{i}]", says)
 
 
 @kind("nearly valid", 2)
 def scalars(ask: Ask) -> Probe:
     """PredictRequestErrors of TF Serving sends {"instances": [1, 2]} to a model of another shape."""
-    member = ask.random.choice(("instances", "inputs"))
-    values = ask.random.choice(([1, 2], [1, [1]], ["a"], [None]))
+    member = ask.choice(("instances", "inputs"))
+    values = ask.choice(([1, 2], [1, [1]], ["a"], [None]))
     return refused(ask, document(ask, member, values), 422, f"{member}[0]", "expected a list")
 
 
@@ -176,26 +174,24 @@ def bytes_in_base64(ask: Ask) -> Probe:
 
 @kind("nearly valid", 2)
 def both_or_neither(ask: Ask) -> Probe:
-    """JsontensorTest.SingleUnnamedTensorErrors of TF Serving, 'Not formatted correctly': instances and inputs at once."""
+    """JsontensorTest.SingleUnnamedTensorErrors of TF Serving, 'Not formatted correctly': both members at once."""
     cells = ask.texts(ask.rows())
     both = {"instances": cells, "inputs": cells}
-    made = ask.random.choice(
-        (both, {}, [], cells, {"examples": cells}, {"signature_name": SIGNATURE}, 1, None, "instances")
-    )
+    made = ask.choice((both, {}, [], cells, {"examples": cells}, {"signature_name": SIGNATURE}, 1, None, "instances"))
     return refused(ask, made, 422, None, '"instances"')
 
 
 @kind("nearly valid", 1)
 def no_list(ask: Ask) -> Probe:
     """KServe's TestModel.test_validate: {"instances": "invalid"}."""
-    values = ask.random.choice(("invalid", 1, None, True, {}, {"a": 1}))
+    values = ask.choice(("invalid", 1, None, True, {}, {"a": 1}))
     return refused(ask, document(ask, "instances", values), 422, "instances", "expected a list")
 
 
 @kind("nearly valid", 2)
 def signature_unknown(ask: Ask) -> Probe:
     """{"signature_name": 5} of TF Serving's JsontensorTest; any but the one that there is."""
-    name = ask.random.choice((5, "predict_images", "", None, [], "serving_default "))
+    name = ask.choice((5, "predict_images", "", None, [], "serving_default "))
     made = Members([("instances", ask.texts(ask.rows())), ("signature_name", name)])
     return refused(ask, made, 422, "signature_name", SIGNATURE)
 
@@ -204,7 +200,7 @@ def signature_unknown(ask: Ask) -> Probe:
 def member_unknown(ask: Ask) -> Probe:
     """Nothing stands there that would be passed over."""
     made = document(ask, "instances", ask.texts(ask.rows()))
-    other = ask.random.choice(("examples", "context", "id", "parameters", "Instances"))
+    other = ask.choice(("examples", "context", "id", "parameters", "Instances"))
     made.append((other, 1))
     return refused(ask, made, 422, None, "no member beside")
 
@@ -212,8 +208,8 @@ def member_unknown(ask: Ask) -> Probe:
 @kind("nearly valid", 1)
 def too_many_rows(ask: Ask) -> Probe:
     """One row more than is allowed."""
-    member, most = ask.random.choice(("instances", "inputs")), ask.subject.most_rows
-    rows = [[0] * len(ask.subject.features)] * (most + ask.random.choice((1, 30)))
+    member, most = ask.choice(("instances", "inputs")), ask.subject.most_rows
+    rows = [[0] * len(ask.subject.features)] * (most + ask.choice((1, 30)))
     body = json.dumps({member: rows}, separators=(",", ":")).encode()
     return ask.post(path(ask), body, Refusal(413, member, str(most)))
 
@@ -222,16 +218,16 @@ def too_many_rows(ask: Ask) -> Probe:
 def keys_that_stand_twice(ask: Ask) -> Probe:
     """A key twice: which is meant, nobody can know."""
     cells = ask.texts(ask.rows(most=7))
-    member = ask.random.choice(("instances", "inputs"))
+    member = ask.choice(("instances", "inputs"))
     made = Members([(member, cells), (member, cells)])
     return refused(ask, made, 400, None, f'"{member}" stands twice')
 
 
 @kind("hostile", 2)
 def no_json(ask: Ask) -> Probe:
-    """PredictRequestErrors of TF Serving, and KServe's bad CloudEvents: '{' and b'0\\x80\\x80\\x06World!'."""
+    """PredictRequestErrors of TF Serving, and the broken bodies of KServe's CloudEvents: a brace, and no UTF-8."""
     broken = (*native.BAD_TEXT, b"0\x80\x80\x06World!\x00\x00")
-    return ask.post(path(ask), ask.random.choice(broken), Refusal(400))
+    return ask.post(path(ask), ask.choice(broken), Refusal(400))
 
 
 @kind("hostile", 2)
@@ -239,5 +235,5 @@ def number_that_json_has_not(ask: Ask) -> Probe:
     """NaN and Infinity, which TF Serving's JsontensorTest.MultipleNamedTensor takes, are no JSON, and no answer."""
     index = ask.rows(most=7)
     cells, (i, j) = ask.texts(index), ask.place(index)
-    cells[i][j] = Token(ask.random.choice(("NaN", "Infinity", "-Infinity", *native.NOT_JSON)))
+    cells[i][j] = Token(ask.choice(("NaN", "Infinity", "-Infinity", *native.NOT_JSON)))
     return ask.post(path(ask), ask.text({"instances": cells}), Refusal(400))
