@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from flask import Flask, Response, g, render_template, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from service import manifest, metrics, openapi, wire
 from service.admission import Admission
@@ -31,6 +32,12 @@ PREDICTIONS = ("predict", "v2_infer", "v1_predict")
 """The endpoints whose guards are inference's own."""
 
 
+class Name(BaseConverter):
+    """A model's or a version's, in a path: without the colon that stands before a verb."""
+
+    regex = "[^/:]+"
+
+
 def create_app(settings: ServiceSettings | None = None, figures: Figures | None = None) -> Flask:
     """Make the application; a host such as granian, gunicorn or `flask run` calls it once per process.
 
@@ -44,6 +51,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
     settings = settings or ServiceSettings.from_environment()
     figures = figures or Figures()
     app = Flask(__name__, template_folder="pages", static_folder=None)
+    app.url_map.converters["default"] = Name
     gate = Gate(read_tokens(settings.token_file) if settings.token_file else (), settings.origins)
     inside = settings.in_flight + settings.queue
     # Where requests are joined, all that are inside wait in the batch's own queue, which has the same deadline.
@@ -173,7 +181,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/docs")
     def docs() -> Response:
-        return page("docs.html", document=described())
+        return page("docs.html", document=described(), text=openapi.text)
 
     @app.get("/")
     def index() -> Response:

@@ -24,6 +24,7 @@ from service.wire import BYTES, CSV, JSON, PROBLEM, Refused, Reply, Request
 
 HTML = "text/html"
 TEXT = "text/plain"
+OPENMETRICS = "application/openmetrics-text"
 REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
 """Of the examples."""
 
@@ -36,10 +37,10 @@ where `Accept` asks for that first. A method that a path does not have is answer
 
 A reply's example answers the request's example of the same name, where `Accept` names the reply's media type."""
 TAGS = {
-    "native": "This service's own dialect.",
-    "v2": "The Open Inference Protocol V2, as KServe, Triton, MLServer and OpenVINO Model Server speak it.",
-    "v1": "TensorFlow Serving's REST API, which is KServe's V1.",
-    "operation": "Health, figures, and what is served.",
+    "native": "The native dialect",
+    "v2": "Open Inference Protocol V2",
+    "v1": "TensorFlow Serving's REST API, KServe's V1",
+    "operation": "Health, figures, and what is served",
 }
 WHEN = {
     400: "The request cannot be parsed.",
@@ -68,6 +69,7 @@ SECURITY = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 FLOATS: Schema = {"description": "Little-endian float32, row after row."}
+TENSORS: Schema = {"description": "JSON, then the tensors' bytes."}
 
 Answer = Callable[[Request, Served], Reply]
 Document = dict[str, Any]
@@ -134,10 +136,7 @@ def text(value: object) -> str:
         return value
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
-    lines = (
-        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}"
-        for name, member in value.items()
-    )
+    lines = (f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}" for name, member in value.items())
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
@@ -148,13 +147,12 @@ def _predict(served: Served) -> Document:
     csv.writer(text, lineterminator="\n").writerows([served.features, row])
     asks = [
         Ask("rows", "Rows, in feature order", _json({"instances": [row]})),
-        Ask(
-            "records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})
-        ),
+        Ask("records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})),
         Ask("csv", "CSV, answered in CSV", Request(text.getvalue().encode(), CSV, CSV)),
     ]
-    bodies = {JSON: ref("PredictRequest"), CSV: {"type": "string"}, BYTES: FLOATS}
-    replies = {JSON: ref("PredictReply"), CSV: {"type": "string"}, BYTES: FLOATS}
+    lines: Schema = {"type": "string", "description": "A line for each row."}
+    bodies = {JSON: ref("PredictRequest"), CSV: lines, BYTES: FLOATS}
+    replies = {JSON: ref("PredictReply"), CSV: lines, BYTES: FLOATS}
     about = (
         "A body is JSON, CSV (its first line is a header where it holds a non-number, and may then reorder the columns) "
         f"or little-endian float32 ({4 * len(row)} bytes a row). A body that begins with `{{` and names no type, or "
@@ -180,7 +178,7 @@ def _v2(served: Served) -> Paths:
         "`binary_data_output`, or an output's own `binary_data`, asks for it."
     )
     infer = _operation_of("v2", "v2Infer", "Infer", about) | _shown(
-        v2.answer, asks, served, {JSON: ref("InferRequest"), BYTES: {}}, {JSON: ref("InferReply"), BYTES: {}}
+        v2.answer, asks, served, {JSON: ref("InferRequest"), BYTES: TENSORS}, {JSON: ref("InferReply"), BYTES: TENSORS}
     )
     infer["parameters"] = [
         {
@@ -217,14 +215,7 @@ def _v1(answering: Sequence[Served]) -> Paths:
     shown = _shown(tfserving.answer, asks, served, {JSON: ref("V1Request")}, {JSON: ref("V1Reply")})
     model = {
         "": {"get": _get("v1", "v1Model", "Which version answers", ref("V1Status"))},
-        "/metadata": {
-            "get": _get(
-                "v1",
-                "v1Metadata",
-                "What the model takes and gives",
-                {"enum": [tfserving.metadata(each) for each in answering]},
-            )
-        },
+        "/metadata": {"get": _get("v1", "v1Metadata", "What the model takes and gives", {"enum": [tfserving.metadata(each) for each in answering]})},
         ":predict": {"post": _operation_of("v1", "v1Predict", "Predict") | shown},
     }
     return _of_model(f"/v1/models/{served.predictor.manifest.name}", model)
@@ -237,7 +228,7 @@ def _operation() -> Paths:
         "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", alive)},
         "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ref("Ready"))},
         "/model": {"get": _get("operation", "model", "The model's manifest and digest", ref("Manifest"))},
-        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT)},
+        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT, OPENMETRICS)},
         "/openapi.json": {"get": _get("operation", "openapi", "This document", {"type": "object"})},
         "/docs": {"get": _get("operation", "docs", "This document, as a page", text, HTML)},
         "/": {"get": _get("operation", "index", "The model, on a page", text, HTML)},
@@ -267,8 +258,8 @@ def _operation_of(tag: str, name: str, summary: str, description: str = "") -> D
     return {"tags": [tag], "operationId": name, "summary": summary, **about}
 
 
-def _get(tag: str, name: str, summary: str, schema: Schema, media_type: str = JSON) -> Document:
-    replies = {media_type: {"schema": schema}}
+def _get(tag: str, name: str, summary: str, schema: Schema, *media_types: str) -> Document:
+    replies = {media_type: {"schema": schema} for media_type in media_types or (JSON,)}
     return _operation_of(tag, name, summary) | {"responses": _responses(replies, GET_REFUSALS)}
 
 

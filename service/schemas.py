@@ -51,7 +51,10 @@ def schemas(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict
         **_v2(manifest, most_rows, versions),
         **_v1(manifest, most_rows, versions),
         "Manifest": _manifest(manifest),
-        "Ready": members({"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST}),
+        "Ready": members(
+            {"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST},
+            {"problem": {"type": "string", "description": "Why a newer version does not answer."}},
+        ),
         "Problem": members(
             {
                 "type": {"const": "about:blank"},
@@ -150,9 +153,7 @@ def _v2(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict[str
     shape = _shape({"type": "integer", "minimum": 0, "maximum": most_rows}, width)
     nested = array(ref("Row"), 0, most_rows) | {"title": "nested"}
     flat = array(ref("Number"), 0, most_rows * width) | {"title": "flat"}
-    once = [
-        {"contains": {"properties": {"name": {"const": name}}}, "minContains": 0, "maxContains": 1} for name in outputs
-    ]
+    once = [{"contains": {"properties": {"name": {"const": name}}}, "minContains": 0, "maxContains": 1} for name in outputs]
     return {
         "InferRequest": members(
             {"inputs": array(ref("InferInput"), 1, 1)},
@@ -225,7 +226,7 @@ def _tensor(manifest: Manifest, name: str) -> Schema:
         {
             "name": {"const": name},
             "datatype": {"const": v2.DATATYPES[OUTPUTS[manifest.task][name]]},
-            "shape": _shape({"type": "integer", "minimum": 0}, *columns),
+            "shape": array({"type": "integer", "minimum": 0}, 1 + len(columns), 1 + len(columns)),
             "data": array(data),
         }
     )
