@@ -123,17 +123,31 @@ def body_cut_short(ask: Ask) -> Probe:
     return posted(ask, headers, body[: min(cut, len(body) - 1)], expected, half_close=True)
 
 
-@kind("hostile", 2)
+NO_CHUNKS = (b"", b"0\r\n", b"5\r\nab", b"z\r\n", b"-1\r\n", b"f" * 20 + b"\r\n", b"1\r\nab\r\n0\r\n\r\n")
+"""What may follow a chunk, and makes no body of it."""
+
+
+@kind("hostile", 1)
 def chunks_cut_short(ask: Ask) -> Probe:
-    """The last chunk, or its end, never comes: the body is incomplete (RFC 9112, 8), and must not be answered."""
+    """Chunks that end too early, or are none: the body is incomplete (RFC 9112, 8); half a document is no JSON."""
     index = ask.rows(least=2, most=7)
-    rows = ask.subject.wide[index].astype("<f4").tobytes()
-    half = rows[: len(rows) // len(index)]
-    ending = ask.choice(
-        (b"", b"0\r\n", f"{len(rows):x}\r\n".encode() + half, b"5\r\nab", b"z\r\n", b"-1\r\n", b"f" * 20 + b"\r\n")
-    )
-    body = f"{len(half):x}\r\n".encode() + half + b"\r\n" + ending
-    headers = [("Content-Type", BYTES), ("Transfer-Encoding", "chunked")]
+    text = ask.text({"instances": ask.texts(index)}).rstrip()
+    return chunked(ask, text[: ask.random.randrange(1, len(text))], JSON)
+
+
+@kind("hostile", 1)
+def chunks_of_rows_cut_short(ask: Ask) -> Probe:
+    """Likewise; but some of the rows are rows too, and must not be answered as if they were all."""
+    index = ask.rows(most=7)
+    lines = b"".join(b",".join(repr(value).encode() for value in row) + b"\n" for row in ask.wide(index))
+    content, form = ask.choice(((lines, CSV), (ask.subject.wide[index].astype("<f4").tobytes(), BYTES)))
+    return chunked(ask, content, form)
+
+
+def chunked(ask: Ask, content: bytes, form: str) -> Probe:
+    """Send a chunk, and then no other, and no end."""
+    body = b"%x\r\n%b\r\n" % (len(content), content) + ask.choice(NO_CHUNKS)
+    headers = [("Content-Type", form), ("Transfer-Encoding", "chunked")]
     return posted(ask, headers, body, Refusal(400), half_close=True)
 
 

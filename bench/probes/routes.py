@@ -6,6 +6,12 @@ from probes import v1, v2
 from probes.ask import Ask, Probe, kind
 from probes.replies import JSON, PROBLEM, Allowed, Document, Expected, Refusal, Text
 
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text: as a list of strings these would fill pages."""
+    return tuple(text.split())
+
+
 POSTED = (
     "/predict",
     "/v2/models/{}/infer",
@@ -13,153 +19,34 @@ POSTED = (
     "/v1/models/{}:predict",
     "/v1/models/{}/versions/{}:predict",
 )
-READ = (
-    *("/", "/healthz", "/readyz", "/model", "/metrics", "/openapi.json", "/docs", "/v2", "/v2/"),
-    *("/v2/health/live", "/v2/health/ready", "/v2/models/{}", "/v2/models/{}/ready", "/v2/models/{}/versions/{}"),
-    *("/v2/models/{}/versions/{}/ready", "/v1/models/{}", "/v1/models/{}/versions/{}", "/v1/models/{}/metadata"),
-    "/v1/models/{}/versions/{}/metadata",
-)
-OTHER_MODELS = (
-    *(
-        "foo",
-        "TestModel",
-        "INPUT0",
-        "simple",
-        "onnx_zero_1_float32",
-        "sum-model",
-        "..",
-        ".",
-        "%2e%2e",
-        "%2E",
-        "a%20b",
-        "%00",
-    ),
-    *(
-        "%0d%0aX-Injected:%201",
-        "caf%c3%a9",
-        "%ff",
-        "'%3b--",
-        "%3cscript%3e",
-        "x" * 2000,
-        "%252e",
-        "*",
-        "~root",
-        "a;b",
-        "a:b",
-        "-",
-    ),
-)
-OTHER_VERSIONS = (
-    "0",
-    "2",
-    "99",
-    "-1",
-    "01",
-    "1.0",
-    "+1",
-    "HELLO",
-    "v1",
-    "18446744073709551615",
-    "1e0",
-    "%31%00",
-    "latest",
-    "1%20",
-    "\u0661",
-)
-NO_PATHS = (
-    *(
-        "/no",
-        "/predict/",
-        "/predict/x",
-        "/Predict",
-        "/healthz/",
-        "/readyz/x",
-        "/model/",
-        "/v2/models",
-        "/v2/models/",
-        "/v3",
-    ),
-    *(
-        "/v1",
-        "/v1/",
-        "/v1/foo",
-        "/v1/models",
-        "/statuspage",
-        "/index",
-        "/index.html",
-        "/favicon.ico",
-        "/robots.txt",
-        "/v2x",
-    ),
-    *("/v2/repository/index", "/v2/repository/models/{}/load", "/v2/repository/models/{}/unload", "/v2/logging"),
-    *(
-        "/v2/models/{}/generate",
-        "/v2/models/{}/generate_stream",
-        "/v2/models/{}/infer_stream",
-        "/v2/models/{}/trace/setting",
-    ),
-    *(
-        "/v2/systemsharedmemory/region/test_system_shm_register/register",
-        "/v2/cudasharedmemory/status",
-        "/v2/trace/setting",
-    ),
-    *(
-        "/v2/models/{}/infer/",
-        "/v2/models/{}/versions/infer",
-        "/v2/models/{}/versions//infer",
-        "/base_path/v2/models/{}/infer",
-    ),
-    *("/v1/models/{}:explain", "/v1/models/{}:regress", "/v1/models/{}:classify", "/v1/models/{}/version/{}:predict"),
-    *(
-        "/v1/models/{}:predict/",
-        "/v1/models/{}/versions/:predict",
-        "/v1/models/:predict",
-        "/v2/models//infer",
-        "/v1/models/{}:",
-    ),
-)
-TRICKS = (
-    *(
-        "/../predict",
-        "/%2e%2e/%2e%2e/etc/passwd",
-        "/..%2f..%2fetc/passwd",
-        "//predict",
-        "///healthz",
-        "/./healthz",
-        "/%00",
-    ),
-    *(
-        "/healthz%00",
-        "/healthz%20",
-        "/healthz%2f",
-        "/healthz/..",
-        "/predict%3b",
-        "/predict;a=b",
-        "/%70redict/",
-        "/%ff%fe",
-    ),
-    *(
-        "/v2/models/..%2f{}/infer",
-        "/v2/models/{}/../{}/infer",
-        "/v2//models/{}/infer",
-        "/v2/models/{}%2finfer%2f",
-        "/\\predict",
-    ),
-    *(
-        "/static/app.py",
-        "/service/app.py",
-        "/.git/config",
-        "/artifacts/{}/1/manifest.json",
-        "/proc/self/environ",
-        "/%c0%ae/",
-    ),
-    *(
-        "/v2/models/{}/versions/..%2f1/infer",
-        "/cgi-bin/.%2e/bin/sh",
-        "/%2fpredict",
-        "/predict%0a",
-    ),
-)
+READ = words("""
+    / /healthz /readyz /model /metrics /openapi.json /docs /v2 /v2/ /v2/health/live /v2/health/ready
+    /v2/models/{} /v2/models/{}/ready /v2/models/{}/versions/{} /v2/models/{}/versions/{}/ready
+    /v1/models/{} /v1/models/{}/versions/{} /v1/models/{}/metadata /v1/models/{}/versions/{}/metadata
+""")
+OTHER_MODELS = words(f"""
+    foo TestModel INPUT0 simple onnx_zero_1_float32 sum-model .. . %2e%2e %2E a%20b %00 caf%c3%a9 %ff '%3b--
+    %3cscript%3e %252e * ~root a;b - {"x" * 2000}
+""")
+OTHER_VERSIONS = words("0 2 99 -1 01 1.0 +1 HELLO v1 18446744073709551615 1e0 %31%00 latest 1%20 \u0661")
+NO_PATHS = words("""
+    /no /predict/ /predict/x /Predict /healthz/ /readyz/x /model/ /v2/models /v2/models/ /v3 /v2x /v1 /v1/ /v1/foo
+    /v1/models /statuspage /index /index.html /favicon.ico /robots.txt /v2/repository/index /v2/logging
+    /v2/repository/models/{}/load /v2/repository/models/{}/unload /v2/models/{}/generate /v2/models/{}/infer_stream
+    /v2/models/{}/generate_stream /v2/models/{}/trace/setting /v2/trace/setting /v2/cudasharedmemory/status
+    /v2/systemsharedmemory/region/test_system_shm_register/register /base_path/v2/models/{}/infer /v2/models/{}/infer/
+    /v2/models/{}/versions//infer /v2/models//infer /v1/models/{}:explain /v1/models/{}:regress /v1/models/{}:classify
+    /v1/models/{}/version/{}:predict /v1/models/{}:predict/ /v1/models/{}/versions/:predict /v1/models/:predict
+    /v1/models/{}: /v1/models/a:b
+""")
+"""Of others: what Triton, KServe, MLServer and TensorFlow Serving have, or their suites ask for."""
+TRICKS = words("""
+    /../predict /%2e%2e/%2e%2e/etc/passwd /..%2f..%2fetc/passwd //predict ///healthz /./healthz /%00 /healthz%00
+    /healthz%20 /healthz%2f /healthz/.. /predict%3b /predict;a=b /predict%0a /%2fpredict /%70redict/ /%ff%fe /%c0%ae/
+    /v2/models/..%2f{}/infer /v2/models/{}/../{}/infer /v2//models/{}/infer /v2/models/{}%2finfer%2f /\\predict
+    /v2/models/%0d%0aX-Injected:%201/infer /v2/models/{}/versions/..%2f1/infer /static/app.py /service/app.py
+    /.git/config /artifacts/{}/1/manifest.json /proc/self/environ /cgi-bin/.%2e/bin/sh
+""")
 
 
 def filled(ask: Ask, path: str) -> str:
@@ -296,7 +183,7 @@ def options(ask: Ask) -> Probe:
 def model_unknown(ask: Ask) -> Probe:
     """404 that names what is served; test_infer_error of MLServer, PredictModelNameVersionErrors of TF Serving."""
     name = ask.choice(
-        (*OTHER_MODELS, *(ask.subject.name + more for more in ("x", "%00", "%20", "%0a")), ask.subject.name.upper())
+        (*OTHER_MODELS, *(ask.subject.name + more for more in ("x", "%00", "%20")), ask.subject.name.upper())
     )
     return unknown(
         ask,
