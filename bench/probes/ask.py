@@ -179,6 +179,7 @@ class Ask:
             framing: how the body is sent; any way, where that makes no difference.
             last: the connection may end with it.
         """
+        assert len(body) <= self.subject.limits.body_bytes or getattr(expected, "status", 200) == 413
         framing = framing or self.random.choices(list(FRAMINGS), list(FRAMINGS.values()))[0]
         more: list[tuple[str, str | bytes]] = [] if form is None else [("Content-Type", form)]
         more += headers

@@ -105,7 +105,9 @@ class Subject:
                 return
             arrays[name] = array
             if name == "label":
-                yield from self._wrong_labels(index, array)
+                if wrong := list(self._wrong_labels(index, array)):
+                    yield from wrong
+                    return
                 continue
             away = np.abs(array.astype(np.float32).astype(np.float64) - self.answers.values[name][index])
             within = away <= self.answers.bounds[name][index]
