@@ -185,6 +185,8 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/")
     def index() -> Response:
+        if "text/html" not in request.headers.get("Accept", ""):  # KServe's V1 client asks here whether we live
+            return document({"status": "alive"})
         about = versions.current.predictor
         example = shlex.quote(about.example.decode().strip())
         return page("index.html", manifest=about.manifest, digest=about.digest, example=example)

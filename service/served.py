@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from service.payload import BadInput
+from service.payload import BadInput, all_finite
 from service.predictor import Outputs, Predictor, Rows
 
 
@@ -38,7 +38,7 @@ class Served:
         """
         outputs = self.run(rows)
         first = next(iter(outputs.values()))  # the network's own; probabilities follow from them
-        if not np.isfinite(first).all():
+        if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())
             detail = "the values are too large: the network's answer to this row overflows float32"
             raise BadInput(detail, where=place.format(row))
