@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import admission, wire
+from service import wire
 from service.dialects import native, tfserving, v2
 from service.manifest import INPUT, OUTPUTS, Manifest
 from service.payload import BadInput
