@@ -209,10 +209,12 @@ def body_that_is_expected(ask: Ask) -> Probe:
 
 @kind("hostile", 1)
 def body_announced_too_large(ask: Ask) -> Probe:
-    """A length beyond the cap is refused by the header alone: nothing of the body need come."""
-    length = ask.choice((ask.subject.limits.body_bytes + 1, 2**31, 2**40))
-    headers = [("Content-Type", JSON), ("Content-Length", str(length))]
-    return posted(ask, headers, b"", Refusal(413, None, str(ask.subject.limits.body_bytes)))
+    """A length far beyond the cap is refused at once; and any, to who waits to be told to go on (RFC 9110, 10.1.1)."""
+    most = ask.subject.limits.body_bytes
+    wait = [("Expect", "100-continue")]
+    length, more = ask.choice(((most + 1, wait), (2**20, wait), (2**31, []), (2**40, [])))
+    headers = [("Content-Type", JSON), ("Content-Length", str(length)), *more]
+    return posted(ask, headers, b"", Refusal(413, None, str(most)))
 
 
 @kind("valid", 1)

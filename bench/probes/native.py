@@ -141,6 +141,14 @@ def answered_as_accepted(ask: Ask) -> Probe:
     return ask.post(PATH, body, Predictions(ask.subject, index, ACCEPTED[accept]), headers=headers)
 
 
+@kind("valid", 1)
+def accept_of_a_thousand_ranges(ask: Ask) -> Probe:
+    """An Accept as long as the host lets through is read like another."""
+    index = ask.rows()
+    accept = 'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3"
+    return asked(ask, ask.texts(index), index, headers=[("Accept", accept)])
+
+
 @kind("nearly valid", 3)
 def nothing_that_is_accepted(ask: Ask) -> Probe:
     """406 where Accept leaves nothing; the refusal itself is JSON all the same."""

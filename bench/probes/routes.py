@@ -90,10 +90,10 @@ def signature(ask: Ask) -> dict[str, Any]:
     return {"signature_def": {"signature_def": {"serving_default": only}}}
 
 
-def answer(ask: Ask, path: str, empty: bool = False) -> Expected:
+def answer(ask: Ask, path: str, accept: str | None = None, empty: bool = False) -> Expected:
     """Return what a path that is read answers."""
     subject = ask.subject
-    if path in ("/", "/docs"):
+    if path == "/docs" or (path == "/" and accept == "text/html"):
         return Text("text/html", (subject.name,), empty)
     if path == "/metrics":
         return Text("text/plain", ("# HELP", "# TYPE", subject.name), empty)
@@ -102,6 +102,7 @@ def answer(ask: Ask, path: str, empty: bool = False) -> Expected:
     model = {"name": subject.name, "version": subject.version}
     status = {"version": subject.version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     documents: dict[str, dict[str, Any]] = {
+        "": {"status": "alive"},  # test_liveness_v1 of KServe; browsers say that they want a page
         "/healthz": {"status": "alive"},
         "/readyz": {"status": "ready", "model": model, "digest": subject.digest},
         "/model": {"digest": subject.digest, **subject.manifest},
@@ -130,7 +131,7 @@ def read(ask: Ask) -> Probe:
     """Every route that is read; whoever asks for it, and with what Accept, it is what it is."""
     path = ask.choice(READ)
     accept = None if path == "/metrics" else ask.choice((None, None, "*/*", JSON, "text/html", PROBLEM))
-    return get(ask, filled(ask, path), answer(ask, path), accept=accept)
+    return get(ask, filled(ask, path), answer(ask, path, accept), accept=accept)
 
 
 @kind("valid", 3)
@@ -231,12 +232,14 @@ def path_that_tricks(ask: Ask) -> Probe:
 @kind("valid", 1)
 def path_with_letters_encoded(ask: Ask) -> Probe:
     """%41 is A (RFC 3986, 6.2.2.2): the path is the same."""
-    path = ask.choice(("/healthz", "/v2/health/live"))
+    path = ask.choice(("/healthz", "/v2/health/live", "/v2/models/{}", "/v1/models/{}"))
+    expected = answer(ask, path)
+    path = filled(ask, path)
     cut = ask.random.randrange(1, len(path))
     while path[cut] == "/":
         cut -= 1
     encoded = f"{path[:cut]}%{ord(path[cut]):02x}{path[cut + 1 :]}"
-    return get(ask, encoded, answer(ask, path))
+    return get(ask, encoded, expected)
 
 
 @kind("valid", 1)

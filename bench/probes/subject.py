@@ -22,7 +22,7 @@ Index = NDArray[np.intp]
 """Which of a subject's rows a request asks for, in order."""
 
 REAL_ROWS = 2048
-SCALES = (1e-30, 1e-6, 1e-3, 1e3, 1e6, 1e12)
+SCALES = (1e-30, 1e-6, 1e-3, 1e3, 1e6, 1e12, 1e17, 1e25)
 SUM_TOLERANCE = 1e-6
 """Of a row's probabilities: some roundings of numbers up to 1."""
 

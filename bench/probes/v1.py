@@ -102,11 +102,13 @@ def no_number(ask: Ask) -> Probe:
     cells: list[Any] = [list(row) for row in ask.texts(index)]
     i, j = ask.place(index)
     cells[i][j] = ask.choice(native.NOT_NUMBERS)
-    member = ask.choice(("instances", "inputs"))
-    as_records = member == "instances" and ask.random.random() < 0.4
-    where = member + ask.cell(i, j, as_records)
-    values = [ask.record(row) for row in cells] if as_records else cells
-    return refused(ask, document(ask, member, values), 422, where, "expected a number")
+    member, form = ask.choice(
+        (("instances", "rows"), ("instances", "records"), ("inputs", "rows"), ("inputs", "named"))
+    )
+    where = f"{member}{'.input' if form == 'named' else ''}{ask.cell(i, j, form == 'records')}"
+    values: Any = [ask.record(row) for row in cells] if form == "records" else cells
+    made = document(ask, member, {"input": values} if form == "named" else values)
+    return refused(ask, made, 422, where, "expected a number")
 
 
 @kind("nearly valid", 2)
@@ -160,6 +162,14 @@ def records_as_columns(ask: Ask) -> Probe:
     """{"inputs": ...} is a tensor, and has no records."""
     values = [ask.record(row) for row in ask.texts(ask.rows())]
     return refused(ask, document(ask, "inputs", values), 422, "inputs[0]", "expected a list")
+
+
+@kind("nearly valid", 1)
+def inputs_by_other_names(ask: Ask) -> Probe:
+    """JsontensorTest.MultipleNamedTensorColumnarFormat of TF Serving: this model has the one input, `input`."""
+    cells = ask.texts(ask.rows())
+    values = ask.choice(({"int_tensor": cells}, {"input": cells, "str_tensor": ["foo"]}, {}, {"b64": "aGVsbG8="}))
+    return refused(ask, document(ask, "inputs", values), 422, "inputs", "expected a list")
 
 
 @kind("nearly valid", 1)

@@ -380,6 +380,15 @@ def nested_data(ask: Ask) -> Probe:
     return infer(ask, {"inputs": [made]}, Refusal(422, "inputs[0].data[0]", "found 1"))
 
 
+@kind("nearly valid", 1)
+def data_half_nested(ask: Ask) -> Probe:
+    """Rows, and among them what is none."""
+    index = ask.rows(least=2)
+    made, i = tensor(ask, index, "nested"), ask.random.randrange(1, len(index))
+    made["data"][i] = ask.choice((1, "a", None, True, 1.5))
+    return infer(ask, {"inputs": [made]}, Refusal(422, f"inputs[0].data[{i}]", "expected a list"))
+
+
 @kind("nearly valid", 2)
 def data_that_is_no_list(ask: Ask) -> Probe:
     """'Unable to parse data' of Triton: no list."""
