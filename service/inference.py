@@ -89,6 +89,8 @@ class Inference:
         admission.enter()
         try:
             request = wire.read(environ, self.max_body_bytes)
+            if served.joins:
+                return dialect.answer(request, served)
             admission.begin()
             try:
                 return dialect.answer(request, served)

@@ -19,6 +19,8 @@ class Served:
     """predictor.predict, or the micro-batcher in front of it."""
     most_rows: int
     """In one request."""
+    joins: bool = False
+    """Whether `run` has a queue of its own, and a deadline on it: then all that are inside wait there."""
 
     @cached_property
     def features(self) -> tuple[str, ...]:
