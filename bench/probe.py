@@ -28,14 +28,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from probes import encodings, framing, native, routes, tables, v1, v2
+from probes import encodings, framing, native, routes, tables, v1, v2, v2_binary, v2_tensor
 from probes.ask import KINDS, Ask, Group, Kind, Probe
 from probes.connection import Broken, Connection
 from probes.replies import Reply, faults
 from probes.servers import Server, publish, serving
-from probes.subject import Limits, Subject, read
+from probes.subject import Limits, read
 
-MODULES = (native, tables, v2, v1, routes, encodings, framing)
+MODULES = (native, tables, v2, v2_tensor, v2_binary, v1, routes, encodings, framing)
 """Whose kinds there are."""
 GROUPS: tuple[Group, ...] = ("valid", "nearly valid", "hostile")
 AT_A_TIME = 250
@@ -62,6 +62,19 @@ class Plan(NamedTuple):
     """Of what went wrong, shown for each kind."""
 
 
+class Asked(NamedTuple):
+    """A request by its number."""
+
+    number: int
+    kind: Kind
+    which: int
+    """Of the subjects."""
+    probe: Probe
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}, request {self.number}"
+
+
 @dataclass
 class Tally:
     """What became of some requests."""
@@ -74,10 +87,10 @@ class Tally:
     slowest: tuple[float, str] = (0.0, "")
     """Seconds from a request to the end of its reply, and the request's kind and number."""
 
-    def blame(self, kind: Kind, example: str) -> None:
-        """Count a request of some kind as one that went wrong."""
-        self.wrong[kind.name] += 1
-        self.examples.setdefault(kind.name, []).append(example)
+    def blame(self, asked: Asked, reply: Reply | None, wrong: Sequence[str]) -> None:
+        """Count a request as one that went wrong."""
+        self.wrong[asked.kind.name] += 1
+        self.examples.setdefault(asked.kind.name, []).append(shown(asked, reply, wrong))
 
     def add(self, other: "Tally") -> None:
         """Take in what became of others."""
@@ -96,7 +109,9 @@ class Asker:
         self.plan = plan
         self.subjects = [read(artifact, plan.limits) for artifact in plan.artifacts]
         self.connections = [Connection(port, plan.seconds) for port in plan.ports]
-        self.before: dict[int, tuple[Kind, str]] = {}  # by subject: what was asked last, to be blamed for what it left
+        self.before: dict[
+            int, Asked
+        ] = {}  # by subject: what was asked last, to be blamed for how it left the connection
         groups = {g: [k for k in KINDS.values() if k.group == g and plan.only in k.name] for g in GROUPS}
         self.kinds = [
             (weight, kinds) for weight, kinds in zip(plan.mix, groups.values(), strict=True) if weight and kinds
@@ -104,13 +119,13 @@ class Asker:
         if not self.kinds:
             raise ValueError(f"no kind of request has {plan.only!r} in its name")
 
-    def make(self, number: int) -> tuple[Kind, int, Probe]:
-        """Return the kind of a request, which subject it asks, and the request."""
+    def make(self, number: int) -> Asked:
+        """Return a request."""
         random = Random(f"{self.plan.seed}:{number}")  # noqa: S311 # chance, and no secret
         which = random.randrange(len(self.subjects))
         kinds = random.choices([kinds for _, kinds in self.kinds], [weight for weight, _ in self.kinds])[0]
         kind = random.choices(kinds, [kind.weight for kind in kinds])[0]
-        return kind, which, kind.make(Ask(random, self.subjects[which]))
+        return Asked(number, kind, which, kind.make(Ask(random, self.subjects[which])))
 
     def send(self, probe: Probe, which: int) -> tuple[Reply | None, list[str]]:
         """Return the reply, and what is wrong with it."""
@@ -134,29 +149,29 @@ class Asker:
         """Ask for a run of requests."""
         tally = Tally()
         for number in numbers:
-            kind, which, probe = self.make(number)
+            asked = self.make(number)
             began = time.perf_counter()
-            reply, wrong = self.send(probe, which)
-            if reply and not reply.status and self.connections[which].kept and not probe.expected.from_host:
-                tally.blame(*self.before[which])
-                reply, wrong = self.send(probe, which)  # over a new connection
-            tally.slowest = max(tally.slowest, (time.perf_counter() - began, f"{kind.name}, request {number}"))
-            tally.sent[kind.name] += 1
+            reply, wrong = self.send(asked.probe, asked.which)
+            if reply and not reply.status and self.connections[asked.which].kept and not asked.probe.expected.from_host:
+                tally.blame(self.before[asked.which], None, ["closed the connection after a reply that did not say so"])
+                reply, wrong = self.send(asked.probe, asked.which)  # over a new connection
+            tally.slowest = max(tally.slowest, (time.perf_counter() - began, str(asked)))
+            tally.sent[asked.kind.name] += 1
             tally.statuses[reply.status if reply else 0] += 1
-            text = example(number, kind, self.subjects[which], probe, reply, wrong)
             if wrong:
-                tally.blame(kind, text)
-            self.before[which] = kind, f"{text}\n  WRONG closed the connection after a reply that did not say so"
+                tally.blame(asked, reply, wrong)
+            self.before[asked.which] = asked
         return tally
 
 
-def example(number: int, kind: Kind, subject: Subject, probe: Probe, reply: Reply | None, wrong: Sequence[str]) -> str:
+def shown(asked: Asked, reply: Reply | None, wrong: Sequence[str]) -> str:
     """Describe a request, what was expected, and what was found."""
+    kind, probe = asked.kind, asked.probe
     lines = [
         f"{kind.name}: {kind.about}",
-        f"  request {number}, of {subject.name}: {abbreviated(b''.join(probe.pieces))}",
+        f"  request {asked.number}, of subject {asked.which}: {abbreviated(b''.join(probe.pieces))}",
+        f"  expected {probe.expected}, id {probe.request_id!r}",
     ]
-    lines.append(f"  expected {probe.expected}, id {probe.request_id!r}")
     if reply is not None:
         head = ", ".join(f"{name}: {value}" for name, value in reply.headers)
         lines.append(f"  found {reply.status}; {head}; {abbreviated(reply.body)}")
@@ -192,6 +207,7 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=4, help="processes that ask, each with a connection to every server"
     )
+    parser.add_argument("--workers", type=int, default=1, help="of each server")
     parser.add_argument("--seconds", type=float, default=20, help="that a reply may take")
     parser.add_argument("--port", type=int, default=0, help="of the first server; by default any that is free")
     parser.add_argument("--examples", type=int, default=1, help="of what went wrong, shown for each kind")
@@ -205,7 +221,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         folder = Path(place)
         artifacts = [path.resolve() for path in arguments.artifact or publish(folder)]
-        environment = limits.environment() | {"TWOLAYERNET_WORKERS": "1"}
+        environment = limits.environment() | {"TWOLAYERNET_WORKERS": str(arguments.workers)}
         servers = [
             stack.enter_context(
                 serving(artifact, folder / f"{i}.log", environment, arguments.port + i if arguments.port else 0)
@@ -218,8 +234,8 @@ def main() -> None:
         )
         if arguments.show is not None:
             asker = Asker(plan)
-            kind, which, probe = asker.make(arguments.show)
-            print(example(arguments.show, kind, asker.subjects[which], probe, *asker.send(probe, which)))
+            asked = asker.make(arguments.show)
+            print(shown(asked, *asker.send(asked.probe, asked.which)))
             return
         document = probed(plan, servers, arguments.requests, arguments.jobs)
     print(json.dumps(document))
@@ -269,9 +285,9 @@ def probed(plan: Plan, servers: Sequence[Server], requests: int, jobs: int) -> d
 def report(total: Tally, trouble: Sequence[str], examples: int) -> None:
     """Print a line per kind, in the order of the modules, then the first example of what went wrong with each."""
     print(f"\n{'kind':58}{'group':>14}{'sent':>8}{'wrong':>7}")
-    for name, kind in KINDS.items():
-        if total.sent[name]:
-            print(f"{name:58}{kind.group:>14}{total.sent[name]:8}{total.wrong[name] or '':>7}")
+    order = [module.__name__.rpartition(".")[2] for module in MODULES]
+    for name in sorted(total.sent, key=lambda name: order.index(name.partition(":")[0])):
+        print(f"{name:58}{KINDS[name].group:>14}{total.sent[name]:8}{total.wrong[name] or '':>7}")
     print(f"{'':58}{'':>14}{total.sent.total():8}{total.wrong.total():7}\n")
     for name in total.wrong:
         print("\n".join(total.examples[name][:examples]) + "\n")

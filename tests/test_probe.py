@@ -22,9 +22,10 @@ sys.path.append(str(ROOT / "bench"))  # its scripts call each other by their nam
 
 import probe
 from probes import replies, servers, subject
+from probes.answers import Columns, Predictions, Rows, Tensors
 from probes.ask import KINDS, Ask, Kind
 from probes.connection import Broken, Connection
-from probes.replies import Columns, Document, Expected, HostRefusal, Predictions, Refusal, Reply, Rows, Tensors
+from probes.replies import Document, Expected, HostRefusal, Refusal, Reply
 from probes.subject import Limits, Subject
 
 ID = "abc-1"
@@ -258,7 +259,7 @@ def asker(*artifacts: Path, only: str = "", seed: int = 0) -> probe.Asker:
 def test_a_request_is_known_by_seed_and_number(flowers: Made, houses: Made) -> None:
     """The same seed and number make the same bytes, in whatever order they are asked for; another seed makes others."""
     numbers = [(0, 1), (0, 2), (0, 1), (1, 1)]
-    made = [asker(flowers.artifact, houses.artifact, seed=seed).make(number)[2].pieces for seed, number in numbers]
+    made = [asker(flowers.artifact, houses.artifact, seed=seed).make(number).probe.pieces for seed, number in numbers]
     assert made[0] == made[2]
     assert 3 == len(set(map(tuple, made)))
 
@@ -343,7 +344,7 @@ def test_a_wrong_expectation_is_reported(flowers: Made, tmp_path: Path, monkeypa
         def turned(ask: Ask) -> Any:
             return right.make(ask)._replace(expected=Refusal(422, "inputs[0].data"))
 
-        monkeypatch.setattr(asking, "kinds", [(1, [Kind(right.name, right.group, 1, turned, None)])])
+        monkeypatch.setattr(asking, "kinds", [(1, [Kind(right.name, right.group, 1, turned)])])
         tally = asking.ask(range(20))
         connection.close()
         assert [] == server.trouble()

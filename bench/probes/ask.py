@@ -81,7 +81,6 @@ class Kind:
     weight: int
     """How often it is drawn, beside the others of its group."""
     make: Callable[["Ask"], Probe]
-    only: Literal["classification", "regression"] | None
 
     @property
     def about(self) -> str:
@@ -92,15 +91,13 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def kind(
-    group: Group, weight: int = 2, only: Literal["classification", "regression"] | None = None
-) -> Callable[[Callable[["Ask"], Probe]], Callable[["Ask"], Probe]]:
+def kind(group: Group, weight: int = 2) -> Callable[[Callable[["Ask"], Probe]], Callable[["Ask"], Probe]]:
     """Enter a function into the registry, under the name of its module and its own."""
 
     def register(make: Callable[["Ask"], Probe]) -> Callable[["Ask"], Probe]:
         name = f"{make.__module__.rpartition('.')[2]}: {make.__name__.replace('_', ' ').strip()}"
         assert name not in KINDS, name
-        KINDS[name] = Kind(name, group, weight, make, only)
+        KINDS[name] = Kind(name, group, weight, make)
         return make
 
     return register
@@ -247,6 +244,11 @@ class Ask:
         if self.random.random() < 0.2:
             self.random.shuffle(lines)
         return lines
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text: as a list of strings these would fill pages."""
+    return tuple(text.split())
 
 
 def packed(framing: Framing, body: bytes) -> bytes:

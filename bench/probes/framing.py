@@ -6,8 +6,9 @@ not HTTP/1.1 (RFC 9112), and to headers and paths that are too long.
 
 import numpy as np
 
+from probes.answers import Predictions
 from probes.ask import Ask, Headers, Probe, kind
-from probes.replies import BYTES, CSV, JSON, Closed, Document, Expected, HostRefusal, Predictions, Refusal
+from probes.replies import BYTES, CSV, JSON, Closed, Document, Expected, HostRefusal, Refusal
 
 NO_REQUEST_LINES = (
     *(

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
+from probes.answers import Predictions
 from probes.ask import Ask, Probe, kind
 from probes.json_text import Members, Token
-from probes.replies import BYTES, CSV, JSON, PROBLEM, Predictions, Refusal
+from probes.replies import BYTES, CSV, JSON, PROBLEM, Refusal
 
 PATH = "/predict"
 FLOAT32_ENDS = "3.4028235677973366e38"

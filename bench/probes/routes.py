@@ -3,14 +3,8 @@
 from typing import Any
 
 from probes import v1, v2
-from probes.ask import Ask, Probe, kind
+from probes.ask import Ask, Probe, kind, words
 from probes.replies import JSON, PROBLEM, Allowed, Document, Expected, Refusal, Text
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Return the words of a text: as a list of strings these would fill pages."""
-    return tuple(text.split())
-
 
 POSTED = (
     "/predict",

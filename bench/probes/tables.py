@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from probes import native
+from probes.answers import Predictions
 from probes.ask import Ask, Probe, kind
 from probes.json_text import number
-from probes.replies import BYTES, CSV, JSON, Predictions, Refusal
+from probes.replies import BYTES, CSV, JSON, Refusal
 from probes.subject import Index
 
 PATH = "/predict"

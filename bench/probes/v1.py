@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from probes import native
+from probes.answers import Columns, Rows
 from probes.ask import Ask, Probe, kind
 from probes.json_text import Members, Token
-from probes.replies import CSV, JSON, Columns, Refusal, Rows
+from probes.replies import CSV, JSON, Refusal
 
 SIGNATURE = "serving_default"
 
