@@ -221,6 +221,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         folder = Path(place)
         artifacts = [path.resolve() for path in arguments.artifact or publish(folder)]
+        try:
+            [read(artifact, limits) for artifact in artifacts]
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
         environment = limits.environment() | {"TWOLAYERNET_WORKERS": str(arguments.workers)}
         servers = [
             stack.enter_context(

@@ -28,6 +28,8 @@ FRAMINGS: dict[Framing, int] = {
     "identity": 4,
 }
 """How often a body is sent so, where how it is sent makes no difference."""
+LONGEST_NUMBER = 100
+"""Bytes, with the spaces around it."""
 GOOD_IDS = ("a", "0", "req-1", "A.b_c-9", "4f1c-0b", "x" * 128, "-", "...")
 BAD_IDS = (
     "",
@@ -115,8 +117,9 @@ class Ask:
         return self.random.choice(values)
 
     def rows(self, least: int = 1, most: int | None = None) -> Index:
-        """Draw rows: mostly one, sometimes many, never more than are allowed."""
-        most = self.subject.most_rows if most is None else most
+        """Draw rows: mostly one, sometimes many, never more than are allowed, or than fit a body in any form."""
+        fitting = self.subject.limits.body_bytes // (LONGEST_NUMBER * len(self.subject.features))
+        most = min(fitting, self.subject.most_rows if most is None else most)
         size = self.random.choices((1, 2, 7, 33, most), (60, 15, 15, 9, 1))[0]
         size = max(least, min(size, most))
         return np.array([self.random.randrange(len(self.subject.wide)) for _ in range(size)], np.intp)

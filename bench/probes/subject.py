@@ -186,11 +186,11 @@ def _beyond(weights: Mapping[str, Float32Array]) -> Float32Array:
     addition must. (In layer 1 that would not do: ReLU makes zero of minus infinity.)
     """
     wide = {name: values.astype(np.float64) for name, values in weights.items()}
-    w1, b1 = wide["net.linear1.weight"], wide["net.linear1.bias"]
-    reach = np.abs(w1) @ wide["scale"]  # of a unit, by a row of ones in the unit's own signs
-    size = min(0.9, 0.8 / reach.max()) * LARGEST
-    rows = (np.sign(w1) * size).astype(np.float32)  # (hidden_features, in_features)
-    z = (rows.astype(np.float64) - wide["shift"]) * wide["scale"]
+    w1, b1, scale = wide["net.linear1.weight"], wide["net.linear1.bias"], wide["scale"]
+    even = np.minimum(scale, 1)  # of each scaled feature, beside the others: none may overflow before layer 1
+    size = min(0.9, 0.8 / (np.abs(w1) @ even).max()) * LARGEST
+    rows = (np.sign(w1) * size * np.where(scale > 1, 1 / np.maximum(scale, 1), 1)).astype(np.float32)
+    z = (rows.astype(np.float64) - wide["shift"]) * scale  # (hidden_features, in_features)
     fits = (np.abs(z) @ np.abs(w1).T + np.abs(b1) < 0.9 * LARGEST).all(axis=1) & (np.abs(z) < LARGEST).all(axis=1)
     answers = np.maximum(z @ w1.T + b1, 0) @ wide["net.linear2.weight"].T + wide["net.linear2.bias"]
     if "output_scale" in wide:

@@ -190,7 +190,7 @@ def member_unknown(ask: Ask) -> Probe:
 def inputs_of_another_number(ask: Ask) -> Probe:
     """test_input_validation_required_empty of Triton: none, or several, or no list at all."""
     made = tensor(ask, ask.rows(most=7))
-    inputs = ask.choice(([], [made, made], [made, made | {"name": "b"}], "invalid", None, {}, made, 1, [made] * 40))
+    inputs = ask.choice(([], [made, made], [made, made | {"name": "b"}], "invalid", None, {}, made, 1, [{}] * 1000))
     return infer(ask, {"inputs": inputs}, Refusal(422, "inputs", "one input"))
 
 
