@@ -1,27 +1,23 @@
 """`python -m service serve | score | check`: an artifact over HTTP, over a file, or looked at once."""
 
-import ctypes
 import dataclasses
-import errno
 import functools
 import json
-import logging
-import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import manifest
+from service import logs, manifest
 from service.manifest import ArtifactError
+from service.metrics import Board, Figures
 from service.settings import ServiceSettings, SettingsError
 
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>."""
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 
@@ -87,27 +83,15 @@ def serve(
     settings = ServiceSettings.from_environment()
     chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
     settings = dataclasses.replace(settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest)
-    address = _free_address(host, port)
-    # Until granian listens for it: a container's first process ignores a signal that it has no handler for.
+    # Until the host listens for it: a container's first process ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
+    from service.host import Host, listen
 
+    logs.configure(settings.log_format, access_log=access_log)
+    board = Board(workers)
+    server = Host(listen(host, port, workers), threads=128, draining=board.drain)
     click.echo(f"serving {chosen} on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)")
-    server = Granian(
-        "service.app:create_app",
-        address=address,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=128,  # an upload that stalls holds one
-        log_access=access_log,
-        log_level=LogLevels.error,
-        respawn_failed_workers=True,
-        workers_kill_timeout=8,  # seconds for the requests in flight; `docker stop` kills after ten
-    )
-    server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)
+    server.run(functools.partial(_application, settings, board))
 
 
 @main.command()
@@ -152,45 +136,11 @@ def check(artifact: Path, as_json: bool) -> None:
     sys.exit(code)
 
 
-def _application(settings: ServiceSettings) -> Callable[..., Any]:
-    """Make the application inside a worker; the parent process stays small."""
-    # A worker is forked: until granian installs its own, the parent's handlers would swallow what should end it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    _die_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+def _application(settings: ServiceSettings, board: Board, slot: int) -> "WSGIApplication":
+    """Make the application inside a worker; the host's process stays small."""
     from service.app import create_app
 
-    return create_app(settings)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this worker when its parent is killed: an orphan would go on answering on the port."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died between the two lines above
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _free_address(host: str, port: int) -> str:
-    """Resolve host for granian, which takes no names, and see that the port is free: granian would share it.
-
-    Raises:
-        SettingsError: the host is not known here, or the port is taken.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise SettingsError(f"{host}: {error.strerror}") from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            what = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-            raise SettingsError(f"{host}:{port}: {what}; choose another with --port") from None
-    return str(address[0])
+    return create_app(settings, Figures(board, slot))
 
 
 if __name__ == "__main__":
