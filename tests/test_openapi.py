@@ -194,7 +194,11 @@ NEXT = {"name": "input", "shape": [1, 4], "datatype": "FP32"}
         ("/predict", [ROW], False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW}]}, True),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": [ROW], "parameters": {"any": 1}}]}, True),
-        ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "parameters": {"binary_data_size": 16}}]}, False),
+        (
+            "/v2/models/flowers/infer",
+            {"inputs": [{**NEXT, "data": ROW, "parameters": {"binary_data_size": 16}}]},
+            False,
+        ),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "parameters": {"any": [1]}}]}, False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "name": "x"}]}, False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "datatype": "FP64"}]}, False),
@@ -224,12 +228,25 @@ def test_schemas_and_service_agree(flower: Described, path: str, body: object, v
         assert [] == flower.faults(value_of(reply), stated)
 
 
+def test_odd_names_are_shown_where_they_can_be(flowers: Made) -> None:
+    """A name that CSV cannot carry leaves the other examples and the page whole."""
+    predictor = copy.copy(Predictor(flowers.artifact))
+    features = predictor.manifest.features
+    odd = (dataclasses.replace(features[0], name=' <b>"a"</b>\n\t'), *features[1:])
+    predictor.manifest = dataclasses.replace(predictor.manifest, features=odd)
+    document = openapi.document(Served(predictor, predictor.predict, 64), max_body_bytes=1)
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert [["rows", "records"], []] == [list(content[form].get("examples", {})) for form in (JSON, "text/csv")]
+    assert {' <b>"a"</b>\n\t', *NAMES[1:]} == set(document["components"]["schemas"]["Record"]["properties"])
+
+
 def test_features_and_classes(flower: Described) -> None:
     """Names with commas and letters of other alphabets, and what the training rows held, stand as they are."""
     components = flower.document["components"]["schemas"]
     assert NAMES == list(components["Record"]["properties"])
     assert re.fullmatch(
-        r"integer; in the training rows 19\d\d to 20\d\d, median 200\d.", components["Record"]["properties"]["year"]["description"]
+        r"integer; in the training rows 19\d\d to 20\d\d, median 200\d.",
+        components["Record"]["properties"]["year"]["description"],
     )
     assert (4, 4) == (components["Row"]["minItems"], components["Row"]["maxItems"])
     assert {"type": "string", "enum": list(CLASSES)} == components["Class"]
