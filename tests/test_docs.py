@@ -16,7 +16,7 @@ from service.__main__ import main as service
 from service.app import create_app
 from service.manifest import FILES, LIMITS, MEGABYTE, SUMS, SUMS_LIMIT, Feature, Manifest
 from service.onnx_scan import MOST_FIELDS, OPERATORS
-from service.settings import PREFIX, ServiceSettings
+from service.settings import ServiceSettings
 from service.strict import MOST_NESTED
 from service.weights import MOST_HEADER
 from tests.conftest import Made
@@ -112,15 +112,6 @@ def test_file_tree_is_complete() -> None:
     assert set() == there - stated
 
 
-def test_every_setting_is_documented() -> None:
-    """Each variable of ServiceSettings and each option of `serve` stands in docs/operations.md."""
-    for field in fields(ServiceSettings):
-        assert f"`{PREFIX}{field.name.upper()}`" in OPERATIONS
-    for parameter in service.commands["serve"].params:
-        if isinstance(parameter, click.Option):
-            assert parameter.opts[0] in OPERATIONS
-
-
 def test_every_option_of_check_is_documented() -> None:
     """The options and the exit codes of `service check` and `export verify` stand in docs/operations.md."""
     for command in (service.commands["check"], export.commands["verify"]):
@@ -132,7 +123,8 @@ def test_every_option_of_check_is_documented() -> None:
 def test_every_route_is_documented(flowers: Made) -> None:
     """Each route of the application stands in docs/http.md."""
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
-        assert f"`{rule.rule}`" in HTTP or f"POST {rule.rule}" in HTTP
+        path = rule.rule.replace("<model>", "M").replace("<version>", "V")
+        assert f"`{path}`" in HTTP or f"POST {path}" in HTTP, path
 
 
 def test_every_file_of_the_artifact_is_documented() -> None:

@@ -42,9 +42,8 @@ def test_environment_sets_every_field(kind: type[Settings]) -> None:
     variables = {PREFIX + name.upper(): text for name, (text, _) in examples.items()}
     assert kind(**{name: value for name, (_, value) in examples.items()}) == kind.from_environment(variables)
     assert kind() == kind.from_environment(dict.fromkeys(variables, ""))
-    assert kind() == kind.from_environment(
-        variables, **{field.name: field.default for field in dataclasses.fields(kind)}
-    ) or any(field.default is None for field in dataclasses.fields(kind))
+    whole = next(field.name for field in dataclasses.fields(kind) if kind.kind(field.name) is int)
+    assert 9 == getattr(kind.from_environment(variables, **{whole: 9}), whole)
 
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS, ids=[field.name for _, field in FIELDS])
@@ -53,8 +52,7 @@ def test_every_setting_is_a_flag_and_documented(kind: type[Settings], field: "da
     options = [option for parameter in main.commands["serve"].params for option in parameter.opts]
     flag = "--" + field.name.replace("_", "-")
     assert field.name == "artifact" or flag in options
-    assert f"| `{PREFIX}{field.name.upper()}` |" in OPERATIONS
-    line = next(line for line in OPERATIONS.splitlines() if f"`{PREFIX}{field.name.upper()}`" in line)
+    line = next(line for line in OPERATIONS.splitlines() if line.startswith(f"| `{PREFIX}{field.name.upper()}` |"))
     assert field.metadata["help"].rstrip(".").split(";")[0].split(":")[0] in line.replace("`", "")
     default = field.default
     assert default is None or f"| {default} |" in line.replace("`", "")
@@ -89,5 +87,5 @@ def test_wrong_value(name: str, value: str, message: str) -> None:
 
 def test_certificate_and_key_go_together() -> None:
     """One of the two is a mistake, not plain HTTP."""
-    with pytest.raises(SettingsError, match="^tls_certificate and tls_key: expected both or neither, found one$"):
+    with pytest.raises(SettingsError, match=r"^tls_certificate and tls_key: expected both or neither, found one$"):
         HostSettings(tls_certificate=Path("a.pem"))

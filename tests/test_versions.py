@@ -29,7 +29,7 @@ from service.served import Served
 from service.versions import FORKED, Versions
 from service.wire import Refused
 from tests.conftest import Made, make, write_flowers
-from tests.serving import DEADLINE_SECONDS, ROOT
+from tests.serving import DEADLINE_SECONDS, ROOT, free_port, serving
 
 ROWS = np.array([[1, 2, 3, 2001], [-1, 0.5, 2, 1999]], np.float32)
 NEVER = 86400.0
@@ -98,9 +98,11 @@ class Following(Versions):
             return load(path)
 
         chosen = (lambda: choose) if isinstance(choose, Path) else choose
-        super().__init__(
-            chosen, counted, poll_seconds=poll_seconds, on_reload=lambda served: self.reloads.append(served is not None)
-        )
+        super().__init__(chosen, counted, poll_seconds=poll_seconds, on_reload=self.count)
+
+    def count(self, served: Served | None) -> None:
+        """Note whether a version has begun to answer."""
+        self.reloads.append(served is not None)
 
 
 @pytest.fixture
@@ -157,6 +159,7 @@ def test_swap(flowers: Made, other: Made, folder: Path, follow: Follow, caplog: 
     first = weakref.ref(versions.current.predictor)
     versions.look()
     assert (10, 9, None) == standing(versions)
+    assert [9, 10] == versions.numbers
     assert (10, 10, 9) == tuple(number(versions.find(version)) for version in (None, "10", "9"))
     answers = [versions.find(version).run(ROWS)["logits"].tobytes() for version in ("9", "10")]
     assert [Predictor(made.artifact).predict(ROWS)["logits"].tobytes() for made in (flowers, other)] == answers
@@ -525,7 +528,7 @@ class Folder(RuleBasedStateMachine):
     def publish(self, version: int, good: bool) -> None:
         """Write a version that was not there, or over one that was."""
         self.serial += 1
-        self.published[version] = f"{'good' if good else 'bad'} {self.serial}"
+        self.published[version] = f"{'good' if good else 'bad'}\n{self.serial}"
         (self.parent / str(version)).mkdir(exist_ok=True)
         (self.parent / str(version) / manifest.SUMS).write_text(self.published[version])
 
@@ -548,6 +551,9 @@ class Folder(RuleBasedStateMachine):
         newest_there = max(self.published, default=0)
         settled = bool(self.memory) and (newest_there, self.published.get(newest_there)) == self.memory
         assert settled == (self.versions.problem is None)
+        if self.versions.problem and newest_there:  # of the newest, in one line
+            reason = " ".join(self.published[newest_there].split())
+            assert f"{self.parent / str(newest_there)}: {reason}" == self.versions.problem
 
     @invariant()
     def answers_as_the_model(self) -> None:
@@ -589,3 +595,15 @@ def test_fork(flowers: Made) -> None:
     command = [sys.executable, "-c", FORK, str(flowers.artifact.parent)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
     assert (f"503 not ready: {FORKED}\nTrue\n3 True\n", 0) == (ended.stdout, ended.returncode), ended.stderr
+
+
+@pytest.mark.e2e
+def test_preload(flowers: Made) -> None:
+    """Under gunicorn --preload every worker is alive, says why it is not ready, and predicts nothing."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "service.app:create_app()", "--preload", "-b", f"127.0.0.1:{port}"]
+    environment = {"TWOLAYERNET_ARTIFACT": str(flowers.artifact.parent)}
+    with serving(command, port, environment, status=503) as server:
+        assert 200 == server.request("GET", "/healthz")[0]
+        for status, document in (server.request("GET", "/readyz"), server.request("POST", "/predict", b"{}")):
+            assert (503, f"not ready: {FORKED}") == (status, document["detail"])

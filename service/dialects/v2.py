@@ -21,6 +21,7 @@ SERVER = {"name": "twolayernet", "version": "0.1.0", "extensions": ["binary_tens
 """The document of GET /v2; the version is pyproject.toml's."""
 PLATFORM = "onnx_onnxv1"
 DATATYPES = {"float32": "FP32", "int64": "INT64"}
+LITTLE_ENDIAN: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 HEADER = "Inference-Header-Content-Length"
 FORMS = (JSON, BYTES, "", "application/x-www-form-urlencoded")
 """What a body may be called: Triton's client says nothing, and curl says the last."""
@@ -59,7 +60,7 @@ def answer(request: Request, served: Served) -> Reply:
         rows, place = payload.from_bytes(request.body, served.features, served.most_rows), "row {}"
         asked = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
-        document, tail = _parse(request)
+        document, tail = _parse(request, served.most_rows * len(served.features))
         asked = _asked(document, about)
         rows, place = _rows(document, tail, served)
     if request.accept:
@@ -88,16 +89,19 @@ def model(served: Served, versions: Sequence[int] = ()) -> Document:
     }
 
 
-def _parse(request: Request) -> tuple[Document, bytes]:
-    """Return the JSON document of a request, and the bytes that follow it."""
+def _parse(request: Request, most: int) -> tuple[Document, bytes]:
+    """Return the JSON document of a request, its data as an array if that went well, and the bytes that follow it."""
     body, length = request.body, request.json_length
     if length is None:
         length = len(body)
     if length > len(body):
         detail = f"{HEADER}: expected at most the {len(body)} bytes of the body, found {length}"
         raise BadInput(detail, status=UNPARSEABLE)
-    document = _object(payload.load_json(body[:length]), None, ("inputs",), MEMBERS)
-    return document, body[length:]
+    head, tail = body[:length], body[length:]
+    document = None if tail else payload.load_around(head, ("inputs", 0, "data"), most)
+    if document is None:
+        document = payload.load_json(head)
+    return _object(document, None, ("inputs",), MEMBERS), tail
 
 
 def _rows(document: Document, tail: bytes, served: Served) -> tuple[Rows, str]:
@@ -142,6 +146,10 @@ def _count(shape: Any, served: Served) -> int:
 def _numbers(data: Any, count: int, served: Served) -> tuple[Rows, str]:
     """Read the tensor as JSON has it: nested, a list of rows, or flat, one list of numbers in the same order."""
     where, width = "inputs[0].data", len(served.features)
+    if isinstance(data, np.ndarray):
+        if data.shape in ((count, width), (count * width,)):
+            return data.reshape(count, width), where + "[{}]" if data.ndim == 2 else "row {}"
+        data = data.tolist()
     if type(data) is not list:
         raise BadInput(f"expected a list, found {payload.shown(data)}", where=where)
     if data and type(data[0]) is list:
@@ -184,11 +192,12 @@ def _reply(outputs: Outputs, asked: Asked, about: Manifest, document: Document) 
         head["id"] = document["id"]
     head["outputs"] = listed = []
     tail = []
+    dtypes = manifest.OUTPUTS[about.task]
     for name, binary in asked.items():
-        values = outputs[name]
-        output: Document = {"name": name, "datatype": DATATYPES[str(values.dtype)], "shape": values.shape}
+        values, datatype = outputs[name], DATATYPES[dtypes[name]]
+        output: Document = {"name": name, "datatype": datatype, "shape": values.shape}
         if binary:
-            tail.append(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+            tail.append(values.astype(LITTLE_ENDIAN[datatype], copy=False).tobytes())
             output["parameters"] = {"binary_data_size": values.nbytes}
         else:
             output["data"] = values.reshape(-1)
