@@ -1,7 +1,9 @@
 """KServe's own client against a real server: `make test-clients` runs this, and makes the environment it needs."""
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,18 @@ ROWS = [[1, 2, 3, 2001], [0.5, -2.5, 0.25, 1999]]
 
 
 @pytest.fixture(scope="module")
-def saw(flowers: Made) -> dict[str, Any]:
-    """What the client saw of the classifier."""
+def address(flowers: Made) -> Iterator[str]:
+    """Where the classifier answers."""
     port = free_port()
     with serving(granian(flowers.artifact, port, "--no-access-log"), port):
-        command = [str(PYTHON), str(SCRIPT), f"http://127.0.0.1:{port}", "flowers"]
-        done = subprocess.run(command, input=json.dumps(ROWS), capture_output=True, text=True)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def saw(address: str) -> dict[str, Any]:
+    """What the client saw of the classifier."""
+    command = [str(PYTHON), str(SCRIPT), address, "flowers"]
+    done = subprocess.run(command, input=json.dumps(ROWS), capture_output=True, text=True)
     assert 0 == done.returncode, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -66,3 +74,12 @@ def test_v1(saw: dict[str, Any], flowers: Made) -> None:
 def test_errors(saw: dict[str, Any], what: str, message: str) -> None:
     """The client's error begins with the service's one line."""
     assert saw[what].startswith(message), saw[what]
+
+
+def test_documented(address: str) -> None:
+    """The client as docs/http.md shows it, with another model, is answered."""
+    text = (ROOT / "docs" / "http.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kserve" in block]
+    code = code.replace("http://127.0.0.1:8000", address).replace("* 64", "* 4").replace('"digits"', '"flowers"')
+    done = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("{'predictions': [{'logits': ["), done.stderr

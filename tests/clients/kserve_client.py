@@ -21,7 +21,7 @@ async def main(url: str, model: str, rows: list[list[float]]) -> dict[str, Any]:
     async with InferenceRESTClient(RESTConfig(protocol="v2")) as v2, InferenceRESTClient(RESTConfig()) as v1:
         wrong = [row[1:] for row in rows]
         return {
-            "live": await v2.is_server_live(url),
+            "live": await v2.is_server_live(url) and await v1.is_server_live(url),
             "ready": await v2.is_server_ready(url),
             "model ready": [await client.is_model_ready(url, model) for client in (v1, v2)],
             "unknown model ready": await v2.is_model_ready(url, "nobody"),
