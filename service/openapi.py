@@ -192,17 +192,19 @@ def _v2(served: Served) -> Paths:
     infer["responses"]["200"]["headers"] |= _headers(v2.HEADER)
     live, ready = {"live": {"const": True}}, {"ready": {"const": True}}
     model = {
-        "": {"get": _get("v2", "v2Model", "What the model takes and gives", ref("ModelMetadata"))},
-        "/ready": {"get": _get("v2", "v2ModelReady", "Whether the model answers", ref("ModelReady"))},
+        "": {"get": _get("v2", "v2Model", "What the model takes and gives", {JSON: ref("ModelMetadata")})},
+        "/ready": {"get": _get("v2", "v2ModelReady", "Whether the model answers", {JSON: ref("ModelReady")})},
         "/infer": {"post": infer},
     }
-    lives = _get("v2", "v2Live", "Whether the process lives", members(live), refusals=ALWAYS)
-    server = _get("v2", "v2Server", "What the server is", {"const": v2.SERVER}, refusals=ALWAYS)
+    lives = _get("v2", "v2Live", "Whether the process lives", {JSON: members(live)}, ALWAYS)
+    server = _get("v2", "v2Server", "What the server is", {JSON: {"const": v2.SERVER}}, ALWAYS)
     return {
         "/v2": {"get": server},
         "/v2/": {"get": {**server, "operationId": "v2ServerSlash"}},
         "/v2/health/live": {"get": lives},
-        "/v2/health/ready": {"get": _get("v2", "v2Ready", "Whether the service answers", members(ready | live))},
+        "/v2/health/ready": {
+            "get": _get("v2", "v2Ready", "Whether the service answers", {JSON: members(ready | live)})
+        },
         **_of_model(f"/v2/models/{manifest.name}", model),
     }
 
@@ -214,11 +216,11 @@ def _v1(answering: Sequence[Served]) -> Paths:
         Ask("instances", "By rows", _json({"instances": [row]})),
         Ask("inputs", "By columns", _json({"inputs": [row]})),
     ]
-    metadata = {"enum": [tfserving.metadata(each) for each in answering]}
+    metadata: Schema = {"enum": [tfserving.metadata(each) for each in answering]}
     shown = _shown(tfserving.answer, asks, served, {JSON: ref("V1Request")}, {JSON: ref("V1Reply")})
     model = {
-        "": {"get": _get("v1", "v1Model", "Which version answers", ref("V1Status"))},
-        "/metadata": {"get": _get("v1", "v1Metadata", "What the model takes and gives", metadata)},
+        "": {"get": _get("v1", "v1Model", "Which version answers", {JSON: ref("V1Status")})},
+        "/metadata": {"get": _get("v1", "v1Metadata", "What the model takes and gives", {JSON: metadata})},
         ":predict": {"post": _operation_of("v1", "v1Predict", "Predict") | shown},
     }
     return _of_model(f"/v1/models/{served.predictor.manifest.name}", model)
@@ -227,15 +229,19 @@ def _v1(answering: Sequence[Served]) -> Paths:
 def _operation() -> Paths:
     """Describe what is asked by those who run the service, and by a browser."""
     alive, text = members({"status": {"const": "alive"}}), {"type": "string"}
-    metrics = _get("operation", "metrics", "Figures, for Prometheus", text, TEXT, OPENMETRICS, refusals=ALWAYS)
+    metrics, ready = {TEXT: text, OPENMETRICS: text}, {JSON: ref("Ready")}
+    index = _get("operation", "index", "The model, on a page", {HTML: text, JSON: alive})
+    index["description"] = (
+        "The page is for those whose `Accept` names `text/html`; others learn that the process lives."
+    )
     return {
-        "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", alive, refusals=ALWAYS)},
-        "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ref("Ready"))},
-        "/model": {"get": _get("operation", "model", "The model's manifest and digest", ref("Manifest"))},
-        "/metrics": {"get": metrics},
-        "/openapi.json": {"get": _get("operation", "openapi", "This document", {"type": "object"})},
-        "/docs": {"get": _get("operation", "docs", "This document, as a page", text, HTML)},
-        "/": {"get": _get("operation", "index", "The model, on a page", text, HTML)},
+        "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", {JSON: alive}, ALWAYS)},
+        "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ready)},
+        "/model": {"get": _get("operation", "model", "The model's manifest and digest", {JSON: ref("Manifest")})},
+        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", metrics, ALWAYS)},
+        "/openapi.json": {"get": _get("operation", "openapi", "This document", {JSON: {"type": "object"}})},
+        "/docs": {"get": _get("operation", "docs", "This document, as a page", {HTML: text})},
+        "/": {"get": index},
     }
 
 
@@ -263,10 +269,10 @@ def _operation_of(tag: str, name: str, summary: str, description: str = "") -> D
 
 
 def _get(
-    tag: str, name: str, summary: str, schema: Schema, *media_types: str, refusals: Sequence[int] = (500, 503)
+    tag: str, name: str, summary: str, replies: Mapping[str, Schema], refusals: Sequence[int] = (500, 503)
 ) -> Document:
-    replies = {media_type: {"schema": schema} for media_type in media_types or (JSON,)}
-    return _operation_of(tag, name, summary) | {"responses": _responses(replies, refusals)}
+    content = {form: {"schema": schema} for form, schema in replies.items()}
+    return _operation_of(tag, name, summary) | {"responses": _responses(content, refusals)}
 
 
 def _shown(
