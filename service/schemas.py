@@ -6,6 +6,8 @@ JSON Schema 2020-12, as OpenAPI 3.1 has it; `$ref`s point into the components of
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from service.dialects import v2
 from service.manifest import INPUT, OUTPUTS, Feature, Manifest
 
@@ -94,7 +96,10 @@ def array(items: Schema, least: int = 0, most: int | None = None) -> Schema:
 
 def _feature(feature: Feature) -> Schema:
     """Describe a feature; the figures say what the network has seen, they are no limits."""
-    seen = f"{feature.min:.9g} to {feature.max:.9g}, median {feature.median:.9g}"
+    least, most, median = (
+        f"{float(str(np.float32(value))):.9g}" for value in (feature.min, feature.max, feature.median)
+    )
+    seen = f"{least} to {most}, median {median}"
     return ref("Number") | {"description": f"{feature.kind}; in the training rows {seen}."}
 
 
