@@ -29,9 +29,12 @@ ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
 endif
 
+# bench/serve.py compares with each of these in a virtual environment of its own.
+SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
+
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes clean
+.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes bench-serve bench-overload clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +74,12 @@ bench-train: .venv/.train .peers/train/.made ## what a fit costs beside scikit-l
 
 bench-runtimes: .venv/.serve ## the artifact in other runtimes, each in its own environment: [ARTIFACT=artifacts/houses]
 	@exec $(BIN)/python bench/runtimes.py $${ARTIFACT:+"$$ARTIFACT"}
+
+bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## what an answer costs beside FastAPI, BentoML, MLServer and others (half an hour; needs wrk)
+	@exec $(BIN)/python bench/serve.py
+
+bench-overload: .venv/.dev ## the service asked for one, two and four times what it can answer (needs wrk)
+	@exec $(BIN)/python bench/overload.py
 
 clean: ## remove the environments and the caches; runs and artifacts stay
 	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
@@ -112,4 +121,13 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@echo "installing KServe's client into .peers/kserve ..."
 	@$(PYTHON) -m venv .peers/kserve
 	@.peers/kserve/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/kserve.txt
+	@touch $@
+
+# The parts that they share with the service have its versions; what else constraints.txt holds, some cannot live with.
+.peers/%/.made: bench/serve_peers/%.txt constraints.txt .venv/.pip
+	@echo 'installing what bench/serve.py compares with into .peers/$* ...'
+	@$(PYTHON) -m venv .peers/$*
+	@grep -iE '^(flask|numpy|onnxruntime|orjson)==' constraints.txt >.peers/$*/constraints.txt
+	@.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all: \
+	    --constraint .peers/$*/constraints.txt --requirement $<
 	@touch $@
