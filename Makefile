@@ -31,7 +31,7 @@ endif
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test check bench-train bench-runtimes clean
+.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -54,6 +54,9 @@ serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifac
 
 test: .venv/.dev ## run the test suite
 	@$(BIN)/python -m pytest -n auto -m 'not slow' $(COVERAGE)
+
+test-clients: .venv/.dev .peers/kserve/.made ## the service before KServe's own client, in an environment of its own
+	@$(BIN)/python -m pytest tests/clients/check_kserve.py
 
 check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
 	$(BIN)/ruff format --check
@@ -97,4 +100,10 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@echo 'installing what bench/train.py compares with into .peers/train (PyTorch is large) ...'
 	@$(PYTHON) -m venv .peers/train
 	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement bench/train_peers.txt
+	@touch $@
+
+.peers/kserve/.made: .venv/.pip tests/clients/kserve.txt
+	@echo "installing KServe's client into .peers/kserve ..."
+	@$(PYTHON) -m venv .peers/kserve
+	@.peers/kserve/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/kserve.txt
 	@touch $@

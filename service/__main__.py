@@ -1,27 +1,27 @@
 """`python -m service serve | score | check`: an artifact over HTTP, over a file, or looked at once."""
 
-import ctypes
 import dataclasses
-import errno
 import functools
 import json
-import logging
-import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import manifest
+from service import logs, manifest
+from service.cores import cores
 from service.manifest import ArtifactError
-from service.settings import ServiceSettings, SettingsError
+from service.metrics import Board, Figures
+from service.settings import HostSettings, ServiceSettings, SettingsError
 
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>."""
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+SPARE_THREADS = 56
+"""Of a worker, beyond those of the requests inside: they refuse the rest, and answer those who ask after its health."""
 
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 
@@ -69,45 +69,55 @@ def main() -> None:
     """Serve a trained network; ARTIFACT is artifacts/NAME (its newest version) or artifacts/NAME/VERSION."""
 
 
-@main.command()
-@click.argument("artifact", required=False, type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", envvar="TWOLAYERNET_HOST", help="Address; 0.0.0.0 for every interface.")
-@click.option("--port", default=8000, envvar="TWOLAYERNET_PORT", type=click.IntRange(1, 65535))
-@click.option("--workers", default=1, envvar="TWOLAYERNET_WORKERS", type=click.IntRange(min=1), help="Processes.")
-@click.option("--expect-digest", help="Serve nothing but the artifact with this digest.")
-@click.option(
-    "--access-log/--no-access-log",
-    default=sys.stdout.isatty,
-    help="A line per request; default: on a terminal.",
-)
-def serve(
-    artifact: Path | None, host: str, port: int, workers: int, expect_digest: str | None, access_log: bool
-) -> None:
-    """Answer POST /predict over HTTP; by default with the artifact that was published last."""
-    settings = ServiceSettings.from_environment()
-    chosen = manifest.find(artifact or settings.artifact or manifest.last_published(settings.artifacts))
-    settings = dataclasses.replace(settings, artifact=chosen, expect_digest=expect_digest or settings.expect_digest)
-    address = _free_address(host, port)
-    # Until granian listens for it: a container's first process ignores a signal that it has no handler for.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
+def setting_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for every setting; what is not given is looked for in the environment."""
+    for kind in (HostSettings, ServiceSettings):
+        for field in reversed(dataclasses.fields(kind)):
+            if field.name == "artifact":  # the command's argument
+                continue
+            expected, flag = kind.kind(field.name), "--" + field.name.replace("_", "-")
+            default = "" if field.default is None else f"  [default: {field.default}]"
+            command = click.option(
+                f"{flag}/--no-{flag[2:]}" if expected is bool else flag,
+                field.name,
+                default=None,
+                type=click.Choice(expected) if isinstance(expected, tuple) else expected,
+                help=field.metadata["help"] + default,
+                show_default=False,
+            )(command)
+    return command
 
-    click.echo(f"serving {chosen} on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)")
-    server = Granian(
-        "service.app:create_app",
-        address=address,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=128,  # an upload that stalls holds one
-        log_access=access_log,
-        log_level=LogLevels.error,
-        respawn_failed_workers=True,
-        workers_kill_timeout=8,  # seconds for the requests in flight; `docker stop` kills after ten
+
+@main.command(epilog="Each is a variable too: --queue-seconds is TWOLAYERNET_QUEUE_SECONDS.")
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@setting_flags
+def serve(artifact: Path | None, **given: Any) -> None:
+    """Answer predictions over HTTP; by default with the artifact that was published last."""
+    settings = ServiceSettings.from_environment(artifact=artifact, **given)
+    hosting = HostSettings.from_environment(**given)
+    chosen = settings.artifact or manifest.last_published(settings.artifacts)
+    newest = manifest.find(chosen)  # a mistyped path ends here
+    workers = hosting.workers or cores()
+    access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
+    settings = dataclasses.replace(settings, artifact=chosen, threads=settings.threads or max(1, cores() // workers))
+    # Until the host listens for it: a container's first process ignores a signal that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    from service.host import Host, listen
+
+    logs.configure(settings.log_format, access_log=access_log)
+    board = Board(workers)
+    server = Host(
+        listen(hosting.host, hosting.port, workers),
+        threads=settings.in_flight + settings.queue + SPARE_THREADS,
+        draining=board.drain,
+        drain_seconds=hosting.drain_seconds,
+        certificate=hosting.tls_certificate,
+        key=hosting.tls_key,
     )
-    server.serve(target_loader=functools.partial(_application, settings), wrap_loader=False)
+    scheme = "https" if hosting.tls_certificate else "http"
+    host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
+    click.echo(f"serving {newest} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")
+    server.run(functools.partial(_application, settings, board))
 
 
 @main.command()
@@ -152,45 +162,11 @@ def check(artifact: Path, as_json: bool) -> None:
     sys.exit(code)
 
 
-def _application(settings: ServiceSettings) -> Callable[..., Any]:
-    """Make the application inside a worker; the parent process stays small."""
-    # A worker is forked: until granian installs its own, the parent's handlers would swallow what should end it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    _die_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+def _application(settings: ServiceSettings, board: Board, slot: int) -> "WSGIApplication":
+    """Make the application inside a worker; the host's process stays small."""
     from service.app import create_app
 
-    return create_app(settings)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this worker when its parent is killed: an orphan would go on answering on the port."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died between the two lines above
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _free_address(host: str, port: int) -> str:
-    """Resolve host for granian, which takes no names, and see that the port is free: granian would share it.
-
-    Raises:
-        SettingsError: the host is not known here, or the port is taken.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise SettingsError(f"{host}: {error.strerror}") from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            what = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-            raise SettingsError(f"{host}:{port}: {what}; choose another with --port") from None
-    return str(address[0])
+    return create_app(settings, Figures(board, slot))
 
 
 if __name__ == "__main__":

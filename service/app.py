@@ -54,9 +54,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
     app.url_map.converters["default"] = Name
     gate = Gate(read_tokens(settings.token_file) if settings.token_file else (), settings.origins)
     inside = settings.in_flight + settings.queue
-    # Where requests are joined, all that are inside wait in the batch's own queue, which has the same deadline.
-    at_work = settings.in_flight if settings.batching == "off" else inside
-    admission = Admission(at_work, inside, settings.queue_seconds, figures.waits)
+    admission = Admission(settings.in_flight, inside, settings.queue_seconds, figures.waits)
     hot = {"/predict": NATIVE}
 
     def answers(served: Served | None) -> None:
@@ -73,7 +71,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         poll_seconds=settings.poll_seconds,
         on_reload=answers,
     )
-    inference = Inference(lambda: versions.find(None), gate, admission, figures, max_body_bytes=settings.max_body_bytes)
+    inference = Inference(versions.find, gate, admission, figures, max_body_bytes=settings.max_body_bytes)
     app.wsgi_app = Dispatch(app.wsgi_app, inference, hot)  # type: ignore[method-assign] # Flask's documented way
 
     def find(model: str, version: str | None = None) -> Served:
@@ -185,6 +183,8 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.get("/")
     def index() -> Response:
+        if "text/html" not in request.headers.get("Accept", ""):  # KServe's V1 client asks here whether we live
+            return document({"status": "alive"})
         about = versions.current.predictor
         example = shlex.quote(about.example.decode().strip())
         return page("index.html", manifest=about.manifest, digest=about.digest, example=example)

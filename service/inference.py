@@ -5,6 +5,7 @@ parsing, running and answering a row. So what is fast and what is checked is one
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,11 @@ from service.wire import Environ, Refused, Reply, Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+
+FINISHED = 1 << 20
+"""Bytes of a body that are read to no purpose after a refusal."""
+FINISHING = 16
+"""Bodies that are so read at a time."""
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +66,7 @@ class Inference:
         """
         self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
         self.max_body_bytes = max_body_bytes
+        self._finishing = threading.Semaphore(FINISHING)
 
     def __call__(self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None) -> Reply:
         """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply."""
@@ -68,11 +75,13 @@ class Inference:
         self.figures.entered()
         reason = None
         try:
-            self.gate.check(environ)
+            if self.gate.tokens:
+                self.gate.check(environ)
             served = (find or self.find)()
             reply = self._admitted(environ, dialect, served)
         except Exception as error:
             reply, reason = refusal(error, environ, request_id)
+            self._finish_reading(environ)
         self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
         return finished(reply, environ, request_id, began, self.gate)
 
@@ -81,6 +90,8 @@ class Inference:
         admission.enter()
         try:
             request = wire.read(environ, self.max_body_bytes)
+            if served.joins:
+                return dialect.answer(request, served)
             admission.begin()
             try:
                 return dialect.answer(request, served)
@@ -88,6 +99,24 @@ class Inference:
                 admission.end()
         finally:
             admission.leave()
+
+    def _finish_reading(self, environ: Environ) -> None:
+        """Read what is left of a body that is not large.
+
+        A host closes the connection of a caller whose body was not read to its end, and the reply may be lost with it.
+        Few at a time, because the rest of the body may never come.
+        """
+        stated = environ.get("CONTENT_LENGTH", "")
+        if (
+            len(stated) <= 7
+            and stated.isdecimal()
+            and int(stated) <= FINISHED
+            and self._finishing.acquire(blocking=False)
+        ):
+            try:
+                environ["wsgi.input"].read(FINISHED)
+            finally:
+                self._finishing.release()
 
 
 class Dispatch:
@@ -142,4 +171,4 @@ def finished(reply: Reply, environ: Environ, request_id: str, began: float, gate
     headers = (("X-Request-ID", request_id), NOSNIFF, *reply.headers)
     if gate.origins:
         headers += gate.cors(environ)
-    return reply._replace(headers=headers)
+    return Reply(reply.body, reply.content_type, reply.status, headers)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import admission, wire
+from service import wire
 from service.dialects import native, tfserving, v2
 from service.manifest import INPUT, OUTPUTS, Manifest
 from service.payload import BadInput
@@ -136,7 +136,10 @@ def text(value: object) -> str:
         return value
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
-    lines = (f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}" for name, member in value.items())
+    lines = (
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}"
+        for name, member in value.items()
+    )
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
@@ -147,7 +150,9 @@ def _predict(served: Served) -> Document:
     csv.writer(text, lineterminator="\n").writerows([served.features, row])
     asks = [
         Ask("rows", "Rows, in feature order", _json({"instances": [row]})),
-        Ask("records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})),
+        Ask(
+            "records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})
+        ),
         Ask("csv", "CSV, answered in CSV", Request(text.getvalue().encode(), CSV, CSV)),
     ]
     lines: Schema = {"type": "string", "description": "A line for each row."}
@@ -215,7 +220,14 @@ def _v1(answering: Sequence[Served]) -> Paths:
     shown = _shown(tfserving.answer, asks, served, {JSON: ref("V1Request")}, {JSON: ref("V1Reply")})
     model = {
         "": {"get": _get("v1", "v1Model", "Which version answers", ref("V1Status"))},
-        "/metadata": {"get": _get("v1", "v1Metadata", "What the model takes and gives", {"enum": [tfserving.metadata(each) for each in answering]})},
+        "/metadata": {
+            "get": _get(
+                "v1",
+                "v1Metadata",
+                "What the model takes and gives",
+                {"enum": [tfserving.metadata(each) for each in answering]},
+            )
+        },
         ":predict": {"post": _operation_of("v1", "v1Predict", "Predict") | shown},
     }
     return _of_model(f"/v1/models/{served.predictor.manifest.name}", model)

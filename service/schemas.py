@@ -153,7 +153,9 @@ def _v2(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict[str
     shape = _shape({"type": "integer", "minimum": 0, "maximum": most_rows}, width)
     nested = array(ref("Row"), 0, most_rows) | {"title": "nested"}
     flat = array(ref("Number"), 0, most_rows * width) | {"title": "flat"}
-    once = [{"contains": {"properties": {"name": {"const": name}}}, "minContains": 0, "maxContains": 1} for name in outputs]
+    once = [
+        {"contains": {"properties": {"name": {"const": name}}}, "minContains": 0, "maxContains": 1} for name in outputs
+    ]
     return {
         "InferRequest": members(
             {"inputs": array(ref("InferInput"), 1, 1)},

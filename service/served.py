@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from service.payload import BadInput
+from service.payload import BadInput, all_finite
 from service.predictor import Outputs, Predictor, Rows
 
 
@@ -19,6 +19,8 @@ class Served:
     """predictor.predict, or the micro-batcher in front of it."""
     most_rows: int
     """In one request."""
+    joins: bool = False
+    """Whether `run` has a queue of its own, and a deadline on it: then all that are inside wait there."""
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ class Served:
         """
         outputs = self.run(rows)
         first = next(iter(outputs.values()))  # the network's own; probabilities follow from them
-        if not np.isfinite(first).all():
+        if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())
             detail = "the values are too large: the network's answer to this row overflows float32"
             raise BadInput(detail, where=place.format(row))

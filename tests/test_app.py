@@ -176,7 +176,7 @@ def test_healthy_and_ready(client: Client, flowers: Made) -> None:
 
 def test_page(client: Client, flowers: Made) -> None:
     """The page names model, version, task and every feature, and its curl line is the example's."""
-    page = client.get("/").text
+    page = client.get("/", headers={"Accept": "text/html"}).text
     for text in (
         "flowers",
         "version 1",
@@ -189,6 +189,11 @@ def test_page(client: Client, flowers: Made) -> None:
     assert "curl http://localhost/predict -H" in page
     command = html.unescape(page).split("-d '")[1].split("'</pre>")[0]
     assert json.loads((flowers.artifact / manifest.EXAMPLE).read_bytes()) == json.loads(command)
+
+
+def test_alive_to_kserve(client: Client) -> None:
+    """KServe's V1 client asks at / whether the server lives."""
+    assert {"status": "alive"} == client.get("/").json
 
 
 def truncate(path: Path) -> None:
@@ -221,7 +226,7 @@ def test_broken_artifact_never_serves(broken: Client, reason: str) -> None:
     requests: list[Any] = [
         broken.get("/readyz"),
         broken.get("/model"),
-        broken.get("/"),
+        broken.get("/", headers={"Accept": "text/html"}),
         post(broken, {"instances": [ROW]}),
     ]
     for reply in requests:

@@ -5,22 +5,29 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
+import torch
+from rich.console import Console
 
+from export import bundle
 from export.__main__ import main as export
+from model import checkpoint, data, run
+from model.config import TrainConfig
 from service.__main__ import main as service
 from service.app import create_app
 from service.manifest import FILES, LIMITS, MEGABYTE, SUMS, SUMS_LIMIT, Feature, Manifest
 from service.onnx_scan import MOST_FIELDS, OPERATORS
-from service.settings import PREFIX, ServiceSettings
+from service.settings import ServiceSettings
 from service.strict import MOST_NESTED
 from service.weights import MOST_HEADER
 from tests.conftest import Made
-from tests.serving import ROOT, free_port, serving
+from tests.serving import ROOT, free_port, granian, serving
 
 README = (ROOT / "README.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
@@ -73,6 +80,36 @@ def test_first_screen(checkout: Path) -> None:
     assert [masked(line) for line in answer] == [masked(asked.stdout)]
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A server of the digits, as docs/http.md has one: the folder that holds artifacts/, and the port."""
+    folder, port = tmp_path_factory.mktemp("digits"), free_port()
+    config = TrainConfig(hidden_features=16, epochs=2)
+    trained = run.train(data.load("digits"), config, torch.device("cpu"), folder / "runs", Console(quiet=True))
+    published = bundle.build(checkpoint.load(trained), folder / "artifacts").path
+    with serving(granian(published, port), port):
+        yield folder, port
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("command", "printed"), blocks(HTTP), ids=[command[:60] for command, _ in blocks(HTTP)])
+def test_http_commands(digits: tuple[Path, int], command: str, printed: list[str]) -> None:
+    """Every command of docs/http.md is answered as it says, but for the numbers."""
+    folder, port = digits
+    command = command.replace(":8000", f":{port}")
+    asked = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S602
+    assert [masked(line) for line in printed] == [masked(line) for line in asked.stdout.splitlines()]
+
+
+@pytest.mark.e2e
+def test_http_client(digits: tuple[Path, int]) -> None:
+    """Triton's client, as docs/http.md shows it, prints two labels; KServe's runs in `make test-clients`."""
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", HTTP, re.DOTALL) if "tritonclient" in block]
+    code = code.replace(":8000", f":{digits[1]}")
+    asked = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert re.fullmatch(r"\[\d \d\]\n", asked.stdout), asked.stderr
+
+
 def test_other_commands_exist() -> None:
     """Every other command of the README names a target, a command or a file that is there."""
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -112,15 +149,6 @@ def test_file_tree_is_complete() -> None:
     assert set() == there - stated
 
 
-def test_every_setting_is_documented() -> None:
-    """Each variable of ServiceSettings and each option of `serve` stands in docs/operations.md."""
-    for field in fields(ServiceSettings):
-        assert f"`{PREFIX}{field.name.upper()}`" in OPERATIONS
-    for parameter in service.commands["serve"].params:
-        if isinstance(parameter, click.Option):
-            assert parameter.opts[0] in OPERATIONS
-
-
 def test_every_option_of_check_is_documented() -> None:
     """The options and the exit codes of `service check` and `export verify` stand in docs/operations.md."""
     for command in (service.commands["check"], export.commands["verify"]):
@@ -132,7 +160,8 @@ def test_every_option_of_check_is_documented() -> None:
 def test_every_route_is_documented(flowers: Made) -> None:
     """Each route of the application stands in docs/http.md."""
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
-        assert f"`{rule.rule}`" in HTTP or f"POST {rule.rule}" in HTTP
+        path = rule.rule.replace("<model>", "M").replace("<version>", "V")
+        assert f"`{path}`" in HTTP or f"POST {path}" in HTTP, path
 
 
 def test_every_file_of_the_artifact_is_documented() -> None:

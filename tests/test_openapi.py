@@ -194,7 +194,11 @@ NEXT = {"name": "input", "shape": [1, 4], "datatype": "FP32"}
         ("/predict", [ROW], False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW}]}, True),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": [ROW], "parameters": {"any": 1}}]}, True),
-        ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "parameters": {"binary_data_size": 16}}]}, False),
+        (
+            "/v2/models/flowers/infer",
+            {"inputs": [{**NEXT, "data": ROW, "parameters": {"binary_data_size": 16}}]},
+            False,
+        ),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "parameters": {"any": [1]}}]}, False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "name": "x"}]}, False),
         ("/v2/models/flowers/infer", {"inputs": [{**NEXT, "data": ROW, "datatype": "FP64"}]}, False),
@@ -229,7 +233,8 @@ def test_features_and_classes(flower: Described) -> None:
     components = flower.document["components"]["schemas"]
     assert NAMES == list(components["Record"]["properties"])
     assert re.fullmatch(
-        r"integer; in the training rows 19\d\d to 20\d\d, median 200\d.", components["Record"]["properties"]["year"]["description"]
+        r"integer; in the training rows 19\d\d to 20\d\d, median 200\d.",
+        components["Record"]["properties"]["year"]["description"],
     )
     assert (4, 4) == (components["Row"]["minItems"], components["Row"]["maxItems"])
     assert {"type": "string", "enum": list(CLASSES)} == components["Class"]

@@ -117,7 +117,7 @@ def test_pages_run_only_their_own(flowers: Made, path: str) -> None:
     client = client_of(flowers)
     nonces = set()
     for _ in range(2):
-        reply = client.get(path)
+        reply = client.get(path, headers={"Accept": "text/html"})
         policy = reply.headers["Content-Security-Policy"]
         nonce = re.findall(r"style-src 'nonce-([^']+)'", policy)[0]
         assert page_policy(nonce)[0] == ("Content-Security-Policy", policy)

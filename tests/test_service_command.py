@@ -31,13 +31,13 @@ def test_serves_and_stops_cleanly(flowers: Made, number: signal.Signals) -> None
 
 
 def test_killed_parent_leaves_no_orphan(flowers: Made) -> None:
-    """SIGKILL to the parent ends the worker too, and the port is free again."""
+    """SIGKILL to the parent ends its workers too, and the port is free again."""
     port = free_port()
-    with serving(granian(flowers.artifact, port), port) as server:
+    with serving(granian(flowers.artifact, port, "--workers", "2"), port) as server:
         children = psutil.Process(server.process.pid).children()
         server.stop(signal.SIGKILL)
         gone, alive = psutil.wait_procs(children, timeout=10)
-        assert (1, []) == (len(gone), alive)
+        assert (2, []) == (len(gone), alive)
 
 
 def test_chunked_body_over_the_limit(flowers: Made) -> None:

@@ -79,7 +79,7 @@ def _instances(body: bytes, served: Served) -> Rows:
     if type(found) is not dict or "instances" not in found:
         raise BadInput('expected an object with the member "instances": {"instances": [[...], ...]}')
     if unknown := [name for name in found if name != "instances"]:
-        raise BadInput('expected no member beside "instances"', where=unknown[0])
+        raise BadInput('expected no member beside "instances"', where=unknown[0][:80])
     return payload.from_instances(found["instances"], served.features, served.most_rows)
 
 

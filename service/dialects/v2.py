@@ -21,6 +21,7 @@ SERVER = {"name": "twolayernet", "version": "0.1.0", "extensions": ["binary_tens
 """The document of GET /v2; the version is pyproject.toml's."""
 PLATFORM = "onnx_onnxv1"
 DATATYPES = {"float32": "FP32", "int64": "INT64"}
+LITTLE_ENDIAN: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 HEADER = "Inference-Header-Content-Length"
 FORMS = (JSON, BYTES, "", "application/x-www-form-urlencoded")
 """What a body may be called: Triton's client says nothing, and curl says the last."""
@@ -191,11 +192,12 @@ def _reply(outputs: Outputs, asked: Asked, about: Manifest, document: Document) 
         head["id"] = document["id"]
     head["outputs"] = listed = []
     tail = []
+    dtypes = manifest.OUTPUTS[about.task]
     for name, binary in asked.items():
-        values = outputs[name]
-        output: Document = {"name": name, "datatype": DATATYPES[str(values.dtype)], "shape": values.shape}
+        values, datatype = outputs[name], DATATYPES[dtypes[name]]
+        output: Document = {"name": name, "datatype": datatype, "shape": values.shape}
         if binary:
-            tail.append(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+            tail.append(values.astype(LITTLE_ENDIAN[datatype], copy=False).tobytes())
             output["parameters"] = {"binary_data_size": values.nbytes}
         else:
             output["data"] = values.reshape(-1)

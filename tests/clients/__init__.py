@@ -1,0 +1,1 @@
+"""Clients that need environments of their own: `make test-clients`."""
