@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from service.wire import Refused
@@ -28,6 +29,10 @@ class Admission:
         self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
         # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond, and served in turn.
         self._inside, self._at_work = _tokens(inside), _tokens(at_work)
+        self.leave = partial(self._inside.put, None)
+        """Go: what must follow enter()."""
+        self.end = partial(self._at_work.put, None)
+        """Give the place at work to the next: what must follow begin()."""
 
     def enter(self) -> None:
         """Come inside; leave() must follow.
@@ -39,10 +44,6 @@ class Admission:
             self._inside.get_nowait()
         except Empty:
             raise overloaded(f"{self.inside} requests are being answered already", self.deadline_seconds) from None
-
-    def leave(self) -> None:
-        """Go."""
-        self._inside.put(None)
 
     def begin(self) -> None:
         """Wait for a place at work; end() must follow.
@@ -60,10 +61,6 @@ class Admission:
                 raise overdue(self.deadline_seconds) from None
             finally:
                 self._waits(-1)
-
-    def end(self) -> None:
-        """Give the place at work to the next."""
-        self._at_work.put(None)
 
 
 def overloaded(why: str, deadline_seconds: float, *, reason: str = "overloaded") -> Refused:

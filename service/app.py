@@ -14,6 +14,7 @@ from werkzeug.routing import BaseConverter
 
 from service import manifest, metrics, openapi, wire
 from service.admission import Admission
+from service.batcher import Batcher, pays
 from service.dialects import native, tfserving, v2
 from service.inference import Dialect, Dispatch, Inference, finished, refusal
 from service.metrics import Figures
@@ -71,7 +72,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         poll_seconds=settings.poll_seconds,
         on_reload=answers,
     )
-    inference = Inference(lambda: versions.find(None), gate, admission, figures, max_body_bytes=settings.max_body_bytes)
+    inference = Inference(versions.find, gate, admission, figures, max_body_bytes=settings.max_body_bytes)
     app.wsgi_app = Dispatch(app.wsgi_app, inference, hot)  # type: ignore[method-assign] # Flask's documented way
 
     def find(model: str, version: str | None = None) -> Served:
@@ -233,7 +234,18 @@ def load(path: Path, settings: ServiceSettings, figures: Figures) -> Served:
         figures.ran(len(rows))
         return predictor.predict(rows)
 
-    return Served(predictor, run, min(settings.max_rows, settings.max_elements // len(features)))
+    joins = settings.batching == "on" or (settings.batching == "auto" and pays(predictor.weight_bytes))
+    joined = Batcher(
+        predictor.predict,
+        settings.batch_rows,
+        settings.batch_wait_ms / 1000,
+        settings.queue_seconds,
+        figures.ran,
+        figures.waits,
+    )
+    return Served(
+        predictor, joined if joins else run, min(settings.max_rows, settings.max_elements // len(features)), joins
+    )
 
 
 def page(template: str, **context: Any) -> Response:

@@ -75,7 +75,8 @@ class Inference:
         self.figures.entered()
         reason = None
         try:
-            self.gate.check(environ)
+            if self.gate.tokens:
+                self.gate.check(environ)
             served = (find or self.find)()
             reply = self._admitted(environ, dialect, served)
         except Exception as error:

@@ -83,7 +83,7 @@ class Versions:
         Raises:
             Refused: 503, there is none.
         """
-        return self.find(None)
+        return self.find()
 
     @property
     def problem(self) -> str | None:
@@ -96,7 +96,7 @@ class Versions:
         current, previous, _ = self.state
         return sorted(served.predictor.manifest.version for served in (current, previous) if served)
 
-    def find(self, version: str | None) -> Served:
+    def find(self, version: str | None = None) -> Served:
         """Return the current version, or the one of the two in memory that a request names.
 
         Raises:
