@@ -174,6 +174,11 @@ class Batcher:
             start = stop
 
 
+def pays(weight_bytes: int) -> bool:
+    """Say whether a network with so many bytes of weights gains by batching: from a megabyte on."""
+    return weight_bytes >= 1 << 20
+
+
 def _joined(parts: list[Rows]) -> Rows:
     """Return the rows of all parts, in order.
 
