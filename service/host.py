@@ -13,6 +13,7 @@ import logging
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 CONNECTIONS = 1024
-"""Of one worker: open at a time; as many again may wait to be accepted."""
+"""Of one worker: open at a time, if it has not more threads than that; as many again may wait to be accepted."""
+FILES = 256
+"""Of one worker, beside its connections; where none is left, granian tries to accept without a pause."""
 IDLE_SECONDS = 75
 """For the head of a request to arrive: more than the minute for which load balancers keep an idle connection."""
 VANISHED_SECONDS = 60
@@ -131,7 +134,7 @@ class Host(MPServer):
             interface=Interfaces.WSGI,
             workers=len(listeners),
             blocking_threads=threads,
-            backpressure=CONNECTIONS,
+            backpressure=max(CONNECTIONS, threads),
             # With HTTP/2 beside it, in clear even, a connection that sends nothing would never be closed.
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),
@@ -158,6 +161,7 @@ class Host(MPServer):
         """
         # Up to Python 3.13 it is Linux' default. All else would import what this process holds anew in each worker.
         multiprocessing.set_start_method("fork", force=True)
+        _allow_files(self.backpressure + FILES)
         self.serve(target_loader=load, wrap_loader=False)
 
     def _serve(self, spawn_target: Callable[..., None], target_loader: Callable[[int], "WSGIApplication"]) -> None:
@@ -339,6 +343,14 @@ def _begin(
     except Exception:
         log.exception("worker %d cannot make its application", slot.number)
         sys.exit(1)
+
+
+def _allow_files(count: int) -> None:
+    """Let this process, and those that it starts, open so many files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _holder(listener: socket.socket) -> SocketHolder:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -22,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.host import FIRST_PAUSE_SECONDS, VANISHED_SECONDS, Host, listen
+from service.host import CONNECTIONS, FIRST_PAUSE_SECONDS, VANISHED_SECONDS, Host, listen
 from service.settings import SettingsError
 from tests.conftest import Made
 from tests.serving import DEADLINE_SECONDS, ROOT, Server, free_port, granian, kill, serving
@@ -410,3 +411,28 @@ def test_busy_requests_do_not_stop_the_drain(tmp_path: Path) -> None:
         for thread in asking:
             thread.join()
     assert {200} == set(statuses)
+
+
+def test_files_for_every_connection() -> None:
+    """Where a process may open fewer files than it has connections at most, and may raise that itself, it does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    port = free_port()
+    limited = ["sh", "-c", 'ulimit -S -n 200 && exec "$@"', "sh", *command(port)]
+    with serving(limited, port) as server:
+        (worker,) = psutil.Process(server.process.pid).children()
+        soft, _ = worker.rlimit(psutil.RLIMIT_NOFILE)
+        assert soft == hard or soft > CONNECTIONS
+
+
+def test_bad_pair_ends_serve_in_one_line(flowers: Made, tmp_path: Path) -> None:
+    """What and where, exit code 2."""
+    (certificate, key), (_, other) = certify(tmp_path), certify(tmp_path, "other")
+    for pair, message in (
+        ((tmp_path / "missing.pem", key), f"Error: {tmp_path}/missing.pem: No such file or directory\n"),
+        ((certificate, other), f"Error: {certificate}, {other}: expected a certificate and its key in PEM"),
+    ):
+        serve = granian(flowers.artifact, free_port(), "--tls-certificate", str(pair[0]), "--tls-key", str(pair[1]))
+        ended = subprocess.run(serve, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+        assert 2 == ended.returncode
+        assert ended.stderr.startswith(message)
+        assert 1 == ended.stderr.count("\n")
