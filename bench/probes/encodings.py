@@ -77,7 +77,7 @@ def body_too_large(ask: Ask) -> Probe:
 
 @kind("hostile", 1)
 def body_in_many_chunks(ask: Ask) -> Probe:
-    """http_request_many_chunks.py of Triton's L0_http: thousands of tiny chunks, of what is no JSON, and of too much."""
+    """http_request_many_chunks.py of Triton's L0_http: thousands of tiny chunks, of no JSON, and of too much."""
     headers = [("Content-Type", JSON), ("Transfer-Encoding", "chunked")]
     most = ask.subject.limits.body_bytes
     size, count, status = ask.choice(((1, most // 10, 400), (16, most // 16 + 1, 413)))
