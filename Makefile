@@ -58,8 +58,8 @@ serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifac
 test: .venv/.dev ## run the test suite
 	@$(BIN)/python -m pytest -n auto -m 'not slow' $(COVERAGE)
 
-test-clients: .venv/.dev .peers/kserve/.made ## the service before KServe's own client, in an environment of its own
-	@$(BIN)/python -m pytest tests/clients/check_kserve.py
+test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## the service before KServe's own client and schemathesis
+	@$(BIN)/python -m pytest tests/clients/check_kserve.py tests/clients/check_schemathesis.py
 
 check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
 	$(BIN)/ruff format --check
@@ -109,6 +109,12 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@echo 'installing what bench/train.py compares with into .peers/train (PyTorch is large) ...'
 	@$(PYTHON) -m venv .peers/train
 	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement bench/train_peers.txt
+	@touch $@
+
+.peers/schemathesis/.made: .venv/.pip tests/clients/schemathesis.txt
+	@echo 'installing schemathesis into .peers/schemathesis ...'
+	@$(PYTHON) -m venv .peers/schemathesis
+	@.peers/schemathesis/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/schemathesis.txt
 	@touch $@
 
 .peers/kserve/.made: .venv/.pip tests/clients/kserve.txt

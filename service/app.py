@@ -14,6 +14,7 @@ from werkzeug.routing import BaseConverter
 
 from service import manifest, metrics, openapi, wire
 from service.admission import Admission
+from service.batcher import Batcher, pays
 from service.dialects import native, tfserving, v2
 from service.inference import Dialect, Dispatch, Inference, finished, refusal
 from service.metrics import Figures
@@ -233,7 +234,18 @@ def load(path: Path, settings: ServiceSettings, figures: Figures) -> Served:
         figures.ran(len(rows))
         return predictor.predict(rows)
 
-    return Served(predictor, run, min(settings.max_rows, settings.max_elements // len(features)))
+    joins = settings.batching == "on" or (settings.batching == "auto" and pays(predictor.weight_bytes))
+    joined = Batcher(
+        predictor.predict,
+        settings.batch_rows,
+        settings.batch_wait_ms / 1000,
+        settings.queue_seconds,
+        figures.ran,
+        figures.waits,
+    )
+    return Served(
+        predictor, joined if joins else run, min(settings.max_rows, settings.max_elements // len(features)), joins
+    )
 
 
 def page(template: str, **context: Any) -> Response:

@@ -53,8 +53,9 @@ WHEN = {
     500: "The server failed; its log has the reason under the request_id.",
     503: "Not ready, overloaded, or about to stop; to be asked again after Retry-After seconds.",
 }
-GET_REFUSALS = (500, 503)
-POST_REFUSALS = (400, 406, 413, 415, 422, *GET_REFUSALS)
+OF_A_PREDICTION = (400, 406, 413, 415, 422, 500, 503)
+ALWAYS = (500,)
+"""Of what is answered while no model is: nothing but a defect can refuse it."""
 HEADERS: dict[str, Any] = {
     "X-Request-ID": {"required": True, "schema": {"type": "string"}, "description": "The request's own, or a new one."},
     "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}, "description": "Seconds."},
@@ -68,6 +69,7 @@ SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+LINES: Schema = {"type": "string", "description": "A line for each row."}
 FLOATS: Schema = {"description": "Little-endian float32, row after row."}
 TENSORS: Schema = {"description": "JSON, then the tensors' bytes."}
 
@@ -136,33 +138,27 @@ def text(value: object) -> str:
         return value
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
-    lines = (
-        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(member, ensure_ascii=False)}"
-        for name, member in value.items()
-    )
+    lines = (f"  {text([name])[1:-1]}: {text([member])[1:-1]}" for name, member in value.items())
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _predict(served: Served) -> Document:
     """Describe the native dialect."""
-    row = _row(served)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([served.features, row])
+    row, lines = _row(served), io.StringIO()
+    record = dict(zip(served.features, row, strict=True))
+    csv.writer(lines, lineterminator="\n").writerows([served.features, row])
     asks = [
         Ask("rows", "Rows, in feature order", _json({"instances": [row]})),
-        Ask(
-            "records", "Records, by feature name", _json({"instances": [dict(zip(served.features, row, strict=True))]})
-        ),
-        Ask("csv", "CSV, answered in CSV", Request(text.getvalue().encode(), CSV, CSV)),
+        Ask("records", "Records, by feature name", _json({"instances": [record]})),
+        Ask("csv", "CSV, answered in CSV", Request(lines.getvalue().encode(), CSV, CSV)),
     ]
-    lines: Schema = {"type": "string", "description": "A line for each row."}
-    bodies = {JSON: ref("PredictRequest"), CSV: lines, BYTES: FLOATS}
-    replies = {JSON: ref("PredictReply"), CSV: lines, BYTES: FLOATS}
+    bodies = {JSON: ref("PredictRequest"), CSV: LINES, BYTES: FLOATS}
+    replies = {JSON: ref("PredictReply"), CSV: LINES, BYTES: FLOATS}
     about = (
-        "A body is JSON, CSV (its first line is a header where it holds a non-number, and may then reorder the columns) "
-        f"or little-endian float32 ({4 * len(row)} bytes a row). A body that begins with `{{` and names no type, or "
-        "curl's default one, is JSON. Accept chooses among the same three for the reply; its bytes are the "
-        f"{'probabilities' if served.predictor.manifest.classes else 'predictions'}."
+        "A body is JSON, CSV (its first line is a header where it holds a non-number, and may then reorder the "
+        f"columns) or little-endian float32 ({4 * len(row)} bytes a row). A body that begins with `{{` and names no "
+        "type, or curl's default one, is JSON. `Accept` chooses among the same three for the reply; its float32 are "
+        f"the {'probabilities' if served.predictor.manifest.classes else 'predictions'}."
     )
     shown = _shown(native.answer, asks, served, bodies, replies)
     return _operation_of("native", "predict", "Predict", about) | shown
@@ -196,16 +192,19 @@ def _v2(served: Served) -> Paths:
     infer["responses"]["200"]["headers"] |= _headers(v2.HEADER)
     live, ready = {"live": {"const": True}}, {"ready": {"const": True}}
     model = {
-        "": {"get": _get("v2", "v2Model", "What the model takes and gives", ref("ModelMetadata"))},
-        "/ready": {"get": _get("v2", "v2ModelReady", "Whether the model answers", ref("ModelReady"))},
+        "": {"get": _get("v2", "v2Model", "What the model takes and gives", {JSON: ref("ModelMetadata")})},
+        "/ready": {"get": _get("v2", "v2ModelReady", "Whether the model answers", {JSON: ref("ModelReady")})},
         "/infer": {"post": infer},
     }
-    server = _get("v2", "v2Server", "What the server is", {"const": v2.SERVER})
+    lives = _get("v2", "v2Live", "Whether the process lives", {JSON: members(live)}, ALWAYS)
+    server = _get("v2", "v2Server", "What the server is", {JSON: {"const": v2.SERVER}}, ALWAYS)
     return {
         "/v2": {"get": server},
         "/v2/": {"get": {**server, "operationId": "v2ServerSlash"}},
-        "/v2/health/live": {"get": _get("v2", "v2Live", "Whether the process lives", members(live))},
-        "/v2/health/ready": {"get": _get("v2", "v2Ready", "Whether the service answers", members(ready | live))},
+        "/v2/health/live": {"get": lives},
+        "/v2/health/ready": {
+            "get": _get("v2", "v2Ready", "Whether the service answers", {JSON: members(ready | live)})
+        },
         **_of_model(f"/v2/models/{manifest.name}", model),
     }
 
@@ -217,17 +216,11 @@ def _v1(answering: Sequence[Served]) -> Paths:
         Ask("instances", "By rows", _json({"instances": [row]})),
         Ask("inputs", "By columns", _json({"inputs": [row]})),
     ]
+    metadata: Schema = {"enum": [tfserving.metadata(each) for each in answering]}
     shown = _shown(tfserving.answer, asks, served, {JSON: ref("V1Request")}, {JSON: ref("V1Reply")})
     model = {
-        "": {"get": _get("v1", "v1Model", "Which version answers", ref("V1Status"))},
-        "/metadata": {
-            "get": _get(
-                "v1",
-                "v1Metadata",
-                "What the model takes and gives",
-                {"enum": [tfserving.metadata(each) for each in answering]},
-            )
-        },
+        "": {"get": _get("v1", "v1Model", "Which version answers", {JSON: ref("V1Status")})},
+        "/metadata": {"get": _get("v1", "v1Metadata", "What the model takes and gives", {JSON: metadata})},
         ":predict": {"post": _operation_of("v1", "v1Predict", "Predict") | shown},
     }
     return _of_model(f"/v1/models/{served.predictor.manifest.name}", model)
@@ -236,14 +229,19 @@ def _v1(answering: Sequence[Served]) -> Paths:
 def _operation() -> Paths:
     """Describe what is asked by those who run the service, and by a browser."""
     alive, text = members({"status": {"const": "alive"}}), {"type": "string"}
+    metrics, ready = {TEXT: text, OPENMETRICS: text}, {JSON: ref("Ready")}
+    index = _get("operation", "index", "The model, on a page", {HTML: text, JSON: alive})
+    index["description"] = (
+        "The page is for those whose `Accept` names `text/html`; others learn that the process lives."
+    )
     return {
-        "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", alive)},
-        "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ref("Ready"))},
-        "/model": {"get": _get("operation", "model", "The model's manifest and digest", ref("Manifest"))},
-        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", text, TEXT, OPENMETRICS)},
-        "/openapi.json": {"get": _get("operation", "openapi", "This document", {"type": "object"})},
-        "/docs": {"get": _get("operation", "docs", "This document, as a page", text, HTML)},
-        "/": {"get": _get("operation", "index", "The model, on a page", text, HTML)},
+        "/healthz": {"get": _get("operation", "healthz", "Whether the process lives", {JSON: alive}, ALWAYS)},
+        "/readyz": {"get": _get("operation", "readyz", "Whether the service answers, and if not, why", ready)},
+        "/model": {"get": _get("operation", "model", "The model's manifest and digest", {JSON: ref("Manifest")})},
+        "/metrics": {"get": _get("operation", "metrics", "Figures, for Prometheus", metrics, ALWAYS)},
+        "/openapi.json": {"get": _get("operation", "openapi", "This document", {JSON: {"type": "object"}})},
+        "/docs": {"get": _get("operation", "docs", "This document, as a page", {HTML: text})},
+        "/": {"get": index},
     }
 
 
@@ -270,27 +268,37 @@ def _operation_of(tag: str, name: str, summary: str, description: str = "") -> D
     return {"tags": [tag], "operationId": name, "summary": summary, **about}
 
 
-def _get(tag: str, name: str, summary: str, schema: Schema, *media_types: str) -> Document:
-    replies = {media_type: {"schema": schema} for media_type in media_types or (JSON,)}
-    return _operation_of(tag, name, summary) | {"responses": _responses(replies, GET_REFUSALS)}
+def _get(
+    tag: str, name: str, summary: str, replies: Mapping[str, Schema], refusals: Sequence[int] = (500, 503)
+) -> Document:
+    content = {form: {"schema": schema} for form, schema in replies.items()}
+    return _operation_of(tag, name, summary) | {"responses": _responses(content, refusals)}
 
 
 def _shown(
     answer: Answer, asks: Sequence[Ask], served: Served, bodies: Mapping[str, Schema], replies: Mapping[str, Schema]
 ) -> Document:
-    """Return the body and the responses of a prediction, by media type, with the examples that are asked here."""
+    """Return the body and the responses of a prediction, by media type, with the examples that are asked here.
+
+    A request that is refused is not shown: CSV, say, cannot carry a name that begins with a space.
+    """
     asked: Document = {form: {"schema": schema} for form, schema in bodies.items()}
     given: Document = {form: {"schema": schema} for form, schema in replies.items()}
     for ask in asks:
-        reply = answer(ask.request, served)
+        try:
+            reply = answer(ask.request, served)
+        except BadInput:
+            continue
         for content, form, body in (
             (asked, ask.request.content_type, ask.request.body),
             (given, reply.content_type.partition(";")[0], reply.body),
         ):
             value = orjson.loads(body) if form == JSON else body.decode()
             content[form].setdefault("examples", {})[ask.name] = {"summary": ask.summary, "value": value}
-    body = {"required": True, "content": asked}
-    return {"requestBody": body, "responses": _responses(given, POST_REFUSALS)}
+    return {
+        "requestBody": {"required": True, "content": asked},
+        "responses": _responses(given, OF_A_PREDICTION),
+    }
 
 
 def _responses(replies: Document, refusals: Sequence[int]) -> Document:

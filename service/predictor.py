@@ -91,6 +91,7 @@ class Predictor:
         digest: stands for every byte of it.
         path: artifacts/<name>/<version>.
         example: the body of a request that works, JSON.
+        weight_bytes: of all its tensors, with the header of the file that holds them.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1, expect_digest: str | None = None) -> None:
@@ -104,6 +105,7 @@ class Predictor:
             raise ArtifactError(f"{artifact.path}: expected digest {expect_digest}, found {artifact.digest}")
         self.path, self.digest, self.manifest = artifact.path, artifact.digest, artifact.manifest
         self.example = artifact.files[manifest.EXAMPLE]
+        self.weight_bytes = len(artifact.files[manifest.WEIGHTS])
         self._session = Session(artifact.files[manifest.MODEL], threads)
         _check_signature(self._session, self.manifest)
         check_golden(self._session, artifact.files[manifest.GOLDEN])

@@ -6,6 +6,8 @@ JSON Schema 2020-12, as OpenAPI 3.1 has it; `$ref`s point into the components of
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from service.dialects import v2
 from service.manifest import INPUT, OUTPUTS, Feature, Manifest
 
@@ -94,14 +96,17 @@ def array(items: Schema, least: int = 0, most: int | None = None) -> Schema:
 
 def _feature(feature: Feature) -> Schema:
     """Describe a feature; the figures say what the network has seen, they are no limits."""
-    seen = f"{feature.min:.9g} to {feature.max:.9g}, median {feature.median:.9g}"
+    least, most, median = (
+        f"{float(str(np.float32(value))):.9g}" for value in (feature.min, feature.max, feature.median)
+    )
+    seen = f"{least} to {most}, median {median}"
     return ref("Number") | {"description": f"{feature.kind}; in the training rows {seen}."}
 
 
 def _manifest(manifest: Manifest) -> Schema:
     """Describe GET /model: manifest.json (docs/artifact.md), and the digest."""
-    number = {"type": "number"}
-    feature = {"name": {"type": "string"}, "kind": {"enum": ["float", "integer", "boolean"]}}
+    number: Schema = {"type": "number"}
+    feature: dict[str, Schema] = {"name": {"type": "string"}, "kind": {"enum": ["float", "integer", "boolean"]}}
     figures = ("min", "max", "mean", "median", "std")
     metrics = {"type": "object", "additionalProperties": number}
     width = len(manifest.features)
@@ -153,9 +158,8 @@ def _v2(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict[str
     shape = _shape({"type": "integer", "minimum": 0, "maximum": most_rows}, width)
     nested = array(ref("Row"), 0, most_rows) | {"title": "nested"}
     flat = array(ref("Number"), 0, most_rows * width) | {"title": "flat"}
-    once = [
-        {"contains": {"properties": {"name": {"const": name}}}, "minContains": 0, "maxContains": 1} for name in outputs
-    ]
+    named = [{"properties": {"name": {"const": name}}} for name in outputs]
+    once = [{"contains": each, "minContains": 0, "maxContains": 1} for each in named]
     return {
         "InferRequest": members(
             {"inputs": array(ref("InferInput"), 1, 1)},
@@ -247,12 +251,12 @@ def _v1(manifest: Manifest, most_rows: int, versions: Sequence[str]) -> dict[str
         by_row = array(members({"logits": logits, "probabilities": probabilities, "label": label}))
         by_column = members({"logits": array(logits), "probabilities": array(probabilities), "label": array(label)})
     reply = {"anyOf": [members({"predictions": by_row}), members({"outputs": by_column})]}
-    state = {
+    state: dict[str, Schema] = {
         "version": {"enum": list(versions)},
         "state": {"enum": ["AVAILABLE", "UNLOADING"]},
         "status": {"const": {"error_code": "OK", "error_message": ""}},
     }
-    status = {
+    status: dict[str, Schema] = {
         "model_version_status": array(members(state), 1),
         "name": {"const": manifest.name},
         "ready": {"type": "boolean"},

@@ -16,7 +16,6 @@ LARGEST = 1e6
 """A float32 may be larger, and then its answer may be no float32: that is a 422 which no schema can foretell."""
 
 
-@schemathesis.hook
 def before_load_schema(context: Any, document: Any) -> None:
     """Make CSV and float32 bytes as wide as the model; bodies that are no JSON must be bytes, examples too."""
     width = document["components"]["schemas"]["Row"]["minItems"]
@@ -30,7 +29,6 @@ def before_load_schema(context: Any, document: Any) -> None:
         example["value"] = example["value"].encode()
 
 
-@schemathesis.hook
 def before_call(context: Any, case: Any, **kwargs: Any) -> None:
     """Mend what is valid, member by member, and is no request as a whole; what is meant to be wrong stays so."""
     if case.meta is None:
@@ -53,11 +51,6 @@ def before_call(context: Any, case: Any, **kwargs: Any) -> None:
             tensor["data"] = data[: len(data) // width * width]
 
 
-@schemathesis.deserializer(BYTES)
-def _keep(context: Any, response: Any) -> object:
-    return response.content.hex()
-
-
 def _answerable(value: Any) -> Any:
     """Return a JSON value without numbers that are so large that the answer to them may overflow."""
     if isinstance(value, dict):
@@ -67,3 +60,8 @@ def _answerable(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return max(-LARGEST, min(value, LARGEST))
     return value
+
+
+schemathesis.hook(before_load_schema)
+schemathesis.hook(before_call)
+schemathesis.deserializer(BYTES)(lambda context, response: response.content.hex())  # its schema has nothing to say
