@@ -77,11 +77,11 @@ def body_too_large(ask: Ask) -> Probe:
 
 @kind("hostile", 1)
 def body_in_many_chunks(ask: Ask) -> Probe:
-    """http_request_many_chunks.py of Triton's L0_http: chunks of one byte, for what is no JSON, and for too much."""
+    """http_request_many_chunks.py of Triton's L0_http: thousands of tiny chunks, of no JSON, and of too much."""
     headers = [("Content-Type", JSON), ("Transfer-Encoding", "chunked")]
     most = ask.subject.limits.body_bytes
-    count, status = (most + 1, 413) if ask.random.random() < 0.1 else (most // 10, 400)
-    body = b"1\r\nA\r\n" * count + b"0\r\n\r\n"
+    size, count, status = ask.choice(((1, most // 10, 400), (16, most // 16 + 1, 413)))
+    body = b"%x\r\n%b\r\n" % (size, b"A" * size) * count + b"0\r\n\r\n"
     return ask.send("POST", route(ask), headers, body, Refusal(status), last=True)
 
 
