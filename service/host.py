@@ -40,7 +40,6 @@ CONNECTIONS = 1024
 """Of one worker: open at a time; as many again may wait to be accepted."""
 IDLE_SECONDS = 75
 """For the head of a request to arrive: more than the minute for which load balancers keep an idle connection."""
-MOST_HEAD_BYTES = 1 << 16
 VANISHED_SECONDS = 60
 """After so long without a sign of life from the other end, an upload that it left unfinished is given up."""
 EARLY_SECONDS = 1.0
@@ -135,7 +134,7 @@ class Host(MPServer):
             backpressure=CONNECTIONS,
             # With HTTP/2 beside it, in clear even, a connection that sends nothing would never be closed.
             http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000, max_buffer_size=MOST_HEAD_BYTES),
+            http1_settings=HTTP1Settings(header_read_timeout=IDLE_SECONDS * 1000),
             log_level=LogLevels.error,
             log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
             ssl_cert=certificate,
@@ -145,7 +144,7 @@ class Host(MPServer):
         if self._pair:
             # granian follows links once and for all; a certificate that is renewed is a link to another file.
             self.ssl_ctx = (True, *(str(path.absolute()) for path in self._pair), *self.ssl_ctx[3:])  # type: ignore[assignment]
-        self._ssp = self._sso = None
+        self._ssp = self._sso = None  # granian's other ways to a socket
         self._draining, self._drain_seconds, self._grace_seconds = draining, drain_seconds, grace_seconds
         self._slots = [Slot(number, listener) for number, listener in enumerate(listeners)]
         self._stage, self._drained = Stage.SERVING, math.inf
@@ -194,9 +193,8 @@ class Host(MPServer):
         """Fork a worker."""
         self._shd = _holder(slot.listener)  # type: ignore[assignment] # granian's own begins as None
         others = [other.listener for other in self._slots if other.listener is not slot.listener]
-        worker = self._spawn_worker(
-            slot.number, spawn_target, functools.partial(_begin, load, slot, others, os.getpid())
-        )
+        begin = functools.partial(_begin, load, slot, others, os.getpid())
+        worker = self._spawn_worker(slot.number, spawn_target, begin)
         slot.born, slot.deadline = time.monotonic(), math.inf
         # This process' handlers, in the worker for a moment, would take the worker's signals for its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)

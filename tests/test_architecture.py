@@ -20,7 +20,7 @@ def test_serving_loads_nothing_of_training(module: str) -> None:
 
 def test_parent_process_stays_small() -> None:
     """The process that starts the workers imports neither flask nor onnxruntime nor numpy."""
-    code = "import service.__main__, granian, sys; print(*sys.modules)"
+    code = "import service.__main__, service.host, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set() == set(loaded.stdout.split()) & {"flask", "onnxruntime", "numpy"}
 
