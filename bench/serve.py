@@ -265,7 +265,8 @@ def shown(bench: Bench, measured: Mapping[str, Found]) -> list[dict[str, object]
             what = f"{place}: {figure} of {above} / {below}"
             table.add_row(what, f"{ratio:.2f}", f"{least:g}", "" if ratio >= least else "MISSED")
             result.append({"what": what, "found": ratio, "at_least": least})
-    bench.console.print(table, "")
+    if result:
+        bench.console.print(table, "")
     return result
 
 
