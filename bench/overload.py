@@ -90,10 +90,11 @@ def measure(
     normal = statistics.median(probe(server, question) for _ in range(20))
     found: dict[float, list[Overload]] = {factor: [] for factor in factors}
     for number in range(rounds):
+        file, lasts = loop.folder / "question", max(2, seconds // 3)
         peak = max(
-            serve_load.wrk(server.port, question, loop.folder / "question", core, connections, max(2, seconds // 3))
+            serve_load.wrk(server.port, question, file, core, connections, lasts, refusals=True).requests_per_second
             for connections in PEAK_CONNECTIONS
-        ).requests_per_second
+        )
         for factor in factors:
             found[factor].append(overload(server, question, loop, peak, factor, seconds, normal, number))
     return found

@@ -151,7 +151,7 @@ def start(bench: Bench) -> dict[str, dict[str, float]]:
     rows = serve_artifacts.rows_for("digits", 1)
     expected = Predictor(serve_artifacts.made("digits", bench.artifacts)).predict(rows)["probabilities"]
     found: dict[str, list[tuple[float, float]]] = {stack.name: [] for stack in bench.stacks}
-    for _ in range(bench.rounds):
+    for _ in range(bench.rounds + 1):
         for stack in bench.stacks:
             dialect = stack.dialects[0]
             question = dialect.ask("digits", rows)
@@ -265,7 +265,8 @@ def shown(bench: Bench, measured: Mapping[str, Found]) -> list[dict[str, object]
             what = f"{place}: {figure} of {above} / {below}"
             table.add_row(what, f"{ratio:.2f}", f"{least:g}", "" if ratio >= least else "MISSED")
             result.append({"what": what, "found": ratio, "at_least": least})
-    bench.console.print(table, "")
+    if result:
+        bench.console.print(table, "")
     return result
 
 
@@ -322,9 +323,10 @@ def main() -> None:
             parser.error(f"{arguments.peers / stack.peer} is missing: make bench-serve makes it")
     serve_load.require()
     core, other, parking = cores(arguments.cores, 3)
+    os.sched_setaffinity(0, {other, parking})
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=120)
-    document: dict[str, object] = {"cores": len(os.sched_getaffinity(0)), "seconds": arguments.seconds}
+    document: dict[str, object] = {"cores": [core, other, parking], "seconds": arguments.seconds}
     measured: dict[str, Found] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(
