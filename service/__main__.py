@@ -96,10 +96,13 @@ def serve(artifact: Path | None, **given: Any) -> None:
     settings = ServiceSettings.from_environment(artifact=artifact, **given)
     hosting = HostSettings.from_environment(**given)
     chosen = settings.artifact or manifest.last_published(settings.artifacts)
-    newest = manifest.find(chosen)  # a mistyped path ends here
+    newest = manifest.find(chosen)  # a mistyped path ends here, and a token file that cannot be read below
+    settings.tokens()
     workers = hosting.workers or cores()
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
-    settings = dataclasses.replace(settings, artifact=chosen, threads=settings.threads or max(1, cores() // workers))
+    share = max(1, cores() // workers)
+    in_flight = settings.in_flight or share
+    settings = dataclasses.replace(settings, artifact=chosen, threads=settings.threads or share, in_flight=in_flight)
     # Until the host listens for it: a container's first process ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from service.host import Host, listen
@@ -108,7 +111,7 @@ def serve(artifact: Path | None, **given: Any) -> None:
     board = Board(workers)
     server = Host(
         listen(hosting.host, hosting.port, workers),
-        threads=settings.in_flight + settings.queue + SPARE_THREADS,
+        threads=in_flight + settings.queue + SPARE_THREADS,
         draining=board.drain,
         drain_seconds=hosting.drain_seconds,
         certificate=hosting.tls_certificate,

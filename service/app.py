@@ -19,7 +19,7 @@ from service.dialects import native, tfserving, v2
 from service.inference import Dialect, Dispatch, Inference, finished, refusal
 from service.metrics import Figures
 from service.predictor import Outputs, Predictor, Rows
-from service.security import OPEN, Gate, page_policy, read_tokens
+from service.security import OPEN, Gate, page_policy
 from service.served import Served
 from service.settings import ServiceSettings
 from service.versions import Versions
@@ -53,9 +53,11 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
     figures = figures or Figures()
     app = Flask(__name__, template_folder="pages", static_folder=None)
     app.url_map.converters["default"] = Name
-    gate = Gate(read_tokens(settings.token_file) if settings.token_file else (), settings.origins)
-    inside = settings.in_flight + settings.queue
-    admission = Admission(settings.in_flight, inside, settings.queue_seconds, figures.waits)
+    app.url_map.merge_slashes = False
+    gate = Gate(settings.tokens(), settings.origins)
+    in_flight = settings.in_flight or 1
+    inside = in_flight + settings.queue
+    admission = Admission(in_flight, inside, settings.queue_seconds, figures.waits)
     hot = {"/predict": NATIVE}
 
     def answers(served: Served | None) -> None:
@@ -192,10 +194,13 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.before_request
     def enter() -> None:
-        if request.method == "POST" and request.endpoint in PREDICTIONS:  # inference has these guards
+        if request.environ["REQUEST_METHOD"] == "POST" and request.endpoint in PREDICTIONS:  # inference guards
             return
         g.began, g.request_id = perf_counter(), wire.request_id(request.environ)
         figures.entered()
+        if not request.environ["REQUEST_METHOD"].isupper():  # werkzeug takes get for GET
+            allowed = (("Allow", "GET, HEAD, OPTIONS, POST"),)
+            raise Refused(405, "methods are written in capitals", reason="method_not_allowed", headers=allowed)
         if request.path not in OPEN and request.method != "OPTIONS":
             gate.check(request.environ)
 
@@ -204,7 +209,10 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         if "X-Request-ID" in response.headers:  # a prediction, which has been counted
             return response
         figures.answered(OTHER, response.status_code, perf_counter() - g.began, g.get("reason"))
-        done = finished(Reply(b"", status=response.status_code), request.environ, g.request_id, g.began, gate)
+        if response.status_code >= 400:
+            inference.finish_reading(request.environ)
+        bare, draining = Reply(b"", status=response.status_code), figures.board.draining
+        done = finished(bare, request.environ, g.request_id, g.began, gate, draining=draining)
         response.headers.extend(done.headers)
         return response
 

@@ -81,9 +81,9 @@ class Inference:
             reply = self._admitted(environ, dialect, served)
         except Exception as error:
             reply, reason = refusal(error, environ, request_id)
-            self._finish_reading(environ)
+            self.finish_reading(environ)
         self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
-        return finished(reply, environ, request_id, began, self.gate)
+        return finished(reply, environ, request_id, began, self.gate, draining=self.figures.board.draining)
 
     def _admitted(self, environ: Environ, dialect: Dialect, served: Served) -> Reply:
         admission = self.admission
@@ -100,19 +100,16 @@ class Inference:
         finally:
             admission.leave()
 
-    def _finish_reading(self, environ: Environ) -> None:
+    def finish_reading(self, environ: Environ) -> None:
         """Read what is left of a body that is not large.
 
         A host closes the connection of a caller whose body was not read to its end, and the reply may be lost with it.
         Few at a time, because the rest of the body may never come.
         """
         stated = environ.get("CONTENT_LENGTH", "")
-        if (
-            len(stated) <= 7
-            and stated.isdecimal()
-            and int(stated) <= FINISHED
-            and self._finishing.acquire(blocking=False)
-        ):
+        small = len(stated) <= 7 and stated.isdecimal() and int(stated) <= FINISHED
+        # Whoever expects a word before sending the body has the refusal for it.
+        if small and "HTTP_EXPECT" not in environ and self._finishing.acquire(blocking=False):
             try:
                 environ["wsgi.input"].read(FINISHED)
             finally:
@@ -130,6 +127,7 @@ class Dispatch:
         """Answer, or pass on."""
         dialect = self.routes.get(environ["PATH_INFO"])
         if dialect is None or environ["REQUEST_METHOD"] != "POST":
+            environ.pop("HTTP_UPGRADE", None)  # an offer that may be passed over (RFC 9110, 7.8); werkzeug refuses it
             return self.flask(environ, start_response)
         reply = self.inference(environ, dialect)
         length = ("Content-Length", str(len(reply.body)))
@@ -153,7 +151,9 @@ def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply,
     return wire.problem(500, detail, request_id=request_id, accept=accept), None
 
 
-def finished(reply: Reply, environ: Environ, request_id: str, began: float, gate: Gate) -> Reply:
+def finished(
+    reply: Reply, environ: Environ, request_id: str, began: float, gate: Gate, *, draining: bool = False
+) -> Reply:
     """Return the reply with the headers that every reply has, and write the line of the access log."""
     if logs.access.isEnabledFor(logging.INFO):
         seconds = perf_counter() - began
@@ -171,4 +171,6 @@ def finished(reply: Reply, environ: Environ, request_id: str, began: float, gate
     headers = (("X-Request-ID", request_id), NOSNIFF, *reply.headers)
     if gate.origins:
         headers += gate.cors(environ)
+    if draining:
+        headers += (("Connection", "close"),)
     return Reply(reply.body, reply.content_type, reply.status, headers)

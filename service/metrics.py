@@ -11,10 +11,11 @@ import threading
 from bisect import bisect_left
 
 ROUTES = ("/predict", "/v2/infer", "/v1/predict", "other")
-STATUSES = (200, 400, 401, 404, 405, 406, 413, 415, 422, 500, 503)
+STATUSES = (200, 400, 401, 404, 405, 406, 411, 413, 415, 422, 500, 503)
 REASONS = (
     "unparseable",
     "wrong_for_this_model",
+    "length_required",
     "too_large",
     "unsupported_media_type",
     "not_acceptable",

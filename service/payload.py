@@ -185,7 +185,7 @@ def from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
-    mark = separator((text.splitlines() or [""])[0], len(features))
+    mark = separator((text.lstrip("\r\n").splitlines() or [""])[0], len(features))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     order: Sequence[int] = range(len(features))
     names: Sequence[str] = features

@@ -2,9 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
-from pathlib import Path
 
-from service.settings import SettingsError
 from service.wire import Environ, Refused
 
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -17,24 +15,6 @@ _ALLOWED = (
 )
 
 Headers = tuple[tuple[str, str], ...]
-
-
-def read_tokens(path: Path) -> tuple[bytes, ...]:
-    """Read a file of tokens, one a line; empty lines and those that begin with # do not count.
-
-    Raises:
-        SettingsError: the file is not readable, or holds none.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text("ascii").splitlines()]
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"token_file: {path}: {getattr(error, 'strerror', None) or 'expected ASCII text'}"
-        ) from None
-    tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
-    if not tokens:
-        raise SettingsError(f"token_file: {path}: expected a token on a line of its own, found none")
-    return tokens
 
 
 class Gate:

@@ -79,7 +79,9 @@ class ServiceSettings(Settings):
     max_body_bytes: int = setting(16 << 20, "Of a request's body, and of what it decompresses to.", least=1)
     max_rows: int = setting(1 << 16, "Of one request.", least=1)
     max_elements: int = setting(1 << 22, "Numbers in one request: rows times features.", least=1)
-    in_flight: int = setting(8, "Requests that compute at a time, in one worker.", least=1, most=1024)
+    in_flight: int | None = setting(
+        None, "Requests that compute at a time, in one worker; by default cores // workers.", least=1, most=1024
+    )
     queue: int = setting(64, "Requests that are read or wait before those; one more is answered 503.", most=4096)
     queue_seconds: float = setting(1.0, "The longest wait; 503 after it.", least=0.001, most=3600)
     batching: Literal["auto", "on", "off"] = setting(
@@ -105,6 +107,24 @@ class ServiceSettings(Settings):
     def origins(self) -> tuple[str, ...]:
         """cors_origins, taken apart."""
         return tuple(origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip())
+
+    def tokens(self) -> tuple[bytes, ...]:
+        """Read token_file: a token a line; empty lines and those that begin with # do not count. None without a file.
+
+        Raises:
+            SettingsError: the file is not readable, or holds none.
+        """
+        if self.token_file is None:
+            return ()
+        try:
+            lines = [line.strip() for line in self.token_file.read_text("ascii").splitlines()]
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "expected ASCII text"
+            raise SettingsError(f"token_file: {self.token_file}: {why}") from None
+        found = tuple(line.encode() for line in lines if line and not line.startswith("#"))
+        if not found:
+            raise SettingsError(f"token_file: {self.token_file}: expected a token on a line of its own, found none")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

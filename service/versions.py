@@ -94,7 +94,7 @@ class Versions:
     def numbers(self) -> list[int]:
         """What answers, by its number, ascending."""
         current, previous, _ = self.state
-        return sorted(served.predictor.manifest.version for served in (current, previous) if served)
+        return sorted({served.predictor.manifest.version for served in (current, previous) if served})
 
     def find(self, version: str | None = None) -> Served:
         """Return the current version, or the one of the two in memory that a request names.

@@ -70,11 +70,12 @@ def read(environ: Environ, most_bytes: int) -> Request:
     """Read a request, its body decompressed, and no more than `most_bytes` of it in either form.
 
     Raises:
-        Refused: 413 for a larger body, 415 for an unknown Content-Encoding.
+        Refused: 413 for a larger body, 415 for an unknown Content-Encoding, 411 for rows that do not say their length.
         BadInput: 400 for a body that is cut short or does not decompress, or a length that is no number.
     """
     body = _read_body(environ, most_bytes)
-    if encoding := environ.get("HTTP_CONTENT_ENCODING"):
+    encoding = environ.get("HTTP_CONTENT_ENCODING")
+    if encoding:
         body = _decompress(body, encoding.strip().lower(), most_bytes)
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:
@@ -82,6 +83,11 @@ def read(environ: Environ, most_bytes: int) -> Request:
     content_type = environ.get("CONTENT_TYPE", "")
     if content_type != JSON:
         content_type = content_type.partition(";")[0].strip().lower()
+    rows_alone = json_length == 0 or (json_length is None and content_type in (CSV, BYTES))
+    if rows_alone and body and not encoding and not environ.get("CONTENT_LENGTH"):
+        # The host says of a chunked body that breaks off what it says of one that ends, and part of the rows are rows.
+        detail = "expected Content-Length: of rows in chunks nobody can tell whether they are all there"
+        raise Refused(411, detail, reason="length_required")
     return Request(body, content_type, environ.get("HTTP_ACCEPT", ""), json_length)
 
 

@@ -161,7 +161,7 @@ def test_a_token_is_asked_for_where_it_is_needed(described_with_token: Described
     document = described_with_token.document
     assert [{"bearer": []}, {"key": []}] == document["security"]
     for path, method, operation in described_with_token.operations():
-        reply = described_with_token.client.open(path, method=method)
+        reply = described_with_token.client.open(path, method=method.upper())
         assert (path in OPEN) == (operation.get("security") == []) == (reply.status_code == 200)
         assert (path in OPEN) == ("401" not in operation["responses"])
     assert "security" not in flower.document

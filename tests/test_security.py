@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.security import OPEN, page_policy, read_tokens
+from service.security import OPEN, page_policy
 from service.settings import ServiceSettings, SettingsError
 from tests.conftest import Made
 
@@ -79,7 +79,7 @@ def test_bad_token_files(tmp_path: Path, content: str | None, message: str) -> N
     if content is not None:
         (tmp_path / "tokens").write_text(content)
     with pytest.raises(SettingsError, match=rf"^token_file: .*{message}"):
-        read_tokens(tmp_path / "tokens")
+        ServiceSettings(token_file=tmp_path / "tokens").tokens()
 
 
 def test_no_cors_unless_configured(flowers: Made) -> None:
