@@ -87,7 +87,7 @@ def measure(
     server: Server, question: Question, loop: OpenLoop, factors: Sequence[float], rounds: int, seconds: int, core: int
 ) -> dict[float, list[Overload]]:
     """Find the peak and offer its multiples, round after round; return by factor what was found."""
-    normal = statistics.median(probe(server, question) for _ in range(20))
+    normal = statistics.median(rested(server, question) for _ in range(20))
     found: dict[float, list[Overload]] = {factor: [] for factor in factors}
     for number in range(rounds):
         file, lasts = loop.folder / "question", max(2, seconds // 3)
@@ -159,6 +159,12 @@ def recovered(server: Server, question: Question, normal: float) -> float:
             fast = [*fast, asked] if probe(server, question) <= 2 * normal else []
         time.sleep(max(0, began + asked + PROBE_SECONDS - time.monotonic()))
     return fast[0]
+
+
+def rested(server: Server, question: Question) -> float:
+    """Return what a probe takes after a pause: more than one that follows another at once."""
+    time.sleep(PROBE_SECONDS)
+    return probe(server, question)
 
 
 def probe(server: Server, question: Question) -> float:
