@@ -13,7 +13,7 @@ from service.settings import ServiceSettings
 if __name__ == "__main__":
     kind, port = sys.argv[1], int(sys.argv[2])
     settings = ServiceSettings()
-    threads = settings.in_flight + settings.queue + SPARE_THREADS
+    threads = (settings.in_flight or 1) + settings.queue + SPARE_THREADS
     # Imported in the worker: the host's process stays as small as the service's.
     Host(listen("127.0.0.1", port, 1), threads=threads, drain_seconds=0).run(
         lambda slot: getattr(importlib.import_module("wsgi"), kind)()
