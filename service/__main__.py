@@ -107,16 +107,17 @@ def serve(artifact: Path | None, **given: Any) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from service.host import Host, listen
 
-    logs.configure(settings.log_format, access_log=access_log)
     board = Board(workers)
     server = Host(
         listen(hosting.host, hosting.port, workers),
         threads=in_flight + settings.queue + SPARE_THREADS,
         draining=board.drain,
+        ended=board.forget,
         drain_seconds=hosting.drain_seconds,
         certificate=hosting.tls_certificate,
         key=hosting.tls_key,
     )
+    logs.configure(settings.log_format, access_log=access_log)
     scheme = "https" if hosting.tls_certificate else "http"
     host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
     click.echo(f"serving {newest} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")

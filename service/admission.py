@@ -27,7 +27,7 @@ class Admission:
             waits: called with 1 when a request begins to wait, and with -1 when it ceases to.
         """
         self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
-        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond, and served in turn.
+        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond.
         self._inside, self._at_work = _tokens(inside), _tokens(at_work)
         self.leave = partial(self._inside.put, None)
         """Go: what must follow enter()."""

@@ -2,11 +2,9 @@
 
 import secrets
 import shlex
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import orjson
 from flask import Flask, Response, g, render_template, request
 from werkzeug.exceptions import HTTPException
@@ -14,15 +12,13 @@ from werkzeug.routing import BaseConverter
 
 from service import manifest, metrics, openapi, wire
 from service.admission import Admission
-from service.batcher import Batcher, pays
 from service.dialects import native, tfserving, v2
 from service.inference import Dialect, Dispatch, Inference, finished, refusal
 from service.metrics import Figures
-from service.predictor import Outputs, Predictor, Rows
 from service.security import OPEN, Gate, page_policy
-from service.served import Served
+from service.served import Served, load
 from service.settings import ServiceSettings
-from service.versions import Versions
+from service.versions import RETRY_LATER, Versions
 from service.wire import Refused, Reply
 
 NATIVE = Dialect.of("/predict", native.answer)
@@ -86,9 +82,7 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     def ready(served: Served) -> Served:
         if figures.board.draining:
-            raise Refused(
-                503, "not ready: draining, about to stop", reason="not_ready", headers=(("Retry-After", "5"),)
-            )
+            raise Refused(503, "not ready: draining, about to stop", reason="not_ready", headers=RETRY_LATER)
         return served
 
     def infer(dialect: Dialect, model: str, version: str | None = None) -> Response:
@@ -194,9 +188,10 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.before_request
     def enter() -> None:
-        if request.environ["REQUEST_METHOD"] == "POST" and request.endpoint in PREDICTIONS:  # inference guards
-            return
         g.began, g.request_id = perf_counter(), wire.request_id(request.environ)
+        g.guarded = request.environ["REQUEST_METHOD"] == "POST" and request.endpoint in PREDICTIONS
+        if g.guarded:
+            return
         figures.entered()
         if not request.environ["REQUEST_METHOD"].isupper():  # werkzeug takes get for GET
             allowed = (("Allow", "GET, HEAD, OPTIONS, POST"),)
@@ -206,11 +201,11 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
 
     @app.after_request
     def leave(response: Response) -> Response:
-        if "X-Request-ID" in response.headers:  # a prediction, which has been counted
+        if g.guarded:
             return response
         figures.answered(OTHER, response.status_code, perf_counter() - g.began, g.get("reason"))
         if response.status_code >= 400:
-            inference.finish_reading(request.environ)
+            wire.finish_reading(request.environ)
         bare, draining = Reply(b"", status=response.status_code), figures.board.draining
         done = finished(bare, request.environ, g.request_id, g.began, gate, draining=draining)
         response.headers.extend(done.headers)
@@ -226,34 +221,6 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         return respond(reply)
 
     return app
-
-
-def load(path: Path, settings: ServiceSettings, figures: Figures) -> Served:
-    """Load artifacts/<name>/<version>, its hashes and golden rows checked, and evaluate a first row.
-
-    Raises:
-        ArtifactError: it is not whole, not the digest expected, or does not reproduce its golden rows.
-    """
-    predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
-    features = predictor.manifest.features
-    predictor.predict(np.array([[feature.median for feature in features]], np.float32))
-
-    def run(rows: Rows) -> Outputs:
-        figures.ran(len(rows))
-        return predictor.predict(rows)
-
-    joins = settings.batching == "on" or (settings.batching == "auto" and pays(predictor.weight_bytes))
-    joined = Batcher(
-        predictor.predict,
-        settings.batch_rows,
-        settings.batch_wait_ms / 1000,
-        settings.queue_seconds,
-        figures.ran,
-        figures.waits,
-    )
-    return Served(
-        predictor, joined if joins else run, min(settings.max_rows, settings.max_elements // len(features)), joins
-    )
 
 
 def page(template: str, **context: Any) -> Response:

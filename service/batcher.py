@@ -69,7 +69,7 @@ class Batcher:
         self._arrived = threading.Condition(self._lock)
         self._waiting: deque[_Caller] = deque()
         self._inside = 0  # callers, until they have returned
-        self._served = False  # the thread is there
+        self._running = False  # the thread is there
 
     def __call__(self, rows: Rows) -> Outputs:
         """Evaluate rows, (batch, in_features) float32, which the parsers have checked; none is (0, in_features).
@@ -103,9 +103,9 @@ class Batcher:
         caller = _Caller(rows)
         try:
             with self._lock:
-                if not self._served:
+                if not self._running:
                     threading.Thread(target=self._serve, name="batcher", daemon=True).start()
-                    self._served = True
+                    self._running = True
                 self._waiting.append(caller)
                 self._waits(1)
                 self._arrived.notify()
@@ -146,7 +146,7 @@ class Batcher:
         with self._lock:
             while True:
                 if not self._arrived.wait_for(lambda: self._waiting, IDLE_SECONDS):
-                    self._served = False
+                    self._running = False
                     return []
                 if self._wait_seconds:
                     left = self._waiting[0].came + self._wait_seconds - monotonic()

@@ -78,7 +78,8 @@ class _Collector(Collector):
         ):
             family = GaugeMetricFamily(f"twolayernet_{gauge}", text, labels=["worker"])
             for slot, cells in enumerate(rows):
-                family.add_metric([str(slot)], cells[metrics.GAUGES.index(gauge)])
+                value = cells[metrics.GAUGES.index(gauge)]
+                family.add_metric([str(slot)], 0 if gauge == "ready" and self._board.draining else value)
             yield family
         starts = CounterMetricFamily("twolayernet_worker_starts", "Times that a worker began.", labels=["worker"])
         model = GaugeMetricFamily(

@@ -107,6 +107,7 @@ class Host(MPServer):
         *,
         threads: int,
         draining: Callable[[], object] = lambda: None,
+        ended: Callable[[int], object] = lambda slot: None,
         drain_seconds: float = 2.0,
         grace_seconds: float = 6.0,
         certificate: Path | None = None,
@@ -118,6 +119,7 @@ class Host(MPServer):
             listeners: from listen(), one for each worker.
             threads: of a worker, that answer requests; an upload that stalls holds one of them.
             draining: is called in this process, to tell the workers.
+            ended: is called in this process with the slot of a worker that has ended.
             drain_seconds: during which load balancers notice.
             grace_seconds: with the drain's less than ten, after which `docker stop` kills.
             certificate: PEM, with its chain, to answer HTTPS.
@@ -149,6 +151,7 @@ class Host(MPServer):
             self.ssl_ctx = (True, *(str(path.absolute()) for path in self._pair), *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to a socket
         self._draining, self._drain_seconds, self._grace_seconds = draining, drain_seconds, grace_seconds
+        self._ended = ended
         self._slots = [Slot(number, listener) for number, listener in enumerate(listeners)]
         self._stage, self._drained = Stage.SERVING, math.inf
 
@@ -218,6 +221,7 @@ class Host(MPServer):
         end = f"worker {slot.number} (process {process.pid}) ended after {lived:.1f} s: {how}"
         process.close()
         slot.process = None
+        self._ended(slot.number)
         if slot.deadline < math.inf or self._stage is not Stage.SERVING:
             log.log(logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING, end)
         elif lived < EARLY_SECONDS:

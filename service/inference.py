@@ -5,7 +5,6 @@ parsing, running and answering a row. So what is fast and what is checked is one
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,11 +19,6 @@ from service.wire import Environ, Refused, Reply, Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
-
-FINISHED = 1 << 20
-"""Bytes of a body that are read to no purpose after a refusal."""
-FINISHING = 16
-"""Bodies that are so read at a time."""
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +60,6 @@ class Inference:
         """
         self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
         self.max_body_bytes = max_body_bytes
-        self._finishing = threading.Semaphore(FINISHING)
 
     def __call__(self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None) -> Reply:
         """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply."""
@@ -81,7 +74,7 @@ class Inference:
             reply = self._admitted(environ, dialect, served)
         except Exception as error:
             reply, reason = refusal(error, environ, request_id)
-            self.finish_reading(environ)
+            wire.finish_reading(environ)
         self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
         return finished(reply, environ, request_id, began, self.gate, draining=self.figures.board.draining)
 
@@ -99,21 +92,6 @@ class Inference:
                 admission.end()
         finally:
             admission.leave()
-
-    def finish_reading(self, environ: Environ) -> None:
-        """Read what is left of a body that is not large.
-
-        A host closes the connection of a caller whose body was not read to its end, and the reply may be lost with it.
-        Few at a time, because the rest of the body may never come.
-        """
-        stated = environ.get("CONTENT_LENGTH", "")
-        small = len(stated) <= 7 and stated.isdecimal() and int(stated) <= FINISHED
-        # Whoever expects a word before sending the body has the refusal for it.
-        if small and "HTTP_EXPECT" not in environ and self._finishing.acquire(blocking=False):
-            try:
-                environ["wsgi.input"].read(FINISHED)
-            finally:
-                self._finishing.release()
 
 
 class Dispatch:
@@ -146,7 +124,8 @@ def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply,
             detail, headers = str(error), error.headers
             reply = wire.problem(error.status, detail, request_id=request_id, accept=accept, headers=headers)
             return reply, error.reason
-    log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
+    about = {"request_id": request_id, "trace_id": wire.trace_id(environ), "path": environ["PATH_INFO"]}
+    log.error("request %s failed", request_id, exc_info=error, extra=about)
     detail = "the server failed; its log has the reason under this request_id"
     return wire.problem(500, detail, request_id=request_id, accept=accept), None
 

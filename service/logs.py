@@ -40,7 +40,7 @@ class JSONLines(logging.Formatter):
         document |= {name: getattr(record, name) for name in FIELDS if getattr(record, name, None) is not None}
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False)
+        return json.dumps(document)
 
 
 class TextLines(logging.Formatter):

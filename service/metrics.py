@@ -6,7 +6,6 @@ microseconds, and leaves a file for every worker that has ever lived.
 """
 
 import mmap
-import os
 import threading
 from bisect import bisect_left
 
@@ -40,7 +39,7 @@ REASON_OF = {
 """Of a refusal that gives no reason of its own."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS = (1, 4, 16, 64, 256, 1024, 4096)
-GAUGES = ("pid", "ready", "version", "in_flight", "waiting")
+GAUGES = ("ready", "version", "in_flight", "waiting")
 """What is true of a worker now; its successor begins at zero. The counters go on."""
 
 REQUESTS = len(GAUGES)
@@ -77,6 +76,10 @@ class Board:
         """Say to every worker that the service is about to stop."""
         self._memory[0] = 1
 
+    def forget(self, slot: int) -> None:
+        """Clear what was true of a worker that has ended; what it counted stays."""
+        self.row(slot)[: len(GAUGES)] = memoryview(bytes(8 * len(GAUGES))).cast("d")
+
     def row(self, slot: int) -> "memoryview[float]":
         """Return the cells of a worker, live."""
         return self._cells[slot * CELLS : (slot + 1) * CELLS]
@@ -99,9 +102,7 @@ class Figures:
         self.board = board or Board()
         self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
         self._lock = threading.Lock()
-        for index in range(len(GAUGES)):
-            self._cells[index] = 0
-        self._cells[0] = os.getpid()
+        self.board.forget(slot)
         self._cells[STARTS] += 1
 
     def entered(self) -> None:

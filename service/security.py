@@ -10,7 +10,11 @@ OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Answered without a token: whoever watches over the service has none."""
 _ALLOWED = (
     ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Content-Type, Authorization, X-API-Key, X-Request-ID, Traceparent"),
+    (
+        "Access-Control-Allow-Headers",
+        "Content-Type, Content-Encoding, Inference-Header-Content-Length, Authorization, X-API-Key, "
+        "X-Request-ID, Traceparent, Tracestate",
+    ),
     ("Access-Control-Max-Age", "600"),
 )
 

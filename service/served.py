@@ -1,13 +1,18 @@
-"""Served: a version of the artifact that answers, and how rows reach it."""
+"""Served: a version of the artifact that answers, and how rows reach it; load() makes it from a folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from service.batcher import Batcher, pays
+from service.manifest import ArtifactError
+from service.metrics import Figures
 from service.payload import BadInput, all_finite
 from service.predictor import Outputs, Predictor, Rows
+from service.settings import ServiceSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +50,32 @@ class Served:
             detail = "the values are too large: the network's answer to this row overflows float32"
             raise BadInput(detail, where=place.format(row))
         return outputs
+
+
+def load(path: Path, settings: ServiceSettings, figures: Figures) -> Served:
+    """Load artifacts/<name>/<version>, its hashes and golden rows checked, and evaluate a first row.
+
+    Raises:
+        ArtifactError: it is not whole, not the digest expected, does not reproduce its golden rows, or has more
+            features than a request may hold numbers.
+    """
+    predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
+    features = predictor.manifest.features
+    if len(features) > settings.max_elements:
+        raise ArtifactError(
+            f"{path}: max_elements: expected {len(features)}, one row, or more, found {settings.max_elements}"
+        )
+    predictor.predict(np.array([[feature.median for feature in features]], np.float32))
+
+    def run(rows: Rows) -> Outputs:
+        figures.ran(len(rows))
+        return predictor.predict(rows)
+
+    most_rows = min(settings.max_rows, settings.max_elements // len(features))
+    if settings.batching == "off" or (settings.batching == "auto" and not pays(predictor.weight_bytes)):
+        return Served(predictor, run, most_rows)
+    wait_seconds = settings.batch_wait_ms / 1000
+    joined = Batcher(
+        predictor.predict, settings.batch_rows, wait_seconds, settings.queue_seconds, figures.ran, figures.waits
+    )
+    return Served(predictor, joined, most_rows, joins=True)

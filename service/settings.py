@@ -85,7 +85,7 @@ class ServiceSettings(Settings):
     queue: int = setting(64, "Requests that are read or wait before those; one more is answered 503.", most=4096)
     queue_seconds: float = setting(1.0, "The longest wait; 503 after it.", least=0.001, most=3600)
     batching: Literal["auto", "on", "off"] = setting(
-        "auto", "Join the rows of requests that wait; auto: for networks that gain by it."
+        "auto", "Join the rows of requests that wait; auto: for networks of a mebibyte of weights or more."
     )
     batch_rows: int = setting(256, "Joined at most.", least=1)
     batch_wait_ms: float = setting(0.0, "The first waits so long for company.", most=10_000)
@@ -99,6 +99,8 @@ class ServiceSettings(Settings):
         super().__post_init__()
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
             raise SettingsError(f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'")
+        if self.batch_wait_ms >= self.queue_seconds * 1000:
+            raise SettingsError(f"batch_wait_ms: expected less than queue_seconds, found {self.batch_wait_ms:g} ms")
         for origin in self.origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
                 raise SettingsError(f"cors_origins: expected https://<host>, or *, found '{origin}'")

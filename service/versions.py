@@ -19,7 +19,8 @@ from service.manifest import ArtifactError
 from service.served import Served
 from service.wire import Refused
 
-RETRY_AFTER_SECONDS = 5
+RETRY_LATER = (("Retry-After", "5"),)
+"""Seconds; said by whoever is not ready."""
 FORKED = (
     "the application was loaded before the fork (gunicorn --preload): ONNX Runtime's sessions do not survive that; "
     "start without preload"
@@ -104,8 +105,7 @@ class Versions:
         """
         current, previous, problem = self.state
         if current is None:
-            headers = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
-            raise Refused(503, f"not ready: {problem}", reason="not_ready", headers=headers)
+            raise Refused(503, f"not ready: {problem}", reason="not_ready", headers=RETRY_LATER)
         if version is None or version == str(current.predictor.manifest.version):
             return current
         if previous is not None and version == str(previous.predictor.manifest.version):
@@ -169,6 +169,10 @@ class Versions:
             stated = served.predictor.manifest.version
             if path != self._path and path.name != str(stated):
                 raise ArtifactError(f"{manifest.MANIFEST}: expected version {path.name}, found {stated}")
+            name, current = served.predictor.manifest.name, self.state.current
+            if current and name != current.predictor.manifest.name:
+                expected = current.predictor.manifest.name
+                raise ArtifactError(f"{manifest.MANIFEST}: expected the model {expected}, found {name}")
         except (OSError, MemoryError) as error:  # the machine is to blame: tried again at the next look
             return _line(error, path)
         except Exception as error:

@@ -5,6 +5,7 @@ A request's body is read here and nowhere else, so every cap on its size stands 
 
 import random
 import re
+import threading
 import zlib
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -22,10 +23,17 @@ Environ = dict[str, Any]
 """PEP 3333's: what a WSGI host says of a request."""
 
 CHUNK = 1 << 16
+FINISHED = 1 << 20
+"""Bytes of a refused request's body that are read to no purpose, at most."""
+FINISHING = 16
+"""Bodies that are so read at a time."""
+READ = "service.read"
+"""Stands in the environ once somebody has begun to read the body."""
 MOST_DIGITS = 15
 """Of a length in a header: it stays an exact number everywhere."""
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
+_finishing = threading.Semaphore(FINISHING)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -55,6 +63,8 @@ class Request(NamedTuple):
     """The header as it came."""
     json_length: int | None = None
     """Bytes of JSON before the tensors, as the Open Inference Protocol's binary extension counts them."""
+    whole: bool = True
+    """Whether the body is known to be all of it, by Content-Length or by its compression's own end."""
 
 
 class Reply(NamedTuple):
@@ -70,25 +80,52 @@ def read(environ: Environ, most_bytes: int) -> Request:
     """Read a request, its body decompressed, and no more than `most_bytes` of it in either form.
 
     Raises:
-        Refused: 413 for a larger body, 415 for an unknown Content-Encoding, 411 for rows that do not say their length.
+        Refused: 413 for a larger body, 415 for an unknown Content-Encoding.
         BadInput: 400 for a body that is cut short or does not decompress, or a length that is no number.
     """
     body = _read_body(environ, most_bytes)
-    encoding = environ.get("HTTP_CONTENT_ENCODING")
-    if encoding:
-        body = _decompress(body, encoding.strip().lower(), most_bytes)
+    whole = "CONTENT_LENGTH" in environ
+    if (encoding := environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()) not in ("", "identity"):
+        body, whole = _decompress(body, encoding, most_bytes), True
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:
         json_length = _length(json_length, "Inference-Header-Content-Length")
     content_type = environ.get("CONTENT_TYPE", "")
     if content_type != JSON:
         content_type = content_type.partition(";")[0].strip().lower()
-    rows_alone = json_length == 0 or (json_length is None and content_type in (CSV, BYTES))
-    if rows_alone and body and not encoding and not environ.get("CONTENT_LENGTH"):
-        # The host says of a chunked body that breaks off what it says of one that ends, and part of the rows are rows.
+    return Request(body, content_type, environ.get("HTTP_ACCEPT", ""), json_length, whole)
+
+
+def rows_alone(request: Request) -> bytes:
+    """Return a body that is nothing but rows, of which a part would be rows too.
+
+    Raises:
+        Refused: 411, nobody can tell whether they are all there: a host says of a chunked body that breaks off what
+            it says of one that ends.
+    """
+    if request.body and not request.whole:
         detail = "expected Content-Length: of rows in chunks nobody can tell whether they are all there"
         raise Refused(411, detail, reason="length_required")
-    return Request(body, content_type, environ.get("HTTP_ACCEPT", ""), json_length)
+    return request.body
+
+
+def finish_reading(environ: Environ) -> None:
+    """Read the body of a refused request, if nobody has and it is not large.
+
+    A host closes the connection of a caller whose body was not read to its end, and the reply may be lost with it.
+    Few at a time, because the rest of the body may never come.
+    """
+    stated = environ.get("CONTENT_LENGTH", "")
+    small = len(stated) <= 7 and stated.isdecimal() and int(stated) <= FINISHED
+    # Whoever expects a word before sending the body has the refusal for it.
+    if environ.get(READ) or not small or "HTTP_EXPECT" in environ or not _finishing.acquire(blocking=False):
+        return
+    try:
+        environ["wsgi.input"].read(int(stated))
+    except OSError:  # whoever asked has gone
+        pass
+    finally:
+        _finishing.release()
 
 
 def request_id(environ: Environ) -> str:
@@ -173,6 +210,7 @@ def _quality(accept: str, media_type: str) -> float:
 
 def _read_body(environ: Environ, most_bytes: int) -> bytes:
     stream = environ["wsgi.input"]
+    environ[READ] = True
     if stated := environ.get("CONTENT_LENGTH"):
         length = _length(stated, "Content-Length")
         if length > most_bytes:
@@ -196,8 +234,6 @@ def _read_body(environ: Environ, most_bytes: int) -> bytes:
 
 def _decompress(body: bytes, encoding: str, most_bytes: int) -> bytes:
     """Undo gzip or deflate; the latter is zlib's form, or as some clients have it the bare stream."""
-    if encoding == "identity":
-        return body
     if encoding not in ("gzip", "deflate"):
         detail = f"Content-Encoding: expected gzip or deflate, found {encoding[:40]}"
         raise Refused(

@@ -72,6 +72,21 @@ def test_a_successor_keeps_the_counters() -> None:
     assert [] == [name for name, _ in found if name == "model"]
 
 
+def test_what_is_forgotten() -> None:
+    """Of a worker that has ended nothing is true; while draining nobody is ready."""
+    board = Board(workers=2)
+    for slot in (0, 1):
+        figures = Figures(board, slot)
+        figures.entered()
+        figures.ready(True)
+    board.forget(0)
+    found = samples(board)
+    assert (0, 1) == (at(found, "ready", worker="0"), at(found, "ready", worker="1"))
+    assert (0, 1) == (at(found, "in_flight", worker="0"), at(found, "in_flight", worker="1"))
+    board.drain()
+    assert 0 == at(samples(board), "ready", worker="1")
+
+
 def test_what_a_forked_worker_counts_is_seen() -> None:
     """The board is the memory of all processes that were forked after it was made."""
     board = Board(workers=2)

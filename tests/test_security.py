@@ -100,6 +100,8 @@ def test_cors_of_an_allowed_origin(flowers: Made) -> None:
         client.options("/predict", headers=asked),
     ):
         assert (ORIGIN, "Origin") == (reply.headers["Access-Control-Allow-Origin"], reply.headers["Vary"])
+    preflight = client.options("/predict", headers=asked).headers["Access-Control-Allow-Headers"]
+    assert {"Authorization", "Content-Encoding", "Inference-Header-Content-Length"} <= set(preflight.split(", "))
     assert "POST" in client.options("/predict", headers=asked).headers["Access-Control-Allow-Methods"]
     other = client.post("/predict", data=BODY, headers={"Origin": "https://c.example"})
     assert ("Origin", False) == (other.headers["Vary"], "Access-Control-Allow-Origin" in other.headers)

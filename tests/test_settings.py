@@ -76,6 +76,7 @@ def test_every_flag_is_a_setting() -> None:
         ("QUEUE_SECONDS", "nan", "TWOLAYERNET_QUEUE_SECONDS: expected a number, found 'nan'"),
         ("BATCHING", "maybe", "batching: expected one of auto, on, off, found 'maybe'"),
         ("ACCESS_LOG", "maybe", "TWOLAYERNET_ACCESS_LOG: expected true or false, found 'maybe'"),
+        ("BATCH_WAIT_MS", "1000", "batch_wait_ms: expected less than queue_seconds, found 1000 ms"),
         ("CORS_ORIGINS", "a.example", "cors_origins: expected https://<host>, or *, found 'a.example'"),
     ],
 )

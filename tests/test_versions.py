@@ -234,6 +234,7 @@ def test_bad_version(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It never answers, is said once and tried once; a change of its files, or a newer version, is looked at."""
+    caplog.set_level(logging.ERROR)
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
     spoil(put(other.artifact, folder, 2))
@@ -269,6 +270,7 @@ def test_bad_version_that_is_removed(flowers: Made, folder: Path, follow: Follow
 
 def test_bad_first_version(flowers: Made, folder: Path, follow: Follow, caplog: pytest.LogCaptureFixture) -> None:
     """Alive and not ready; a later good one makes it ready."""
+    caplog.set_level(logging.ERROR)
     damage(put(flowers.artifact, folder, 1))
     versions = follow(folder)
     assert versions.problem is not None
@@ -521,7 +523,7 @@ class Folder(RuleBasedStateMachine):
         content = (path / manifest.SUMS).read_text()
         if content.startswith("bad"):
             raise ArtifactError(content)
-        stated = SimpleNamespace(version=int(path.name))
+        stated = SimpleNamespace(name="x", version=int(path.name))
         return Served(SimpleNamespace(path=path, digest=content, manifest=stated), lambda rows: {}, 1)  # type: ignore[arg-type]
 
     @rule(version=st.integers(1, 4), good=st.booleans())

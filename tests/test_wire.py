@@ -152,3 +152,53 @@ def test_problem() -> None:
         "where": "instances[0]",
     } == json.loads(reply.body)
     assert wire.PROBLEM == wire.problem(400, "", request_id="r", accept="application/problem+json, */*").content_type
+
+
+@pytest.mark.parametrize(
+    ("request_", "read"),
+    [
+        (environ(b"abc"), 3),
+        (environ(b"abcdef", "3"), 3),
+        ({**environ(b"abc"), "HTTP_EXPECT": "100-continue"}, 0),
+        ({**environ(b"abc"), wire.READ: True}, 0),
+        (environ(b"abc", str(wire.FINISHED + 1)), 0),
+        (chunked(b"abc"), 0),
+        (environ(b"abc", "x"), 0),
+    ],
+)
+def test_a_refused_body_is_read_to_its_end(request_: dict[str, Any], read: int) -> None:
+    """As many bytes as it says, where they are few, on their way, and nobody has read them."""
+    request_["wsgi.input"].seek(0)
+    wire.finish_reading(request_)
+    assert read == request_["wsgi.input"].tell()
+
+
+def test_whoever_has_gone_ends_nothing() -> None:
+    """A connection that breaks while a refused body is read is no failure of ours."""
+
+    class Gone(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    wire.finish_reading({"wsgi.input": Gone(), "CONTENT_LENGTH": "3"})
+
+
+@pytest.mark.parametrize(
+    ("request_", "whole"),
+    [
+        (environ(b"abc"), True),
+        (chunked(b"abc"), False),
+        ({**chunked(b"abc"), "HTTP_CONTENT_ENCODING": "identity"}, False),
+        ({**chunked(gzip.compress(b"abc")), "HTTP_CONTENT_ENCODING": "gzip"}, True),
+    ],
+)
+def test_whether_a_body_is_whole(request_: dict[str, Any], whole: bool) -> None:
+    """A length or a compression says where it ends; the host's word that it has does not."""
+    found = wire.read(request_, 1000)
+    assert whole == found.whole
+    if whole:
+        assert b"abc" == wire.rows_alone(found)
+    else:
+        with pytest.raises(Refused, match="expected Content-Length") as caught:
+            wire.rows_alone(found)
+        assert 411 == caught.value.status
