@@ -609,3 +609,13 @@ def test_preload(flowers: Made) -> None:
         assert 200 == server.request("GET", "/healthz")[0]
         for status, document in (server.request("GET", "/readyz"), server.request("POST", "/predict", b"{}")):
             assert (503, f"not ready: {FORKED}") == (status, document["detail"])
+
+
+def test_another_model_never_takes_over(flowers: Made, houses: Made, folder: Path, follow: Follow) -> None:
+    """A folder holds one model: a version that states another name is refused, and the old one stays."""
+    put(flowers.artifact, folder, 1)
+    versions = follow(folder)
+    put(houses.artifact, folder, 2)
+    versions.look()
+    assert 1 == number(versions.current)
+    assert f"{folder / '2'}: manifest.json: expected the model flowers, found houses" == versions.problem
