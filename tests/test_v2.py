@@ -625,7 +625,7 @@ def test_both_readers_read_alike(path: str, value: object) -> None:
         patch.setattr(payload, "SMALL", 0)
         found = payload.load_around(text, ("inputs", 0, "data"), 100)
     if found is not None:
-        expected = payload.load_json(text)
+        expected = payload.load_json(text, 100)
         data = np.array(expected["inputs"][0].pop("data"), np.float64).astype(np.float32)
         given = found["inputs"][0].pop("data")
         assert (np.float32, data.shape, data.tobytes()) == (given.dtype, given.shape, given.tobytes())
@@ -640,6 +640,8 @@ def test_simdjson_is_used(data: object) -> None:
         patch.setattr(payload, "SMALL", 0)
         found = payload.load_around(text.encode(), ("inputs", 0, "data"), 8)
         assert payload.load_around(text.encode(), ("inputs", 0, "data"), 3) is None
+        more = text[:-1] + ', "more": [0' + ",0" * (payload.BESIDE + 8) + "]}"
+        assert payload.load_around(more.encode(), ("inputs", 0, "data"), 8) is None
     assert found is not None
     assert np.array_equal(np.array(data, np.float64).astype(np.float32), found["inputs"][0]["data"])
 
