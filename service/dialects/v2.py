@@ -64,7 +64,8 @@ def answer(request: Request, served: Served) -> Reply:
         asked = _asked(document, about)
         rows, place = _rows(document, tail, served)
     if request.accept:
-        wire.acceptable(request.accept, (JSON, BYTES) if any(asked.values()) else (JSON,))
+        # What will be sent, and nothing else: Triton's client says */* or nothing, KServe's (httpx) */*.
+        wire.acceptable(request.accept, (BYTES,) if any(asked.values()) else (JSON,))
     return _reply(served.infer(rows, place), asked, about, document)
 
 
