@@ -27,8 +27,8 @@ NUMBERS = {int, float}
 """What JSON's numbers are in Python; bool is neither, by type()."""
 LONG = 80
 """Characters of a caller's text that a message or a place shows."""
-BESIDE = 1 << 10
-"""Values that a document may hold beside the numbers of its rows."""
+BESIDE = 1 << 12
+"""Values that JSON may hold beside the numbers of as many rows as are allowed: a few rows more are named as such."""
 MOST_NESTED = 1024
 """Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
 SMALL = 1 << 12
