@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -47,13 +48,14 @@ WHEN = {
     401: "No token, or one that this service does not know.",
     404: "This version is not served; the detail says what is.",
     406: "Accept names none of the media types that can be given.",
+    411: "Rows as CSV or bytes in chunks, without Content-Length: nobody can tell whether they are all there.",
     413: "A body of more than {max_body_bytes} bytes, compressed or not, or more than {most_rows} rows.",
     415: "A Content-Type or Content-Encoding that is not understood.",
     422: "The request parses and does not fit this model, or a row is so large that its answer overflows float32.",
     500: "The server failed; its log has the reason under the request_id.",
     503: "Not ready, overloaded, or about to stop; to be asked again after Retry-After seconds.",
 }
-OF_A_PREDICTION = (400, 406, 413, 415, 422, 500, 503)
+OF_A_PREDICTION = (400, 406, 411, 413, 415, 422, 500, 503)
 ALWAYS = (500,)
 """Of what is answered while no model is: nothing but a defect can refuse it."""
 HEADERS: dict[str, Any] = {
@@ -92,12 +94,21 @@ def document(
 ) -> Document:
     """Describe every route, for the model that answers.
 
+    The last document is kept, for its examples are computed: it is shared, and not to be changed.
+
     Args:
         served: what answers; the examples are computed here, past any queue.
         max_body_bytes: of a request.
         authenticated: whether a token must be shown.
         previous: what the paths of its version still reach; it is named only where it takes and gives the same.
     """
+    return _document(served, previous, max_body_bytes, authenticated)
+
+
+@lru_cache(
+    maxsize=1
+)  # by the identity of what is served; a version that is dropped is held until the next is described
+def _document(served: Served, previous: Served | None, max_body_bytes: int, authenticated: bool) -> Document:
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     answering = [served]
@@ -316,11 +327,13 @@ def _headers(*names: str) -> Document:
 
 def _refusals(served: Served, max_body_bytes: int) -> Document:
     """Return the responses that are errors, by status; the examples are what the service says to such requests."""
+    chunked = {"CONTENT_TYPE": CSV, "wsgi.input": io.BytesIO(b"1\n"), "wsgi.input_terminated": True}
     good, short = _json({"instances": [_row(served)]}), _json({"instances": [_row(served)[1:]]})
     provoked: dict[int, Callable[[], object]] = {
         400: lambda: native.answer(good._replace(body=good.body[:-2]), served),
         401: lambda: Gate((b"token",)).check({}),
         406: lambda: native.answer(good._replace(accept="image/png"), served),
+        411: lambda: wire.read(chunked, max_body_bytes),
         413: lambda: wire.read({"CONTENT_LENGTH": str(max_body_bytes + 1), "wsgi.input": None}, max_body_bytes),
         415: lambda: native.answer(good._replace(content_type="text/plain"), served),
         422: lambda: native.answer(short, served),

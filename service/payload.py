@@ -26,7 +26,11 @@ Instances = list[Any]
 NUMBERS = {int, float}
 """What JSON's numbers are in Python; bool is neither, by type()."""
 LONG = 80
-"""Characters of a name that a message shows."""
+"""Characters of a caller's text that a message or a place shows."""
+BESIDE = 1 << 12
+"""Values that JSON may hold beside the numbers of as many rows as are allowed: a few rows more are named as such."""
+MOST_NESTED = 1024
+"""Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
 SMALL = 1 << 12
 """Bytes of JSON that orjson and numpy read as fast as simdjson does."""
 FEW = 1 << 12
@@ -51,17 +55,24 @@ class BadInput(ValueError):
         self.where = where
 
 
-def load_json(body: bytes) -> Any:
+def load_json(body: bytes, most_values: int) -> Any:
     """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
 
+    Args:
+        body: of a request.
+        most_values: numbers that its rows may hold; BESIDE are allowed beside them.
+
     Raises:
-        BadInput: 400, with the parser's place or the duplicate's.
+        BadInput: 400, with the parser's place or the duplicate's; 413 for too many values, before any is made.
     """
     if not body.strip():
         raise BadInput("the body is empty", status=UNPARSEABLE)
+    _cap_values(body, most_values)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if "depth limit exceeded" in str(error):
+            raise _too_deep() from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # Every key is followed by one colon, and orjson keeps the last of equal keys: as many colons as keys
     # means no duplicate. More colons may also stand in strings, so only the slow parser can tell.
@@ -122,6 +133,7 @@ def load_around(body: bytes, place: Sequence[str | int], most: int) -> Any | Non
     if body[:1] != b"{" or len(body) < SMALL:
         return None
     try:
+        _cap_values(body, most)  # a BadInput is a ValueError
         document: Any = simdjson.Parser().parse(body)
         found = document
         for step in place:
@@ -242,6 +254,8 @@ def shown(value: Any) -> str:
         return "a list"
     if isinstance(value, dict):
         return "an object"
+    if isinstance(value, str):
+        value = value[:LONG]  # as JSON it may be six times as long
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:40] + " ..."
 
@@ -270,6 +284,29 @@ def from_bytes(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
 def _cap(rows: int, most_rows: int, where: str | None = None) -> None:
     if rows > most_rows:
         raise BadInput(f"expected at most {most_rows} rows, found {rows} or more", where=where, status=TOO_LARGE)
+
+
+def _cap_values(body: bytes, most_values: int) -> None:
+    """Refuse JSON of more values than are allowed, by what each of them needs: a comma before it, or a bracket."""
+    most = most_values + BESIDE
+    if len(body) <= most:
+        return
+    for mark, name in ((b",", "commas"), (b"[", "brackets"), (b"{", "braces")):
+        # Text may hold them too, a feature's name say: what is in strings is left out where it matters.
+        if _count(body, mark) > most and (found := _count(_without_strings(body), mark)) > most:
+            detail = f"expected at most {most} values in the JSON, found more: {found} {name} outside strings"
+            raise BadInput(detail, status=TOO_LARGE)
+
+
+def _without_strings(body: bytes) -> bytes:
+    """Return JSON without what its strings hold."""
+    text = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    inside = np.bitwise_xor.accumulate(text == ord('"'))
+    return text[~inside].tobytes()
+
+
+def _too_deep() -> BadInput:
+    return BadInput(f"expected at most {MOST_NESTED} nested levels, found more", status=UNPARSEABLE)
 
 
 def _count(body: bytes, character: bytes) -> int:
@@ -332,21 +369,21 @@ def _refuse_duplicates(body: bytes) -> None:
     def search(value: Any, where: str) -> None:
         match value:
             case _Duplicate():
-                place = where or None
-                raise BadInput(f"the key {json.dumps(value.key)} stands twice", where=place, status=UNPARSEABLE)
+                detail = f"the key {shown(value.key)} stands twice"
+                raise BadInput(detail, where=where or None, status=UNPARSEABLE)
             case list():
                 for index, item in enumerate(value):
-                    search(item, f"{where}[{index}]")
+                    search(item, _cut(f"{where}[{index}]"))
             case dict():
                 for key, item in value.items():
-                    search(item, f"{where}.{key}" if where else key)
+                    search(item, _cut(f"{where}.{key[:LONG]}" if where else key))
 
     try:
         document = json.loads(body, object_pairs_hook=members)
         if duplicates:
             search(document, "")
     except RecursionError:
-        raise BadInput("nested too deep", status=UNPARSEABLE) from None
+        raise _too_deep() from None
 
 
 def _matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
@@ -429,7 +466,13 @@ def _number(cell: str, line: int, column: str) -> float:
             raise ValueError
         return float(cell)
     except ValueError:
-        raise BadInput(f"expected a number, found '{cell.strip()}'", where=f"line {line}, column '{column}'") from None
+        place = f"line {line}, column '{column}'"
+        raise BadInput(f"expected a number, found '{_cut(cell.strip())}'", where=place) from None
+
+
+def _cut(text: str) -> str:
+    """Return a caller's text for a message or a place, where it may be as long as the body."""
+    return text if len(text) <= LONG else text[:LONG] + " ..."
 
 
 def _float32(values: Any) -> Rows:

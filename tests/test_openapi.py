@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -137,6 +138,7 @@ def test_what_is_got_is_as_described(described: Described) -> None:
         (400, {"data": lambda body: body[:-2]}),
         (401, {"X-API-Key": "no"}),
         (406, {"Accept": "image/png"}),
+        (411, {"data": lambda _: b"1,2,3,4\n", "Content-Type": "text/csv", "chunked": True}),
         (413, {"data": lambda body: body.ljust(100_001)}),
         (415, {"Content-Type": "text/plain"}),
         (422, {"data": lambda body: re.sub(rb"\[\[[^,]*,", b"[[", body)}),
@@ -147,8 +149,13 @@ def test_refusals_are_as_described(described_with_token: Described, status: int,
     described = described_with_token
     body = described.document["paths"]["/predict"]["post"]["requestBody"]["content"][JSON]["examples"]["rows"]["value"]
     data = change.get("data", bytes)(json.dumps(body, separators=(",", ":")).encode())
-    headers = {"Content-Type": JSON, "X-API-Key": "token", **{k: v for k, v in change.items() if k != "data"}}
-    reply = described.client.post("/predict", data=data, headers=headers)
+    changed = {name: value for name, value in change.items() if name not in ("data", "chunked")}
+    headers = {"Content-Type": JSON, "X-API-Key": "token", **changed}
+    chunked = {
+        "input_stream": io.BytesIO(data),
+        "environ_overrides": {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    }
+    reply = described.client.post("/predict", headers=headers, **(chunked if "chunked" in change else {"data": data}))
     stated = described.document["components"]["responses"][str(status)]
     assert status == reply.status_code
     assert stated["content"][JSON]["example"] | {"request_id": value_of(reply)["request_id"]} == value_of(reply)
@@ -257,6 +264,36 @@ def test_classes_of_other_types() -> None:
     stated = schemas(manifest, 64, ["1"])["Class"]
     assert {"type": ["boolean", "integer", "number", "string"], "enum": [1, 1.5, True, "1"]} == stated
     assert [int, float, bool, str] == [type(value) for value in stated["enum"]]
+
+
+def test_document_is_made_once(flowers: Made) -> None:
+    """The examples are computed once for what is served, another version has its own, and no page changes it."""
+    predictor, asked = Predictor(flowers.artifact), []
+
+    def counted(version: int) -> Served:
+        other = copy.copy(predictor)
+        other.manifest = dataclasses.replace(predictor.manifest, version=version)
+        other.predict = lambda rows: asked.append(version) or predictor.predict(rows)  # type: ignore[method-assign,func-returns-value]
+        return Served(other, other.predict, 64)
+
+    def described(served: Served, previous: Served | None = None) -> dict[str, Any]:
+        return openapi.document(served, max_body_bytes=1, previous=previous)
+
+    one, two = counted(1), counted(2)
+    first = described(one)
+    times, text = len(asked), json.dumps(first)
+    assert times
+    assert first is described(one)
+    assert times == len(asked)
+    assert ["2", "1"] == described(two, one)["components"]["parameters"]["version"]["schema"]["enum"]
+    assert ["2"] == described(two)["components"]["parameters"]["version"]["schema"]["enum"]
+    assert text == json.dumps(first) == json.dumps(described(one))
+
+
+def test_pages_leave_the_document_as_it_is(described: Described) -> None:
+    """Neither the page nor the JSON of it changes the document that is kept."""
+    described.client.get("/docs")
+    assert described.document == json.loads(described.client.get("/openapi.json").data)
 
 
 def test_previous_version(flowers: Made) -> None:

@@ -1,9 +1,11 @@
 """service.payload: bytes to rows, or the place where they do not fit."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elem
 
 def parse(body: bytes | str) -> Rows:
     """Parse a JSON body as the native dialect does where the fast reader declines."""
-    document = payload.load_json(body.encode() if isinstance(body, str) else body)
+    document = payload.load_json(body.encode() if isinstance(body, str) else body, MOST_ROWS * len(FEATURES))
     return payload.from_instances(document["instances"], FEATURES, MOST_ROWS)
 
 
@@ -138,7 +140,7 @@ def test_any_bytes_are_rows_or_bad_input(body: bytes) -> None:
         except BadInput as error:
             assert error.status in (400, 422)
     try:
-        payload.load_json(body)
+        payload.load_json(body, 200)
     except BadInput as error:
         assert 400 == error.status
 
@@ -147,11 +149,11 @@ def test_any_bytes_are_rows_or_bad_input(body: bytes) -> None:
 def test_duplicate_keys_are_found_whatever_the_colons(record: dict[str, Any], data: st.DataObject) -> None:
     """Colons in strings neither hide a duplicate key nor invent one."""
     members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in record.items()]
-    payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode())
+    payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode(), len(members))
     again = data.draw(st.sampled_from(list(record)))
     members.insert(data.draw(st.integers(0, len(members))), f"{json.dumps(again)}:1")
     with pytest.raises(BadInput) as caught:
-        payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode())
+        payload.load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode(), len(members))
     assert ("instances[0]", 400) == (caught.value.where, caught.value.status)
 
 
@@ -165,6 +167,63 @@ def test_one_feature_stays_a_column() -> None:
     assert [[2.0]] == payload.from_instances([{"a": 2}], ("a",), 1).tolist()
 
 
+CAP = 10 + payload.BESIDE
+LOOSE = f"expected at most {CAP} values in the JSON, found more: "
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ('{"instances": [["::::"' + ",1" * (CAP + 1) + "]]}", f"{CAP + 1} commas outside strings"),
+        ("[" + "[[[]]]," * CAP + "1]", f"{3 * CAP + 1} brackets outside strings"),
+        ("[" + '{"a":{"a":1}},' * CAP + "1]", f"{2 * CAP} braces outside strings"),
+        (r'["\\", "\\\""' + ",1" * CAP + "]", f"{CAP + 1} commas outside strings"),
+        ("," * (CAP + 1), f"{CAP + 1} commas outside strings"),
+    ],
+)
+def test_too_many_values(body: str, found: str) -> None:
+    """More values than rows can hold are 413 before a parser sees them, whatever they are; the limit is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orjson, "loads", lambda _: pytest.fail("it was parsed"))
+        with pytest.raises(BadInput) as caught:
+            payload.load_json(body.encode(), 10)
+    assert (413, None, LOOSE + found) == (caught.value.status, caught.value.where, str(caught.value))
+
+
+@pytest.mark.parametrize("name", [",", "[{,", r"\",\\", "\u20ac,,,"])
+def test_what_is_in_strings_is_no_value(name: str) -> None:
+    """As many records as are allowed are read, whatever the features' names hold."""
+    records = [{name: index, "b": 2} for index in range(MOST_ROWS)]
+    document = payload.load_json(json.dumps({"instances": records}).encode(), MOST_ROWS * 2)
+    assert (MOST_ROWS, 2) == payload.from_instances(document["instances"], (name, "b"), MOST_ROWS).shape
+
+
+HUGE = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: parse(f'{{"{HUGE}": 1, "{HUGE}": 1}}'),
+        lambda: parse(f'{{"{HUGE}": [{{"a": 1, "a": 2}}]}}'),
+        lambda: parse(f'{{"{HUGE}":' * 100 + '{"a": 1, "a": 2}' + "}" * 100),
+        lambda: parse("[" * 500 + '{"a": 1, "a": 2}' + "]" * 500),
+        lambda: parse(f'{{"instances": "{HUGE}"}}'),
+        lambda: parse(f'{{"instances": [["{HUGE}", 2, 3]]}}'),
+        lambda: parse(f'{{"instances": [{{"{HUGE}": 1}}]}}'),
+        lambda: payload.from_csv(f"1,2,3\n1,2,{HUGE}\n".encode(), FEATURES, MOST_ROWS),
+        lambda: payload.from_csv(f"{HUGE},{HUGE},3\n".encode(), FEATURES, MOST_ROWS),
+        lambda: payload.from_csv(f"{HUGE},2,3\n".encode(), FEATURES, MOST_ROWS),
+    ],
+)
+def test_a_refusal_is_short(call: Callable[[], Rows]) -> None:
+    """However long the caller's text is, a message and its place show the beginning."""
+    with pytest.raises(BadInput) as caught:
+        call()
+    assert len(str(caught.value)) < 200
+    assert len(caught.value.where or "") < 200
+
+
 GOOD = "[1, 2, 3]"
 
 
@@ -176,7 +235,8 @@ GOOD = "[1, 2, 3]"
         ('{"instances": [[1, 2, NaN]]}', 400, None, "not JSON"),
         ('{"instances": [[1, 2, Infinity]]}', 400, None, "not JSON"),
         ('{"instances": [[1, 2, 1e400]]}', 400, None, "not JSON"),
-        ("[" * 2000 + "]" * 2000, 400, None, "not JSON"),
+        ("[" * 1025 + "]" * 1025, 400, None, "expected at most 1024 nested levels, found more"),
+        ('{"a:": ' * 1024 + "1" + "}" * 1024, 400, None, "expected at most 1024 nested levels, found more"),
         ('{"instances": [[1, 2, 3]], "instances": []}', 400, None, 'the key "instances" stands twice'),
         ('{"instances": [{"a": 1, "b c": 2, "a": 3}]}', 400, "instances[0]", 'the key "a" stands twice'),
         ('{"instances": 3}', 422, "instances", "expected a list of rows or records, found 3"),

@@ -554,7 +554,22 @@ def test_bytes_that_do_not_fit(served: Served, asked: Request, status: int, wher
         (
             binary(ROWS, parameters={"binary_data_output": True})._replace(accept="text/csv"),
             406,
-            "Accept: expected one of application/json, application/octet-stream, found text/csv",
+            "Accept: expected one of application/octet-stream, found text/csv",
+        ),
+        (
+            binary(ROWS, parameters={"binary_data_output": True})._replace(accept=JSON),
+            406,
+            "Accept: expected one of application/octet-stream, found application/json",
+        ),
+        (
+            Request(ROWS.tobytes(), BYTES, JSON, 0),
+            406,
+            "Accept: expected one of application/octet-stream, found application/json",
+        ),
+        (
+            request({"inputs": [GOOD]}, accept=BYTES),
+            406,
+            "Accept: expected one of application/json, found application/octet-stream",
         ),
     ],
 )
@@ -571,6 +586,14 @@ def test_who_says_little_is_understood(served: Served, content_type: str, accept
     """Triton's client sends no Content-Type, curl a form's, and Accept may be anything that has JSON in it."""
     asked = request({"inputs": [GOOD]}, content_type=content_type, accept=accept)
     assert same(served.predictor.predict(ROWS), outputs(v2.answer(asked, served)))
+
+
+@pytest.mark.parametrize("binary_out", [True, False])
+@pytest.mark.parametrize("accept", ["", "*/*", "application/*", f"{BYTES};q=0.5, {JSON}"])
+def test_the_reply_is_of_the_accepted_type(served: Served, accept: str, binary_out: bool) -> None:
+    """The outputs that are asked for decide the media type, and Accept, which may name both, only refuses."""
+    asked = request({"inputs": [GOOD], "parameters": {"binary_data_output": binary_out}}, accept=accept)
+    assert (BYTES if binary_out else JSON) == v2.answer(asked, served).content_type
 
 
 anything = st.recursive(
@@ -625,7 +648,7 @@ def test_both_readers_read_alike(path: str, value: object) -> None:
         patch.setattr(payload, "SMALL", 0)
         found = payload.load_around(text, ("inputs", 0, "data"), 100)
     if found is not None:
-        expected = payload.load_json(text)
+        expected = payload.load_json(text, 100)
         data = np.array(expected["inputs"][0].pop("data"), np.float64).astype(np.float32)
         given = found["inputs"][0].pop("data")
         assert (np.float32, data.shape, data.tobytes()) == (given.dtype, given.shape, given.tobytes())
@@ -640,6 +663,8 @@ def test_simdjson_is_used(data: object) -> None:
         patch.setattr(payload, "SMALL", 0)
         found = payload.load_around(text.encode(), ("inputs", 0, "data"), 8)
         assert payload.load_around(text.encode(), ("inputs", 0, "data"), 3) is None
+        more = text[:-1] + ', "more": [0' + ",0" * (payload.BESIDE + 8) + "]}"
+        assert payload.load_around(more.encode(), ("inputs", 0, "data"), 8) is None
     assert found is not None
     assert np.array_equal(np.array(data, np.float64).astype(np.float32), found["inputs"][0]["data"])
 

@@ -9,7 +9,7 @@ import orjson
 
 from service import payload, wire
 from service.manifest import Manifest
-from service.payload import UNPARSEABLE, BadInput, Rows
+from service.payload import LONG, UNPARSEABLE, BadInput, Rows
 from service.predictor import Outputs
 from service.served import Served
 from service.wire import BYTES, CSV, JSON, Refused, Reply, Request
@@ -56,7 +56,7 @@ def rows(request: Request, served: Served) -> tuple[Rows, str]:
         return payload.from_bytes(body, features, served.most_rows), "row {}"
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
-    found = form or "no Content-Type"
+    found = form[:LONG] or "no Content-Type"
     raise Refused(415, f"expected {JSON}, {CSV} or {BYTES}, found {found}", reason="unsupported_media_type")
 
 
@@ -75,11 +75,11 @@ def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
 
 def _instances(body: bytes, served: Served) -> Rows:
     """Read records, or find what is wrong with rows."""
-    found = payload.load_json(body)
+    found = payload.load_json(body, served.most_rows * len(served.features))
     if type(found) is not dict or "instances" not in found:
         raise BadInput('expected an object with the member "instances": {"instances": [[...], ...]}')
     if unknown := [name for name in found if name != "instances"]:
-        raise BadInput('expected no member beside "instances"', where=unknown[0][:80])
+        raise BadInput('expected no member beside "instances"', where=unknown[0][:LONG])
     return payload.from_instances(found["instances"], served.features, served.most_rows)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from service import manifest, payload, wire
-from service.payload import BadInput, Rows
+from service.payload import LONG, BadInput, Rows
 from service.predictor import Outputs
 from service.served import Served
 from service.wire import JSON, Refused, Reply, Request
@@ -29,7 +29,8 @@ def answer(request: Request, served: Served) -> Reply:
         Refused: 415 or 406.
     """
     if request.content_type not in FORMS:
-        raise Refused(415, f"expected {JSON}, found {request.content_type}", reason="unsupported_media_type")
+        detail = f"expected {JSON}, found {request.content_type[:LONG]}"
+        raise Refused(415, detail, reason="unsupported_media_type")
     if request.accept:
         wire.acceptable(request.accept, (JSON,))
     member, rows, place = _read(request.body, served)
@@ -79,7 +80,7 @@ def _read(body: bytes, served: Served) -> tuple[str, Rows, str]:
     member = "inputs" if body.startswith(b'{"inputs"') else "instances"  # a guess: where it is wrong, there is time
     if (rows := payload.rows_of_member(body, member, len(features), most_rows)) is not None:
         return member, rows, member + "[{}]"
-    document = payload.load_json(body)
+    document = payload.load_json(body, most_rows * len(features))
     if type(document) is not dict or ("instances" in document) == ("inputs" in document):
         raise BadInput('expected an object with either "instances" or "inputs"')
     where = member = "instances" if "instances" in document else "inputs"

@@ -12,7 +12,7 @@ import orjson
 
 from service import manifest, payload, wire
 from service.manifest import Manifest
-from service.payload import TOO_LARGE, UNPARSEABLE, BadInput, Rows
+from service.payload import LONG, TOO_LARGE, UNPARSEABLE, BadInput, Rows
 from service.predictor import Outputs
 from service.served import Served
 from service.wire import BYTES, JSON, Refused, Reply, Request
@@ -52,7 +52,7 @@ def answer(request: Request, served: Served) -> Reply:
     """
     form, length = request.content_type, request.json_length
     if form not in FORMS or (form == BYTES and length is None):
-        detail = f"expected {JSON}, or {BYTES} with {HEADER}, found {form}"
+        detail = f"expected {JSON}, or {BYTES} with {HEADER}, found {form[:LONG]}"
         raise Refused(415, detail, reason="unsupported_media_type")
     about = served.predictor.manifest
     document: Document = {}
@@ -64,7 +64,8 @@ def answer(request: Request, served: Served) -> Reply:
         asked = _asked(document, about)
         rows, place = _rows(document, tail, served)
     if request.accept:
-        wire.acceptable(request.accept, (JSON, BYTES) if any(asked.values()) else (JSON,))
+        # What will be sent, and nothing else: Triton's client says */* or nothing, KServe's (httpx) */*.
+        wire.acceptable(request.accept, (BYTES,) if any(asked.values()) else (JSON,))
     return _reply(served.infer(rows, place), asked, about, document)
 
 
@@ -100,7 +101,7 @@ def _parse(request: Request, most: int) -> tuple[Document, bytes]:
     head, tail = body[:length], body[length:]
     document = None if tail else payload.load_around(head, ("inputs", 0, "data"), most)
     if document is None:
-        document = payload.load_json(head)
+        document = payload.load_json(head, most)
     return _object(document, None, ("inputs",), MEMBERS), tail
 
 
