@@ -333,7 +333,7 @@ def _refusals(served: Served, max_body_bytes: int) -> Document:
         400: lambda: native.answer(good._replace(body=good.body[:-2]), served),
         401: lambda: Gate((b"token",)).check({}),
         406: lambda: native.answer(good._replace(accept="image/png"), served),
-        411: lambda: wire.read(chunked, max_body_bytes),
+        411: lambda: wire.rows_alone(wire.read(chunked, max_body_bytes)),
         413: lambda: wire.read({"CONTENT_LENGTH": str(max_body_bytes + 1), "wsgi.input": None}, max_body_bytes),
         415: lambda: native.answer(good._replace(content_type="text/plain"), served),
         422: lambda: native.answer(short, served),

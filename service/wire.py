@@ -84,7 +84,7 @@ def read(environ: Environ, most_bytes: int) -> Request:
         BadInput: 400 for a body that is cut short or does not decompress, or a length that is no number.
     """
     body = _read_body(environ, most_bytes)
-    whole = "CONTENT_LENGTH" in environ
+    whole = bool(environ.get("CONTENT_LENGTH"))
     if (encoding := environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()) not in ("", "identity"):
         body, whole = _decompress(body, encoding, most_bytes), True
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")

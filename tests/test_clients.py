@@ -238,7 +238,7 @@ TOO_MANY, TOO_LARGE = np.zeros((101, 4), np.float32), np.zeros((1000, 4), np.flo
         (
             lambda triton: triton.infer("flowers", [given()], headers={"Accept": "text/csv"}),
             406,
-            "Accept: expected one of application/json, application/octet-stream, found text/csv",
+            "Accept: expected one of application/octet-stream, found text/csv",
         ),
         (lambda triton: triton.get_model_metadata("houses"), 404, "expected the model flowers, found 'houses'"),
         (lambda triton: triton.get_model_config("flowers"), 404, ""),

@@ -42,7 +42,7 @@ def rows(request: Request, served: Served) -> tuple[Rows, str]:
 
     Raises:
         BadInput: with the status and the place.
-        Refused: 415.
+        Refused: 415, or 411 for rows that do not say their length.
     """
     body, form, features = request.body, request.content_type, served.features
     if form in FORMS and body.lstrip()[:1] == b"{":
@@ -51,9 +51,9 @@ def rows(request: Request, served: Served) -> tuple[Rows, str]:
         matrix = payload.rows_of_member(body, "instances", len(features), served.most_rows)
         return _instances(body, served) if matrix is None else matrix, "instances[{}]"
     if form == CSV:
-        return payload.from_csv(body, features, served.most_rows), "row {}"
+        return payload.from_csv(wire.rows_alone(request), features, served.most_rows), "row {}"
     if form == BYTES:
-        return payload.from_bytes(body, features, served.most_rows), "row {}"
+        return payload.from_bytes(wire.rows_alone(request), features, served.most_rows), "row {}"
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
     found = form[:LONG] or "no Content-Type"

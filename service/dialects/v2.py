@@ -57,7 +57,7 @@ def answer(request: Request, served: Served) -> Reply:
     about = served.predictor.manifest
     document: Document = {}
     if length == 0:  # no JSON at all: the one input's bytes, for every output's
-        rows, place = payload.from_bytes(request.body, served.features, served.most_rows), "row {}"
+        rows, place = payload.from_bytes(wire.rows_alone(request), served.features, served.most_rows), "row {}"
         asked = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
         document, tail = _parse(request, served.most_rows * len(served.features))
