@@ -13,9 +13,9 @@ from werkzeug.routing import BaseConverter
 from service import manifest, metrics, openapi, wire
 from service.admission import Admission
 from service.dialects import native, tfserving, v2
-from service.inference import Dialect, Dispatch, Inference, finished, refusal
+from service.inference import Dialect, Dispatch, Inference, conclude, refusal
 from service.metrics import Figures
-from service.security import OPEN, Gate, page_policy
+from service.security import OPEN, Gate, Headers, page_policy
 from service.served import Served, load
 from service.settings import ServiceSettings
 from service.versions import RETRY_LATER, Versions
@@ -86,11 +86,11 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         return served
 
     def infer(dialect: Dialect, model: str, version: str | None = None) -> Response:
-        return respond(inference(request.environ, dialect, lambda: find(model, version)))
+        return respond(*inference(request.environ, dialect, lambda: find(model, version)))
 
     @app.post("/predict")
     def predict() -> Response:
-        return respond(inference(request.environ, NATIVE))
+        return respond(*inference(request.environ, NATIVE))
 
     @app.post("/v2/models/<model>/infer")
     @app.post("/v2/models/<model>/versions/<version>/infer")
@@ -206,9 +206,8 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
         figures.answered(OTHER, response.status_code, perf_counter() - g.began, g.get("reason"))
         if response.status_code >= 400:
             wire.finish_reading(request.environ)
-        bare, draining = Reply(b"", status=response.status_code), figures.board.draining
-        done = finished(bare, request.environ, g.request_id, g.began, gate, draining=draining)
-        response.headers.extend(done.headers)
+        status = response.status_code
+        response.headers.extend(conclude(status, request.environ, g.request_id, g.began, gate, figures.board))
         return response
 
     @app.errorhandler(Exception)
@@ -235,8 +234,8 @@ def document(found: dict[str, Any]) -> Response:
     return respond(Reply(orjson.dumps(found)))
 
 
-def respond(reply: Reply) -> Response:
+def respond(reply: Reply, headers: Headers = ()) -> Response:
     """Answer as Flask does."""
     response = Response(reply.body, reply.status, content_type=reply.content_type)
-    response.headers.extend(reply.headers)
+    response.headers.extend((*headers, *reply.headers))
     return response

@@ -341,7 +341,8 @@ def _begin(
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != host:  # it died before the line above
             os.kill(os.getpid(), signal.SIGKILL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    # Ctrl-C goes to all of a terminal's processes; the host alone decides what follows, and says so with SIGTERM.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         return load(slot.number)
     except Exception:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service import logs, wire
 from service.admission import Admission
-from service.metrics import ROUTES, Figures
+from service.metrics import ROUTES, Board, Figures
 from service.payload import BadInput
-from service.security import NOSNIFF, Gate
+from service.security import NOSNIFF, Gate, Headers
 from service.served import Served
 from service.wire import Environ, Refused, Reply, Request
 
@@ -61,8 +61,14 @@ class Inference:
         self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
         self.max_body_bytes = max_body_bytes
 
-    def __call__(self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None) -> Reply:
-        """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply."""
+    def __call__(
+        self, environ: Environ, dialect: Dialect, find: Callable[[], Served] | None = None
+    ) -> tuple[Reply, Headers]:
+        """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply.
+
+        Returns:
+            the dialect's reply, and the headers that every reply has.
+        """
         began = perf_counter()
         request_id = wire.request_id(environ)
         self.figures.entered()
@@ -76,7 +82,7 @@ class Inference:
             reply, reason = refusal(error, environ, request_id)
             wire.finish_reading(environ)
         self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
-        return finished(reply, environ, request_id, began, self.gate, draining=self.figures.board.draining)
+        return reply, conclude(reply.status, environ, request_id, began, self.gate, self.figures.board)
 
     def _admitted(self, environ: Environ, dialect: Dialect, served: Served) -> Reply:
         admission = self.admission
@@ -107,9 +113,9 @@ class Dispatch:
         if dialect is None or environ["REQUEST_METHOD"] != "POST":
             environ.pop("HTTP_UPGRADE", None)  # an offer that may be passed over (RFC 9110, 7.8); werkzeug refuses it
             return self.flask(environ, start_response)
-        reply = self.inference(environ, dialect)
-        length = ("Content-Length", str(len(reply.body)))
-        start_response(wire.STATUS_LINES[reply.status], [("Content-Type", reply.content_type), length, *reply.headers])
+        reply, headers = self.inference(environ, dialect)
+        about = (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
+        start_response(wire.STATUS_LINES[reply.status], [*about, *headers, *reply.headers])
         return [reply.body]
 
 
@@ -130,10 +136,8 @@ def refusal(error: Exception, environ: Environ, request_id: str) -> tuple[Reply,
     return wire.problem(500, detail, request_id=request_id, accept=accept), None
 
 
-def finished(
-    reply: Reply, environ: Environ, request_id: str, began: float, gate: Gate, *, draining: bool = False
-) -> Reply:
-    """Return the reply with the headers that every reply has, and write the line of the access log."""
+def conclude(status: int, environ: Environ, request_id: str, began: float, gate: Gate, board: Board) -> Headers:
+    """Write the line of the access log, and return the headers that every reply has."""
     if logs.access.isEnabledFor(logging.INFO):
         seconds = perf_counter() - began
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -142,14 +146,14 @@ def finished(
             "trace_id": wire.trace_id(environ),
             "method": method,
             "path": path,
-            "status": reply.status,
+            "status": status,
             "seconds": round(seconds, 6),
             "remote": environ.get("REMOTE_ADDR"),
         }
-        logs.access.info("%s %r %d %.1f ms", method, path, reply.status, seconds * 1e3, extra=about)
-    headers = (("X-Request-ID", request_id), NOSNIFF, *reply.headers)
+        logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=about)
+    headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
     if gate.origins:
         headers += gate.cors(environ)
-    if draining:
+    if board.draining:
         headers += (("Connection", "close"),)
-    return Reply(reply.body, reply.content_type, reply.status, headers)
+    return headers

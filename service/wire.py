@@ -85,7 +85,8 @@ def read(environ: Environ, most_bytes: int) -> Request:
     """
     body = _read_body(environ, most_bytes)
     whole = bool(environ.get("CONTENT_LENGTH"))
-    if (encoding := environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()) not in ("", "identity"):
+    encoding = environ.get("HTTP_CONTENT_ENCODING")
+    if encoding and (encoding := encoding.strip().lower()) != "identity":
         body, whole = _decompress(body, encoding, most_bytes), True
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:

@@ -39,6 +39,8 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(b"{}")
+        if status == 503:  # a connection that is closed before its body is read is reset, and the answer with it
+            self.rfile.read(int(self.headers["Content-Length"]))
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -47,7 +49,10 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Serve Answer."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer, bind_and_activate=False)
+    server.request_queue_size = 128  # all the connections at once
+    server.server_bind()
+    server.server_activate()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server.server_address[1]
