@@ -189,11 +189,14 @@ def create_app(settings: ServiceSettings | None = None, figures: Figures | None 
     @app.before_request
     def enter() -> None:
         g.began, g.request_id = perf_counter(), wire.request_id(request.environ)
-        g.guarded = request.environ["REQUEST_METHOD"] == "POST" and request.endpoint in PREDICTIONS
+        method, path = request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"]
+        g.guarded = method == "POST" and request.endpoint in PREDICTIONS and not path.startswith("//")
         if g.guarded:
             return
         figures.entered()
-        if not request.environ["REQUEST_METHOD"].isupper():  # werkzeug takes get for GET
+        if path.startswith("//"):  # werkzeug takes //predict for /predict
+            raise Refused(404, f"expected one slash at the beginning, found {path[:80]!r}", reason="not_found")
+        if not method.isupper():  # and get for GET
             allowed = (("Allow", "GET, HEAD, OPTIONS, POST"),)
             raise Refused(405, "methods are written in capitals", reason="method_not_allowed", headers=allowed)
         if request.path not in OPEN and request.method != "OPTIONS":

@@ -116,7 +116,7 @@ def finish_reading(environ: Environ) -> None:
     A host closes the connection of a caller whose body was not read to its end, and the reply may be lost with it.
     Few at a time, because the rest of the body may never come.
     """
-    stated = environ.get("CONTENT_LENGTH", "")
+    stated = environ.get("CONTENT_LENGTH") or (str(FINISHED) if environ.get("HTTP_TRANSFER_ENCODING") else "")
     small = len(stated) <= 7 and stated.isdecimal() and int(stated) <= FINISHED
     # Whoever expects a word before sending the body has the refusal for it.
     if environ.get(READ) or not small or "HTTP_EXPECT" in environ or not _finishing.acquire(blocking=False):

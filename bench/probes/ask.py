@@ -180,7 +180,13 @@ class Ask:
             last: the connection may end with it.
         """
         assert len(body) <= self.subject.limits.body_bytes or getattr(expected, "status", 200) == 413
-        framing = framing or self.random.choices(list(FRAMINGS), list(FRAMINGS.values()))[0]
+        if framing is None:
+            framing = self.random.choices(list(FRAMINGS), list(FRAMINGS.values()))[0]
+            stated = dict(headers).get("Inference-Header-Content-Length")
+            media_type = (form or "").partition(";")[0].strip().lower()
+            rows = stated == "0" or (stated is None and media_type in ("text/csv", "application/octet-stream"))
+            if framing == "chunked" and rows:
+                framing = "length"  # rows and nothing else must say how long they are
         more: list[tuple[str, str | bytes]] = [] if form is None else [("Content-Type", form)]
         more += headers
         if framing not in ("length", "chunked"):

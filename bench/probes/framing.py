@@ -138,18 +138,18 @@ def chunks_cut_short(ask: Ask) -> Probe:
 
 @kind("hostile", 1)
 def chunks_of_rows_cut_short(ask: Ask) -> Probe:
-    """Likewise; but some of the rows are rows too, and must not be answered as if they were all."""
+    """Likewise; but some of the rows are rows too, and nobody could tell: without a length they are refused."""
     index = ask.rows(most=7)
     lines = b"".join(b",".join(repr(value).encode() for value in row) + b"\n" for row in ask.wide(index))
     content, form = ask.choice(((lines, CSV), (ask.subject.wide[index].astype("<f4").tobytes(), BYTES)))
-    return chunked(ask, content, form)
+    return chunked(ask, content, form, Refusal(411, None, "Content-Length"))
 
 
-def chunked(ask: Ask, content: bytes, form: str) -> Probe:
+def chunked(ask: Ask, content: bytes, form: str, expected: Refusal | None = None) -> Probe:
     """Send a chunk, and then no other, and no end."""
     body = b"%x\r\n%b\r\n" % (len(content), content) + ask.choice(NO_CHUNKS)
     headers = [("Content-Type", form), ("Transfer-Encoding", "chunked")]
-    return posted(ask, headers, body, Refusal(400), half_close=True)
+    return posted(ask, headers, body, expected or Refusal(400), half_close=True)
 
 
 @kind("hostile", 1)

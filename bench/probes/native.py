@@ -25,8 +25,6 @@ BAD_TEXT = (
     *(b'{"\xff": 1}', b'{"a": "\xc3\x28"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\\ud800"}', b'{"a": "\\x41"}'),
     *(b'{"a": "\n"}', b'{"a": "\x00"}', b'{"a": tru}', b'{"instances": [[1, 2]}', b'{"instances": [1 2]}', b"\xff\xfe"),
 )
-DEEP = 20_000
-"""Levels of lists: more than any parser should follow."""
 
 
 def asked(ask: Ask, instances: object, index: Any, **options: Any) -> Probe:
@@ -307,7 +305,7 @@ def keys_that_stand_twice(ask: Ask) -> Probe:
         return ask.post(PATH, body, Refusal(400, None, '"instances" stands twice'))
     made: list[Any] = [ask.record(row) for row in cells]
     made[i].insert(ask.random.randrange(len(made[i])), (ask.subject.features[j], ask.choice((1, "a", None))))
-    says = f"{json.dumps(ask.subject.features[j])} stands twice"
+    says = f"{json.dumps(ask.subject.features[j], ensure_ascii=False)} stands twice"
     return refused(ask, {"instances": made}, 400, f"instances[{i}]", says)
 
 
@@ -324,13 +322,14 @@ def nested(ask: Ask) -> Probe:
 
 @kind("hostile", 3)
 def nested_too_deep(ask: Ask) -> Probe:
-    """nested_json_crash.py of Triton's L0_http: more lists in each other than a parser should follow."""
-    depth = ask.choice((2000, DEEP, 30_000))
+    """nested_json_crash.py of Triton's L0_http: more lists in each other than a parser follows, or than are allowed."""
+    deep = ask.choice((1100, 1300, 30_000))
+    depth = deep
     opening, closing = ask.choice((("[", "]"), ("[", ""), ('{"a":', "}"), ("[[],", "]")))
     depth = min(depth, 60_000 // (len(opening) + len(closing)))
     nest = opening * depth + "1" + closing * depth
     body = ask.choice((f'{{"instances": [[{nest}]]}}', nest, f'{{"instances": {nest}}}'))
-    return ask.post(PATH, body.encode(), Refusal(400))
+    return ask.post(PATH, body.encode(), Refusal(413 if deep == 30_000 else 400))
 
 
 @kind("hostile", 6)

@@ -153,8 +153,8 @@ def data_that_is_no_list(ask: Ask) -> Probe:
 
 @kind("hostile", 1)
 def nested_too_deep(ask: Ask) -> Probe:
-    """nested_json_crash.py of Triton's L0_http: as many lists in each other as the body's cap lets through."""
-    depth = 30_000
+    """nested_json_crash.py of Triton's L0_http: more lists in each other than a parser follows."""
+    depth = ask.choice((1100, 4000))
     made = v2.tensor(ask, ask.rows(most=1)) | {"data": Token("[" * depth + "1" + "]" * depth)}
     return v2.infer(ask, {"inputs": [made]}, Refusal(400))
 
