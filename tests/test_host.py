@@ -109,6 +109,17 @@ def test_killed_workers_are_replaced() -> None:
             assert 1 == len(re.findall(rf"ERROR worker [01] \(process {process}\) ended .* signal 9 \(Killed\)", said))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policy")
+def test_workers_are_batch_work() -> None:
+    """Every thread of a worker waits for the one that runs; the process that looks after them does not."""
+    with hosting() as server:
+        worker = psutil.Process(server.process.pid).children()[0]
+        threads = [thread.id for thread in worker.threads()]
+        assert len(threads) > 1
+        assert {os.SCHED_BATCH} == {os.sched_getscheduler(thread) for thread in threads}
+        assert os.SCHED_OTHER == os.sched_getscheduler(server.process.pid)
+
+
 def test_connections_wait_for_the_next_worker() -> None:
     """What a killed worker had not accepted yet, its successor answers."""
     with hosting() as server:
