@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -32,13 +33,23 @@ BESIDE = 1 << 12
 MOST_NESTED = 1024
 """Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
 SMALL = 1 << 12
-"""Bytes of JSON that orjson and numpy read as fast as simdjson does."""
+"""Bytes of JSON that orjson and numpy read about as fast as simdjson does."""
 FEW = 1 << 12
 """Values over which BLAS does not call other threads to help."""
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SQUARE = float(np.finfo(np.float32).max) ** 2
 UNPARSEABLE = 400
 TOO_LARGE = 413
 WRONG_FOR_THIS_MODEL = 422
+
+
+class _Parser(threading.local):
+    """A thread's own, for small bodies: it keeps as much memory as the largest that it parsed."""
+
+    def __init__(self) -> None:
+        self.parse: Any = simdjson.Parser().parse
+
+
+_parser = _Parser()
 
 
 class BadInput(ValueError):
@@ -93,18 +104,19 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
     if body[:1] != b"{":
         return None
     try:
-        document: Any = simdjson.Parser().parse(body)  # a parser of its own: a kept one keeps the largest body's memory
-        if len(document) != 1:
-            return None
+        document: Any = _parser.parse(body) if len(body) < SMALL else simdjson.Parser().parse(body)
         rows = document[member]
         count = len(rows)
         # The buffer is flat: no row may be longer than another, and none may hold a list.
-        if not 0 < count <= most_rows or _count(body, b"[") != count + 1 or {len(row) for row in rows} != {width}:
+        if len(document) != 1 or not 0 < count <= most_rows or _count(body, b"[") != count + 1:
             return None
-        wide = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+        for row in rows:
+            if len(row) != width:
+                return None
+        wide = np.frombuffer(rows.as_buffer(of_type="d"))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
-    if wide.size <= FEW and np.vdot(wide, wide) < LARGEST**2:  # then every one of them is smaller than LARGEST
+    if wide.size <= FEW and np.vdot(wide, wide) < LARGEST_SQUARE:  # then float32 holds every one of them
         return wide.astype(np.float32).reshape(count, width)
     narrow = _float32(wide.reshape(count, width))
     return narrow if np.isfinite(narrow).all() else None
@@ -112,7 +124,7 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
 
 def all_finite(values: NDArray[np.floating]) -> bool:
     """Say whether every value is finite; of a few values, by one call of BLAS instead of two passes of NumPy."""
-    if values.size <= FEW and math.isfinite(np.vdot(values, values)):
+    if values.size <= FEW and math.isfinite(np.vdot(values, values)):  # dot() would warn of what overflows
         return True
     return bool(np.isfinite(values).all())
 

@@ -83,8 +83,18 @@ def read(environ: Environ, most_bytes: int) -> Request:
         Refused: 413 for a larger body, 415 for an unknown Content-Encoding.
         BadInput: 400 for a body that is cut short or does not decompress, or a length that is no number.
     """
-    body = _read_body(environ, most_bytes)
-    whole = bool(environ.get("CONTENT_LENGTH"))
+    stream, stated = environ["wsgi.input"], environ.get("CONTENT_LENGTH")
+    environ[READ] = True
+    if stated:
+        length = _length(stated, "Content-Length")
+        if length > most_bytes:
+            raise _too_large(most_bytes)
+        body, whole = stream.read(length), True
+        if len(body) < length:
+            body = _rest(stream, body, length)
+    else:
+        # Where nobody says where a body ends there is none.
+        body, whole = _chunks(stream, most_bytes) if environ.get("wsgi.input_terminated") else b"", False
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding and (encoding := encoding.strip().lower()) != "identity":
         body, whole = _decompress(body, encoding, most_bytes), True
@@ -135,7 +145,7 @@ def request_id(environ: Environ) -> str:
     if given and _REQUEST_ID.fullmatch(given):
         return str(given)
     # No secret; uuid4() would ask the system, and give up Python's lock to do so.
-    return f"{random.getrandbits(128):032x}"
+    return random.getrandbits(128).to_bytes(16, "big").hex()
 
 
 def trace_id(environ: Environ) -> str | None:
@@ -209,21 +219,16 @@ def _quality(accept: str, media_type: str) -> float:
     return best[1]
 
 
-def _read_body(environ: Environ, most_bytes: int) -> bytes:
-    stream = environ["wsgi.input"]
-    environ[READ] = True
-    if stated := environ.get("CONTENT_LENGTH"):
-        length = _length(stated, "Content-Length")
-        if length > most_bytes:
-            raise _too_large(most_bytes)
-        body: bytes = stream.read(length)
-        while len(body) < length:  # a host may give less at a time
-            if not (more := stream.read(length - len(body))):
-                raise BadInput(f"expected a body of {length} bytes, found {len(body)}", status=UNPARSEABLE)
-            body += more
-        return body
-    if not environ.get("wsgi.input_terminated"):  # nobody says where the body ends, so there is none
-        return b""
+def _rest(stream: Any, body: bytes, length: int) -> bytes:
+    """Read on: a host may give less at a time."""
+    while len(body) < length:
+        if not (more := stream.read(length - len(body))):
+            raise BadInput(f"expected a body of {length} bytes, found {len(body)}", status=UNPARSEABLE)
+        body += more
+    return body
+
+
+def _chunks(stream: Any, most_bytes: int) -> bytes:
     parts, size = [], 0
     while part := stream.read(CHUNK):
         parts.append(part)
