@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service import admission as admissions
 from service.admission import Admission
 from service.wire import Refused
 
@@ -21,6 +22,35 @@ def test_no_more_inside_than_allowed() -> None:
         caught.value.reason,
         caught.value.headers,
     )
+    admission.leave()
+    admission.enter()
+
+
+def test_a_place_that_is_free_soon_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of callers has places one after the other, and nobody is refused."""
+    monkeypatch.setattr(admissions, "PATIENCE_SECONDS", 60)
+    admission = Admission(at_work=1, inside=2, deadline_seconds=60)
+
+    def ask(_: int) -> None:
+        for _ in range(100):
+            admission.enter()
+            admission.leave()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(8)))
+
+
+def test_the_door_closes_where_no_place_is_free_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once one has waited in vain, the next are refused without a wait; a place is taken at once even then."""
+    monkeypatch.setattr(admissions, "CLOSED_SECONDS", 3600)
+    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
+    admission.enter()
+    with pytest.raises(Refused):
+        admission.enter()
+    monkeypatch.setattr(admissions, "PATIENCE_SECONDS", 3600)
+    for _ in range(100):
+        with pytest.raises(Refused):
+            admission.enter()
     admission.leave()
     admission.enter()
 
