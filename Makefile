@@ -34,7 +34,7 @@ SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes bench-serve bench-overload clean
+.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes bench-serve bench-overload audit clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -81,6 +81,12 @@ bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## what an answer costs 
 bench-overload: .venv/.dev ## the service asked for one, two and four times what it can answer (needs wrk)
 	@exec $(BIN)/python bench/overload.py
 
+audit: .peers/audit/.made ## known vulnerabilities in what serving needs, at its floors, and in all that is pinned (asks osv.dev)
+	@sed -n '/^dependencies = /,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml >.peers/audit/floors.txt
+	@for pins in .peers/audit/floors.txt constraints.txt; do \
+	    .peers/audit/bin/pip-audit --strict --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || exit; \
+	done
+
 clean: ## remove the environments and the caches; runs and artifacts stay
 	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
 
@@ -121,6 +127,12 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@echo "installing KServe's client into .peers/kserve ..."
 	@$(PYTHON) -m venv .peers/kserve
 	@.peers/kserve/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/kserve.txt
+	@touch $@
+
+.peers/audit/.made: .venv/.pip
+	@echo 'installing pip-audit into .peers/audit ...'
+	@$(PYTHON) -m venv .peers/audit
+	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9'
 	@touch $@
 
 # The parts that they share with the service have its versions; what else constraints.txt holds, some cannot live with.
