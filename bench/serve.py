@@ -1,16 +1,17 @@
 """What an answer costs, beside the service's peers and beside its ceiling: one worker on one core.
 
-    python bench/serve.py [start | matrix | batching ...] [--quick] [--only STACK ...] [--cells 64x1000 ...]
+    python bench/serve.py [start | matrix | batching | grid ...] [--quick] [--only STACK ...] [--cells 64x1000 ...]
 
 start     seconds from the command to the first answer, and the memory of the process tree after 200 answers
 matrix    requests and rows per second and latencies: rows of 10, 64 and 1000 features and of digits, 1, 64 and 1024
           at a time, hidden 100, 10 classes, as JSON and as bytes
 batching  1000 -> 4096 -> 10, one row a request from 32 callers, requests joined and not
+grid      the same of smaller networks, as bytes: where joining begins to pay
 
-All of them unless told. The same model.onnx everywhere, and the same rows; before it is measured, every stack's answer
-is held to the service's own. The server has one core and wrk another; a server that waits for its turn is moved to a
-third. Rounds alternate, and a ratio is the median of the rounds' ratios. `make bench-serve` makes the peers'
-environments. The last line of stdout is one JSON document. Linux only, for what it says of memory and cores.
+All of them but the grid unless told. The same model.onnx everywhere, and the same rows; before it is measured, every
+stack's answer is held to the service's own. The server has one core and wrk another; a server that waits for its turn
+is moved to a third. Rounds alternate, and a ratio is the median of the rounds' ratios. `make bench-serve` makes the
+peers' environments. The last line of stdout is one JSON document. Linux only, for what it says of memory and cores.
 """
 
 import argparse
@@ -38,11 +39,13 @@ from service.predictor import Predictor
 BENCH = Path(__file__).resolve().parent
 NETS = ("net-10-100", "net-64-100", "net-1000-100", "digits")
 WIDE = "net-1000-4096"
+GRID = ("net-64-100", "net-64-1024", "net-64-4096", "net-1000-128", "net-1000-256", "net-1000-512", "net-1000-1024")
 CALLERS = 32
 ANSWERS = 12
 """That a run should see, if it does not last longer than this for it:"""
 MOST_SECONDS = 6
-PARTS = ("start", "matrix", "batching")
+PARTS = ("start", "matrix", "batching", "grid")
+USUAL = PARTS[:3]
 NAMES = [stack.name for stack in STACKS if stack is not OURS]
 Found = dict[str, list[Load]]
 """By what was measured, a figure per round."""
@@ -208,25 +211,27 @@ def measure(bench: Bench, cell: Cell, servers: Sequence[Server], predictor: Pred
     return found
 
 
-def batching(bench: Bench) -> Found:
-    """Measure the service with and without joined requests, on a network that is large enough to gain."""
-    rows = serve_artifacts.rows_for(WIDE, 1)
-    expected = Predictor(serve_artifacts.made(WIDE, bench.artifacts)).predict(rows)["probabilities"]
+def batching(bench: Bench, net: str, dialects: Sequence[Dialect], rounds: int) -> Found:
+    """Measure the service with and without joined requests."""
+    rows = serve_artifacts.rows_for(net, 1)
+    predictor = Predictor(serve_artifacts.made(net, bench.artifacts))
+    expected = predictor.predict(rows)["probabilities"]
     found: Found = {}
     with contextlib.ExitStack() as stack:
         entries = []
         for mode in ("on", "off"):
-            server = stack.enter_context(bench.server(OURS, WIDE, TWOLAYERNET_BATCHING=mode))
-            for dialect in (NATIVE, OCTETS):
-                entries.append(Entry(f"{dialect.name}, batching {mode}", server, dialect, dialect.ask(WIDE, rows)))
-            server.start(entries[-2].question)
-            for _, _, dialect, question in entries[-2:]:
+            server = stack.enter_context(bench.server(OURS, net, TWOLAYERNET_BATCHING=mode))
+            questions = {dialect: dialect.ask(net, rows) for dialect in dialects}
+            server.start(questions[dialects[0]])
+            for dialect, question in questions.items():
                 server.check(dialect, question, expected)
+                entries.append(Entry(f"{dialect.name}, batching {mode}", server, dialect, question))
             server.move(bench.cores[2])
-        for _ in range(bench.headline_rounds):
-            for label, server, _, question in entries:
+        for number in range(rounds):
+            for label, server, _, question in entries if number % 2 == 0 else entries[::-1]:
                 found.setdefault(label, []).append(bench.load(server, question, CALLERS, bench.seconds))
-    tabulate(bench, f"1 row of 1000, {WIDE}, {CALLERS} connections", found, 1)
+    size = f"{predictor.weight_bytes / 2**20:.2f} MiB of weights"
+    tabulate(bench, f"1 row of {rows.shape[1]}, {net}, {size}, {CALLERS} connections", found, 1)
     return found
 
 
@@ -297,7 +302,7 @@ def documented(found: Found, rows: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run the parts that are asked for; print their tables, then the JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="part", default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="part", default=list(USUAL))
     parser.add_argument("--quick", action="store_true", help="two rounds of a second, of the headlines alone")
     parser.add_argument("--only", nargs="+", metavar="STACK", help="these stacks beside ours: " + ", ".join(NAMES))
     parser.add_argument("--cells", nargs="+", metavar="CELL", help=" ".join(cell.name for cell in CELLS))
@@ -347,8 +352,10 @@ def main() -> None:
             measured = matrix(bench)
             document["matrix"] = {cell.name: documented(measured[cell.name], cell.rows) for cell in bench.cells}
         if "batching" in arguments.parts:
-            measured["batching"] = batching(bench)
+            measured["batching"] = batching(bench, WIDE, (NATIVE, OCTETS), bench.headline_rounds)
             document["batching"] = documented(measured["batching"], 1)
+        if "grid" in arguments.parts:
+            document["grid"] = {net: documented(batching(bench, net, (OCTETS,), bench.rounds), 1) for net in GRID}
         document["shown"] = shown(bench, measured)
     print(json.dumps(document))
 
