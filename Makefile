@@ -81,11 +81,11 @@ bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## what an answer costs 
 bench-overload: .venv/.dev ## the service asked for one, two and four times what it can answer (needs wrk)
 	@exec $(BIN)/python bench/overload.py
 
-audit: .peers/audit/.made ## known vulnerabilities in what serving needs, at its floors, and in all that is pinned (asks osv.dev)
-	@sed -n '/^dependencies = /,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml >.peers/audit/floors.txt
-	@for pins in .peers/audit/floors.txt constraints.txt; do \
-	    .peers/audit/bin/pip-audit --strict --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || exit; \
-	done
+audit: .peers/audit/.made ## known vulnerabilities of all that is pinned, and of the oldest versions that serving allows (asks osv.dev)
+	@$(PYTHON) -c 'import re, tomllib; needs = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	    print("\n".join("==".join(re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,.*)?", need).groups()) for need in needs))' >.peers/audit/floors.txt
+	@status=0; for pins in .peers/audit/floors.txt constraints.txt; do .peers/audit/bin/pip-audit --strict \
+	    --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || status=1; done; exit $$status
 
 clean: ## remove the environments and the caches; runs and artifacts stay
 	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
@@ -132,7 +132,7 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 .peers/audit/.made: .venv/.pip
 	@echo 'installing pip-audit into .peers/audit ...'
 	@$(PYTHON) -m venv .peers/audit
-	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9'
+	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9' # the newest knows most
 	@touch $@
 
 # The parts that they share with the service have its versions; what else constraints.txt holds, some cannot live with.
