@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 SPARE_THREADS = 56
-"""Of a worker, beyond those of the requests inside: they refuse the rest, and answer those who ask after its health."""
+"""Of a worker, beyond those of the requests inside: for those at the door, and for whoever asks after its health."""
 
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 

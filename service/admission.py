@@ -10,9 +10,9 @@ from time import monotonic
 from service.wire import Refused
 
 PATIENCE_SECONDS = 0.001
-"""For which one at the door waits for a place inside."""
-CLOSED_SECONDS = 0.01
-"""For which the door is closed once nobody made room in that time: whoever comes then is refused at once."""
+"""For which one at the door waits for a place: of many small answers one is done sooner."""
+CLOSED_SECONDS = 10 * PATIENCE_SECONDS
+"""For which everybody is refused once that was in vain; and after which those behind look whether they should go."""
 
 
 class Admission:
@@ -21,10 +21,10 @@ class Admission:
     What is beyond that is refused before its body is read, so that an overloaded service answers what it can in time
     instead of everything too late, and uploads that stall leave room for those who ask after its health.
 
-    Of a small network a refusal costs about as much as an answer, and who is refused asks again: at four times the
-    load that refuses at once, a quarter of the answers remain. So one of those who find no place waits at the door,
-    the others behind it. Where answers take microseconds a place is free before its patience ends, and the crowd waits
-    in the host, which costs nothing. Where they take milliseconds the door closes, and everybody is refused at once.
+    Of a small network a refusal costs about as much as an answer, and who is refused asks again: when all were refused
+    at once, four times the load left a quarter of the answers. So one of those who find no place waits at the door,
+    the others behind it, and those for whom the host has no thread wait there. Where answers take microseconds a place
+    is free before the one's patience ends. Where they take milliseconds it is not, and the door closes for a while.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Admission:
         """
         self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
         # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond.
-        self._door, self._closed_until = threading.Lock(), 0.0
+        self._door, self._patience_ends, self._closed_until = threading.Lock(), 0.0, 0.0
         self._inside, self._at_work = _tokens(inside), _tokens(at_work)
         self.leave = partial(self._inside.put, None)
         """Go: what must follow enter()."""
@@ -48,10 +48,10 @@ class Admission:
         """Give the place at work to the next: what must follow begin()."""
 
     def enter(self) -> None:
-        """Come inside; leave() must follow.
+        """Come inside, perhaps by way of the door; leave() must follow.
 
         Raises:
-            Refused: 503 with Retry-After, because too many are inside and none is about to leave.
+            Refused: 503 with Retry-After, because too many are inside and none leaves soon.
         """
         try:
             self._inside.get_nowait()
@@ -60,17 +60,24 @@ class Admission:
                 raise overloaded(f"{self.inside} requests are being answered already", self.deadline_seconds) from None
 
     def _place_soon(self) -> bool:
-        """Wait at the door for a place; False where none is free soon, or none was to the one before."""
+        """Wait at the door for a place; False where none is free soon, or just was not."""
         if monotonic() < self._closed_until:
             return False
-        with self._door:
+        while not self._door.acquire(timeout=CLOSED_SECONDS):
+            if monotonic() > self._patience_ends:
+                return False
+        try:
             if monotonic() < self._closed_until:
                 return False
-            try:
-                self._inside.get(timeout=PATIENCE_SECONDS)
-            except Empty:
-                self._closed_until = monotonic() + CLOSED_SECONDS
-                return False
+            self._patience_ends = monotonic() + PATIENCE_SECONDS
+            # Where somebody else takes the place just as the time runs out, CPython's get() waits on for the next one.
+            # Those behind then see that its patience has ended.
+            self._inside.get(timeout=PATIENCE_SECONDS)
+        except Empty:
+            self._closed_until = monotonic() + CLOSED_SECONDS
+            return False
+        finally:
+            self._door.release()
         return True
 
     def begin(self) -> None:

@@ -89,10 +89,10 @@ class Board:
 
 
 class Figures:
-    """One worker's row of the board; thread-safe without a lock, three of which would cost a request two microseconds.
+    """One worker's row of the board; thread-safe without locks, which would cost a request a microsecond of thirty.
 
-    CPython changes threads at calls and at jumps only, never within `cells[i] += 1`. A build without its global lock
-    would need one here.
+    CPython looks whether another thread should run at calls and at jumps (CHECK_EVAL_BREAKER in its ceval.c), so never
+    within `cells[i] += n`, where i and n are at hand. A build without its global lock needs a lock here.
     """
 
     def __init__(self, board: Board | None = None, slot: int = 0) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any
@@ -33,7 +33,7 @@ BESIDE = 1 << 12
 MOST_NESTED = 1024
 """Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
 SMALL = 1 << 12
-"""Bytes of JSON that orjson and numpy read about as fast as simdjson does."""
+"""Bytes of JSON that orjson and numpy read about as fast as simdjson does; a thread keeps the parser of less."""
 FEW = 1 << 12
 """Values over which BLAS does not call other threads to help."""
 LARGEST_SQUARE = float(np.finfo(np.float32).max) ** 2
@@ -42,14 +42,14 @@ TOO_LARGE = 413
 WRONG_FOR_THIS_MODEL = 422
 
 
-class _Parser(threading.local):
-    """A thread's own, for small bodies: it keeps as much memory as the largest that it parsed."""
+class _Kept(threading.local):
+    """A thread's own parser. It keeps the memory of the largest body, and raises while a document of it is alive."""
 
     def __init__(self) -> None:
-        self.parse: Any = simdjson.Parser().parse
+        self.parse: Callable[[bytes], Any] = simdjson.Parser().parse
 
 
-_parser = _Parser()
+_kept = _Kept()
 
 
 class BadInput(ValueError):
@@ -104,7 +104,7 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
     if body[:1] != b"{":
         return None
     try:
-        document: Any = _parser.parse(body) if len(body) < SMALL else simdjson.Parser().parse(body)
+        document: Any = _kept.parse(body) if len(body) < SMALL else simdjson.Parser().parse(body)
         rows = document[member]
         count = len(rows)
         # The buffer is flat: no row may be longer than another, and none may hold a list.
@@ -113,7 +113,7 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
         for row in rows:
             if len(row) != width:
                 return None
-        wide = np.frombuffer(rows.as_buffer(of_type="d"))
+        wide = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
     if wide.size <= FEW and np.vdot(wide, wide) < LARGEST_SQUARE:  # then float32 holds every one of them

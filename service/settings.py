@@ -83,7 +83,7 @@ class ServiceSettings(Settings):
         None, "Requests that compute at a time, in one worker; by default cores // workers.", least=1, most=1024
     )
     queue: int = setting(64, "Requests that are read or wait before those; one more is answered 503.", most=4096)
-    queue_seconds: float = setting(1.0, "The longest wait; 503 after it.", least=0.001, most=3600)
+    queue_seconds: float = setting(1.0, "The longest wait inside; 503 after it.", least=0.001, most=3600)
     batching: Literal["auto", "on", "off"] = setting(
         "auto", "Join the rows of requests that wait; auto: for networks of a mebibyte of weights or more."
     )

@@ -92,9 +92,10 @@ def read(environ: Environ, most_bytes: int) -> Request:
         body, whole = stream.read(length), True
         if len(body) < length:
             body = _rest(stream, body, length)
-    else:
-        # Where nobody says where a body ends there is none.
-        body, whole = _chunks(stream, most_bytes) if environ.get("wsgi.input_terminated") else b"", False
+    elif environ.get("wsgi.input_terminated"):
+        body, whole = _chunks(stream, most_bytes), False
+    else:  # nobody says where a body ends, so there is none
+        body, whole = b"", False
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding and (encoding := encoding.strip().lower()) != "identity":
         body, whole = _decompress(body, encoding, most_bytes), True
@@ -220,7 +221,7 @@ def _quality(accept: str, media_type: str) -> float:
 
 
 def _rest(stream: Any, body: bytes, length: int) -> bytes:
-    """Read on: a host may give less at a time."""
+    """Return the whole of a body of which the host gave a part; raise BadInput where it ends early."""
     while len(body) < length:
         if not (more := stream.read(length - len(body))):
             raise BadInput(f"expected a body of {length} bytes, found {len(body)}", status=UNPARSEABLE)
@@ -229,6 +230,7 @@ def _rest(stream: Any, body: bytes, length: int) -> bytes:
 
 
 def _chunks(stream: Any, most_bytes: int) -> bytes:
+    """Return a body whose length nobody stated."""
     parts, size = [], 0
     while part := stream.read(CHUNK):
         parts.append(part)

@@ -1,7 +1,12 @@
 """service.admission: no more at work, no more inside, and no longer a wait than was said."""
 
+import contextlib
+import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty
+from time import monotonic, sleep
 
 import pytest
 
@@ -11,7 +16,7 @@ from service.wire import Refused
 
 
 def test_no_more_inside_than_allowed() -> None:
-    """One too many is refused at once, with Retry-After; when one leaves, the next may come."""
+    """One too many is refused, with Retry-After; when one leaves, the next may come."""
     admission = Admission(at_work=1, inside=2, deadline_seconds=1.5)
     admission.enter()
     admission.enter()
@@ -26,28 +31,59 @@ def test_no_more_inside_than_allowed() -> None:
     admission.enter()
 
 
+@contextlib.contextmanager
+def at_the_door(admission: Admission) -> Iterator[Future[None]]:
+    """Have somebody wait at the door; whatever happens is in the future."""
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(admission.enter)
+        while not admission._door.locked():
+            assert not future.done()
+        yield future
+
+
 def test_a_place_that_is_free_soon_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of callers has places one after the other, and nobody is refused."""
+    """Whoever is at the door when somebody leaves comes inside."""
     monkeypatch.setattr(admissions, "PATIENCE_SECONDS", 60)
-    admission = Admission(at_work=1, inside=2, deadline_seconds=60)
+    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
+    admission.enter()
+    with at_the_door(admission) as waiting:
+        admission.leave()
+        waiting.result(timeout=30)
+    with pytest.raises(Empty):
+        admission._inside.get_nowait()
 
-    def ask(_: int) -> None:
-        for _ in range(100):
-            admission.enter()
+
+def test_nobody_waits_for_ever_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython forgets the time of one whose place somebody else takes as it runs out; others are refused even then."""
+    monkeypatch.setattr(admissions, "PATIENCE_SECONDS", 0.05)
+    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
+    admission.enter()
+    interval = sys.getswitchinterval()
+    with at_the_door(admission) as waiting:
+        sleep(0.01)
+        sys.setswitchinterval(10)  # nobody else runs until this thread lets it
+        try:
             admission.leave()
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(ask, range(8)))
+            admission.enter()
+            until = monotonic() + 0.1
+            while monotonic() < until:
+                pass
+        finally:
+            sys.setswitchinterval(interval)
+        with pytest.raises(Refused):
+            admission.enter()
+        admission.leave()
+        waiting.exception(timeout=30)
 
 
 def test_the_door_closes_where_no_place_is_free_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once one has waited in vain, the next are refused without a wait; a place is taken at once even then."""
+    """Once one has waited in vain the next are refused without a wait; a place is taken at once even then."""
     monkeypatch.setattr(admissions, "CLOSED_SECONDS", 3600)
     admission = Admission(at_work=1, inside=1, deadline_seconds=60)
     admission.enter()
     with pytest.raises(Refused):
         admission.enter()
-    monkeypatch.setattr(admissions, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(admission, "_door", None)
     for _ in range(100):
         with pytest.raises(Refused):
             admission.enter()

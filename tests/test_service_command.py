@@ -1,6 +1,7 @@
 """`python -m service`: real processes and sockets, and every error in one line."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from service.__main__ import main
 from service.predictor import Predictor
 from tests.conftest import Made
-from tests.serving import ROOT, free_port, granian, serving
+from tests.serving import ROOT, free_port, granian, serving, until
 
 pytestmark = pytest.mark.e2e
 
@@ -136,6 +137,22 @@ def test_stalled_uploads_do_not_stop_the_rest(flowers: Made) -> None:
             stalled.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
         assert 200 == server.request("GET", "/healthz")[0]
         assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
+
+
+def test_stalled_uploads_that_take_every_place_leave_the_probes(flowers: Made) -> None:
+    """Where clients that hold back their bodies have every place, predictions are refused, and probes answered."""
+    port = free_port()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
+    with serving(command, port) as server, contextlib.ExitStack() as stalled:
+        for _ in range(40):
+            stalled.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
+        ask = functools.partial(server.request, "POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')
+        until(lambda: ask()[0] == 503)
+        for _ in range(20):
+            assert 503 == ask()[0]
+            assert 200 == server.request("GET", "/healthz")[0]
+            assert 200 == server.request("GET", "/readyz")[0]
 
 
 def test_check(flowers: Made) -> None:
