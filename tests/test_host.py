@@ -35,6 +35,14 @@ BROKEN = (OSError, http.client.HTTPException)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
+@pytest.fixture(autouse=True)
+def _hears_sighup() -> Iterator[None]:
+    """Have the servers hear SIGHUP, which nohup would have these tests and their children ignore."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def command(port: int, **options: Any) -> list[str]:
     """Return the command of tests/hosted.py."""
     return [sys.executable, "-m", "tests.hosted", str(port), json.dumps(options)]
