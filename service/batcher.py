@@ -175,7 +175,11 @@ class Batcher:
 
 
 def pays(weight_bytes: int) -> bool:
-    """Say whether a network with so many bytes of weights gains by batching: from a megabyte on."""
+    """Say whether a network with so many bytes of weights gains by batching: from a mebibyte on.
+
+    Answers with it to those without, one row from each of 32 callers (`python bench/serve.py grid`): 0.93 at 0.03 MiB,
+    0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, 2.2 at 16; p99 is the better everywhere.
+    """
     return weight_bytes >= 1 << 20
 
 
