@@ -39,8 +39,8 @@ class Admission:
             waits: called with 1 when a request begins to wait, and with -1 when it ceases to.
         """
         self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
-        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond.
         self._door, self._patience_ends, self._closed_until = threading.Lock(), 0.0, 0.0
+        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond.
         self._inside, self._at_work = _tokens(inside), _tokens(at_work)
         self.leave = partial(self._inside.put, None)
         """Go: what must follow enter()."""
@@ -61,10 +61,11 @@ class Admission:
 
     def _place_soon(self) -> bool:
         """Wait at the door for a place; False where none is free soon, or just was not."""
-        if monotonic() < self._closed_until:
+        came = monotonic()
+        if came < self._closed_until:
             return False
         while not self._door.acquire(timeout=CLOSED_SECONDS):
-            if monotonic() > self._patience_ends:
+            if monotonic() > min(self._patience_ends, came + self.deadline_seconds):
                 return False
         try:
             if monotonic() < self._closed_until:
