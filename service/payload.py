@@ -9,9 +9,8 @@ import csv
 import io
 import json
 import math
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any
@@ -33,7 +32,9 @@ BESIDE = 1 << 12
 MOST_NESTED = 1024
 """Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
 SMALL = 1 << 12
-"""Bytes of JSON that orjson and numpy read about as fast as simdjson does; a thread keeps the parser of less."""
+"""Bytes of JSON that orjson and numpy read about as fast as simdjson does."""
+KEPT = 1 << 20
+"""Bytes of JSON whose parser is kept: it keeps some ten times as much memory as the largest body that it parsed."""
 FEW = 1 << 12
 """Values over which BLAS does not call other threads to help."""
 LARGEST_SQUARE = float(np.finfo(np.float32).max) ** 2
@@ -42,14 +43,8 @@ TOO_LARGE = 413
 WRONG_FOR_THIS_MODEL = 422
 
 
-class _Kept(threading.local):
-    """A thread's own parser. It keeps the memory of the largest body, and raises while a document of it is alive."""
-
-    def __init__(self) -> None:
-        self.parse: Callable[[bytes], Any] = simdjson.Parser().parse
-
-
-_kept = _Kept()
+_parsers: deque[simdjson.Parser] = deque(maxlen=2)
+"""At rest, with memory that the system need not give again; of none is a document alive, which it would refuse."""
 
 
 class BadInput(ValueError):
@@ -104,7 +99,24 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
     if body[:1] != b"{":
         return None
     try:
-        document: Any = _kept.parse(body) if len(body) < SMALL else simdjson.Parser().parse(body)
+        parser = _parsers.pop()
+    except IndexError:
+        parser = simdjson.Parser()
+    wide = _flat(parser, body, member, width, most_rows)
+    if wide is None:
+        return None
+    if len(body) <= KEPT:
+        _parsers.append(parser)
+    if wide.size <= FEW and np.vdot(wide, wide) < LARGEST_SQUARE:  # then float32 holds every one of them
+        return wide.astype(np.float32).reshape(-1, width)
+    narrow = _float32(wide.reshape(-1, width))
+    return narrow if np.isfinite(narrow).all() else None
+
+
+def _flat(parser: Any, body: bytes, member: str, width: int, most_rows: int) -> NDArray[np.float64] | None:
+    """Return the values of the rows of a member; None where they are not such rows."""
+    try:
+        document = parser.parse(body)
         rows = document[member]
         count = len(rows)
         # The buffer is flat: no row may be longer than another, and none may hold a list.
@@ -113,13 +125,9 @@ def rows_of_member(body: bytes, member: str, width: int, most_rows: int) -> Rows
         for row in rows:
             if len(row) != width:
                 return None
-        wide = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+        return np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
         return None
-    if wide.size <= FEW and np.vdot(wide, wide) < LARGEST_SQUARE:  # then float32 holds every one of them
-        return wide.astype(np.float32).reshape(count, width)
-    narrow = _float32(wide.reshape(count, width))
-    return narrow if np.isfinite(narrow).all() else None
 
 
 def all_finite(values: NDArray[np.floating]) -> bool:

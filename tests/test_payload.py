@@ -339,3 +339,14 @@ def test_bytes_that_do_not_fit(body: bytes, status: int, where: str | None, deta
     with pytest.raises(BadInput) as caught:
         payload.from_bytes(body, FEATURES, MOST_ROWS)
     assert (status, where, detail) == (caught.value.status, caught.value.where, str(caught.value))
+
+
+def test_kept_parsers_share_nothing() -> None:
+    """Rows stay what they are while later bodies are read by the same parser, good ones and bad."""
+    bodies = [b'{"instances": [[%d, 2, 3]]}' % number for number in range(9)]
+    found = []
+    for body in bodies:
+        found.append(payload.rows_of_member(body, "instances", 3, MOST_ROWS))
+        assert payload.rows_of_member(body[:-2], "instances", 3, MOST_ROWS) is None
+        assert payload.rows_of_member(body.replace(b"2", b"[2]"), "instances", 3, MOST_ROWS) is None
+    assert [[[number, 2, 3]] for number in range(9)] == [rows.tolist() for rows in found if rows is not None]
