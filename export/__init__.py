@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime at its import, wherever that comes first
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # read by onnxruntime at its import, wherever that comes first
 
 
 class ProofError(Exception):

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cli.commands import CommandGroup
 from export import ProofError
-from model.console import Commands
-from service import manifest
-from service.manifest import ArtifactError
+from service.artifact import storage
+from service.artifact.manifest import ArtifactError
 
 
-class ProvingCommands(Commands):
+class ProvingCommands(CommandGroup):
     """Commands that end with exit code 1 where a proof fails."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -34,7 +34,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("run", required=False)
-@click.option("--runs", default="runs", type=click.Path(path_type=Path, file_okay=False), help="Where runs are kept.")
+@click.option(
+    "--runs",
+    default="runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where runs are kept.",
+)
 @click.option(
     "--artifacts",
     default="artifacts",
@@ -46,18 +51,20 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     import torch  # takes seconds, and here Ctrl-C is understood
 
     from export import bundle
-    from model import checkpoint
+    from model.run import find_run, load_run, newest_run
 
     started = time.perf_counter()
     torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
-    loaded = checkpoint.load(checkpoint.find(run) if run else checkpoint.newest(runs))
+    loaded = load_run(find_run(run) if run else newest_run(runs))
     click.echo(f"exporting {loaded.path} to ONNX and TorchScript ...")
     published = bundle.build(loaded, artifacts)
     if not published.new:
         click.echo(f"already published as {published.path}; digest {published.digest}")
         return
     _print(published.proof)
-    click.echo(f"published {published.path} in {time.perf_counter() - started:.1f} s; digest {published.digest}")
+    click.echo(
+        f"published {published.path} in {time.perf_counter() - started:.1f} s; digest {published.digest}"
+    )
 
 
 @main.command()
@@ -70,21 +77,31 @@ def verify(artifact: Path, as_json: bool) -> None:
     """
     path, proved, error, code = artifact, None, None, 0
     try:
-        path, code = manifest.find(artifact), 1
+        path, code = storage.find_version(artifact), 1
         import torch  # takes seconds, and what is no artifact is said at once
 
-        from export.reprove import reprove
+        from export.verify import verify
 
         torch.set_num_threads(1)
-        proved, code = reprove(path), 0
+        proved, code = verify(path), 0
     except (ProofError, ArtifactError) as failed:
         error, code = str(failed), code or 2
     if as_json:
-        found = {"digest": proved.digest, "proof": proved.proof} if proved else {"digest": None, "proof": None}
-        click.echo(json.dumps({"artifact": str(path), "proved": proved is not None, "error": error, **found}))
+        found = (
+            {"digest": proved.digest, "proof": proved.proof}
+            if proved
+            else {"digest": None, "proof": None}
+        )
+        click.echo(
+            json.dumps(
+                {"artifact": str(path), "proved": proved is not None, "error": error, **found}
+            )
+        )
     elif proved:
         _print(proved.proof)
-        click.echo(f"proved {path}, with its golden rows in place of real ones; digest {proved.digest}")
+        click.echo(
+            f"proved {path}, with its golden rows in place of real ones; digest {proved.digest}"
+        )
     else:
         click.echo(f"Error: {'not proved: ' if code == 1 else ''}{error}", err=True)
     sys.exit(code)
@@ -92,13 +109,13 @@ def verify(artifact: Path, as_json: bool) -> None:
 
 def _print(proof: Mapping[str, Any]) -> None:
     """Print what was proved: a line, a table of runtimes, and what is not in order."""
-    from export import report
+    from export.proof import report
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     console.print(proof["structure"])
-    console.print(report.summary(proof))
-    console.print(report.table(proof))
-    for line in report.lines(proof):
+    console.print(report.proof_summary(proof))
+    console.print(report.proof_table(proof))
+    for line in report.proof_remarks(proof):
         console.print(line)
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from service.manifest import OUTPUTS, Manifest
+from service.artifact.manifest import OUTPUTS, Manifest
 
 
 def card(manifest: Manifest) -> bytes:
@@ -14,10 +14,14 @@ def card(manifest: Manifest) -> bytes:
     metrics = [
         f"| | {' | '.join(columns)} |",
         f"|---|{'---:|' * len(columns)}",
-        *(f"| {part} | {' | '.join(f'{values[c]:.4g}' for c in columns)} |" for part, values in parts.items()),
+        *(
+            f"| {part} | {' | '.join(f'{values[c]:.4g}' for c in columns)} |"
+            for part, values in parts.items()
+        ),
     ]
     features = [
-        f"| {_cell(f.name)} | {f.kind} | {f.min:.6g} | {f.median:.6g} | {f.max:.6g} |" for f in manifest.features
+        f"| {_cell(f.name)} | {f.kind} | {f.min:.6g} | {f.median:.6g} | {f.max:.6g} |"
+        for f in manifest.features
     ]
     answers = ", ".join(f"`{name}`" for name in OUTPUTS[manifest.task])
     classes = f" Classes, in this order: {', '.join(json.dumps(c, ensure_ascii=False) for c in manifest.classes)}."

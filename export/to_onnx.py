@@ -13,7 +13,7 @@ import onnx
 import torch
 
 from model.net import ScaledClassifier, ScaledNet
-from service.manifest import INPUT, IR_VERSION, OPSET, OUTPUTS
+from service.artifact.manifest import INPUT, IR_VERSION, OPSET, OUTPUTS
 
 PRODUCER = "twolayernet"
 
@@ -68,7 +68,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
             made.attribute[-1].ClearField("doc_string")
         nodes.append(made)
     initializers = [
-        onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=tensor.raw_data)
+        onnx.TensorProto(
+            name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=tensor.raw_data
+        )
         for tensor in sorted(source.initializer, key=lambda tensor: tensor.name)
     ]
     graph = onnx.helper.make_graph(
@@ -79,7 +81,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         initializers,
     )
     opset = [onnx.helper.make_opsetid("", OPSET)]
-    return onnx.helper.make_model(graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=opset)
+    return onnx.helper.make_model(
+        graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=opset
+    )
 
 
 def _plain(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

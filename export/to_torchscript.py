@@ -16,9 +16,9 @@ import safetensors.numpy
 import torch
 
 from export import ProofError
-from model.checkpoint import net_of
 from model.net import ScaledNet
-from service.manifest import TORCHSCRIPT
+from model.run import net_from_weights
+from service.artifact.manifest import TORCHSCRIPT
 
 SERIALIZATION_ID = b"0" * 40
 """Replaces a number that depends on the source paths."""
@@ -35,7 +35,9 @@ def to_torchscript(net: ScaledNet) -> bytes:
     torch names the classes of a file by what the process has scripted before, and orders their constants by
     the hashes of strings: only a fresh process with a fixed hash seed writes the same bytes again.
     """
-    weights = safetensors.numpy.save({name: tensor.numpy() for name, tensor in net.state_dict().items()})
+    weights = safetensors.numpy.save(
+        {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    )
     scripted = subprocess.run(  # noqa: S603 # this module, no shell
         [sys.executable, "-m", __name__],
         input=weights,
@@ -68,7 +70,9 @@ def check_code(content: bytes, net: ScaledNet) -> None:
         if "/data/" in name and wanted and read:
             wanted, read = bytes(len(wanted)), bytes(len(read))
         if wanted != read:
-            raise ProofError(f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes for this network")
+            raise ProofError(
+                f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes for this network"
+            )
     if _rezip(content) != content:  # two readers might see two archives
         raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
 
@@ -77,7 +81,11 @@ def _entries(content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            compressed = [
+                entry.filename
+                for entry in archive.infolist()
+                if entry.compress_type != zipfile.ZIP_STORED
+            ]
             if compressed or len(names) != len(set(names)):
                 raise ProofError(f"{TORCHSCRIPT}: holds a compressed entry or one name twice")
             return {name: archive.read(name) for name in names}
@@ -115,4 +123,6 @@ def _rezip(content: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(_rezip(_script(net_of(safetensors.numpy.load(sys.stdin.buffer.read())))))
+    sys.stdout.buffer.write(
+        _rezip(_script(net_from_weights(safetensors.numpy.load(sys.stdin.buffer.read()))))
+    )

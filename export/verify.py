@@ -1,302 +1,210 @@
-"""The numerical proof: every runtime's answers to the hard inputs, held to the bound of export.bounds.
+"""A published artifact, proved again on this machine, from its files alone.
 
-Each answer is compared with the float64 reference, element by element; B decides, and the probable bound, units in
-the last place, labels and what a row's batch does to it are measured and recorded.
+Everything is held to weights.safetensors. The run's real rows are not in an artifact: the golden rows stand in.
 """
 
-import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-import torch
-from numpy.typing import NDArray
 
 from export import ProofError
-from export.bounds import Float32Array, FloatArray, Reference, probable_gamma, reference
-from export.hard_inputs import Case, hard_inputs
-from export.runtimes import SERVED, Outputs, Runtime, is_provider, runtimes
-from export.structure import Weights, prove_onnx, prove_torchscript
-from export.to_torchscript import load_torchscript
-from service.manifest import Feature
-
-MOST_OUT_OF_RANGE = 0.05
-"""A sweep with a larger share of rows that may overflow proves too little, and fails."""
+from export.card import card
+from export.golden import example_document, golden_document, golden_rows, json_bytes
+from export.proof.bound import INFLATION, Float32Array
+from export.proof.expected import expected_names, task_of
+from export.proof.prove import prove
+from export.to_torchscript import check_code
+from export.triton import TRITON_CONFIG, triton_config
+from model.run import net_from_weights
+from model.table.column_statistics import ColumnStatistics
+from service.artifact import manifest, storage, strict_json, weights
+from service.artifact.manifest import Manifest
+from service.artifact.onnx_scan import scan_onnx
+from service.artifact.storage import Artifact
+from service.png import check_png
+from service.runtime.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One output of one runtime over one case; the figures are over the rows in range."""
+class Verification:
+    """What was proved again."""
 
-    case: str
-    runtime: str
-    output: str
-    rows: int
-    rows_out_of_range: int
-    max_error: float
-    """Largest |answer - reference|; for labels, the number that rounding does not explain."""
-    max_error_over_bound: float
-    max_error_over_probable_bound: float
-    """Above 1, the errors of the roundings do not look independent: a warning."""
-    max_ulps: float
-    """Largest error in units in the last place of the reference; large where terms cancel. 0 for labels."""
-    label_disagreements: int
-    """Labels that are not the reference's, though rounding explains them; 0 for other outputs."""
-    largest_margin: float
-    """Of those: by how much the reference's logit was above the chosen one's, at most."""
-    worst: tuple[int, ...] | None
-    """Where the error is largest against its bound."""
-    passed: bool
+    path: Path
+    digest: str
+    proof: Mapping[str, Any]
+    """As in the manifest, with this machine's figures."""
 
 
-def prove(
-    files: tuple[bytes, bytes],
-    weights: Weights,
-    features: Sequence[Feature],
-    rows: Float32Array,
-    most_out_of_range: float = MOST_OUT_OF_RANGE,
-) -> dict[str, Any]:
-    """Prove that model.onnx and model.torchscript.pt compute the trained network; return the evidence.
-
-    Args:
-        files: the bytes of model.onnx and of model.torchscript.pt.
-        weights: the tensors of the run.
-        features: give the training minimum, median and maximum of every column.
-        rows: real rows, (rows, in_features) float32, at least one.
-        most_out_of_range: the share of the hard rows that may be so.
+def verify(path: Path) -> Verification:
+    """Prove artifacts/<name>/<version> again.
 
     Raises:
-        ProofError: a check failed; the message says which, where, expected and found.
+        ArtifactError: it is not whole, or not of the format.
+        ProofError: it is not one trained network, described as it is.
     """
-    model, script = files
-    prove_onnx(model, weights)
-    module = load_torchscript(script)
-    prove_torchscript(module, weights)
-    asked, left_out = runtimes(model, module, weights)
-    cases = hard_inputs(features, rows)
-    comparisons = list(sweep(cases, asked, weights))
-    if failed := [comparison for comparison in comparisons if not comparison.passed]:
-        raise ProofError(describe(failed[0]))
-    # The batches repeat the real rows, which are counted once.
-    counted = {case.name: len(case.rows) for case in cases if not case.repeated}
-    total = sum(counted.values())
-    beyond = {c.case: c.rows_out_of_range for c in comparisons if c.case in counted}
-    out_of_range = sum(beyond.values())
-    if out_of_range > most_out_of_range * total:
+    artifact = storage.read_artifact(path)
+    scan_onnx(artifact.files[manifest.MODEL])  # before a library parses it
+    tensors = read_weights(artifact.files[manifest.WEIGHTS])
+    check_description(artifact.manifest, tensors)
+    check_derived(artifact, tensors)
+    check_golden(artifact.files[manifest.GOLDEN], artifact.manifest, tensors)
+    for name in (manifest.CURVES, manifest.PROOF):
+        check_png(name, artifact.files[name])
+    script = artifact.files[manifest.TORCHSCRIPT]
+    check_code(script, net_from_weights(tensors))
+    rows = golden_document(tensors, golden_rows(artifact.manifest.features))["input"]
+    proof = prove(
+        (artifact.files[manifest.MODEL], script),
+        tensors,
+        artifact.manifest.features,
+        np.array(rows, np.float32),
+        most_out_of_range=1,  # golden rows lean to the extremes; the share was a gate when the artifact was published
+    )
+    Predictor(path, expect_digest=artifact.digest)  # the service's own view of it
+    return Verification(path, artifact.digest, proof)
+
+
+def read_weights(content: bytes) -> dict[str, Float32Array]:
+    """Read the tensors that everything else is held to: of the expected names, shapes that fit, and finite."""
+    try:
+        found = {
+            name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+            for name, (shape, data) in weights.read_tensors(content).items()
+        }
+    except (ValueError, OverflowError) as error:  # a shape that NumPy cannot hold
+        raise ProofError(f"{manifest.WEIGHTS}: {error}") from None
+    _require_equal("tensors", sorted(expected_names(task_of(found))), sorted(found))
+    for name, values in found.items():
+        _require_equal(f"dimensions of {name}", 2 if name.endswith(".weight") else 1, values.ndim)
+    hidden, out, n = (
+        len(found[name]) for name in ("net.linear1.bias", "net.linear2.bias", "shift")
+    )
+    shapes = {
+        "shift": (n,),
+        "scale": (n,),
+        "net.linear1.weight": (hidden, n),
+        "net.linear1.bias": (hidden,),
+        "net.linear2.weight": (out, hidden),
+        "net.linear2.bias": (out,),
+        "output_scale": (out,),
+        "output_shift": (out,),
+    }
+    for name, values in found.items():
+        _require_equal(f"shape of {name}", shapes[name], values.shape)
+        if not np.isfinite(values).all():
+            raise ProofError(f"{manifest.WEIGHTS}: {name}: expected finite numbers, found others")
+    return found
+
+
+def check_description(stated: Manifest, tensors: Mapping[str, Float32Array]) -> None:
+    """Hold what the manifest says of the network to its tensors: task, widths, and the statistics it scales by."""
+    _require_equal("task", task_of(tensors), stated.task, manifest.MANIFEST)
+    _require_equal(
+        "count of features", len(tensors["shift"]), len(stated.features), manifest.MANIFEST
+    )
+    _require_equal(
+        "count of outputs", len(tensors["net.linear2.bias"]), stated.out_features, manifest.MANIFEST
+    )
+    columns = ("mean", "std", "min", "max", "median")
+    described = ColumnStatistics(
+        *(np.array([getattr(f, column) for f in stated.features]) for column in columns)
+    )
+    for name, values in (("shift", described.mean), ("scale", described.scale)):
+        differ = np.flatnonzero(values.astype(np.float32) != tensors[name])
+        if differ.size:
+            feature = stated.features[differ[0]].name
+            raise ProofError(
+                f"{manifest.MANIFEST}: the mean and std of {feature!r} are not those of its {name}"
+            )
+    comparisons = stated.proof.get("comparisons")
+    if not isinstance(comparisons, list) or not all(
+        isinstance(comparison, dict) for comparison in comparisons
+    ):
         raise ProofError(
-            f"hard inputs: expected at most {most_out_of_range:.0%} of rows out of float32's range, "
-            f"found {out_of_range / total:.1%}: scale the columns of the data"
+            f"{manifest.MANIFEST}: proof: cannot be read: expected a list of comparisons"
         )
-    swallowed = [
-        warning
-        for name, runtime in asked.items()
-        for warning in check_contagion(name, runtime, rows, nan_decides=not is_provider(name))
-    ]
-    served = [replace(c, runtime="") for c in comparisons if c.runtime == SERVED]
-    alike = {
-        name
-        for name in set(asked) - {SERVED}
-        if served == [replace(c, runtime="") for c in comparisons if c.runtime == name]
-    }
-    return {
-        "structure": "every tensor bit-identical, every operator and wire as expected",
-        "rows": total - out_of_range,
-        "rows_out_of_range": out_of_range,
-        "runtimes": {
-            name: {
-                **worst_of([c for c in comparisons if c.runtime == name]),
-                "batch_rows": len(rows),
-                "batch_rows_changed": changed_by_batch(runtime, rows),
-                "every_figure_as": SERVED if name in alike else None,
-            }
-            for name, runtime in asked.items()
-        },
-        "left_out": left_out,
-        "warnings": swallowed
-        + [
-            f"{c.runtime}, {c.case}: {c.output}: {c.max_error_over_probable_bound:.3g} times the probable bound"
-            for c in comparisons
-            if c.max_error_over_probable_bound > 1
-        ],
-        "comparisons": [asdict(c) for c in comparisons if c.runtime not in alike],
-        "host": host(),
-    }
-
-
-def worst_of(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return the worst figures of one runtime over all cases and outputs."""
-    largest = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
-    worst: dict[str, Any] = {name: max(getattr(c, name) for c in comparisons) for name in largest}
-    return worst | {"label_disagreements": sum(c.label_disagreements for c in comparisons)}
-
-
-def host() -> dict[str, str]:
-    """Say on what the figures were found."""
-    cpus = Path("/proc/cpuinfo")
-    models = [line for line in cpus.read_text().splitlines() if line.startswith("model name")] if cpus.exists() else []
-    return {
-        "cpu": models[0].partition(":")[2].strip() if models else platform.processor(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def sweep(cases: Sequence[Case], asked: Mapping[str, Runtime], weights: Weights) -> Iterator[Comparison]:
-    """Ask every runtime for every case; each reference is evaluated once."""
-    for case in cases:
-        expected = reference(weights, case.rows)
-        probable = reference(weights, case.rows, probable_gamma).bounds
-        for name, runtime in asked.items():
-            yield from held(case, name, runtime(case.rows), expected, probable)
-
-
-def compare(case: Case, name: str, runtime: Runtime, weights: Weights) -> list[Comparison]:
-    """Hold one runtime's answers to one case to the reference."""
-    return list(sweep([case], {name: runtime}, weights))
-
-
-def held(
-    case: Case, name: str, answers: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
-) -> Iterator[Comparison]:
-    """Compare answers with the reference; a row out of range proves nothing and is only counted.
-
-    Raises:
-        ProofError: an answer is not of the reference's shape.
-    """
-    keep = expected.in_range
-    for output, values in expected.values.items():
-        answer = answers[output]
-        _expect_shape(case, name, output, values.shape, answer)
-        error = np.abs(answer[keep].astype(np.float64) - values[keep])
-        bound = expected.bounds[output][keep]
-        ratio, probably = _ratio(error, bound), _ratio(error, probable[output][keep])
-        ulps = error / np.spacing(np.abs(values[keep]).astype(np.float32)).astype(np.float64)
-        yield Comparison(
-            case=case.name,
-            runtime=name,
-            output=output,
-            rows=len(keep),
-            rows_out_of_range=int((~keep).sum()),
-            max_error=float(error.max(initial=0)),
-            max_error_over_bound=float(ratio.max(initial=0)),
-            max_error_over_probable_bound=float(probably.max(initial=0)),
-            max_ulps=float(ulps.max(initial=0)),
-            label_disagreements=0,
-            largest_margin=0.0,
-            worst=_worst(ratio, keep),
-            passed=bool((error <= bound).all()),  # NaN is not <= anything
+    if failed := [comparison for comparison in comparisons if comparison.get("passed") is not True]:
+        raise ProofError(
+            f"{manifest.MANIFEST}: proof: states a comparison that failed: {failed[0].get('case')}"
         )
-    if expected.accepted is not None:
-        yield _labels(case, name, answers["label"], expected.values["logits"], expected.accepted, keep)
 
 
-def check_contagion(name: str, runtime: Runtime, rows: Float32Array, nan_decides: bool = True) -> list[str]:
-    """Put NaN and the infinities into one place: no other row changes, and every score of NaN's row is NaN.
+def check_derived(artifact: Artifact, tensors: Mapping[str, Float32Array]) -> None:
+    """Write anew, byte for byte, what follows from the manifest: itself, the card, the example, Triton's file."""
+    stated = artifact.manifest
+    derived = {
+        manifest.MANIFEST: stated.to_json(),
+        manifest.EXAMPLE: example_document(stated.features),
+        manifest.CARD: _card(stated),
+    }
+    for name, content in derived.items():
+        if artifact.files[name] != content:
+            raise ProofError(
+                f"{name}: expected the bytes that follow from {manifest.MANIFEST}, found others"
+            )
+    parent = artifact.path.resolve().parent
+    newest = storage.list_versions(parent)[-1:] == [stated.version]
+    config = triton_config(stated.name, stated.task, len(stated.features), stated.out_features)
+    if (
+        newest
+        and (parent / TRITON_CONFIG).exists()
+        and (parent / TRITON_CONFIG).read_bytes() != config
+    ):
+        raise ProofError(
+            f"{TRITON_CONFIG}: expected the bytes that follow from {manifest.MANIFEST}, found others"
+        )
 
-    Args:
-        name: of the runtime.
-        runtime: answers rows.
-        rows: real rows, at least one.
-        nan_decides: False where a NaN that is swallowed, as OpenVINO's ReLU does, is no fault of the file; the
-            service lets no NaN in.
 
-    Returns:
-        what is worth a warning.
+def check_golden(content: bytes, stated: Manifest, tensors: Mapping[str, Float32Array]) -> None:
+    """Derive golden.json anew: equal rows and labels; references and bounds as equal as float64 is between machines.
 
-    Raises:
-        ProofError: it is not so.
+    Every machine sums in its own order; what that explains in float64 is under 2^-20 of the bound (its inflation).
     """
-    clean = np.resize(rows, (3, rows.shape[1]))
-    before = next(iter(runtime(clean).items()))
-    warnings = []
-    for value in (np.nan, np.inf, -np.inf):
-        spoiled = clean.copy()
-        spoiled[1, -1] = value
-        after = runtime(spoiled)[before[0]]
-        if np.isnan(value) and not np.isnan(after[1]).all():
-            warnings.append(f"{name}: NaN in a row: expected every {before[0]} of it NaN, found {after[1].tolist()}")
-            if nan_decides:
-                raise ProofError(warnings[-1])
-        if not np.array_equal(before[1][[0, 2]], after[[0, 2]]):
-            raise ProofError(f"{name}: {value} in a row: expected the other rows unchanged, found {after[[0, 2]]}")
-    return warnings
+    expected = golden_document(tensors, golden_rows(stated.features))
+    slack = INFLATION - 1
+    try:
+        found = strict_json.parse(content)
+        for key in ("format_version", "input"):
+            _require_equal(key, True, expected[key] == found[key], manifest.GOLDEN)
+        _require_equal(
+            "outputs", list(expected["outputs"]), list(found["outputs"]), manifest.GOLDEN
+        )
+        for name, values in expected["outputs"].items():
+            for key, derived in values.items():
+                holds = derived == found["outputs"][name][key]
+                if key in ("reference", "bound"):
+                    numbers = np.array(found["outputs"][name][key], float)
+                    off = np.abs(numbers - np.array(derived))
+                    close = off <= slack * np.array(values["bound"])
+                    holds = numbers.shape == np.shape(derived) and bool(close.all())
+                if not holds or set(values) != set(found["outputs"][name]):
+                    raise ProofError(
+                        f"{manifest.GOLDEN}: {name}: {key} is not what follows from {manifest.WEIGHTS}"
+                    )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProofError(f"{manifest.GOLDEN}: {error!r}") from None
+    for name, values in expected["outputs"].items():
+        values.update(
+            {key: found["outputs"][name][key] for key in ("reference", "bound") if key in values}
+        )
+    if content != json_bytes(expected):  # true is equal to 1, and -0.0 to 0.0
+        raise ProofError(
+            f"{manifest.GOLDEN}: expected it as export writes it, found the same in other characters"
+        )
 
 
-def changed_by_batch(runtime: Runtime, rows: Float32Array) -> int:
-    """Count the rows whose answer alone is not, bit for bit, their answer in a batch: measured, not promised."""
-    together = runtime(rows)
-    alone = [runtime(rows[i : i + 1]) for i in range(len(rows))]
-    return sum(
-        any(values[i : i + 1].tobytes() != answer[name].tobytes() for name, values in together.items())
-        for i, answer in enumerate(alone)
-    )
+def _card(stated: Manifest) -> bytes:
+    try:
+        return card(stated)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: {error!r}") from None
 
 
-def describe(failed: Comparison) -> str:
-    """Say in one line how a comparison failed."""
-    return (
-        f"{failed.runtime}, {failed.case}: {failed.output} at {list(failed.worst or ())}: error {failed.max_error:.3g} "
-        f"is {failed.max_error_over_bound:.3g} times the bound: this is not the trained network"
-    )
-
-
-def _labels(
-    case: Case,
-    name: str,
-    label: NDArray[np.int64],
-    logits: FloatArray,
-    accepted: NDArray[np.bool_],
-    keep: NDArray[np.bool_],
-) -> Comparison:
-    """Hold labels to those that rounding explains, and count those that are not the reference's."""
-    _expect_shape(case, name, "label", (len(keep),), label)
-    known = (label >= 0) & (label < accepted.shape[1])
-    wrong = ~known
-    wrong[known] = ~accepted[np.flatnonzero(known), label[known]]
-    error = wrong[keep].astype(np.float64)
-    sound = np.flatnonzero(keep & ~wrong)
-    margins = logits[sound].max(axis=1, initial=-np.inf) - logits[sound, label[sound]]
-    return Comparison(
-        case=case.name,
-        runtime=name,
-        output="label",
-        rows=len(keep),
-        rows_out_of_range=int((~keep).sum()),
-        max_error=float(error.sum()),
-        max_error_over_bound=float(error.max(initial=0)),
-        max_error_over_probable_bound=0.0,
-        max_ulps=0.0,
-        label_disagreements=int((logits[sound].argmax(axis=1) != label[sound]).sum()),
-        largest_margin=float(margins.max(initial=0)),
-        worst=_worst(error, keep),
-        passed=not error.any(),
-    )
-
-
-def _ratio(error: FloatArray, bound: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: FloatArray = error / bound
-    ratio[error == 0] = 0  # also where the bound is 0
-    return ratio
-
-
-def _worst(ratio: FloatArray, keep: NDArray[np.bool_]) -> tuple[int, ...] | None:
-    """Return the row, among all of the case, and the column of the largest ratio."""
-    if not ratio.size:
-        return None
-    row, *rest = np.unravel_index(int(np.argmax(ratio)), ratio.shape)  # argmax stops at the first NaN
-    return int(np.flatnonzero(keep)[row]), *(int(i) for i in rest)
-
-
-def _expect_shape(case: Case, name: str, output: str, expected: tuple[int, ...], answer: NDArray[Any]) -> None:
-    if answer.shape != expected:
-        raise ProofError(f"{name}, {case.name}: {output}: expected shape {expected}, found {answer.shape}")
+def _require_equal(
+    what: str, expected: object, found: object, file: str = manifest.WEIGHTS
+) -> None:
+    if expected != found:
+        raise ProofError(f"{file}: {what}: expected {expected}, found {found}")

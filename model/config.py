@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from model.table import DataError
+from model.errors import DataError
 
-BUNDLED = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
+BUNDLED_DATASETS = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
 """Data sets that need no file: scikit-learn's, and the reference set-up on random data."""
-
-SAVE_SECONDS = 30
+CHECKPOINT_INTERVAL_SECONDS = 30
 """Between two saves of an unfinished fit: what a SIGKILL costs at most."""
 
 
@@ -43,7 +42,8 @@ class TrainConfig:
     def of(cls, document: Mapping[str, Any]) -> Self:
         """Read a config from JSON, whose lists become tuples; TypeError where a field is unknown."""
         fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in document.items()
         }
         return cls(**fields)
 
@@ -53,14 +53,24 @@ class TrainConfig:
             if not 1 <= getattr(self, name) < 2**31:
                 raise DataError(f"{name}: expected 1 to 2**31 - 1, found {getattr(self, name)}")
         if self.patience < 0:
-            raise DataError(f"patience: expected 0 (never stop early) or more, found {self.patience}")
+            raise DataError(
+                f"patience: expected 0 (never stop early) or more, found {self.patience}"
+            )
         if not 0 < self.learning_rate < math.inf:
-            raise DataError(f"learning_rate: expected a positive number, found {self.learning_rate}")
-        if not 0 <= self.weight_decay * self.learning_rate < 1:  # a step shrinks the weights by this
-            raise DataError(f"weight_decay: expected 0 to less than 1 / learning_rate, found {self.weight_decay}")
+            raise DataError(
+                f"learning_rate: expected a positive number, found {self.learning_rate}"
+            )
+        if (
+            not 0 <= self.weight_decay * self.learning_rate < 1
+        ):  # a step shrinks the weights by this
+            raise DataError(
+                f"weight_decay: expected 0 to less than 1 / learning_rate, found {self.weight_decay}"
+            )
         if not isinstance(self.class_weights, str):
             for weight in self.class_weights:
                 if not 1e-6 <= weight <= 1e6:
-                    raise DataError(f"class_weights: expected numbers from 1e-06 to 1e+06, found {weight:g}")
+                    raise DataError(
+                        f"class_weights: expected numbers from 1e-06 to 1e+06, found {weight:g}"
+                    )
         if not 0 <= self.seed < 2**32:
             raise DataError(f"seed: expected 0 to 2**32 - 1, found {self.seed}")

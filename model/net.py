@@ -62,7 +62,12 @@ class ScaledRegressor(ScaledNet):
     output_shift: Tensor
 
     def __init__(
-        self, net: TwoLayerNet, shift: Tensor, scale: Tensor, output_scale: Tensor, output_shift: Tensor
+        self,
+        net: TwoLayerNet,
+        shift: Tensor,
+        scale: Tensor,
+        output_scale: Tensor,
+        output_shift: Tensor,
     ) -> None:
         """Wrap net; output_scale and output_shift are (out_features,) float32."""
         super().__init__(net, shift, scale)

@@ -1,260 +1,217 @@
-"""From a Table to a complete run on disk: split, scale, fit, measure, save."""
+"""A run on disk: `runs/<name>/<n>/` with weights, run.json and curves. Never a pickle.
 
-import platform
-import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
+weights.safetensors   the parameters and buffers of the ScaledNet
+rows.safetensors      up to 256 real validation rows, for the proof at export; never published
+run.json              a RunRecord
+curves.png            the losses
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
-from rich.console import Console
-from torch import Tensor
+from safetensors import SafetensorError
 
-from model import checkpoint, report
-from model.batches import Rows
-from model.checkpoint import Feature, RunRecord
-from model.config import SAVE_SECONDS, TrainConfig
-from model.console import progress
+from cli.staging import numbered
+from model.config import TrainConfig
+from model.errors import DataError
+from model.fit.loop import Epoch
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
-from model.resume import Keeper, Request, Unfinished
-from model.staging import publish, staged
-from model.table import (
-    DataError,
-    Float32Array,
-    FloatArray,
-    IntArray,
-    Statistics,
-    Table,
-    quoted,
-    split,
-    statistics,
-    warnings,
-)
-from model.train import CORES, SLICE_FLOATS, Diverged, Fit, fit, threads
+from model.table.dataset import ClassValue, Float32Array, Kind, Task
+from tabular.names import near_miss
 
-LOG_SECONDS = 10
-"""Between the lines that tell a log how a long fit goes; a terminal has a bar."""
+FORMAT_VERSION = 1
+MAX_KEPT_ROWS = 256
+Metrics = dict[str, dict[str, float]]
+"""By part (train, validation, test, or a baseline), then by metric."""
 
 
-def train(
-    table: Table,
-    config: TrainConfig,
-    device: torch.device,
-    runs: Path,
-    console: Console,
-    *,
-    request: Request | None = None,
-    unfinished: Unfinished | None = None,
-    save_seconds: float = SAVE_SECONDS,
-) -> Path:
-    """Fit a network to the table, print how it went, and return the folder of the complete run.
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """A column of the training rows, in its own units."""
 
-    Args:
-        table: the rows.
-        config: what a person chose about the fit.
-        device: where it runs.
-        runs: the folder that holds runs/<name>/<n>.
-        console: where to print.
-        request: what --resume needs to load the table again; without it an unfinished fit is not kept.
-        unfinished: the fit to go on with, begun with this table, config and request.
-        save_seconds: between two saves of the unfinished fit.
+    name: str
+    kind: Kind
+    min: float
+    max: float
+    mean: float
+    median: float
+    std: float
 
-    Raises:
-        DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
-        Diverged: the loss diverged later; the run of the best epoch is complete.
-        OSError: the run cannot be written; nothing is left of it.
-    """
-    parts: Mapping[str, IntArray] = vars(split(table, config.seed))
-    described = statistics(table.x[parts["train"]])
-    warned = warnings(table, described)
-    for line in warned:
-        console.print(f"warning: {line}", style="yellow")
 
-    with staged(runs, table.name) as folder:  # before the fit: a place that cannot be written to is said at once
-        torch.manual_seed(config.seed)
-        net = build(table, parts["train"], described, config.hidden_features).to(device)
-        used = unfinished.threads if unfinished else threads(net.net, config.batch_size, CORES)
-        torch.set_num_threads(used)
-        rows = {part: standardised(net, table, indices) for part, indices in parts.items()}
-        weights = class_weights(table, parts["train"], config)
-        weights = None if weights is None else weights.to(device)
-        state = Fit(net.net, config, classification=bool(table.classes))
-        keeper = Keeper(runs, table, request, config, used, save_seconds) if request else None
-        if unfinished:
-            unfinished.restore(state)
-            if keeper:
-                keeper.epochs = len(unfinished.history)
-        diverged = _fit(state, rows["train"], rows["validation"], weights, keeper, console)
-        best = state.best_epoch
-        if best is None:
-            raise diverged or DataError("no epoch was done")
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What run.json holds: everything about a run but its numbers."""
 
-        baselines = report.baselines(
-            table,
-            (rows["train"][0].cpu().numpy(), table.y[parts["train"]]),
-            (rows["test"][0].cpu().numpy(), table.y[parts["test"]]),
-        )
-        del rows  # before the answers take their place
-        net = net.cpu().eval()
-        metrics = {
-            part: report.metrics(table, answers(net, table.x, indices), table.y[indices])
-            for part, indices in parts.items()
+    format_version: int = FORMAT_VERSION
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    task: Task
+    features: tuple[Feature, ...]
+    targets: tuple[str, ...]
+    classes: tuple[ClassValue, ...]
+    config: TrainConfig
+    device: str
+    threads: int
+    rows: dict[str, int]
+    """Rows of each part of the split."""
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    metrics: Metrics
+    baselines: Metrics
+    """Metrics on the test rows, by baseline."""
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def out_features(self) -> int:
+        """The width of the network's last layer."""
+        return len(self.classes) or len(self.targets)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as export reads it."""
+
+    path: Path
+    record: RunRecord
+    content: bytes
+    """The bytes of weights.safetensors."""
+    rows: Float32Array
+    """(rows, in_features): real validation rows."""
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, Float32Array]:
+        """The tensors of the ScaledNet by name."""
+        return {
+            name: values.astype(np.float32)
+            for name, values in safetensors.numpy.load(self.content).items()
         }
-        record = RunRecord(
-            name=table.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            task=table.task,
-            features=_features(table, described),
-            targets=table.targets,
-            classes=table.classes,
-            config=config,
-            device=str(device),
-            threads=used,
-            rows={part: len(indices) for part, indices in parts.items()},
-            best_epoch=best.number,
-            history=tuple(state.history),
-            metrics=metrics,
-            baselines=baselines,
-            notes=(*table.notes, *warned, *([str(diverged)] if diverged else [])),
-            versions={"python": platform.python_version()}
-            | {package: metadata.version(package) for package in ("twolayernet", "torch", "numpy")},
-        )
-        checkpoint.save(folder, record, net, table.x[parts["validation"][: checkpoint.KEPT_ROWS]])
-        (folder / "curves.png").write_bytes(report.curves(state.history, best.number, f"{table.name}, loss"))
-        path = publish(folder)
-    if keeper:
-        keeper.forget()
-    console.print(f"best epoch {best.number} of {len(state.history)}, validation loss {best.validation_loss:.4g}")
-    console.print(report.layout(metrics, baselines))
-    if diverged:
-        raise Diverged(f"{path} holds the best epoch, {best.number}: {diverged}")
-    return path
 
 
-def build(table: Table, train: IntArray, described: Statistics, hidden_features: int) -> ScaledNet:
-    """Make an untrained network behind the scaling of the training rows (and of their targets).
+def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:
+    """Write a run's files, all but curves.png, into an existing folder."""
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
+    kept = {"validation": np.ascontiguousarray(rows[:MAX_KEPT_ROWS])}
+    # Bytes first, then a plain write: a full disk is then an OSError.
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
+    (folder / "rows.safetensors").write_bytes(safetensors.numpy.save(kept))
+    document = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "run.json").write_text(document + "\n", encoding="utf-8")
+
+
+def load_run(path: Path) -> Run:
+    """Read a run.
 
     Raises:
-        DataError: there is no memory for so many hidden features.
+        DataError: something is missing, cannot be read, or does not fit the rest, in one line.
     """
-    shape = len(table.features), hidden_features, table.out_features
     try:
-        net = TwoLayerNet(*shape)
-    except RuntimeError:  # torch's word for it
-        raise DataError(f"hidden_features: no memory for a network of {' -> '.join(map(str, shape))}") from None
-    shift, scale = _float32(described.mean), _float32(described.scale)
-    if table.classes:
-        return ScaledClassifier(net, shift, scale)
-    targets = statistics(table.y[train].astype(np.float64))
-    spread = np.where(targets.constant, 1.0, targets.std)
-    return ScaledRegressor(net, shift, scale, _float32(spread), _float32(targets.mean))
-
-
-def standardised(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
-    """Return the chosen rows as the net inside is trained on them, on the net's device.
-
-    A slice at a time: of the largest tables there is no third copy.
-
-    Raises:
-        DataError: a value leaves float32's range.
-    """
-    device, width = net.shift.device, len(table.features)
-    x = torch.empty(len(indices), width, device=device)
-    for some in _slices(len(indices), width):
-        x[some] = net.standardise(torch.from_numpy(table.x[indices[some]]).to(device))
-        finite = x[some].isfinite().all(dim=0)
-        if not finite.all():
-            name = table.features[int(finite.logical_not().nonzero()[0])]
-            raise DataError(f"column '{name}': an outlier that leaves float32's range when it is standardised")
-    return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
-
-
-def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
-    """Return what each class counts, (classes,) float32; None where all count alike.
-
-    Raises:
-        DataError: weights are asked for where there are no classes, or there are not as many as classes.
-    """
-    if config.class_weights == "equal":
-        return None
-    if not table.classes:
-        raise DataError("class_weights: a regression has no classes")
-    if config.class_weights == "balanced":
-        counts = np.bincount(table.y[train].astype(np.int64), minlength=len(table.classes))
-        return _float32(len(train) / (len(counts) * counts))
-    if len(config.class_weights) != len(table.classes):
+        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        content = (path / "weights.safetensors").read_bytes()
+        rows = safetensors.numpy.load((path / "rows.safetensors").read_bytes())["validation"]
+        version = document["format_version"]
+        run = Run(path, _record(document), content, rows) if version == FORMAT_VERSION else None
+        net = net_from_weights(run.weights) if run else None
+    except FileNotFoundError as error:
         raise DataError(
-            f"class_weights: expected {len(table.classes)}, one for each of {quoted([str(c) for c in table.classes])}, "
-            f"found {len(config.class_weights)}"
+            f"{path}: not a complete run, {Path(error.filename).name} is missing"
+        ) from None
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: not a readable run: {' '.join(str(error).split())}") from None
+    if run is None or net is None:
+        raise DataError(
+            f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {version}"
         )
-    return torch.tensor(config.class_weights)
-
-
-def answers(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
-    """Return probabilities (rows, classes), or predictions (rows, out_features), for the chosen rows of raw x.
-
-    Raises:
-        DataError: an answer is infinite or not a number.
-    """
-    found = []
-    with torch.no_grad():
-        for some in _slices(len(indices), x.shape[1] + net.net.linear1.out_features):
-            out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x[indices[some]]))
-            found.append((out[1] if isinstance(out, tuple) else out).double().numpy())
-    together: FloatArray = np.concatenate(found)
-    if not np.isfinite(together).all():
-        raise DataError("the network's answers leave float32's range: scale the columns of the data")
-    return together
-
-
-def _fit(
-    state: Fit,
-    train: Rows,
-    validation: Rows,
-    weights: Tensor | None,
-    keeper: Keeper | None,
-    console: Console,
-) -> Diverged | None:
-    """Run the fit to its end, saving and saying how it goes; return what ended it early, if the loss did."""
-    said = saved = time.monotonic()
-    with progress(console) as bar:
-        shown = bar.add_task("fit", total=state.config.epochs, completed=len(state.history), note="")
-        try:
-            for epoch in fit(state, train, validation, weights):
-                note = f"validation loss {epoch.validation_loss:.4g}"
-                bar.update(shown, advance=1, note=note)
-                now = time.monotonic()
-                if not console.is_terminal and now - said >= LOG_SECONDS:
-                    said = now
-                    console.print(f"epoch {epoch.number} of {state.config.epochs}, {note}")
-                if keeper and now - saved >= keeper.seconds:
-                    keeper.save(state)
-                    saved = time.monotonic()
-        except Diverged as error:
-            return error
-        except BaseException:
-            if keeper and keeper.epochs:
-                console.print(f"{keeper.path}: the fit after epoch {keeper.epochs}; --resume goes on with it")
-            raise
-    return None
-
-
-def _slices(rows: int, width: int) -> Iterator[slice]:
-    """Cut rows of `width` float32 values into slices that are small against a large table."""
-    size = max(1, SLICE_FLOATS // width)
-    return (slice(start, start + size) for start in range(0, rows, size))
-
-
-def _features(table: Table, described: Statistics) -> tuple[Feature, ...]:
-    columns = ("min", "max", "mean", "median", "std")
-    values = zip(*(getattr(described, column).tolist() for column in columns), strict=True)
-    return tuple(
-        Feature(name=name, kind=kind, **dict(zip(columns, row, strict=True)))
-        for name, kind, row in zip(table.features, table.kinds, values, strict=True)
+    in_features, out_features = net.net.linear1.in_features, net.net.linear2.out_features
+    found = (
+        len(net.shift),
+        len(net.scale),
+        rows.shape[1:],
+        out_features,
+        isinstance(net, ScaledClassifier),
     )
+    width, classifies = len(run.record.features), run.record.task == "classification"
+    if (
+        (width, width, (width,), run.record.out_features, classifies) != found
+        or in_features != width
+        or not len(rows)
+    ):
+        raise DataError(f"{path}: weights, rows and run.json are not of one network")
+    for feature in run.record.features:
+        values = feature.min, feature.median, feature.max, feature.mean, feature.std
+        if (
+            not all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+            or feature.min > feature.max
+        ):
+            raise DataError(
+                f"{path}/run.json: feature {feature.name!r}: expected finite figures in order, found others"
+            )
+    for part in ("train", "validation", "test"):
+        if not isinstance(run.record.metrics, dict) or not isinstance(
+            run.record.metrics.get(part), dict
+        ):
+            raise DataError(
+                f"{path}/run.json: metrics: expected those of the {part} rows, found none"
+            )
+    if not re.fullmatch(r"[a-z0-9_-]+", run.record.name):
+        raise DataError(
+            f"{path}/run.json: expected a name of [a-z0-9_-], found {run.record.name!r}"
+        )
+    return run
 
 
-def _float32(values: FloatArray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))
+def newest_run(root: Path) -> Path:
+    """Return the run in `root/<name>/<n>` that was finished last."""
+    runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
+    if not runs:
+        raise DataError(f"{root}: no complete run; train one first (python -m model train)")
+    return max(runs, key=lambda run: (run / "run.json").stat().st_mtime_ns)
+
+
+def find_run(text: str) -> Path:
+    """Resolve runs/<name>/<n>, or runs/<name> for the newest run of that name."""
+    path = Path(text)
+    if not path.is_dir():
+        known = [str(run) for run in path.parent.glob("*") if run.is_dir()]
+        raise DataError(f"{text}: no such run{near_miss(text, known)}")
+    if (path / "run.json").exists():
+        return path
+    if numbers := numbered(path):
+        return path / str(numbers[-1])
+    raise DataError(f"{text}: not a run, run.json is missing")
+
+
+def net_from_weights(weights: Mapping[str, Float32Array]) -> ScaledNet:
+    """Rebuild the network from its tensors by name: on the CPU, in eval mode."""
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
+    hidden_features, in_features = weights["net.linear1.weight"].shape
+    inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
+    scaling = tensors["shift"], tensors["scale"]
+    net = (
+        ScaledRegressor(inner, *scaling, tensors["output_scale"], tensors["output_shift"])
+        if "output_scale" in tensors
+        else ScaledClassifier(inner, *scaling)
+    )
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
+def _record(document: dict[str, Any]) -> RunRecord:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    fields["features"] = tuple(Feature(**feature) for feature in document["features"])
+    fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
+    fields["config"] = TrainConfig.of(document["config"])
+    return RunRecord(**fields)

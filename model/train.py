@@ -1,208 +1,275 @@
-"""The fit: one loop that reads top to bottom."""
+"""From a Table to a complete run on disk: split, scale, fit, measure, save."""
 
-import contextlib
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, distributed
+from rich.console import Console
+from torch import Tensor
 
-from model.batches import Batches, Rows, Share, in_order
-from model.config import TrainConfig
-from model.net import TwoLayerNet
-from model.step import Batch, Step, cross_entropy, squared_error
-from model.table import DataError
+from cli.progress import progress_bar
+from cli.staging import publish, staged
+from model import report, run
+from model.config import CHECKPOINT_INTERVAL_SECONDS, TrainConfig
+from model.errors import DataError, Diverged
+from model.fit.batches import Rows
+from model.fit.checkpoint import Checkpoint, CheckpointWriter, TrainRequest
+from model.fit.devices import CORES, thread_count
+from model.fit.loop import MAX_SLICE_VALUES, FitState, run_epochs
+from model.metrics import baseline_metrics, compute_metrics
+from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
+from model.run import Feature, RunRecord
+from model.table.column_statistics import ColumnStatistics, column_statistics, column_warnings
+from model.table.dataset import Float32Array, FloatArray, IntArray, Table
+from model.table.split import split
+from tabular.names import quote_names
 
-CORES = torch.get_num_threads()
-"""What torch found when it was imported: the processor's cores, or OMP_NUM_THREADS."""
-PRODUCTS_PER_THREAD = 1 << 24
-"""Multiplications of a forward pass that are worth another thread."""
-SLICE_FLOATS = 1 << 22
-"""Hidden values computed at once where no gradient is wanted."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history: mean losses per element (squared error) or per row (cross-entropy)."""
-
-    number: int
-    """From 1."""
-    train_loss: float
-    """Mean over the epoch's steps, each measured before its update."""
-    validation_loss: float
-    """Measured after the epoch."""
+LOG_INTERVAL_SECONDS = 10
+"""Between the lines that tell a log how a long fit goes; a terminal has a bar."""
 
 
-class Diverged(DataError):
-    """The loss is not a number any more."""
-
-
-class Fit:
-    """What a fit has come to after an epoch, and all that continues it bit for bit."""
-
-    def __init__(self, net: TwoLayerNet, config: TrainConfig, *, classification: bool) -> None:
-        """Take over the parameters of net, which is on the device where the fit runs."""
-        self.net, self.config = net, config
-        self.step = Step(net, cross_entropy if classification else squared_error, config.weight_decay)
-        self.order = torch.Generator().manual_seed(config.seed)
-        self.best = self.step.parameters.clone()
-        self.best_epoch: Epoch | None = None
-        """The epoch of the lowest validation loss, the first of them."""
-        self.history: list[Epoch] = []
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state, all but the history, by name; to be saved between two epochs."""
-        return self.step.state | {"best": self.best, "order": self.order.get_state()}
-
-    def restore(self, tensors: Mapping[str, Tensor], history: Sequence[Epoch]) -> None:
-        """Continue from what tensors() returned then, and the history of then.
-
-        Raises:
-            ValueError: the tensors are not those of this network.
-        """
-        mine = self.tensors()
-        if {name: tensor.shape for name, tensor in mine.items()} != {name: t.shape for name, t in tensors.items()}:
-            raise ValueError("the tensors are not those of this network")
-        self.order.set_state(tensors["order"])
-        for name, tensor in (self.step.state | {"best": self.best}).items():
-            tensor.copy_(tensors[name])
-        self.history = list(history)
-        self.best_epoch = min(history, key=lambda epoch: epoch.validation_loss, default=None)
-
-    def add(self, epoch: Epoch) -> None:
-        """Add an epoch to the history, and keep the weights if it is the best so far."""
-        self.history.append(epoch)
-        if self.best_epoch is None or epoch.validation_loss < self.best_epoch.validation_loss:
-            self.best_epoch = epoch
-            self.best.copy_(self.step.parameters)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done, or `patience` of them brought no better one."""
-        done, best = len(self.history), self.best_epoch
-        out_of_patience = best and self.config.patience and done - best.number >= self.config.patience
-        return bool(done >= self.config.epochs or out_of_patience)
-
-
-def fit(state: Fit, train: Rows, validation: Rows, class_weights: Tensor | None = None) -> Iterator[Epoch]:
-    """Fit state.net in place, yielding after every epoch; at the end net holds the best epoch's weights.
-
-    Best is the lowest validation loss. The weights are restored also when the caller stops early. Under torchrun each
-    process calls this with the same arguments, and takes its share of every batch.
+def train(
+    table: Table,
+    config: TrainConfig,
+    device: torch.device,
+    runs: Path,
+    console: Console,
+    *,
+    request: TrainRequest | None = None,
+    unfinished: Checkpoint | None = None,
+    save_seconds: float = CHECKPOINT_INTERVAL_SECONDS,
+) -> Path:
+    """Fit a network to the table, print how it went, and return the folder of the complete run.
 
     Args:
-        state: new, or restored.
-        train: on the device of state.net.
-        validation: likewise, other rows.
-        class_weights: (classes,) float32, where the classes do not count alike.
+        table: the rows.
+        config: what a person chose about the fit.
+        device: where it runs.
+        runs: the folder that holds runs/<name>/<n>.
+        console: where to print.
+        request: what --resume needs to load the table again; without it an unfinished fit is not kept.
+        unfinished: the fit to go on with, begun with this table, config and request.
+        save_seconds: between two saves of the unfinished fit.
 
     Raises:
-        Diverged: the loss is not a number any more; it names the step, the learning rate and the likely cause.
+        DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
+        Diverged: the loss diverged later; the run of the best epoch is complete.
+        OSError: the run cannot be written; nothing is left of it.
     """
-    config, step = state.config, state.step
-    batches = Batches(
-        train,
-        state.net.linear2.out_features,
-        config.batch_size,
-        mean=config.reduction == "mean",
-        class_weights=class_weights,
-        share=share(),
+    parts: Mapping[str, IntArray] = vars(split(table, config.seed))
+    described = column_statistics(table.x[parts["train"]])
+    warned = column_warnings(table, described)
+    for line in warned:
+        console.print(f"warning: {line}", style="yellow")
+
+    with staged(
+        runs, table.name
+    ) as folder:  # before the fit: a place that cannot be written to is said at once
+        torch.manual_seed(config.seed)
+        net = build_net(table, parts["train"], described, config.hidden_features).to(device)
+        used = unfinished.threads if unfinished else thread_count(net.net, config.batch_size, CORES)
+        torch.set_num_threads(used)
+        rows = {part: standardise_rows(net, table, indices) for part, indices in parts.items()}
+        weights = class_weights(table, parts["train"], config)
+        weights = None if weights is None else weights.to(device)
+        state = FitState(net.net, config, classification=bool(table.classes))
+        keeper = (
+            CheckpointWriter(runs, table, request, config, used, save_seconds) if request else None
+        )
+        if unfinished:
+            unfinished.restore(state)
+            if keeper:
+                keeper.epochs = len(unfinished.history)
+        diverged = _fit(state, rows["train"], rows["validation"], weights, keeper, console)
+        best = state.best_epoch
+        if best is None:
+            raise diverged or DataError("no epoch was done")
+
+        baselines = baseline_metrics(
+            table,
+            (rows["train"][0].cpu().numpy(), table.y[parts["train"]]),
+            (rows["test"][0].cpu().numpy(), table.y[parts["test"]]),
+        )
+        del rows  # before the answers take their place
+        net = net.cpu().eval()
+        metrics = {
+            part: compute_metrics(table, predict_rows(net, table.x, indices), table.y[indices])
+            for part, indices in parts.items()
+        }
+        record = RunRecord(
+            name=table.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            task=table.task,
+            features=_features(table, described),
+            targets=table.targets,
+            classes=table.classes,
+            config=config,
+            device=str(device),
+            threads=used,
+            rows={part: len(indices) for part, indices in parts.items()},
+            best_epoch=best.number,
+            history=tuple(state.history),
+            metrics=metrics,
+            baselines=baselines,
+            notes=(*table.notes, *warned, *([str(diverged)] if diverged else [])),
+            versions={"python": platform.python_version()}
+            | {package: metadata.version(package) for package in ("twolayernet", "torch", "numpy")},
+        )
+        run.save_run(folder, record, net, table.x[parts["validation"][: run.MAX_KEPT_ROWS]])
+        (folder / "curves.png").write_bytes(
+            report.plot_curves(state.history, best.number, f"{table.name}, loss")
+        )
+        path = publish(folder)
+    if keeper:
+        keeper.forget()
+    console.print(
+        f"best epoch {best.number} of {len(state.history)}, validation loss {best.validation_loss:.4g}"
     )
-    at_once = max(1, SLICE_FLOATS // config.hidden_features)
-    held_out = in_order(validation, state.net.linear2.out_features, at_once, class_weights)
-    losses = torch.zeros(batches.steps, device=step.device)
-    try:
-        while not state.finished:
-            number = len(state.history) + 1
-            done = 0
-            for chunk in batches.epoch(state.order):
-                end = done + len(chunk)
-                first = (number - 1) * batches.steps + done
-                step.run(chunk, rates(config, first, len(chunk), batches.steps), losses[done:end])
-                done = end
-
-            validation_loss = mean_loss(step, held_out)
-            train_loss = float(losses @ batches.epoch_weights)  # sync point, one an epoch
-            if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-                raise Diverged(_diverged(state, losses, validation_loss, (train, validation)))
-            state.add(Epoch(number, train_loss, validation_loss))
-            yield state.history[-1]
-    finally:
-        step.parameters.copy_(state.best)
+    console.print(report.metrics_table(metrics, baselines))
+    if diverged:
+        raise Diverged(f"{path} holds the best epoch, {best.number}: {diverged}")
+    return path
 
 
-def rates(config: TrainConfig, first: int, steps: int, steps_per_epoch: int) -> list[float]:
-    """Return the learning rates of steps, numbered from 0: constant, or falling to 0 along half a cosine wave."""
-    if config.schedule == "constant":
-        return [config.learning_rate] * steps
-    turn = math.pi / (config.epochs * steps_per_epoch)
-    return [config.learning_rate * (1 + math.cos(turn * step)) / 2 for step in range(first, first + steps)]
+def build_net(
+    table: Table, train: IntArray, described: ColumnStatistics, hidden_features: int
+) -> ScaledNet:
+    """Make an untrained network behind the scaling of the training rows (and of their targets).
 
-
-def mean_loss(step: Step, batches: Sequence[Batch]) -> float:
-    """Return the loss of batches, as in_order() weights them, at the present parameters."""
-    losses = torch.zeros(len(batches), device=step.device)
-    for batch, loss in zip(batches, losses.unbind(), strict=True):
-        step.evaluate(batch, loss)
-    return float(losses.double().sum())  # sync point
-
-
-def share() -> Share:
-    """Return this process's part of each batch: all of it, unless torchrun started several."""
-    if distributed.is_initialized():
-        return Share(distributed.get_rank(), distributed.get_world_size())
-    return Share()
-
-
-def find_device(name: str) -> torch.device:
-    """Turn auto, cpu or cuda into a device; cuda without CUDA is an error, never a silent CPU."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DataError("device: cuda was asked for, and this PyTorch finds no CUDA device (use auto or cpu)")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-@contextlib.contextmanager
-def processes(device: torch.device) -> Iterator[bool]:
-    """Join the processes that torchrun started, if it did; yield whether this is the first of them."""
-    if not distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
-        yield True
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield distributed.get_rank() == 0
-    finally:
-        distributed.destroy_process_group()
-
-
-def threads(net: TwoLayerNet, batch_size: int, most: int) -> int:
-    """Return how many threads a step deserves: a rule on shapes and cores, so that a run repeats bit for bit.
-
-    A thread more than the work deserves slows a small step down, by far where cores are shared. The rule is read off
-    `python bench/train.py threads`.
+    Raises:
+        DataError: there is no memory for so many hidden features.
     """
-    products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
-    return min(most, 1 + products // PRODUCTS_PER_THREAD)
+    shape = len(table.features), hidden_features, table.out_features
+    try:
+        net = TwoLayerNet(*shape)
+    except RuntimeError:  # torch's word for it
+        raise DataError(
+            f"hidden_features: no memory for a network of {' -> '.join(map(str, shape))}"
+        ) from None
+    shift, scale = _float32(described.mean), _float32(described.scale)
+    if table.classes:
+        return ScaledClassifier(net, shift, scale)
+    targets = column_statistics(table.y[train].astype(np.float64))
+    spread = np.where(targets.constant, 1.0, targets.std)
+    return ScaledRegressor(net, shift, scale, _float32(spread), _float32(targets.mean))
 
 
-def _diverged(state: Fit, losses: Tensor, validation_loss: float, parts: Sequence[Rows]) -> str:
-    """Say where the loss ceased to be a number, and why it probably did."""
-    number, steps = len(state.history) + 1, len(losses)
-    wrong = (~losses.isfinite()).nonzero()
-    index = int(wrong[0]) if len(wrong) else steps - 1  # else the last update did it, as the validation rows show
-    found = float(losses[index]) if len(wrong) else validation_loss
-    at = (number - 1) * steps + index
-    largest = max(float(x.abs().max()) for x, _ in parts)
-    if largest > 1e4:
-        cause = f"a feature lies {largest:.3g} standard deviations off its mean: look for outliers"
-    else:
-        cause = "the learning rate is too large: try a smaller one"
-    return (
-        f"the loss is {found:g} at step {at + 1} (epoch {number}), learning rate "
-        f"{rates(state.config, at, 1, steps)[0]:g}: probably {cause}"
+def standardise_rows(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
+    """Return the chosen rows as the net inside is trained on them, on the net's device.
+
+    A slice at a time: of the largest tables there is no third copy.
+
+    Raises:
+        DataError: a value leaves float32's range.
+    """
+    device, width = net.shift.device, len(table.features)
+    x = torch.empty(len(indices), width, device=device)
+    for some in _slices(len(indices), width):
+        x[some] = net.standardise(torch.from_numpy(table.x[indices[some]]).to(device))
+        finite = x[some].isfinite().all(dim=0)
+        if not finite.all():
+            name = table.features[int(finite.logical_not().nonzero()[0])]
+            raise DataError(
+                f"column '{name}': an outlier that leaves float32's range when it is standardised"
+            )
+    return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
+
+
+def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
+    """Return what each class counts, (classes,) float32; None where all count alike.
+
+    Raises:
+        DataError: weights are asked for where there are no classes, or there are not as many as classes.
+    """
+    if config.class_weights == "equal":
+        return None
+    if not table.classes:
+        raise DataError("class_weights: a regression has no classes")
+    if config.class_weights == "balanced":
+        counts = np.bincount(table.y[train].astype(np.int64), minlength=len(table.classes))
+        return _float32(len(train) / (len(counts) * counts))
+    if len(config.class_weights) != len(table.classes):
+        raise DataError(
+            f"class_weights: expected {len(table.classes)}, one for each of {quote_names([str(c) for c in table.classes])}, "
+            f"found {len(config.class_weights)}"
+        )
+    return torch.tensor(config.class_weights)
+
+
+def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
+    """Return probabilities (rows, classes), or predictions (rows, out_features), for the chosen rows of raw x.
+
+    Raises:
+        DataError: an answer is infinite or not a number.
+    """
+    found = []
+    with torch.no_grad():
+        for some in _slices(len(indices), x.shape[1] + net.net.linear1.out_features):
+            out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x[indices[some]]))
+            found.append((out[1] if isinstance(out, tuple) else out).double().numpy())
+    together: FloatArray = np.concatenate(found)
+    if not np.isfinite(together).all():
+        raise DataError(
+            "the network's answers leave float32's range: scale the columns of the data"
+        )
+    return together
+
+
+def _fit(
+    state: FitState,
+    train: Rows,
+    validation: Rows,
+    weights: Tensor | None,
+    keeper: CheckpointWriter | None,
+    console: Console,
+) -> Diverged | None:
+    """Run the fit to its end, saving and saying how it goes; return what ended it early, if the loss did."""
+    said = saved = time.monotonic()
+    with progress_bar(console) as bar:
+        shown = bar.add_task(
+            "fit", total=state.config.epochs, completed=len(state.history), note=""
+        )
+        try:
+            for epoch in run_epochs(state, train, validation, weights):
+                note = f"validation loss {epoch.validation_loss:.4g}"
+                bar.update(shown, advance=1, note=note)
+                now = time.monotonic()
+                if not console.is_terminal and now - said >= LOG_INTERVAL_SECONDS:
+                    said = now
+                    console.print(f"epoch {epoch.number} of {state.config.epochs}, {note}")
+                if keeper and now - saved >= keeper.seconds:
+                    keeper.save(state)
+                    saved = time.monotonic()
+        except Diverged as error:
+            return error
+        except BaseException:
+            if keeper and keeper.epochs:
+                console.print(
+                    f"{keeper.path}: the fit after epoch {keeper.epochs}; --resume goes on with it"
+                )
+            raise
+    return None
+
+
+def _slices(rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of `width` float32 values into slices that are small against a large table."""
+    size = max(1, MAX_SLICE_VALUES // width)
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _features(table: Table, described: ColumnStatistics) -> tuple[Feature, ...]:
+    columns = ("min", "max", "mean", "median", "std")
+    values = zip(*(getattr(described, column).tolist() for column in columns), strict=True)
+    return tuple(
+        Feature(name=name, kind=kind, **dict(zip(columns, row, strict=True)))
+        for name, kind, row in zip(table.features, table.kinds, values, strict=True)
     )
+
+
+def _float32(values: FloatArray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import logs, manifest
-from service.cores import cores
-from service.manifest import ArtifactError
-from service.metrics import Board, Figures
+from service.artifact import storage
+from service.artifact.manifest import ArtifactError
+from service.host.cores import available_cores
+from service.observe import logs
+from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.settings import HostSettings, ServiceSettings, SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, turning the errors that a person can mend into their one line."""
-        pressed: list[int] = []  # libraries swallow KeyboardInterrupt, or answer it with an error of their own
+        pressed: list[
+            int
+        ] = []  # libraries swallow KeyboardInterrupt, or answer it with an error of their own
 
         def press(number: int, frame: object) -> None:
             pressed.append(number)
@@ -55,7 +58,9 @@ class Commands(click.Group):
         except (ArtifactError, SettingsError) as error:
             raise BadInput(str(error)) from None
         except OSError as error:
-            raise BadInput(f"{error.filename or ctx.command_path}: {error.strerror or error}") from None
+            raise BadInput(
+                f"{error.filename or ctx.command_path}: {error.strerror or error}"
+            ) from None
         except (Exception, KeyboardInterrupt) as error:
             if not pressed and not isinstance(error, KeyboardInterrupt):
                 raise
@@ -95,20 +100,25 @@ def serve(artifact: Path | None, **given: Any) -> None:
     """Answer predictions over HTTP; by default with the artifact that was published last."""
     settings = ServiceSettings.from_environment(artifact=artifact, **given)
     hosting = HostSettings.from_environment(**given)
-    chosen = settings.artifact or manifest.last_published(settings.artifacts)
-    newest = manifest.find(chosen)  # a mistyped path ends here, and a token file that cannot be read below
+    chosen = settings.artifact or storage.last_published(settings.artifacts)
+    newest = storage.find_version(
+        chosen
+    )  # a mistyped path ends here, and a token file that cannot be read below
     settings.tokens()
-    workers = hosting.workers or cores()
+    workers = hosting.workers or available_cores()
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
-    share = max(1, cores() // workers)
+    share = max(1, available_cores() // workers)
     in_flight = settings.in_flight or share
-    settings = dataclasses.replace(settings, artifact=chosen, threads=settings.threads or share, in_flight=in_flight)
+    settings = dataclasses.replace(
+        settings, artifact=chosen, threads=settings.threads or share, in_flight=in_flight
+    )
     # Until the host listens for it: a container's first process ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    from service.host import Host, listen
+    from service.host.sockets import listen
+    from service.host.supervisor import Supervisor
 
-    board = Board(workers)
-    server = Host(
+    board = SharedMetrics(workers)
+    server = Supervisor(
         listen(hosting.host, hosting.port, workers),
         threads=in_flight + settings.queue + SPARE_THREADS,
         draining=board.drain,
@@ -128,16 +138,20 @@ def serve(artifact: Path | None, **given: Any) -> None:
 @artifact_argument
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--keep", multiple=True, help="Column of SOURCE to carry through to DESTINATION; again for several.")
+@click.option(
+    "--keep",
+    multiple=True,
+    help="Column of SOURCE to carry through to DESTINATION; again for several.",
+)
 def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Predict every row of SOURCE into DESTINATION (CSV or Parquet), streamed, columns matched by name."""
     try:
-        from service import score as scoring
+        from service.commands import score
     except ModuleNotFoundError as error:
         raise SettingsError(f"score needs {error.name}: pip install 'twolayernet[score]'") from None
     try:
-        scoring.run(artifact, source, destination, keep)
-    except scoring.ScoreError as error:
+        score.score_file(artifact, source, destination, keep)
+    except score.ScoreError as error:
         raise SettingsError(str(error)) from None
 
 
@@ -151,14 +165,18 @@ def check(artifact: Path, as_json: bool) -> None:
     """
     path, digest, error, code = artifact, None, None, 0
     try:
-        path, code = manifest.find(artifact), 1
-        from service import check as checking
+        path, code = storage.find_version(artifact), 1
+        from service.runtime import check
 
-        digest, code = checking.check(path).digest, 0
+        digest, code = check.check_artifact(path).digest, 0
     except ArtifactError as failed:
         error, code = str(failed), code or 2
     if as_json:
-        click.echo(json.dumps({"artifact": str(path), "holds": error is None, "digest": digest, "error": error}))
+        click.echo(
+            json.dumps(
+                {"artifact": str(path), "holds": error is None, "digest": digest, "error": error}
+            )
+        )
     elif error is None:
         click.echo(f"{path}: whole, and its golden rows are reproduced; digest {digest}")
     else:
@@ -166,11 +184,11 @@ def check(artifact: Path, as_json: bool) -> None:
     sys.exit(code)
 
 
-def _application(settings: ServiceSettings, board: Board, slot: int) -> "WSGIApplication":
+def _application(settings: ServiceSettings, board: SharedMetrics, slot: int) -> "WSGIApplication":
     """Make the application inside a worker; the host's process stays small."""
-    from service.app import create_app
+    from service.web.app import create_app
 
-    return create_app(settings, Figures(board, slot))
+    return create_app(settings, WorkerMetrics(board, slot))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import zlib
 
-from service.manifest import ArtifactError
+from service.artifact.manifest import ArtifactError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -16,7 +16,9 @@ def check_png(name: str, content: bytes) -> None:
     at, kinds = len(SIGNATURE), []
     while content.startswith(SIGNATURE) and at < len(content):
         end = at + 8 + int.from_bytes(content[at : at + 4])
-        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4]) or end + 4 > len(content):
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(
+            content[end : end + 4]
+        ) or end + 4 > len(content):
             break
         kinds.append(content[at + 4 : at + 8])
         at = end + 4

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
-WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 Kind = type | tuple[str, ...]
 """int, float, bool, str or Path; or the words that may be chosen from."""
@@ -33,7 +42,9 @@ class Settings:
         for field in fields(self):
             name, value, limits = field.name, getattr(self, field.name), field.metadata
             if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
-                raise SettingsError(f"{name}: expected {limits['least']:g} to {limits['most']:g}, found {value:g}")
+                raise SettingsError(
+                    f"{name}: expected {limits['least']:g} to {limits['most']:g}, found {value:g}"
+                )
             words = self.kind(name)
             if isinstance(words, tuple) and value not in words:
                 raise SettingsError(f"{name}: expected one of {', '.join(words)}, found '{value}'")
@@ -71,44 +82,76 @@ class Settings:
 class ServiceSettings(Settings):
     """What an operator chooses of the application, whatever its host."""
 
-    artifact: Path | None = setting(None, "artifacts/<name>, followed, or artifacts/<name>/<version>, pinned.")
-    artifacts: Path = setting(Path("artifacts"), "Where the artifact that was published last is looked for.")
+    artifact: Path | None = setting(
+        None, "artifacts/<name>, followed, or artifacts/<name>/<version>, pinned."
+    )
+    artifacts: Path = setting(
+        Path("artifacts"), "Where the artifact that was published last is looked for."
+    )
     expect_digest: str | None = setting(None, "Serve nothing but the artifact with this digest.")
-    poll_seconds: float = setting(2.0, "Between two looks for a new version.", least=0.05, most=86400)
-    threads: int | None = setting(None, "Of one inference; by default cores // workers.", least=1, most=1024)
-    max_body_bytes: int = setting(16 << 20, "Of a request's body, and of what it decompresses to.", least=1)
+    poll_seconds: float = setting(
+        2.0, "Between two looks for a new version.", least=0.05, most=86400
+    )
+    threads: int | None = setting(
+        None, "Of one inference; by default cores // workers.", least=1, most=1024
+    )
+    max_body_bytes: int = setting(
+        16 << 20, "Of a request's body, and of what it decompresses to.", least=1
+    )
     max_rows: int = setting(1 << 16, "Of one request.", least=1)
     max_elements: int = setting(1 << 22, "Numbers in one request: rows times features.", least=1)
     in_flight: int | None = setting(
-        None, "Requests that compute at a time, in one worker; by default cores // workers.", least=1, most=1024
+        None,
+        "Requests that compute at a time, in one worker; by default cores // workers.",
+        least=1,
+        most=1024,
     )
-    queue: int = setting(64, "Requests that are read or wait before those; one more is answered 503.", most=4096)
-    queue_seconds: float = setting(1.0, "The longest wait inside; 503 after it.", least=0.001, most=3600)
+    queue: int = setting(
+        64, "Requests that are read or wait before those; one more is answered 503.", most=4096
+    )
+    queue_seconds: float = setting(
+        1.0, "The longest wait inside; 503 after it.", least=0.001, most=3600
+    )
     batching: Literal["auto", "on", "off"] = setting(
-        "auto", "Join the rows of requests that wait; auto: for networks of a mebibyte of weights or more."
+        "auto",
+        "Join the rows of requests that wait; auto: for networks of a mebibyte of weights or more.",
     )
     batch_rows: int = setting(256, "Joined at most.", least=1)
     batch_wait_ms: float = setting(0.0, "The first waits so long for company.", most=10_000)
-    token_file: Path | None = setting(None, "Answer only those who show a token of this file, one a line.")
-    cors_origins: str | None = setting(None, "Pages that may ask: https://a.example,https://b.example, or *.")
+    token_file: Path | None = setting(
+        None, "Answer only those who show a token of this file, one a line."
+    )
+    cors_origins: str | None = setting(
+        None, "Pages that may ask: https://a.example,https://b.example, or *."
+    )
     access_log: bool | None = setting(None, "A line per request; by default on a terminal.")
-    log_format: Literal["auto", "json", "text"] = setting("auto", "auto: text on a terminal, JSON elsewhere.")
+    log_format: Literal["auto", "json", "text"] = setting(
+        "auto", "auto: text on a terminal, JSON elsewhere."
+    )
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a value cannot be used."""
         super().__post_init__()
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
-            raise SettingsError(f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'")
+            raise SettingsError(
+                f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'"
+            )
         if self.batch_wait_ms >= self.queue_seconds * 1000:
-            raise SettingsError(f"batch_wait_ms: expected less than queue_seconds, found {self.batch_wait_ms:g} ms")
+            raise SettingsError(
+                f"batch_wait_ms: expected less than queue_seconds, found {self.batch_wait_ms:g} ms"
+            )
         for origin in self.origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
-                raise SettingsError(f"cors_origins: expected https://<host>, or *, found '{origin}'")
+                raise SettingsError(
+                    f"cors_origins: expected https://<host>, or *, found '{origin}'"
+                )
 
     @property
     def origins(self) -> tuple[str, ...]:
         """cors_origins, taken apart."""
-        return tuple(origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip())
+        return tuple(
+            origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()
+        )
 
     def tokens(self) -> tuple[bytes, ...]:
         """Read token_file: a token a line; empty lines and those that begin with # do not count. None without a file.
@@ -125,7 +168,9 @@ class ServiceSettings(Settings):
             raise SettingsError(f"token_file: {self.token_file}: {why}") from None
         found = tuple(line.encode() for line in lines if line and not line.startswith("#"))
         if not found:
-            raise SettingsError(f"token_file: {self.token_file}: expected a token on a line of its own, found none")
+            raise SettingsError(
+                f"token_file: {self.token_file}: expected a token on a line of its own, found none"
+            )
         return found
 
 
@@ -136,7 +181,9 @@ class HostSettings(Settings):
     host: str = setting("127.0.0.1", "Address; 0.0.0.0 for every interface.")
     port: int = setting(8000, "Of TCP.", least=1, most=65535)
     workers: int | None = setting(None, "Processes; by default one per core.", least=1, most=1024)
-    drain_seconds: float = setting(2.0, "From SIGTERM, not ready and still answering, to the stop.", most=3600)
+    drain_seconds: float = setting(
+        2.0, "From SIGTERM, not ready and still answering, to the stop.", most=3600
+    )
     tls_certificate: Path | None = setting(None, "PEM, with its chain: answer HTTPS.")
     tls_key: Path | None = setting(None, "Its key, PEM.")
 

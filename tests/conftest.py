@@ -12,15 +12,18 @@ import torch
 from flask import Flask
 from rich.console import Console
 
+from model.run import Run, load_run
+from model.train import train
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 torch.set_num_threads(1)  # pytest-xdist uses the cores
 
 from export import bundle
-from model import checkpoint, data, run
 from model.config import TrainConfig
-from service import manifest
-from service.app import create_app
+from model.table import load
+from service.artifact import manifest, storage
 from service.settings import ServiceSettings
+from service.web.app import create_app
 
 CLASSES = ("setosa", "versi, color", "vïrginica")
 
@@ -29,7 +32,7 @@ CLASSES = ("setosa", "versi, color", "vïrginica")
 class Made:
     """A run and the artifact published from it."""
 
-    run: checkpoint.Run
+    run: Run
     artifact: Path
     csv: Path
 
@@ -59,10 +62,10 @@ def write_houses(path: Path, rows: int = 120) -> Path:
 
 def make(folder: Path, csv: Path, target: str, drop: tuple[str, ...] = ()) -> Made:
     """Train for a few epochs and publish."""
-    table = data.load(str(csv), targets=[target], drop=drop)
+    table = load.load_table(str(csv), targets=[target], drop=drop)
     config = TrainConfig(hidden_features=16, epochs=20, learning_rate=1e-2)
-    path = run.train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))
-    trained = checkpoint.load(path)
+    path = train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))
+    trained = load_run(path)
     return Made(trained, bundle.build(trained, folder / "artifacts").path, csv)
 
 
@@ -91,8 +94,12 @@ def repack() -> Callable[[Path], None]:
     """Return a function that recomputes SHA256SUMS, so that no hash can see what a test changed."""
 
     def recompute(path: Path) -> None:
-        files = {entry.name: entry.read_bytes() for entry in path.iterdir() if entry.name != manifest.SUMS}
-        (path / manifest.SUMS).write_bytes(manifest.sums_of(files))
+        files = {
+            entry.name: entry.read_bytes()
+            for entry in path.iterdir()
+            if entry.name != manifest.SUMS
+        }
+        (path / manifest.SUMS).write_bytes(storage.sha256_sums(files))
 
     return recompute
 

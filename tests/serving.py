@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-DEADLINE_SECONDS = 120  # for a machine whose cores are all taken; nothing waits for it when all is well
+DEADLINE_SECONDS = (
+    120  # for a machine whose cores are all taken; nothing waits for it when all is well
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Server:
         """Send one request; return the status and the JSON document of the reply."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
         with contextlib.closing(connection):
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # refused before all of it was sent
                 connection.request(method, path, body, headers)
             reply = connection.getresponse()
             return reply.status, json.loads(reply.read())
@@ -62,7 +66,10 @@ def until(condition: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def serving(
-    command: Sequence[str], port: int, environment: Mapping[str, str] | None = None, status: int = 200
+    command: Sequence[str],
+    port: int,
+    environment: Mapping[str, str] | None = None,
+    status: int = 200,
 ) -> Iterator[Server]:
     """Start a command that listens on port, wait until /readyz answers `status`, and stop it at the end."""
     process = subprocess.Popen(
@@ -83,7 +90,9 @@ def serving(
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 kill(process)
-                raise AssertionError(f"{' '.join(command)} did not answer: {process.communicate()[0]}")
+                raise AssertionError(
+                    f"{' '.join(command)} did not answer: {process.communicate()[0]}"
+                )
         yield server
     finally:
         kill(process)

@@ -23,7 +23,13 @@ from tests.serving import DEADLINE_SECONDS, ROOT
 
 pytestmark = pytest.mark.container
 
-HARDENED = ("--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+HARDENED = (
+    "--network=none",
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+)
 LIMITED = (*HARDENED, "--pids-limit=64", "--memory=256m")
 
 # 127.0.0.2 is no address of a server that listens on 127.0.0.1 alone, and nobody outside would reach it.
@@ -49,7 +55,9 @@ class Container:
 
     def request(self, method: str, path: str, body: str = "") -> tuple[int, str]:
         """Send one request from inside; return the status, or 0 where nobody answers, and the body."""
-        status, _, reply = self.execute("python", "-c", CLIENT, method, path, body).stdout.partition(" ")
+        status, _, reply = self.execute(
+            "python", "-c", CLIENT, method, path, body
+        ).stdout.partition(" ")
         return int(status or 0), reply
 
     def inspect(self, template: str) -> str:
@@ -109,7 +117,9 @@ def engine() -> None:
 def build(target: str) -> Iterator[str]:
     """Build a target from the working tree, under a name of this process's own that goes at the end."""
     tag = f"twolayernet-test-{target}:{os.getpid()}"
-    options = () if target == "serve" else ("--target", target)  # what a plain `docker build` makes is the server
+    options = (
+        () if target == "serve" else ("--target", target)
+    )  # what a plain `docker build` makes is the server
     docker("build", "--network=host", "--quiet", "--tag", tag, *options, str(ROOT))
     yield tag
     docker("rmi", "--no-prune", tag)
@@ -142,7 +152,9 @@ def test_predicts(server: Container, app: Flask, flowers: Made) -> None:
     status, reply = server.request("POST", "/predict", body)
     actual = json.loads(reply)
     assert 200 == status
-    assert pytest.approx(expected.pop("probabilities")[0], abs=1e-6) == actual.pop("probabilities")[0]
+    assert (
+        pytest.approx(expected.pop("probabilities")[0], abs=1e-6) == actual.pop("probabilities")[0]
+    )
     assert expected == actual
 
 
@@ -164,12 +176,16 @@ def test_is_unhealthy_where_it_is_not_ready(image: str, artifact: Path) -> None:
 
 def test_runs_without_rights(server: Container) -> None:
     """The user is a number other than root's, every capability is gone, and none can be gained."""
-    status = dict(re.findall(r"^(\w+):\s*(.*)$", server.execute("cat", "/proc/1/status").stdout, re.MULTILINE))
+    status = dict(
+        re.findall(r"^(\w+):\s*(.*)$", server.execute("cat", "/proc/1/status").stdout, re.MULTILINE)
+    )
     user = server.inspect("{{.Config.User}}").partition(":")[0]
     assert user.isdecimal()
     assert int(user) > 0
     assert [user] * 4 == status["Uid"].split()
-    assert {0} == {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    assert {0} == {
+        int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    }
     assert "1" == status["NoNewPrivs"]
 
 
@@ -227,7 +243,10 @@ def test_trains_and_publishes(train_image: str, image: str, tmp_path: Path) -> N
     for folder in ("runs", "artifacts"):
         (tmp_path / folder).mkdir()
     own = f"--user={os.getuid()}:{os.getgid()}"
-    volumes = (f"--volume={tmp_path}/runs:/app/runs", f"--volume={tmp_path}/artifacts:/app/artifacts")
+    volumes = (
+        f"--volume={tmp_path}/runs:/app/runs",
+        f"--volume={tmp_path}/artifacts:/app/artifacts",
+    )
     docker("run", "--rm", own, *HARDENED, *volumes, train_image)
     assert {os.getuid()} == {path.stat().st_uid for path in tmp_path.rglob("*")}
     mount = f"--volume={tmp_path}/artifacts:/artifacts:ro"
@@ -238,5 +257,7 @@ def test_trains_and_publishes(train_image: str, image: str, tmp_path: Path) -> N
 def test_training_stops_on_sigterm(train_image: str) -> None:
     """Exit code 143, not 137: make as a first process would spin until it is killed."""
     with running(train_image, "--network=none") as container:
-        container.wait("the training process", lambda: "model train" in docker("top", container.id).stdout)
+        container.wait(
+            "the training process", lambda: "model train" in docker("top", container.id).stdout
+        )
         assert 128 + signal.SIGTERM == container.stop()

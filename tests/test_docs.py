@@ -17,15 +17,18 @@ from rich.console import Console
 
 from export import bundle
 from export.__main__ import main as export
-from model import checkpoint, data, run
 from model.config import TrainConfig
+from model.run import load_run
+from model.table import load
+from model.train import train
 from service.__main__ import main as service
-from service.app import create_app
-from service.manifest import FILES, LIMITS, MEGABYTE, SUMS, SUMS_LIMIT, Feature, Manifest
-from service.onnx_scan import MOST_FIELDS, OPERATORS
+from service.artifact.manifest import SUMS, Feature, Manifest
+from service.artifact.onnx_scan import MAX_FIELDS, OPERATORS
+from service.artifact.storage import FILES, MAX_FILE_BYTES, MAX_SUMS_BYTES, MEGABYTE
+from service.artifact.strict_json import MAX_DEPTH
+from service.artifact.weights import MAX_HEADER_BYTES
 from service.settings import ServiceSettings
-from service.strict import MOST_NESTED
-from service.weights import MOST_HEADER
+from service.web.app import create_app
 from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving
 
@@ -62,19 +65,33 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.e2e
-@pytest.mark.skipif(not (ROOT / ".venv" / ".train").exists(), reason="the commands need the .venv that make makes")
+@pytest.mark.skipif(
+    not (ROOT / ".venv" / ".train").exists(), reason="the commands need the .venv that make makes"
+)
 def test_first_screen(checkout: Path) -> None:
     """`make train export serve`, then curl, print what the README shows."""
     (command, printed), (curl, answer) = blocks(README)[:2]
     port = free_port()
     script = f"cd {shlex.quote(str(checkout))} && {command} | tee output"
-    outermost = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL"]  # the tests may themselves be run by make
+    outermost = [
+        "env",
+        "-u",
+        "MAKEFLAGS",
+        "-u",
+        "MAKELEVEL",
+    ]  # the tests may themselves be run by make
     with serving([*outermost, "sh", "-c", script], port, {"TWOLAYERNET_PORT": str(port)}):
         asked = subprocess.run(
-            shlex.split(curl.replace("8000", str(port))), cwd=checkout, capture_output=True, text=True, check=True
+            shlex.split(curl.replace("8000", str(port))),
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         lines = (checkout / "output").read_text().splitlines()
-        shown = [masked(line) for line in lines if not line.startswith("epoch ")]  # a slow machine says how it goes
+        shown = [
+            masked(line) for line in lines if not line.startswith("epoch ")
+        ]  # a slow machine says how it goes
     expected = [masked(line) for line in printed if not line.startswith("INFO")]
     assert expected == shown
     assert [masked(line) for line in answer] == [masked(asked.stdout)]
@@ -85,28 +102,42 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
     """A server of the digits, as docs/http.md has one: the folder that holds artifacts/, and the port."""
     folder, port = tmp_path_factory.mktemp("digits"), free_port()
     config = TrainConfig(hidden_features=16, epochs=2)
-    trained = run.train(data.load("digits"), config, torch.device("cpu"), folder / "runs", Console(quiet=True))
-    published = bundle.build(checkpoint.load(trained), folder / "artifacts").path
+    trained = train(
+        load.load_table("digits"), config, torch.device("cpu"), folder / "runs", Console(quiet=True)
+    )
+    published = bundle.build(load_run(trained), folder / "artifacts").path
     with serving(granian(published, port), port):
         yield folder, port
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("command", "printed"), blocks(HTTP), ids=[command[:60] for command, _ in blocks(HTTP)])
+@pytest.mark.parametrize(
+    ("command", "printed"), blocks(HTTP), ids=[command[:60] for command, _ in blocks(HTTP)]
+)
 def test_http_commands(digits: tuple[Path, int], command: str, printed: list[str]) -> None:
     """Every command of docs/http.md is answered as it says, but for the numbers."""
     folder, port = digits
     command = command.replace(":8000", f":{port}")
-    asked = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S602
-    assert [masked(line) for line in printed] == [masked(line) for line in asked.stdout.splitlines()]
+    asked = subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, check=True
+    )  # noqa: S602
+    assert [masked(line) for line in printed] == [
+        masked(line) for line in asked.stdout.splitlines()
+    ]
 
 
 @pytest.mark.e2e
 def test_http_client(digits: tuple[Path, int]) -> None:
     """Triton's client, as docs/http.md shows it, prints two labels; KServe's runs in `make test-clients`."""
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", HTTP, re.DOTALL) if "tritonclient" in block]
+    (code,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", HTTP, re.DOTALL)
+        if "tritonclient" in block
+    ]
     code = code.replace(":8000", f":{digits[1]}")
-    asked = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
     assert re.fullmatch(r"\[\d \d\]\n", asked.stdout), asked.stderr
 
 
@@ -121,7 +152,11 @@ def test_other_commands_exist() -> None:
         elif program == "python":
             _, module, name, *rest = arguments
             assert name in rooms[module].commands, command
-            options = [option for parameter in rooms[module].commands[name].params for option in parameter.opts]
+            options = [
+                option
+                for parameter in rooms[module].commands[name].params
+                for option in parameter.opts
+            ]
             assert {word for word in rest if word.startswith("--")} <= set(options), command
         else:
             assert ("docker", True) == (program, (ROOT / "Dockerfile").exists()), command
@@ -168,14 +203,19 @@ def test_every_file_of_the_artifact_is_documented() -> None:
     """Each file that an artifact must hold stands in docs/artifact.md."""
     text = (ROOT / "docs" / "artifact.md").read_text()
     assert [] == [name for name in (*FILES, SUMS) if f"        {name}" not in text]
-    for name, limit in LIMITS.items():
-        assert re.search(rf"^\| `{re.escape(name)}` \| {limit // MEGABYTE} ", text, re.MULTILINE), name
+    for name, limit in MAX_FILE_BYTES.items():
+        assert re.search(rf"^\| `{re.escape(name)}` \| {limit // MEGABYTE} ", text, re.MULTILINE), (
+            name
+        )
 
 
 def test_every_operator_and_field_is_documented() -> None:
     """What a model.onnx may hold, and what a manifest must, stands in docs/artifact.md."""
     text = (ROOT / "docs" / "artifact.md").read_text()
-    for name in (*OPERATORS, *(field.name for kind in (Manifest, Feature) for field in fields(kind))):
+    for name in (
+        *OPERATORS,
+        *(field.name for kind in (Manifest, Feature) for field in fields(kind)),
+    ):
         assert f"`{name}`" in text, name
-    for fixed in (MOST_NESTED, MOST_FIELDS, MOST_HEADER, SUMS_LIMIT):
+    for fixed in (MAX_DEPTH, MAX_FIELDS, MAX_HEADER_BYTES, MAX_SUMS_BYTES):
         assert f"{fixed:,}" in text, fixed

@@ -12,9 +12,8 @@ import polars as pl
 import pytest
 import torch
 
-from export.bounds import reference
-from model import checkpoint
-from model.checkpoint import net_of
+from export.proof.bound import reference
+from model.run import load_run, net_from_weights
 from tests.conftest import write_flowers, write_houses
 from tests.serving import ROOT, free_port, granian, serving
 
@@ -24,7 +23,11 @@ pytestmark = pytest.mark.e2e
 @pytest.mark.parametrize(
     ("write", "options", "features"),
     [
-        (write_flowers, ["--target", "species", "--drop", "id"], ["petal, length", "sepal width", "größe", "year"]),
+        (
+            write_flowers,
+            ["--target", "species", "--drop", "id"],
+            ["petal, length", "sepal width", "größe", "year"],
+        ),
         (write_houses, ["--target", "price €", "--seed", "3"], ["size m²", "age", "constant"]),
     ],
     ids=["classification", "regression"],
@@ -41,18 +44,22 @@ def test_csv_to_prediction(
 
     run("model", "train", "--data", str(csv), *options, "--epochs", "20")
     run("export", "build")
-    trained = checkpoint.load(tmp_path / "runs" / "meine-daten" / "1")
+    trained = load_run(tmp_path / "runs" / "meine-daten" / "1")
     frame = pl.read_csv(csv, separator=";" if csv.read_bytes().startswith(b"\xef\xbb\xbf") else ",")
     rows = frame.select(features).to_numpy().astype(np.float32)
     expected = reference(trained.weights, rows)
     with torch.no_grad():
-        eager = net_of(trained.weights)(torch.from_numpy(rows))
+        eager = net_from_weights(trained.weights)(torch.from_numpy(rows))
 
     port = free_port()
     with serving(granian(tmp_path / "artifacts" / "meine-daten", port), port) as server:
-        records = [dict(zip(features, row, strict=True)) for row in rows.astype(np.float64).tolist()]
+        records = [
+            dict(zip(features, row, strict=True)) for row in rows.astype(np.float64).tolist()
+        ]
         body = json.dumps({"instances": records})
-        status, reply = server.request("POST", "/predict", body, **{"Content-Type": "application/json"})
+        status, reply = server.request(
+            "POST", "/predict", body, **{"Content-Type": "application/json"}
+        )
     assert 200 == status
     if isinstance(eager, tuple):
         served, name = np.array(reply["probabilities"]), "probabilities"

@@ -14,13 +14,15 @@ from tests.serving import ROOT
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)"),
+    pytest.mark.skipif(
+        shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)"
+    ),
 ]
 
 SERVE = """
 from pathlib import Path
 import sys
-from service.app import create_app
+from service.web.app import create_app
 from service.settings import ServiceSettings
 client = create_app(ServiceSettings(artifact=Path(sys.argv[1]))).test_client()
 assert client.post("/predict", json={"instances": [[1, 2, 3, 4]]}).status_code == 200
@@ -32,7 +34,9 @@ def trace(code: str, artifact: Path, home: Path, **environment: str) -> str:
     log = home / "trace"
     # Without the switch, which the service must set itself, and without coverage, which writes files.
     clean = {
-        key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY" and not key.startswith("COV")
+        key: value
+        for key, value in os.environ.items()
+        if key != "ORT_DISABLE_TELEMETRY" and not key.startswith("COV")
     }
     subprocess.run(
         [

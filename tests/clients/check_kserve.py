@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.predictor import Predictor
+from service.runtime.predictor import Predictor
 from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving
 
@@ -49,7 +49,11 @@ def test_v2(saw: dict[str, Any], flowers: Made, form: str) -> None:
     """The outputs asked for, in JSON and in bytes, are the artifact's, bit for bit."""
     expected = Predictor(flowers.artifact).predict(np.array(ROWS, np.float32))
     outputs = saw[form]["outputs"]
-    assert ("a-1", "flowers", ["label", "probabilities"]) == (saw[form]["id"], saw[form]["model"], list(outputs))
+    assert ("a-1", "flowers", ["label", "probabilities"]) == (
+        saw[form]["id"],
+        saw[form]["model"],
+        list(outputs),
+    )
     for name in outputs:
         assert np.array_equal(expected[name], np.array(outputs[name], expected[name].dtype))
 
@@ -79,7 +83,13 @@ def test_errors(saw: dict[str, Any], what: str, message: str) -> None:
 def test_documented(address: str) -> None:
     """The client as docs/http.md shows it, with another model, is answered."""
     text = (ROOT / "docs" / "http.md").read_text()
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kserve" in block]
-    code = code.replace("http://127.0.0.1:8000", address).replace("* 64", "* 4").replace('"digits"', '"flowers"')
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "kserve" in block
+    ]
+    code = (
+        code.replace("http://127.0.0.1:8000", address)
+        .replace("* 64", "* 4")
+        .replace('"digits"', '"flowers"')
+    )
     done = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True)
     assert done.stdout.startswith("{'predictions': [{'logits': ["), done.stderr

@@ -18,19 +18,30 @@ from kserve.protocol.infer_type import InferResponse, RequestedOutput
 
 async def main(url: str, model: str, rows: list[list[float]]) -> dict[str, Any]:
     """Ask for everything that the client can ask for."""
-    async with InferenceRESTClient(RESTConfig(protocol="v2")) as v2, InferenceRESTClient(RESTConfig()) as v1:
+    async with (
+        InferenceRESTClient(RESTConfig(protocol="v2")) as v2,
+        InferenceRESTClient(RESTConfig()) as v1,
+    ):
         wrong = [row[1:] for row in rows]
         return {
             "live": await v2.is_server_live(url) and await v1.is_server_live(url),
             "ready": await v2.is_server_ready(url),
             "model ready": [await client.is_model_ready(url, model) for client in (v1, v2)],
             "unknown model ready": await v2.is_model_ready(url, "nobody"),
-            "v2 json": seen(await v2.infer(url, asked(model, rows, binary=False), model_name=model)),
-            "v2 binary": seen(await v2.infer(url, asked(model, rows, binary=True), model_name=model)),
-            "v2 dict": seen(await v2.infer(url, asked(model, rows, binary=False).to_rest()[0], model_name=model)),
+            "v2 json": seen(
+                await v2.infer(url, asked(model, rows, binary=False), model_name=model)
+            ),
+            "v2 binary": seen(
+                await v2.infer(url, asked(model, rows, binary=True), model_name=model)
+            ),
+            "v2 dict": seen(
+                await v2.infer(url, asked(model, rows, binary=False).to_rest()[0], model_name=model)
+            ),
             "v1 instances": await v1.infer(url, {"instances": rows}, model_name=model),
             "v1 inputs": await v1.infer(url, {"inputs": rows}, model_name=model),
-            "v2 refused": await refused(v2.infer(url, asked(model, wrong, binary=True), model_name=model)),
+            "v2 refused": await refused(
+                v2.infer(url, asked(model, wrong, binary=True), model_name=model)
+            ),
             "v1 refused": await refused(v1.infer(url, {"instances": wrong}, model_name=model)),
             "unknown model": await refused(v1.infer(url, {"instances": rows}, model_name="nobody")),
         }
@@ -41,7 +52,9 @@ def asked(model: str, rows: list[list[float]], *, binary: bool) -> InferRequest:
     x = np.array(rows, np.float32)
     given = InferInput("input", list(x.shape), "FP32")
     given.set_data_from_numpy(x, binary_data=binary)
-    outputs = [RequestedOutput(name, {"binary_data": binary}) for name in ("label", "probabilities")]
+    outputs = [
+        RequestedOutput(name, {"binary_data": binary}) for name in ("label", "probabilities")
+    ]
     return InferRequest(model, [given], request_id="a-1", request_outputs=outputs)
 
 

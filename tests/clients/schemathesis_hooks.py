@@ -25,7 +25,9 @@ def before_load_schema(context: Any, document: Any) -> None:
     floats = rows.map(lambda found: b"".join(struct.pack(f"<{width}f", *row) for row in found))
     schemathesis.openapi.media_type(CSV, lines)
     schemathesis.openapi.media_type(BYTES, floats)
-    for example in document["paths"]["/predict"]["post"]["requestBody"]["content"][CSV]["examples"].values():
+    for example in document["paths"]["/predict"]["post"]["requestBody"]["content"][CSV][
+        "examples"
+    ].values():
         example["value"] = example["value"].encode()
 
 
@@ -64,4 +66,6 @@ def _answerable(value: Any) -> Any:
 
 schemathesis.hook(before_load_schema)
 schemathesis.hook(before_call)
-schemathesis.deserializer(BYTES)(lambda context, response: response.content.hex())  # its schema has nothing to say
+schemathesis.deserializer(BYTES)(
+    lambda context, response: response.content.hex()
+)  # its schema has nothing to say

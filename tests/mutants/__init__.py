@@ -7,7 +7,8 @@ from tests.mutants import faults, graph, papers, script
 from tests.mutants.subject import DoesNotApplyError, Mutant, Subject
 
 MUTANTS: dict[str, Mutant] = {
-    mutant.name: mutant for mutant in (*graph.MUTANTS, *script.MUTANTS, *papers.MUTANTS, *faults.MUTANTS)
+    mutant.name: mutant
+    for mutant in (*graph.MUTANTS, *script.MUTANTS, *papers.MUTANTS, *faults.MUTANTS)
 }
 """Every mutant but those that a hash catches, by name."""
 

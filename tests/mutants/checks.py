@@ -14,18 +14,23 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError
 
-from export import ProofError, bundle, reprove, structure, to_torchscript, verify
-from export.bounds import Float32Array, Reference, probable_gamma, reference
-from export.hard_inputs import Case, hard_inputs
-from export.runtimes import Outputs, Runtime, _torch_outputs
-from export.structure import Weights, task_of
+from export import ProofError, bundle, to_torchscript, verify
+from export.golden import golden_document, golden_rows
+from export.proof import expected, numerical, onnx_structure, torchscript_structure
+from export.proof.bound import Float32Array, Reference, probable_gamma, reference
+from export.proof.expected import Weights, task_of
+from export.proof.hard_inputs import Case, hard_inputs
+from export.proof.runtimes import Outputs, Runtime, _torch_outputs
 from export.to_onnx import canonical, serialized
-from model.checkpoint import net_of
 from model.net import ScaledNet
-from service import check, manifest, onnx_scan, predictor
-from service.manifest import Artifact, ArtifactError, Feature, Manifest
+from model.run import net_from_weights
+from service.artifact import manifest, onnx_scan
+from service.artifact.manifest import ArtifactError, Feature, Manifest
+from service.artifact.storage import Artifact
 from service.png import check_png
-from service.predictor import Predictor, Session
+from service.runtime import check, self_test, session
+from service.runtime.predictor import Predictor
+from service.runtime.session import Session
 from tests.mutants.subject import Fault, Subject
 
 Check = Callable[[Subject], None]
@@ -45,18 +50,18 @@ class _Session(Session):
     """The session that serves, without the scan in front of it, and with a fault behind it."""
 
     def __init__(self, subject: Subject, place: str) -> None:
-        with patch.object(predictor, "scan", lambda content: {}):
+        with patch.object(session, "scan_onnx", lambda content: {}):
             super().__init__(subject.files[manifest.MODEL])
         self.answer: Runtime = super().run
         if fault := subject.faults.get(place):
             self.answer = fault(self.answer, subject.weights)
 
-    def run(self, rows: Float32Array) -> predictor.Outputs:
+    def run(self, rows: Float32Array) -> session.Outputs:
         return dict(self.answer(rows))
 
 
 _manifest_of = functools.lru_cache(maxsize=4)(Manifest.from_json)
-_weights_of = functools.lru_cache(maxsize=4)(reprove.read_weights)
+_weights_of = functools.lru_cache(maxsize=4)(verify.read_weights)
 
 
 def _session(subject: Subject, place: str) -> _Session:
@@ -93,7 +98,7 @@ def _schema(subject: Subject) -> None:
 
 
 def _scan(subject: Subject) -> None:
-    onnx_scan.scan(subject.files[manifest.MODEL])
+    onnx_scan.scan_onnx(subject.files[manifest.MODEL])
 
 
 def _opens(subject: Subject) -> None:
@@ -101,28 +106,28 @@ def _opens(subject: Subject) -> None:
 
 
 def _signature(subject: Subject) -> None:
-    predictor._check_signature(_session(subject, "serving"), _manifest(subject))
+    self_test.check_signature(_session(subject, "serving"), _manifest(subject))
 
 
 def _golden(subject: Subject) -> None:
-    predictor.check_golden(_session(subject, "serving"), subject.files[manifest.GOLDEN])
+    self_test.check_golden_rows(_session(subject, "serving"), subject.files[manifest.GOLDEN])
 
 
 def _weights(subject: Subject) -> None:
-    reprove.read_weights(subject.files[manifest.WEIGHTS])
+    verify.read_weights(subject.files[manifest.WEIGHTS])
 
 
 def _description(subject: Subject) -> None:
-    reprove.check_description(_manifest(subject), _tensors(subject))
+    verify.check_description(_manifest(subject), _tensors(subject))
 
 
 def _derived(subject: Subject) -> None:
     nowhere = Artifact(Path("nowhere/1"), "", _manifest(subject), subject.files)
-    reprove.check_derived(nowhere, _tensors(subject))
+    verify.check_derived(nowhere, _tensors(subject))
 
 
 def _golden_derived(subject: Subject) -> None:
-    reprove.check_golden(subject.files[manifest.GOLDEN], _manifest(subject), _tensors(subject))
+    verify.check_golden(subject.files[manifest.GOLDEN], _manifest(subject), _tensors(subject))
 
 
 def _pictures(subject: Subject) -> None:
@@ -143,7 +148,7 @@ def written_once(net: ScaledNet) -> bytes:
 
 
 def _code(subject: Subject) -> None:
-    net = net_of(_tensors(subject))
+    net = net_from_weights(_tensors(subject))
     with patch.object(to_torchscript, "to_torchscript", written_once):
         to_torchscript.check_code(subject.files[manifest.TORCHSCRIPT], net)
 
@@ -158,8 +163,10 @@ class _Same(bytes):
 
 
 def _structure_onnx(subject: Subject) -> None:
-    with patch.object(structure, "serialized", lambda model: _Same()):  # without the bytes, which are asked next
-        structure.prove_onnx(subject.files[manifest.MODEL], _tensors(subject))
+    with patch.object(
+        expected, "serialized", lambda model: _Same()
+    ):  # without the bytes, which are asked next
+        onnx_structure.prove_onnx(subject.files[manifest.MODEL], _tensors(subject))
 
 
 def _bytes_onnx(subject: Subject) -> None:
@@ -173,7 +180,7 @@ def _bytes_onnx(subject: Subject) -> None:
 
 
 def _structure_torchscript(subject: Subject) -> None:
-    structure.prove_torchscript(_module(subject), _tensors(subject))
+    torchscript_structure.prove_torchscript(_module(subject), _tensors(subject))
 
 
 @functools.lru_cache(maxsize=4)
@@ -184,12 +191,13 @@ def _references(
     tensors = _weights_of(weights)
     cases = hard_inputs(features, _rows(tensors, features))
     return [
-        (case, reference(tensors, case.rows), reference(tensors, case.rows, probable_gamma).bounds) for case in cases
+        (case, reference(tensors, case.rows), reference(tensors, case.rows, probable_gamma).bounds)
+        for case in cases
     ]
 
 
 def _rows(tensors: Weights, features: tuple[Feature, ...]) -> Float32Array:
-    return np.array(bundle.golden(tensors, bundle.golden_rows(features))["input"], np.float32)
+    return np.array(golden_document(tensors, golden_rows(features))["input"], np.float32)
 
 
 def _runtime(subject: Subject, name: str) -> Runtime:
@@ -209,9 +217,11 @@ def _bound(name: str) -> Check:
         _tensors(subject)
         try:
             for case, expected, probable in _references(subject.files[manifest.WEIGHTS], features):
-                for comparison in verify.held(case, name, runtime(case.rows), expected, probable):
+                for comparison in numerical.compare_outputs(
+                    case, name, runtime(case.rows), expected, probable
+                ):
                     if not comparison.passed:
-                        raise ProofError(verify.describe(comparison))
+                        raise ProofError(numerical.describe_failure(comparison))
         except (*REFUSED, SilentError):
             raise
         except Exception as error:  # a runtime that falls over does not answer, and a proof that does not end is none
@@ -226,16 +236,23 @@ def ratios(subject: Subject) -> tuple[float, float]:
     found = [
         comparison
         for case, expected, probable in _references(subject.files[manifest.WEIGHTS], features)
-        for comparison in verify.held(case, "onnxruntime", runtime(case.rows), expected, probable)
+        for comparison in numerical.compare_outputs(
+            case, "onnxruntime", runtime(case.rows), expected, probable
+        )
     ]
-    return max(c.max_error_over_bound for c in found), max(c.max_error_over_probable_bound for c in found)
+    return max(c.max_error_over_bound for c in found), max(
+        c.max_error_over_probable_bound for c in found
+    )
 
 
 def _contagion(name: str) -> Check:
     def ask(subject: Subject) -> None:
-        runtime, rows = _runtime(subject, name), _rows(_tensors(subject), _manifest(subject).features)
+        runtime, rows = (
+            _runtime(subject, name),
+            _rows(_tensors(subject), _manifest(subject).features),
+        )
         try:
-            verify.check_contagion(name, runtime, rows)
+            numerical.check_nonfinite_rows(name, runtime, rows)
         except REFUSED:
             raise
         except Exception as error:
@@ -249,8 +266,11 @@ def _run(subject: Subject) -> None:
     said, run = _manifest(subject), subject.run
     features = tuple(Feature(**dataclasses.asdict(feature)) for feature in run.record.features)
     held = Artifact(Path("nowhere/1"), "", said, subject.files)
-    files = {manifest.WEIGHTS: run.content, manifest.CURVES: (run.path / manifest.CURVES).read_bytes()}
-    if not bundle._same(held, files, run, features):
+    files = {
+        manifest.WEIGHTS: run.content,
+        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
+    }
+    if not bundle._is_unchanged(held, files, run, features):
         raise ProofError("it is not what export would publish of the run")
 
 
@@ -290,13 +310,17 @@ class Memory:
     """What the checks said, by the files that they read: most mutants leave most files as they are."""
 
     def __init__(self) -> None:
-        self._said: dict[str, list[tuple[Mapping[str, bytes], Mapping[str, Fault], str | None]]] = {}
+        self._said: dict[
+            str, list[tuple[Mapping[str, bytes], Mapping[str, Fault], str | None]]
+        ] = {}
 
     def ask(self, name: str, subject: Subject) -> str | None:
         """Return what a check says against a subject; None where it refuses nothing, or cannot be asked."""
         known = self._said.setdefault(name, [])
         for read, faults, said in known:
-            if faults == subject.faults and all(content == subject.files[file] for file, content in read.items()):
+            if faults == subject.faults and all(
+                content == subject.files[file] for file, content in read.items()
+            ):
                 return said
         reading = _Reading(subject.files)
         said = _refusal(CHECKS[name], dataclasses.replace(subject, files=reading))
@@ -344,8 +368,8 @@ def commands(subject: Subject, folder: Path) -> dict[str, str]:
     path = subject.write(folder / "1")
     asked: dict[str, Callable[[Subject], object]] = {
         "serve": lambda _: Predictor(path),
-        "check": lambda _: check.check(path),
-        "verify": lambda _: reprove.reprove(path),
+        "check": lambda _: check.check_artifact(path),
+        "verify": lambda _: verify.verify(path),
     }
     with patch.object(to_torchscript, "to_torchscript", written_once):
         answers = {name: _refusal(command, subject) for name, command in asked.items()}

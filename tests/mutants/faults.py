@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from export.bounds import Float32Array
-from export.runtimes import Outputs, Runtime
-from export.structure import Weights, task_of
+from export.proof.bound import Float32Array
+from export.proof.expected import Weights, task_of
+from export.proof.runtimes import Outputs, Runtime
 from tests.mutants.subject import DoesNotApplyError, Fault, Mutant, Subject
 
 
@@ -51,7 +51,10 @@ def nan_spread(runtime: Runtime, weights: Weights) -> Runtime:
 
     def run(x: Float32Array) -> Outputs:
         spoil = np.float32(0) * x.sum(dtype=np.float64)
-        return {name: values + spoil if values.dtype == np.float32 else values for name, values in runtime(x).items()}
+        return {
+            name: values + spoil if values.dtype == np.float32 else values
+            for name, values in runtime(x).items()
+        }
 
     return run
 
@@ -74,6 +77,10 @@ def _at(place: str, name: str, fault: Fault) -> Mutant:
 
 
 MUTANTS = [
-    *(_at(place, name, fault) for place in ("onnxruntime", "torchscript") for name, fault in FAULTS.items()),
+    *(
+        _at(place, name, fault)
+        for place in ("onnxruntime", "torchscript")
+        for name, fault in FAULTS.items()
+    ),
     _at("serving", "rows exchanged", rows_rolled),
 ]

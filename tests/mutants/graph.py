@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import serialized
-from service import manifest
+from service.artifact import manifest
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
 from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, changed
 
@@ -32,7 +32,9 @@ def tensors(model: onnx.ModelProto) -> dict[str, Floats]:
 
 def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     """Find an initializer."""
-    found: list[onnx.TensorProto] = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    found: list[onnx.TensorProto] = [
+        tensor for tensor in model.graph.initializer if tensor.name == name
+    ]
     if not found:
         raise DoesNotApplyError
     return found[0]
@@ -212,7 +214,9 @@ def dimension(of: str, axis: int, value: int) -> Edit:
 def extra_output(model: onnx.ModelProto) -> None:
     """Give away the hidden layer."""
     width = len(tensors(model)[B1])
-    model.graph.output.append(helper.make_tensor_value_info("relu", TensorProto.FLOAT, ["batch", width]))
+    model.graph.output.append(
+        helper.make_tensor_value_info("relu", TensorProto.FLOAT, ["batch", width])
+    )
 
 
 def reorder_outputs(model: onnx.ModelProto) -> None:
@@ -224,7 +228,9 @@ def reorder_outputs(model: onnx.ModelProto) -> None:
 
 def overridable(model: onnx.ModelProto) -> None:
     """Make a weight an input, which a caller may override."""
-    model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, tensor(model, "scale").dims))
+    model.graph.input.append(
+        helper.make_tensor_value_info("scale", TensorProto.FLOAT, tensor(model, "scale").dims)
+    )
 
 
 def external(model: onnx.ModelProto) -> None:
@@ -326,17 +332,24 @@ SEMANTIC: dict[str, Edit] = {
 FORM: dict[str, Edit] = {
     "hidden units permuted": permute_units,
     "standardisation folded into W1": fold_scaling,
-    "weights doubled, alpha halved": both(change(W2, lambda v: v * 2), attribute("Gemm", "alpha", 0.5, nth=1)),
+    "weights doubled, alpha halved": both(
+        change(W2, lambda v: v * 2), attribute("Gemm", "alpha", 0.5, nth=1)
+    ),
     "Gemm as MatMul and Add": matmul_and_add,
-    "ReLU as Max": both(operator("Relu", "Max"), wires("Max", "gemm", "zero"), insert(0, zero=scalar(0))),
-    "label from the probabilities": lambda m: node(m, "ArgMax").input.__setitem__(0, "probabilities"),
+    "ReLU as Max": both(
+        operator("Relu", "Max"), wires("Max", "gemm", "zero"), insert(0, zero=scalar(0))
+    ),
+    "label from the probabilities": lambda m: node(m, "ArgMax").input.__setitem__(
+        0, "probabilities"
+    ),
     "a float64 initializer": both(
         lambda m: put(m, W1, tensors(m)[W1].astype(np.float64)),
         wires("Gemm", "mul", "cast", B1),
         insert(2, helper.make_node("Cast", [W1], ["cast"], name="cast", to=TensorProto.FLOAT)),
     ),
     "an Identity between": both(
-        wires("Relu", "identity"), insert(3, helper.make_node("Identity", ["gemm"], ["identity"], name="identity"))
+        wires("Relu", "identity"),
+        insert(3, helper.make_node("Identity", ["gemm"], ["identity"], name="identity")),
     ),
     "a dead operator": insert(5, helper.make_node("Relu", ["gemm"], ["dead"], name="dead")),
     "a spare initializer": insert(0, spare=np.zeros(1, np.float32)),

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from export.bounds import Float32Array, probable_gamma, reference
-from export.hard_inputs import Case
-from export.runtimes import _torch_outputs
-from export.structure import Weights, expected_wiring, prove_onnx, prove_torchscript, task_of
+from export.proof.bound import Float32Array, probable_gamma, reference
+from export.proof.expected import Weights, expected_wiring, task_of
+from export.proof.hard_inputs import Case
+from export.proof.numerical import compare_outputs
+from export.proof.onnx_structure import prove_onnx
+from export.proof.runtimes import _torch_outputs
+from export.proof.torchscript_structure import prove_torchscript
 from export.to_onnx import canonical, serialized
 from export.to_torchscript import load_torchscript
-from export.verify import held
-from model.checkpoint import net_of
-from service.manifest import INPUT, OUTPUTS
-from service.predictor import Session
+from model.run import net_from_weights
+from service.artifact.manifest import INPUT, OUTPUTS
+from service.runtime.session import Session
 from tests.mutants.networks import Floats, Shape, random_weights
 from tests.mutants.script import script_of
 
@@ -72,7 +74,10 @@ class Tally:
         self.rows += other.rows
         self.out_of_range += other.out_of_range
         self.false_alarms += other.false_alarms
-        for mine, theirs in ((self.worst, other.worst), (self.worst_probable, other.worst_probable)):
+        for mine, theirs in (
+            (self.worst, other.worst),
+            (self.worst_probable, other.worst_probable),
+        ):
             for runtime, ratio in theirs.items():
                 mine[runtime] = max(mine.get(runtime, 0.0), ratio)
 
@@ -92,7 +97,7 @@ def sweep(draw: Draw, most_rows: int = MOST_ROWS) -> Tally:
     weights, rows = network(draw, most_rows)
     content = onnx_of(weights)
     prove_onnx(content, weights)
-    module = load_torchscript(script_of(net_of(weights)))
+    module = load_torchscript(script_of(net_from_weights(weights)))
     prove_torchscript(module, weights)
     session, names = Session(content), list(OUTPUTS[draw.shape.task])
     tally = Tally(draws=1, rows=len(rows))
@@ -102,11 +107,16 @@ def sweep(draw: Draw, most_rows: int = MOST_ROWS) -> Tally:
         expected = reference(weights, case.rows)
         probable = reference(weights, case.rows, probable_gamma).bounds
         tally.out_of_range += int((~expected.in_range).sum())
-        answers = {"onnxruntime": session.run(case.rows), "torchscript": _torch_outputs(module, names, case.rows)}
+        answers = {
+            "onnxruntime": session.run(case.rows),
+            "torchscript": _torch_outputs(module, names, case.rows),
+        }
         for runtime, answer in answers.items():
-            for found in held(case, runtime, answer, expected, probable):
+            for found in compare_outputs(case, runtime, answer, expected, probable):
                 if not found.passed:
-                    tally.false_alarms.append(f"{runtime}, {case.name}: {found.output} at {found.worst}")
+                    tally.false_alarms.append(
+                        f"{runtime}, {case.name}: {found.output} at {found.worst}"
+                    )
                 for worst, ratio in (
                     (tally.worst, found.max_error_over_bound),
                     (tally.worst_probable, found.max_error_over_probable_bound),
@@ -120,9 +130,13 @@ def network(draw: Draw, most_rows: int) -> tuple[dict[str, Floats], Float32Array
     """Draw the tensors and the rows, whose own sizes spread over decades: (rows, in_features)."""
     shape, unit = draw.shape, 10.0**draw.exponent
     d = shape.in_features
-    rng = np.random.default_rng([draw.seed, draw.exponent + 100, REGIMES.index(draw.regime), d, shape.hidden_features])
+    rng = np.random.default_rng(
+        [draw.seed, draw.exponent + 100, REGIMES.index(draw.regime), d, shape.hidden_features]
+    )
     spread = unit * rng.uniform(0.5, 2, d)
-    mean = {"matched": spread, "raw": 0 * spread, "offset": 1e6 * spread}[draw.regime] * rng.normal(size=d)
+    mean = {"matched": spread, "raw": 0 * spread, "offset": 1e6 * spread}[draw.regime] * rng.normal(
+        size=d
+    )
     count = max(16, min(most_rows, MOST_PRODUCTS // (d * shape.hidden_features)))
     sizes = 10.0 ** rng.normal(scale=0 if draw.regime == "matched" else 2.5, size=(count, 1))
     with np.errstate(over="ignore"):
@@ -147,7 +161,10 @@ def onnx_of(weights: Weights) -> bytes:
         nodes,
         "",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", width])],
-        [helper.make_tensor_value_info(name, *types[dtype]) for name, dtype in OUTPUTS[task].items()],
+        [
+            helper.make_tensor_value_info(name, *types[dtype])
+            for name, dtype in OUTPUTS[task].items()
+        ],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     return serialized(canonical(helper.make_model(graph)))

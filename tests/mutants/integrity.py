@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from service import manifest
+from service.artifact import manifest, storage
 
 
 def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -32,15 +32,25 @@ def linked(path: Path) -> None:
     (path / manifest.CARD).symlink_to(path.parent / "elsewhere")
 
 
+def _removed(name: str) -> Callable[[Path], None]:
+    """Return a change that removes a file."""
+    return lambda path: (path / name).unlink()
+
+
 def _sums(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return edit(manifest.SUMS, change)
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
-    **{f"{name}: a bit flipped": edit(name, flipped) for name in sorted(manifest.FILES)},
-    **{f"{name}: truncated": edit(name, lambda content: content[:-1]) for name in sorted(manifest.FILES)},
-    **{f"{name}: missing": lambda path, name=name: (path / name).unlink() for name in sorted(manifest.FILES)},  # type: ignore[misc]
-    "SHA256SUMS: a hash edited": _sums(lambda content: (b"1" if content[:1] == b"0" else b"0") + content[1:]),
+    **{f"{name}: a bit flipped": edit(name, flipped) for name in sorted(storage.FILES)},
+    **{
+        f"{name}: truncated": edit(name, lambda content: content[:-1])
+        for name in sorted(storage.FILES)
+    },
+    **{f"{name}: missing": _removed(name) for name in sorted(storage.FILES)},
+    "SHA256SUMS: a hash edited": _sums(
+        lambda content: (b"1" if content[:1] == b"0" else b"0") + content[1:]
+    ),
     "SHA256SUMS: a line missing": _sums(lambda content: content.split(b"\n", 1)[1]),
     "SHA256SUMS: a line twice": _sums(lambda content: content.split(b"\n", 1)[0] + b"\n" + content),
     "SHA256SUMS: upper case": _sums(lambda content: content[:64].upper() + content[64:]),

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import bundle
-from model import checkpoint
-from model.checkpoint import Feature, RunRecord
 from model.config import TrainConfig
-from model.table import statistics
-from service import manifest
+from model.run import Feature, Run, RunRecord, load_run, net_from_weights, save_run
+from model.table.column_statistics import column_statistics
+from service.artifact import manifest, storage
 from tests.mutants.subject import Subject
 
 Floats = NDArray[np.float32]
@@ -47,7 +46,11 @@ SHAPES = (
 
 
 def random_weights(
-    shape: Shape, rng: np.random.Generator, shift: NDArray[np.float64], scale: NDArray[np.float64], unit: float = 1.0
+    shape: Shape,
+    rng: np.random.Generator,
+    shift: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    unit: float = 1.0,
 ) -> dict[str, Floats]:
     """Draw the tensors of a network: layers as PyTorch starts them, around a given standardisation.
 
@@ -68,11 +71,14 @@ def random_weights(
         "scale": scale,
     }
     if shape.task == "regression":
-        weights |= {"output_scale": rng.uniform(1, 3, out) * unit, "output_shift": rng.uniform(-3, 3, out) * unit}
+        weights |= {
+            "output_scale": rng.uniform(1, 3, out) * unit,
+            "output_shift": rng.uniform(-3, 3, out) * unit,
+        }
     return {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
 
 
-def random_run(shape: Shape, folder: Path, seed: int = 0) -> checkpoint.Run:
+def random_run(shape: Shape, folder: Path, seed: int = 0) -> Run:
     """Write a run of a network with random weights, and load it.
 
     Where the widths allow, a column is constant (its scale is 0), a weight is subnormal and a bias is 0: the
@@ -83,7 +89,7 @@ def random_run(shape: Shape, folder: Path, seed: int = 0) -> checkpoint.Run:
     mean, std = rng.normal(size=d) * 3, rng.uniform(0.5, 2, d)
     std[1:2] = 0
     rows = (mean + std * rng.normal(size=(ROWS, d))).astype(np.float32)
-    described = statistics(rows)
+    described = column_statistics(rows)
     weights = random_weights(shape, rng, described.mean, described.scale, unit=100)
     if shape.hidden_features > 1:
         weights["net.linear2.weight"][0, 1] = 1e-40
@@ -115,9 +121,9 @@ def random_run(shape: Shape, folder: Path, seed: int = 0) -> checkpoint.Run:
         versions={},
     )
     folder.mkdir(parents=True)
-    checkpoint.save(folder, record, checkpoint.net_of(weights), rows)
+    save_run(folder, record, net_from_weights(weights), rows)
     (folder / manifest.CURVES).write_bytes(picture())
-    return checkpoint.load(folder)
+    return load_run(folder)
 
 
 def published(shape: Shape, folder: Path, seed: int = 0) -> Subject:
@@ -126,9 +132,9 @@ def published(shape: Shape, folder: Path, seed: int = 0) -> Subject:
     return subject_of(run, bundle.build(run, folder / "artifacts").path)
 
 
-def subject_of(run: checkpoint.Run, artifact: Path) -> Subject:
+def subject_of(run: Run, artifact: Path) -> Subject:
     """Read what was published from a run."""
-    read = manifest.read(artifact)
+    read = storage.read_artifact(artifact)
     return Subject(run=run, files=dict(read.files))
 
 
@@ -140,5 +146,6 @@ def picture() -> bytes:
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4) for kind, data in chunks
+        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+        for kind, data in chunks
     )

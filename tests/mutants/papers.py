@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from export import ProofError, bundle
+from export import ProofError
 from export.card import card
-from service import manifest
-from service.manifest import ArtifactError, Manifest
+from export.golden import example_document, golden_document, golden_rows
+from service.artifact import manifest
+from service.artifact.manifest import ArtifactError, Manifest
 from tests.mutants import graph, script
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
 from tests.mutants.tensors import COMMON, W1, Change, Floats, changed, first_row_doubled, one_ulp
@@ -20,7 +21,9 @@ Document = dict[str, Any]
 Edit = Callable[[Document], object]
 
 
-def tensors(edit: Callable[[dict[str, Floats]], object], metadata: dict[str, str] | None = None) -> Apply:
+def tensors(
+    edit: Callable[[dict[str, Floats]], object], metadata: dict[str, str] | None = None
+) -> Apply:
     """Edit weights.safetensors."""
 
     def apply(subject: Subject) -> Subject:
@@ -108,7 +111,9 @@ def stated(edit: Edit) -> Apply:
 
     def apply(subject: Subject) -> Subject:
         edit(document := subject.document(manifest.MANIFEST))
-        return subject.replaced(MANIFEST=json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+        return subject.replaced(
+            MANIFEST=json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+        )
 
     return apply
 
@@ -126,9 +131,11 @@ def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
     """Write golden.json, example.json and the card that follow from the manifest and the weights."""
     try:
         said = Manifest.from_json(subject.files[manifest.MANIFEST])
-        rows = bundle.golden(weights, bundle.golden_rows(said.features))
+        rows = golden_document(weights, golden_rows(said.features))
         return subject.replaced(
-            CARD=card(said), EXAMPLE=bundle.example(said.features), GOLDEN=json.dumps(rows).encode() + b"\n"
+            CARD=card(said),
+            EXAMPLE=example_document(said.features),
+            GOLDEN=json.dumps(rows).encode() + b"\n",
         )
     except (ArtifactError, ProofError) as error:
         raise DoesNotApplyError(str(error)) from None
@@ -158,7 +165,12 @@ def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
 def spaced(content: bytes) -> bytes:
     """Let eight more spaces follow the header of weights.safetensors."""
     length = int.from_bytes(content[:8], "little")
-    return (length + 8).to_bytes(8, "little") + content[8 : 8 + length] + b" " * 8 + content[8 + length :]
+    return (
+        (length + 8).to_bytes(8, "little")
+        + content[8 : 8 + length]
+        + b" " * 8
+        + content[8 + length :]
+    )
 
 
 def feature(**fields: Any) -> Edit:
@@ -187,7 +199,9 @@ def names_swapped(document: Document) -> None:
 def other_task(document: Document) -> None:
     """State the other task, with as many outputs."""
     if document["task"] == "classification":
-        document.update(task="regression", targets=[str(name) for name in document["classes"]], classes=[])
+        document.update(
+            task="regression", targets=[str(name) for name in document["classes"]], classes=[]
+        )
     else:
         document.update(task="classification", classes=document["targets"], targets=["class"])
 
@@ -236,8 +250,12 @@ GOLDEN: dict[str, Apply] = {
     "a row removed": golden(without_row),
     "no rows": golden(without_rows),
     "an input edited": golden(lambda g: g["input"][0].__setitem__(0, 0.5)),
-    "labels widened": golden(lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])),
-    "a label exchanged": golden(lambda g: labels(g).__setitem__(0, [label + 1 for label in labels(g)[0]])),
+    "labels widened": golden(
+        lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])
+    ),
+    "a label exchanged": golden(
+        lambda g: labels(g).__setitem__(0, [label + 1 for label in labels(g)[0]])
+    ),
     "an output missing": golden(lambda g: g["outputs"].pop(next(iter(g["outputs"])))),
     "an output too many": golden(lambda g: g["outputs"].update(spare=first_output(g))),
     "format version 2": golden(lambda g: g.update(format_version=2)),
@@ -269,7 +287,9 @@ MANIFEST: dict[str, Apply] = {
     "a field missing": stated(lambda m: m.pop("baselines")),
     "format version 2": stated(lambda m: m.update(format_version=2)),
     "no JSON": file("MANIFEST", lambda content: content[:-3]),
-    "a key twice": file("MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)),
+    "a key twice": file(
+        "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
+    ),
     "a failed comparison": stated(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
 }
 OTHER: dict[str, Apply] = {
@@ -279,8 +299,12 @@ OTHER: dict[str, Apply] = {
     "curves.png: no picture": file("CURVES", lambda content: content[:-1]),
     "proof.png: no picture": file("PROOF", lambda content: content[: len(content) // 2]),
     "weights and onnx: one ULP": consistently("weights.safetensors", "model.onnx", "golden.json"),
-    "weights and torchscript: one ULP": consistently("weights.safetensors", "model.torchscript.pt", "golden.json"),
-    "onnx and torchscript: one ULP": consistently("model.onnx", "model.torchscript.pt", "golden.json"),
+    "weights and torchscript: one ULP": consistently(
+        "weights.safetensors", "model.torchscript.pt", "golden.json"
+    ),
+    "onnx and torchscript: one ULP": consistently(
+        "model.onnx", "model.torchscript.pt", "golden.json"
+    ),
     "all but golden.json: one row of W1 doubled": consistently(
         "weights.safetensors", "model.onnx", "model.torchscript.pt", change=first_row_doubled
     ),
@@ -293,9 +317,13 @@ FORM: dict[str, Apply] = {
     "golden.json: a label is true": golden(label_true),
     "golden.json: labels as decimals": golden(labels_decimal),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
-    "golden.json: a zero is negative": golden(lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])),
+    "golden.json: a zero is negative": golden(
+        lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
+    ),
     "golden.json: a key too many": golden(lambda g: g.update(spare=1)),
-    "manifest.json: other spaces": file("MANIFEST", lambda content: content.replace(b"\n ", b"\n  ")),
+    "manifest.json: other spaces": file(
+        "MANIFEST", lambda content: content.replace(b"\n ", b"\n  ")
+    ),
 }
 STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {
@@ -309,7 +337,9 @@ CLAIMS: dict[str, Apply] = {
     "metrics edited": rewritten(metric),
     "baselines edited": rewritten(lambda m: m.update(baselines={})),
     "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
-    "one ULP in every file": consistently("weights.safetensors", "model.onnx", "model.torchscript.pt", "golden.json"),
+    "one ULP in every file": consistently(
+        "weights.safetensors", "model.onnx", "model.torchscript.pt", "golden.json"
+    ),
     "curves.png: the other picture": lambda s: s.replaced(CURVES=s.files[manifest.PROOF]),
     # golden.json then is another network's, by less than what float64 leaves open between machines where the layers
     # are wide: seen on narrow networks, and on three of the seven of bench/proof.py by the run alone
@@ -319,7 +349,9 @@ OUTSIDE: dict[str, Apply] = {
     "a golden reference moved by 2^-22 of its bound": golden(nudged_reference),
     "version edited": rewritten(lambda m: m.update(version=m["version"] + 1)),
     "created edited": rewritten(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
-    "the figures of the proof edited": rewritten(lambda m: m["proof"].update(rows=m["proof"]["rows"] + 1)),
+    "the figures of the proof edited": rewritten(
+        lambda m: m["proof"].update(rows=m["proof"]["rows"] + 1)
+    ),
     "proof.png: the other picture": lambda s: s.replaced(PROOF=s.files[manifest.CURVES]),
 }
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from export.to_torchscript import _rezip, _script
-from model.checkpoint import net_of
 from model.net import ScaledClassifier, ScaledNet
-from service import manifest
+from model.run import net_from_weights
+from service.artifact import manifest
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
 from tests.mutants.tensors import COMMON, Change, changed
 
@@ -65,7 +65,11 @@ def code(old: str, new: str) -> Callable[[Subject], Subject]:
     """Put other text in the place of some code."""
 
     def edit(entries: Entries, subject: Subject) -> None:
-        files = [name for name, content in entries.items() if name.endswith(".py") and old.encode() in content]
+        files = [
+            name
+            for name, content in entries.items()
+            if name.endswith(".py") and old.encode() in content
+        ]
         if not files:
             raise DoesNotApplyError
         for name in files:
@@ -111,7 +115,7 @@ def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Callable[[Subject]
     """Script another module, made of the network."""
 
     def apply(subject: Subject) -> Subject:
-        return subject.replaced(TORCHSCRIPT=script_of(make(net_of(subject.weights))))
+        return subject.replaced(TORCHSCRIPT=script_of(make(net_from_weights(subject.weights))))
 
     return apply
 
@@ -154,7 +158,9 @@ def with_attribute(net: ScaledNet) -> torch.nn.Module:
 def with_hook(net: ScaledNet) -> torch.nn.Module:
     """Let a hook change what the first layer gives."""
 
-    def hook(self: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+    def hook(
+        self: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor
+    ) -> torch.Tensor:
         return output * 2
 
     net.net.linear1.register_forward_hook(hook)
@@ -174,7 +180,9 @@ SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
     "shift and scale exchanged": exchange("shift", "scale"),
     "output shift and scale exchanged": exchange("output_shift", "output_scale"),
     "ReLU dropped": code("result = torch.relu(input)", "result = input"),
-    "ReLU is LeakyRelu": code("result = torch.relu(input)", "result = torch.leaky_relu(input, 0.01)"),
+    "ReLU is LeakyRelu": code(
+        "result = torch.relu(input)", "result = torch.leaky_relu(input, 0.01)"
+    ),
     "ReLU is Clip(0, 6)": code("result = torch.relu(input)", "result = torch.clamp(input, 0., 6.)"),
     "ReLU is Abs": code("result = torch.relu(input)", "result = torch.abs(input)"),
     "Sub turned round": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
@@ -191,7 +199,8 @@ SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
     ),
     "changed after it was returned": code(END, f"{END}    _9 = torch.zero_(logits)\n"),
     "changed for batches of 5": code(
-        END, f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n    else:\n      pass\n"
+        END,
+        f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n    else:\n      pass\n",
     ),
     "noise in training mode": code(
         "result = torch.relu(input)", "result = torch.dropout(torch.relu(input), 0.5, True)"
@@ -212,7 +221,9 @@ FORM: dict[str, Callable[[Subject], Subject]] = {
         "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
     ),
     "an operator whose answer nobody reads": code(END, f"{END}    _9 = torch.relu(logits)\n"),
-    "another method": code("  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("),
+    "another method": code(
+        "  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("
+    ),
     "an attribute that nobody reads": scripted(with_attribute),
     "bytes behind a tensor": edited(behind_a_tensor),
     "paths of a machine": entry("code/__torch__/model/net.py.debug", b"/home"),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from export.runtimes import Runtime
-from export.structure import Weights
-from model.checkpoint import Run
-from service import manifest
+from export.proof.expected import Weights
+from export.proof.runtimes import Runtime
+from model.run import Run
+from service.artifact import manifest, storage
 
 Fault = Callable[[Runtime, Weights], Runtime]
 """Makes of a runtime that works one that does not."""
@@ -45,7 +45,7 @@ class Subject:
         folder.mkdir(parents=True)
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
-        (folder / manifest.SUMS).write_bytes(manifest.sums_of(self.files))
+        (folder / manifest.SUMS).write_bytes(storage.sha256_sums(self.files))
         return folder
 
 

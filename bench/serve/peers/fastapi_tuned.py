@@ -1,0 +1,27 @@
+"""FastAPI with everything taken out of the way: the raw body, orjson both ways, a bare Response."""
+
+import numpy as np
+import onnx_session
+import orjson
+from fastapi import FastAPI, Request, Response
+
+session = onnx_session.load()
+width = session.get_inputs()[0].shape[1]
+app = FastAPI()
+
+
+@app.post("/predict")
+async def predict(request: Request) -> Response:
+    """Answer rows of numbers."""
+    try:
+        rows = np.asarray(orjson.loads(await request.body())["instances"], np.float32)
+    except (ValueError, TypeError, KeyError) as error:
+        return Response(orjson.dumps({"detail": str(error)}), 422, media_type="application/json")
+    if rows.ndim != 2 or rows.shape[1] != width or not np.isfinite(rows).all():
+        detail = f"expected rows of {width} finite values"
+        return Response(orjson.dumps({"detail": detail}), 422, media_type="application/json")
+    probabilities, labels = session.run(["probabilities", "label"], {"input": rows})
+    answer = {"predictions": labels, "probabilities": probabilities}
+    return Response(
+        orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
+    )

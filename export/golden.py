@@ -1,0 +1,68 @@
+"""TODO: export.golden."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from export import ProofError
+from export.proof.bound import Float32Array, reference
+from service.artifact import manifest
+from service.artifact.manifest import Feature
+
+GOLDEN_ROW_COUNT = 16
+
+
+def golden_rows(features: Sequence[Feature]) -> Float32Array:
+    """Return rows that stand for the data without being of it: medians, extremes, zeros, and between them.
+
+    No row of the training data is ever published.
+    """
+    low, median, high = (
+        np.array([getattr(f, key) for f in features]) for key in ("min", "median", "max")
+    )
+    between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))
+    return np.concatenate([[median, low, high, np.zeros(len(features))], between]).astype(
+        np.float32
+    )
+
+
+def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
+    """Return what golden.json holds: rows, float64 answers and bounds, in numbers that round-trip exactly.
+
+    Raises:
+        ProofError: no row stays within float32's range.
+    """
+    rows = rows[reference(weights, rows).in_range]
+    if not len(rows):
+        raise ProofError(
+            "golden rows: expected some within float32's range, found none: scale the columns of the data"
+        )
+    expected = reference(weights, rows)
+    outputs: dict[str, Any] = {
+        name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}
+        for name, values in expected.values.items()
+    }
+    if expected.accepted is not None:
+        outputs["label"] = {"accepted": [np.flatnonzero(row).tolist() for row in expected.accepted]}
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "input": rows.astype(np.float64).tolist(),
+        "outputs": outputs,
+    }
+
+
+def example_document(features: Sequence[Feature]) -> bytes:
+    """Return example.json: the body of a request, with the median of every column."""
+    return json_bytes({"instances": [[_shortest_decimal(feature.median) for feature in features]]})
+
+
+def _shortest_decimal(value: float) -> float:
+    """Return the shortest decimal that is the same float32."""
+    return float(str(np.float32(value)))
+
+
+def json_bytes(document: dict[str, Any]) -> bytes:
+    """Return the bytes of golden.json or example.json."""
+    return json.dumps(document, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,50 @@
+"""Rows that are hard in some way: what the numerical proof asks every runtime."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.proof.bound import MAX_FLOAT32, Float32Array
+from service.artifact.manifest import Feature
+
+MAX_ONE_HOT_FEATURES = 256
+BATCH_SIZES = (0, 1, 2, 3, 7, 33, 1024)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows that are hard in some way."""
+
+    name: str
+    rows: Float32Array
+    """(rows, in_features)."""
+    repeated: bool = False
+    """Rows that another case holds too, in another number."""
+
+
+def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
+    """Return the inputs of every sweep: real rows, extremes, scales and batch sizes."""
+    n = len(features)
+    low = np.array([feature.min for feature in features], np.float32)
+    high = np.array([feature.max for feature in features], np.float32)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, MAX_ONE_HOT_FEATURES)).astype(int))
+    one_hot = np.zeros((len(chosen), n), np.float32)
+    one_hot[np.arange(len(chosen)), chosen] = 1
+    many = np.resize(rows, (max(BATCH_SIZES), n))
+    with np.errstate(over="ignore"):
+        scaled = [
+            Case(f"rows x {factor:g}", rows * np.float32(factor)) for factor in (1e-6, 1e3, 1e6)
+        ]
+    return [
+        Case("real rows", rows),
+        Case("zeros", np.zeros((1, n), np.float32)),
+        Case("one-hot", np.concatenate([one_hot, -one_hot])),
+        Case("training minimum and maximum", np.stack([low, high])),
+        *scaled,
+        Case(
+            "subnormals", np.stack([np.full(n, 1e-40, np.float32), np.full(n, -1e-45, np.float32)])
+        ),
+        Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32)),
+        *(Case(f"batch of {size}", many[:size], repeated=True) for size in BATCH_SIZES),
+    ]

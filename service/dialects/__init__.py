@@ -1,1 +1,0 @@
-"""The protocols this service speaks, one file each: pure functions over the one predictor."""

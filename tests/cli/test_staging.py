@@ -1,0 +1,233 @@
+"""model.staging: a folder that appears complete or not at all."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.staging import numbered, publish, replace_file, staged, sweep
+
+HOLDER = """
+import sys
+from pathlib import Path
+from model.staging import staged
+with staged(Path(sys.argv[1]), "a") as folder:
+    (folder / "half").write_text("written")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+"""A process that stages a folder, says which, and waits."""
+
+PUBLISHER = """
+import sys
+from pathlib import Path
+from model.staging import publish, staged
+for _ in range(5):
+    with staged(Path(sys.argv[1]), "a") as folder:
+        (folder / "number").write_text("none")
+        print(publish(folder, lambda number: (folder / "number").write_text(str(number))).name, flush=True)
+"""
+
+FAILER = """
+import contextlib, sys
+from pathlib import Path
+from model.staging import staged
+for _ in range(200):
+    with contextlib.suppress(KeyError), staged(Path(sys.argv[1]), "a"):
+        raise KeyError
+"""
+
+
+def python(program: str, root: Path) -> subprocess.Popen[str]:
+    """Start a program over a root folder."""
+    command = [sys.executable, "-c", program, str(root)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def holder(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run HOLDER; yield it and the folder that it has staged."""
+    with python(HOLDER, root) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().rstrip())
+        finally:
+            process.kill()
+
+
+def entries(root: Path) -> list[str]:
+    """List every file and folder below root."""
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def test_published_folder_is_complete(tmp_path: Path) -> None:
+    """It appears under its number with everything in it, readable by others, and no draft stays."""
+    with staged(tmp_path, "a") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("content")
+        assert ["a", f"a/{folder.name}"] == entries(tmp_path)[:2]
+        place = publish(folder)
+    assert tmp_path / "a" / "1" == place
+    assert ["a", "a/1", "a/1/sub", "a/1/sub/file"] == entries(tmp_path)
+    assert 0o755 == place.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
+def test_nothing_stays_after_an_exception(tmp_path: Path, error: type[BaseException]) -> None:
+    """Neither the draft nor the folder made for it."""
+    with pytest.raises(error), staged(tmp_path, "a") as folder:  # noqa: PT012 # a file, and then the end
+        (folder / "half").write_text("written")
+        raise error
+    assert [] == entries(tmp_path)
+
+
+def test_what_was_there_stays(tmp_path: Path) -> None:
+    """An exception removes the draft and nothing beside it."""
+    (tmp_path / "a" / "1").mkdir(parents=True)
+    (tmp_path / "a" / "notes").touch()
+    with pytest.raises(ValueError, match="why"), staged(tmp_path, "a"):
+        raise ValueError("why")
+    assert ["a", "a/1", "a/notes"] == entries(tmp_path)
+
+
+def test_numbers_follow_the_highest(tmp_path: Path) -> None:
+    """Gaps are not filled, and only plain numbers count."""
+    for name in ("1", "2", "10", "07", "0", "-3", "²", "x", ".tmp-9"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+    (tmp_path / "a" / "99").touch()
+    assert [1, 2, 10] == numbered(tmp_path / "a")
+    assert [] == numbered(tmp_path / "none")
+    with staged(tmp_path, "a") as folder:
+        assert "11" == publish(folder).name
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: (path / "x").mkdir(parents=True)])
+def test_taken_number_is_passed_over(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A number that is taken in the meantime, or by a file, is left alone; what depends on it is written again."""
+    seen = []
+
+    def finish(number: int) -> None:
+        seen.append(number)
+        if number < 3:
+            make(folder.parent / str(number))
+
+    with staged(tmp_path, "a") as folder:
+        assert tmp_path / "a" / "3" == publish(folder, finish)
+    assert [1, 2, 3] == seen
+
+
+def test_other_errors_of_publishing_are_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename that fails for another reason ends it, and nothing stays."""
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system", str(target))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Read-only"), staged(tmp_path, "a") as folder:
+        publish(folder)
+    assert [] == entries(tmp_path)
+
+
+def test_published_files_are_synced_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file, the folder, then, after the rename, its parent: a power cut finds all or nothing."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    with staged(tmp_path, "a") as folder:
+        (folder / "file").write_text("content")
+        publish(folder)
+    assert ["file", folder.name, "a"] == synced
+
+
+def test_draft_of_a_killed_process_is_swept(tmp_path: Path) -> None:
+    """SIGKILL leaves a draft behind; whoever stages next removes it."""
+    with holder(tmp_path) as (process, draft):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (draft / "half").exists()
+        with staged(tmp_path, "b"):
+            assert not draft.exists()
+
+
+def test_draft_of_a_live_process_is_left(tmp_path: Path) -> None:
+    """However often others sweep; once its process ends, it removes it itself."""
+    with holder(tmp_path) as (process, draft):
+        sweep(tmp_path)
+        with staged(tmp_path, "a") as other:
+            assert draft != other
+        assert "written" == (draft / "half").read_text()
+        process.communicate("")
+    assert [] == entries(tmp_path)
+
+
+def test_draft_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweeper between the making and the locking of a draft costs another try, no error."""
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def swept(prefix: str, dir: Path) -> str:  # noqa: A002 # as mkdtemp names it
+        made.append(mkdtemp(prefix=prefix, dir=dir))
+        if len(made) < 3:
+            sweep(tmp_path)
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    with staged(tmp_path, "a") as folder:
+        assert [folder] == list((tmp_path / "a").iterdir())
+    assert len(made) == 3
+
+
+def test_eight_processes_publish_under_different_numbers(tmp_path: Path) -> None:
+    """40 folders from 8 processes at once take 1 to 40, each with what was written for its number."""
+    processes = [python(PUBLISHER, tmp_path) for _ in range(8)]
+    names = [name for process in processes for name in process.communicate()[0].split()]
+    assert list(range(1, 41)) == sorted(map(int, names)) == numbered(tmp_path / "a")
+    for number in range(1, 41):
+        assert str(number) == (tmp_path / "a" / str(number) / "number").read_text()
+    assert 40 == len(list((tmp_path / "a").iterdir()))
+
+
+def test_processes_that_fail_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each removes the folder that it made, though another may just be about to use it."""
+    processes = [python(FAILER, tmp_path) for _ in range(3)]
+    for process in processes:
+        process.communicate()
+    assert [0, 0, 0] == [process.returncode for process in processes]
+    assert [] == entries(tmp_path)
+
+
+def test_replace_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is new or as it was; no draft stays either way."""
+    path = tmp_path / "a" / "config"
+    replace_file(path, b"first")
+    replace_file(path, b"second")
+    assert b"second" == path.read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        replace_file(path, b"third")
+    assert str(tmp_path / "a") == caught.value.filename
+    assert b"second" == path.read_bytes()
+    assert ["a", "a/config"] == entries(tmp_path)

@@ -1,0 +1,270 @@
+"""export.bounds: the bound holds whatever the order of summation, and is no larger than it must be by far."""
+
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.proof.bound import UNIT_ROUNDOFF, Float32Array, gamma, probable_gamma, reference
+
+Weights = dict[str, Float32Array]
+
+
+def network(
+    seed: int, shape: tuple[int, int, int], *, regression: bool, magnitude: float = 1.0
+) -> Weights:
+    """Return random tensors of a network of shape (in, hidden, out)."""
+    rng = np.random.default_rng(seed)
+    n, hidden, out = shape
+    sizes = {
+        "shift": (n,),
+        "scale": (n,),
+        "net.linear1.weight": (hidden, n),
+        "net.linear1.bias": (hidden,),
+        "net.linear2.weight": (out, hidden),
+        "net.linear2.bias": (out,),
+    }
+    if regression:
+        sizes |= {"output_scale": (out,), "output_shift": (out,)}
+    return {
+        name: (magnitude * rng.normal(size=size)).astype(np.float32) for name, size in sizes.items()
+    }
+
+
+def exact(weights: Weights, row: Float32Array) -> list[Fraction]:
+    """Evaluate one row without rounding, up to logits or unscaled outputs."""
+
+    def rational(values: Float32Array) -> list[Fraction]:
+        return [Fraction(float(value)) for value in values]
+
+    def layer(x: list[Fraction], name: str) -> list[Fraction]:
+        bias = rational(weights[f"net.{name}.bias"])
+        rows = [rational(line) for line in weights[f"net.{name}.weight"]]
+        return [
+            sum((w * v for w, v in zip(line, x, strict=True)), b)
+            for line, b in zip(rows, bias, strict=True)
+        ]
+
+    scaling = zip(
+        rational(row), rational(weights["shift"]), rational(weights["scale"]), strict=True
+    )
+    z = [(x - shift) * scale for x, shift, scale in scaling]
+    h = [max(a, Fraction(0)) for a in layer(z, "linear1")]
+    v = layer(h, "linear2")
+    if "output_scale" not in weights:
+        return v
+    head = zip(v, rational(weights["output_scale"]), rational(weights["output_shift"]), strict=True)
+    return [value * scale + shift for value, scale, shift in head]
+
+
+def in_turn(terms: Float32Array) -> Float32Array:
+    """Add columns one after the other."""
+    total = np.zeros(len(terms), np.float32)
+    for column in terms.T:
+        total = total + column
+    return total
+
+
+def pairwise(terms: Float32Array) -> Float32Array:
+    """Add halves, and halves of halves."""
+    half = terms.shape[1] // 2
+    return terms[:, 0] if not half else pairwise(terms[:, :half]) + pairwise(terms[:, half:])
+
+
+ADDERS: dict[str, Callable[[Float32Array], Float32Array]] = {
+    "as they come": in_turn,
+    "backwards": lambda terms: in_turn(terms[:, ::-1]),
+    "smallest first": lambda terms: in_turn(
+        np.take_along_axis(terms, np.abs(terms).argsort(axis=1), 1)
+    ),
+    "largest first": lambda terms: in_turn(
+        np.take_along_axis(terms, (-np.abs(terms)).argsort(axis=1), 1)
+    ),
+    "positive, then negative": lambda terms: in_turn(-np.sort(-terms, axis=1)),
+    "pairwise": pairwise,
+    "four at a time": lambda terms: in_turn(
+        np.stack([in_turn(terms[:, lane::4]) for lane in range(min(4, terms.shape[1]))], axis=1)
+    ),
+}
+"""Orders of summation: those that runtimes choose, and those that lose most."""
+
+
+def in_float32(
+    weights: Weights, row: Float32Array, add: Callable[[Float32Array], Float32Array]
+) -> Float32Array:
+    """Evaluate one row with every operation rounded to float32."""
+
+    def layer(x: Float32Array, name: str) -> Float32Array:
+        terms = np.concatenate(
+            [weights[f"net.{name}.weight"] * x, weights[f"net.{name}.bias"][:, None]], axis=1
+        )
+        return add(terms)
+
+    with np.errstate(all="ignore"):
+        z = (row - weights["shift"]) * weights["scale"]
+        v = layer(np.maximum(layer(z, "linear1"), np.float32(0)), "linear2")
+        return (
+            v * weights["output_scale"] + weights["output_shift"]
+            if "output_scale" in weights
+            else v
+        )
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.parametrize("order", [*ADDERS, "random"])
+@given(seeds, shapes, st.booleans(), st.sampled_from([1e-30, 1e-3, 1.0, 1e6, 1e30]))
+@settings(max_examples=30, deadline=None)
+def test_float32_in_any_order_stays_within_the_bound(
+    order: str, seed: int, shape: tuple[int, int, int], regression: bool, magnitude: float
+) -> None:
+    """Held to exact rational arithmetic: float32 evaluation in adversarial orders of summation, at any input scale."""
+    weights = network(seed, shape, regression=regression)
+    rng = np.random.default_rng(seed)
+    rows = (magnitude * rng.normal(size=(3, shape[0]))).astype(np.float32)
+    name = "output" if regression else "logits"
+    expected = reference(weights, rows)
+    for i in np.flatnonzero(expected.in_range):
+        true = exact(weights, rows[i])
+        shuffled = rng.permutation(shape[0] + 1), rng.permutation(shape[1] + 1)
+        chosen = ADDERS.get(order, lambda t, s=shuffled: in_turn(t[:, s[t.shape[1] != len(s[0])]]))
+        answer = in_float32(weights, rows[i], chosen)
+        assert np.isfinite(answer).all()
+        for j, value in enumerate(true):
+            bound = Fraction(float(expected.bounds[name][i, j]))
+            assert abs(Fraction(float(answer[j])) - value) <= bound
+            # the float64 reference itself is far within the bound
+            assert abs(Fraction(float(expected.values[name][i, j])) - value) <= bound / 1000
+
+
+@given(seeds, st.integers(1, 6), st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_softmax_of_moved_logits_stays_within_the_bound(
+    seed: int, hidden: int, classes: int
+) -> None:
+    """Logits anywhere within their bound, then a float32 softmax: within the bound of the probabilities."""
+    weights = network(seed, (3, hidden, classes), regression=False, magnitude=3)
+    rng = np.random.default_rng(seed)
+    expected = reference(weights, rng.normal(size=(4, 3)).astype(np.float32))
+    corner = rng.choice([-1.0, 1.0], size=expected.values["logits"].shape)
+    logits = (expected.values["logits"] + 0.99 * corner * expected.bounds["logits"]).astype(
+        np.float32
+    )
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    answer = powers / powers.sum(axis=1, keepdims=True, dtype=np.float32)
+    error = np.abs(answer.astype(np.float64) - expected.values["probabilities"])
+    assert (error <= expected.bounds["probabilities"]).all()
+
+
+@given(seeds, st.integers(1, 6), st.integers(2, 12), st.sampled_from([0.1, 3.0, 30.0]))
+@settings(max_examples=60, deadline=None)
+def test_float32_softmax_stays_within_the_bound_of_exact_probabilities(
+    seed: int, hidden: int, classes: int, magnitude: float
+) -> None:
+    """The whole network in float32, held to exact rational logits and a softmax of 60 decimal digits."""
+    weights = network(seed, (3, hidden, classes), regression=False, magnitude=magnitude)
+    rows = np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32)
+    expected = reference(weights, rows)
+    with localcontext(prec=60, Emin=-(10**9)):
+        for i in np.flatnonzero(expected.in_range):
+            logits = [
+                Decimal(v.numerator) / Decimal(v.denominator) for v in exact(weights, rows[i])
+            ]
+            powers = [(v - max(logits)).exp() for v in logits]
+            v = in_float32(weights, rows[i], in_turn)
+            shifted = np.exp(v - v.max())
+            answer = shifted / shifted.sum(dtype=np.float32)
+            for j, power in enumerate(powers):
+                bound = Decimal(float(expected.bounds["probabilities"][i, j]))
+                assert abs(Decimal(float(answer[j])) - power / sum(powers)) <= bound
+                assert (
+                    abs(
+                        Decimal(float(expected.values["probabilities"][i, j])) - power / sum(powers)
+                    )
+                    <= bound / 1000
+                )
+
+
+def test_every_row_is_bounded_on_its_own() -> None:
+    """Vectorised over rows: reference, bound and range are what they are alone, but for float64's last digits."""
+    weights = network(3, (5, 7, 3), regression=False)
+    rows = np.random.default_rng(3).normal(size=(20, 5)).astype(np.float32)
+    rows[4], rows[9, 2] = 3e38, np.nan
+    together = reference(weights, rows)
+    for i in range(len(rows)):
+        alone = reference(weights, rows[i : i + 1])
+        assert alone.in_range.tolist() == together.in_range[i : i + 1].tolist()
+        if alone.in_range[0]:
+            for name in alone.values:
+                np.testing.assert_allclose(
+                    alone.values[name][0], together.values[name][i], rtol=1e-12, atol=1e-12
+                )
+                np.testing.assert_allclose(
+                    alone.bounds[name][0], together.bounds[name][i], rtol=1e-9
+                )
+
+
+def test_probable_bound_is_the_smaller_and_holds_for_a_wide_layer() -> None:
+    """B_prob <= B, by far on 4096 terms, where float32 in turn stays within both."""
+    weights = network(5, (4096, 16, 2), regression=True)
+    rows = np.random.default_rng(5).normal(size=(4, 4096)).astype(np.float32)
+    certain, probable = reference(weights, rows), reference(weights, rows, probable_gamma)
+    assert np.array_equal(certain.values["output"], probable.values["output"])
+    assert (probable.bounds["output"] < certain.bounds["output"] / 10).all()
+    for i, row in enumerate(rows):
+        error = np.abs(
+            in_float32(weights, row, in_turn).astype(np.float64) - certain.values["output"][i]
+        )
+        assert (error <= probable.bounds["output"][i]).all()
+
+
+def test_probable_gamma() -> None:
+    """gamma_n for short sums, 4 sqrt(n) u for long ones."""
+    assert gamma(15) == probable_gamma(15)
+    assert 4 * 10 * UNIT_ROUNDOFF == probable_gamma(100)
+
+
+def test_bound_is_a_matter_of_roundings() -> None:
+    """A network of width 1 is off by a few roundings: its bound is under ten units in the last place of its terms."""
+    weights = {
+        name: np.ones_like(values)
+        for name, values in network(0, (1, 1, 1), regression=True).items()
+    }
+    expected = reference(weights, np.array([[3.0]], np.float32))
+    assert (
+        5.0 == expected.values["output"][0, 0]
+    )  # ((3 - 1) * 1 * 1 + 1) * 1 + 1, then un-scaled by 1 and 1
+    assert expected.bounds["output"][0, 0] < 10 * 5 * 2**-24 * 2
+
+
+def test_rows_that_may_overflow_are_out_of_range() -> None:
+    """A row is in range only where no intermediate can reach float32's end."""
+    weights = {
+        name: np.ones_like(values)
+        for name, values in network(0, (2, 2, 2), regression=False).items()
+    }
+    rows = np.array([[1, 1], [1e38, 1e38], [3e38, 3e38], [-3e38, 3e38]], np.float32)
+    assert [True, False, False, False] == reference(weights, rows).in_range.tolist()
+
+
+def test_labels_within_rounding_of_each_other_are_both_accepted() -> None:
+    """Equal logits: either label; logits far apart: only the larger."""
+    weights = network(0, (1, 1, 3), regression=False)
+    weights["net.linear2.weight"][:] = 0
+    weights["net.linear2.bias"][:] = (1, 1, 0)
+    accepted = reference(weights, np.zeros((1, 1), np.float32)).accepted
+    assert accepted is not None
+    assert [[True, True, False]] == accepted.tolist()
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000, 10**6])
+def test_gamma(n: int) -> None:
+    """gamma_n bounds n roundings: (1 + u)^n - 1 <= gamma_n (Higham, lemma 3.1)."""
+    u = 2.0**-24
+    assert np.expm1(n * np.log1p(u)) <= gamma(n) <= 1.1 * n * u

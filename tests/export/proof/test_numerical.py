@@ -1,0 +1,273 @@
+"""export.verify: an answer that rounding does not explain is found, in any runtime and on any case."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from export import ProofError
+from export.proof import report
+from export.proof.bound import Float32Array, probable_gamma, reference
+from export.proof.hard_inputs import BATCH_SIZES, Case, hard_inputs
+from export.proof.numerical import check_nonfinite_rows, compare, rows_changed_by_batch
+from export.proof.prove import prove
+from export.proof.runtimes import (
+    FLOAT32_PROVIDER_OPTIONS,
+    SERVING_RUNTIME,
+    Outputs,
+    Runtime,
+    is_execution_provider,
+    open_runtimes,
+)
+from export.to_torchscript import load_torchscript
+from service.artifact import manifest
+from service.artifact.manifest import Manifest
+from service.runtime.session import Session
+from tests.conftest import Made
+
+
+def session(made: Made) -> Session:
+    """Open the ONNX file as the service does."""
+    return Session((made.artifact / manifest.MODEL).read_bytes())
+
+
+def stated(made: Made) -> Manifest:
+    """Read the manifest."""
+    return Manifest.from_json((made.artifact / manifest.MANIFEST).read_bytes())
+
+
+@pytest.mark.parametrize("which", ["flowers", "houses"])
+def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) -> None:
+    """No false alarm, and the evidence covers every runtime, output and batch size."""
+    made: Made = request.getfixturevalue(which)
+    files = tuple(
+        (made.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
+    )
+    proof = prove((files[0], files[1]), made.run.weights, stated(made).features, made.run.rows)
+    levels = {f"onnxruntime {level}" for level in ("disable_all", "basic", "extended", "layout")}
+    assert {"onnxruntime", "torchscript", "eager"} | levels == set(proof["runtimes"])
+    for worst in proof["runtimes"].values():
+        assert 0 < worst["max_error_over_bound"] <= worst["max_error_over_probable_bound"] <= 1
+        assert 0 < worst["max_ulps"]
+        assert len(made.run.rows) == worst["batch_rows"] >= worst["batch_rows_changed"]
+    assert 1 == proof["rows_out_of_range"]  # the largest finite floats
+    listed = [name for name, worst in proof["runtimes"].items() if worst["every_figure_as"] is None]
+    seen = {(c["runtime"], c["output"]) for c in proof["comparisons"]}
+    assert {(r, o) for r in listed for o in manifest.OUTPUTS[stated(made).task]} == seen
+    assert {f"batch of {size}" for size in BATCH_SIZES} <= {c["case"] for c in proof["comparisons"]}
+    by_case = {c["case"]: (c["rows_out_of_range"], c["rows"]) for c in proof["comparisons"]}
+    assert (1, 1) == by_case["largest finite"]
+    assert {(0, 0)} == {by_case[case] for case in by_case if case == "batch of 0"}
+    assert [] == proof["warnings"]
+    assert {"cpu", "machine", "system", "python", "numpy", "onnx", "onnxruntime", "torch"} == set(
+        proof["host"]
+    )
+
+
+def test_hard_inputs_are_what_they_are_called(houses: Made) -> None:
+    """Every feature stands alone in a one-hot row of either sign, and the extremes are the training rows'."""
+    features = stated(houses).features
+    cases = {case.name: case.rows for case in hard_inputs(features, houses.run.rows)}
+    assert np.array_equal(np.concatenate([np.eye(3), -np.eye(3)]), cases["one-hot"])
+    assert [[np.float32(f.min) for f in features], [np.float32(f.max) for f in features]] == [
+        list(row) for row in cases["training minimum and maximum"]
+    ]
+    assert (np.abs(cases["subnormals"]) < np.finfo(np.float32).tiny).all()
+    assert np.array_equal(houses.run.rows, cases["real rows"])
+    assert all(np.isfinite(rows).all() for rows in cases.values())
+
+
+def spoiled(edit: Callable[[Outputs], None], made: Made) -> Callable[[np.ndarray], Outputs]:
+    """Return a runtime whose answers are edited."""
+
+    def run(rows: np.ndarray) -> Outputs:
+        answers = {name: values.copy() for name, values in session(made).run(rows).items()}
+        edit(answers)
+        return answers
+
+    return run
+
+
+def add(name: str, amount: float) -> Callable[[Outputs], None]:
+    """Return an edit of one element of one output."""
+
+    def edit(answers: Outputs) -> None:
+        answers[name].flat[5] += amount
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "output"),
+    [
+        (add("logits", 1e-2), "logits"),
+        (add("logits", np.nan), "logits"),
+        (add("logits", np.inf), "logits"),
+        (add("probabilities", 1e-3), "probabilities"),
+        (add("label", 1), "label"),
+        (add("label", 7), "label"),
+        (add("label", -9), "label"),
+    ],
+    ids=["logit", "NaN", "infinity", "probability", "label", "label too large", "label negative"],
+)
+def test_one_wrong_element_is_found(
+    flowers: Made, edit: Callable[[Outputs], None], output: str
+) -> None:
+    """One element of one output off by more than rounding fails that output, and says where."""
+    case = Case("real rows", flowers.run.rows)
+    failed = [
+        c for c in compare(case, "x", spoiled(edit, flowers), flowers.run.weights) if not c.passed
+    ]
+    assert [output] == [comparison.output for comparison in failed]
+    columns = 1 if output == "label" else 3
+    assert 5 // columns == (failed[0].worst or (None,))[0]
+
+
+def test_wrong_shape_is_refused(flowers: Made) -> None:
+    """An answer of another shape is no answer."""
+
+    def cut(answers: dict[str, np.ndarray]) -> None:
+        answers["logits"] = answers["logits"][:1]
+
+    case = Case("real rows", flowers.run.rows)
+    with pytest.raises(
+        ProofError, match=r"x, real rows: logits: expected shape \(\d+, 3\), found \(1, 3\)"
+    ):
+        compare(case, "x", spoiled(cut, flowers), flowers.run.weights)  # type: ignore[arg-type]
+
+
+def test_contagion(flowers: Made) -> None:
+    """NaN that spreads to other rows, or that is swallowed, is refused."""
+    check_nonfinite_rows("healthy", session(flowers).run, flowers.run.rows)
+
+    def spread(rows: np.ndarray) -> Outputs:
+        return {"logits": np.full((3, 3), rows.sum())}
+
+    def swallow(rows: np.ndarray) -> Outputs:
+        return {"logits": np.zeros((3, 3))}
+
+    with pytest.raises(ProofError, match="expected the other rows unchanged"):
+        check_nonfinite_rows("x", spread, flowers.run.rows)
+    with pytest.raises(ProofError, match="expected every logits of it NaN"):
+        check_nonfinite_rows("x", swallow, flowers.run.rows)
+    [warning] = check_nonfinite_rows("x", swallow, flowers.run.rows, nan_decides=False)
+    assert warning == "x: NaN in a row: expected every logits of it NaN, found [0.0, 0.0, 0.0]"
+    with pytest.raises(ProofError, match="expected the other rows unchanged"):
+        check_nonfinite_rows("x", spread, flowers.run.rows, nan_decides=False)
+
+
+def test_only_other_providers_may_swallow_nan() -> None:
+    """What serves, every level of it, TorchScript and the eager network pass NaN on, or fail."""
+    asked = ("onnxruntime", "onnxruntime basic", "onnxruntime disable_all", "torchscript", "eager")
+    assert not any(is_execution_provider(name) for name in asked)
+    assert is_execution_provider("onnxruntime OpenVINO")
+
+
+def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
+    """Rows that may overflow prove nothing; a sweep of such rows is not called a proof."""
+    files = tuple(
+        (houses.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
+    )
+    huge = np.full((200, 3), 3e38, np.float32)
+    with pytest.raises(ProofError, match="expected at most 5% of rows out of float32's range"):
+        prove((files[0], files[1]), houses.run.weights, stated(houses).features, huge)
+
+
+def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
+    """An answer that is off by a known amount: its error, its share of both bounds and its ULPs."""
+    case = Case("one row", flowers.run.rows[:1])
+    expected = reference(flowers.run.weights, case.rows)
+    moved = (expected.values["logits"] + expected.bounds["logits"] / 2).astype(np.float32)
+    answers = {
+        "logits": moved,
+        "probabilities": expected.values["probabilities"].astype(np.float32),
+        "label": expected.values["logits"].argmax(axis=1),
+    }
+    found = compare(case, "x", lambda rows: answers, flowers.run.weights)[0]
+    error = np.abs(moved - expected.values["logits"])
+    assert error.max() == found.max_error
+    assert (error / expected.bounds["logits"]).max() == found.max_error_over_bound
+    probable = reference(flowers.run.weights, case.rows, probable_gamma).bounds["logits"]
+    assert (error / probable).max() == found.max_error_over_probable_bound
+    ulps = [
+        float(e) / float(np.spacing(np.float32(abs(v))))
+        for e, v in zip(error[0], expected.values["logits"][0], strict=True)
+    ]
+    assert max(ulps) == found.max_ulps
+
+
+def test_label_disagreements_and_their_margin(flowers: Made) -> None:
+    """Two logits within rounding: the other label passes, is counted, and its margin is the logits' distance."""
+    weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
+    weights["net.linear2.bias"] = np.array(
+        [1, np.nextafter(np.float32(1), np.float32(2)), 0], np.float32
+    )
+    case = Case("one row", np.zeros((1, 4), np.float32))
+    values = reference(weights, case.rows).values
+    answers = {name: value.astype(np.float32) for name, value in values.items()} | {
+        "label": np.array([0])
+    }
+    label = compare(case, "x", lambda rows: answers, weights)[-1]
+    assert (True, 1, 2.0**-23) == (label.passed, label.label_disagreements, label.largest_margin)
+
+
+def test_rows_that_their_batch_changes_are_counted() -> None:
+    """Bit for bit: a runtime that looks at its batch, and one that does not."""
+    rows = np.ones((5, 2), np.float32)
+    assert 0 == rows_changed_by_batch(lambda x: {"y": x * 2}, rows)
+    assert 5 == rows_changed_by_batch(lambda x: {"y": x * np.float32(len(x))}, rows)
+
+    def negative_zero(x: Float32Array) -> Outputs:
+        return {"y": np.zeros_like(x) * np.float32(1 if len(x) == 1 else -1)}
+
+    assert 5 == rows_changed_by_batch(negative_zero, rows)  # 0 == -0, and other bits
+
+
+def opened(made: Made) -> tuple[dict[str, Runtime], dict[str, str]]:
+    """Open the runtimes of an artifact."""
+    module = load_torchscript((made.artifact / manifest.TORCHSCRIPT).read_bytes())
+    return open_runtimes((made.artifact / manifest.MODEL).read_bytes(), module, made.run.weights)
+
+
+def test_served_session_comes_first(flowers: Made) -> None:
+    """What serves is asked under its own name, and nothing of the usual package is left out."""
+    found, left_out = opened(flowers)
+    assert (SERVING_RUNTIME, {}) == (next(iter(found)), left_out)
+
+
+def test_providers_are_asked_or_left_out_with_a_reason(
+    flowers: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not known to be float32, and one that does not start here, never pass for the CPU in silence."""
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["CUDAExecutionProvider", "QNNExecutionProvider"],
+    )
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        found, left_out = opened(flowers)
+    assert not [name for name in found if "CUDA" in name or "QNN" in name]
+    assert {
+        "CUDAExecutionProvider": "CUDAExecutionProvider does not start on this machine",
+        "QNNExecutionProvider": "no option is known here that holds it to IEEE float32",
+    } == left_out
+    assert {"use_tf32": "0"} == FLOAT32_PROVIDER_OPTIONS["CUDAExecutionProvider"]
+
+
+def test_errors_above_the_probable_bound_are_a_warning(
+    flowers: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B decides; what is above the probable bound passes, and is said."""
+    monkeypatch.setattr("export.proof.numerical.probable_gamma", lambda n: 1e-14)
+    files = tuple(
+        (flowers.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
+    )
+    proof = prove(
+        (files[0], files[1]), flowers.run.weights, stated(flowers).features, flowers.run.rows
+    )
+    assert proof["runtimes"][SERVING_RUNTIME]["max_error_over_probable_bound"] > 1
+    assert any(
+        warning.startswith("onnxruntime, real rows: logits: ") for warning in proof["warnings"]
+    )
+    assert f"warning: {proof['warnings'][0]}" in list(report.proof_remarks(proof))
