@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from tests.conftest import Made
 from tests.serving import DEADLINE_SECONDS, ROOT
+from tests.stored import StoredArtifact
 
 pytestmark = pytest.mark.container
 
@@ -132,7 +132,7 @@ def image(engine: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mount(flowers: Made) -> str:
+def mount(flowers: StoredArtifact) -> str:
     """The option that shows the published artifacts to a container."""
     return f"--volume={flowers.artifact.parent.parent}:/artifacts:ro"
 
@@ -145,7 +145,7 @@ def server(image: str, mount: str) -> Iterator[Container]:
         yield container
 
 
-def test_predicts(server: Container, app: Flask, flowers: Made) -> None:
+def test_predicts(server: Container, app: Flask, flowers: StoredArtifact) -> None:
     """The answer to the artifact's own example is the one that the application gives outside of the image."""
     body = (flowers.artifact / "example.json").read_text(encoding="utf-8")
     expected = app.test_client().post("/predict", data=body).get_json()

@@ -29,8 +29,8 @@ from service.artifact.strict_json import MAX_DEPTH
 from service.artifact.weights import MAX_HEADER_BYTES
 from service.settings import ServiceSettings
 from service.web.app import create_app
-from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving
+from tests.stored import StoredArtifact
 
 README = (ROOT / "README.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
@@ -192,7 +192,7 @@ def test_every_option_of_check_is_documented() -> None:
     assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in OPERATIONS
 
 
-def test_every_route_is_documented(flowers: Made) -> None:
+def test_every_route_is_documented(flowers: StoredArtifact) -> None:
     """Each route of the application stands in docs/http.md."""
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
         path = rule.rule.replace("<model>", "M").replace("<version>", "V")

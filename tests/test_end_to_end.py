@@ -14,8 +14,8 @@ import torch
 
 from export.proof.bound import reference
 from model.run import load_run, net_from_weights
-from tests.conftest import write_flowers, write_houses
 from tests.serving import ROOT, free_port, granian, serving
+from tests.tables import write_flowers, write_houses
 
 pytestmark = pytest.mark.e2e
 

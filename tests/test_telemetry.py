@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.stored import StoredArtifact
+from tests.tables import write_flowers
+from tests.trained import train_and_export
 
 pytestmark = [
     pytest.mark.e2e,
@@ -58,7 +60,7 @@ def trace(code: str, artifact: Path, home: Path, **environment: str) -> str:
     return log.read_text()
 
 
-def test_serving_writes_nothing_and_calls_nobody(flowers: Made, tmp_path: Path) -> None:
+def test_serving_writes_nothing_and_calls_nobody(flowers: StoredArtifact, tmp_path: Path) -> None:
     """Load, check and predict: no file is opened for writing, no folder made, no socket connected."""
     calls = trace(SERVE, flowers.artifact, tmp_path)
     assert [] == re.findall(r".*(?:O_WRONLY|O_RDWR|O_CREAT)(?!.*/dev/(?:null|shm|tty)).*", calls)
@@ -74,9 +76,10 @@ main(["build", sys.argv[1], "--artifacts", sys.argv[1] + "-artifacts"])
 """
 
 
-def test_export_calls_nobody(flowers: Made, tmp_path: Path) -> None:
+def test_export_calls_nobody(tmp_path: Path) -> None:
     """Export, which proves through onnxruntime, connects no socket, and leaves matplotlib's cache alone at home."""
-    run = Path(shutil.copytree(flowers.run.path, tmp_path / "run"))
+    csv = write_flowers(tmp_path / "flowers.csv")
+    run = train_and_export(tmp_path, csv, "species", drop=("id",)).run.path
     home = tmp_path / "home"
     home.mkdir()
     calls = trace(EXPORT, run, home)

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.stored import StoredArtifact
 
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_kills(flowers: Made) -> None:
+def test_kills(flowers: StoredArtifact) -> None:
     """Each is replaced, no reply is wrong, and no other connection breaks."""
     command = [
         sys.executable,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from service.runtime.predictor import Predictor
-from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving
+from tests.stored import StoredArtifact
 
 PYTHON = ROOT / ".peers" / "kserve" / "bin" / "python"
 SCRIPT = Path(__file__).with_name("kserve_client.py")
@@ -20,7 +20,7 @@ ROWS = [[1, 2, 3, 2001], [0.5, -2.5, 0.25, 1999]]
 
 
 @pytest.fixture(scope="module")
-def address(flowers: Made) -> Iterator[str]:
+def address(flowers: StoredArtifact) -> Iterator[str]:
     """Where the classifier answers."""
     port = free_port()
     with serving(granian(flowers.artifact, port, "--no-access-log"), port):
@@ -45,7 +45,7 @@ def test_readiness(saw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", ["v2 json", "v2 binary", "v2 dict"])
-def test_v2(saw: dict[str, Any], flowers: Made, form: str) -> None:
+def test_v2(saw: dict[str, Any], flowers: StoredArtifact, form: str) -> None:
     """The outputs asked for, in JSON and in bytes, are the artifact's, bit for bit."""
     expected = Predictor(flowers.artifact).predict(np.array(ROWS, np.float32))
     outputs = saw[form]["outputs"]
@@ -58,7 +58,7 @@ def test_v2(saw: dict[str, Any], flowers: Made, form: str) -> None:
         assert np.array_equal(expected[name], np.array(outputs[name], expected[name].dtype))
 
 
-def test_v1(saw: dict[str, Any], flowers: Made) -> None:
+def test_v1(saw: dict[str, Any], flowers: StoredArtifact) -> None:
     """By row and by output, the answers are the artifact's, bit for bit."""
     expected = Predictor(flowers.artifact).predict(np.array(ROWS, np.float32))
     predictions, outputs = saw["v1 instances"]["predictions"], saw["v1 inputs"]["outputs"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving
+from tests.stored import StoredArtifact
 
 COMMANDS = ROOT / ".peers" / "schemathesis" / "bin"
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -19,7 +19,7 @@ def test_schemathesis_finds_nothing(
     name: str, secured: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """The description is OpenAPI 3.1; what is valid by it is answered as it says, and all else is refused."""
-    made: Made = request.getfixturevalue(name)
+    made: StoredArtifact = request.getfixturevalue(name)
     tokens, described = tmp_path / "tokens", tmp_path / "openapi.json"
     tokens.write_text("token\n")
     options = [

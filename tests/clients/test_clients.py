@@ -18,8 +18,9 @@ from tritonclient.utils import InferenceServerException
 from service.artifact import manifest
 from service.runtime.predictor import Predictor
 from service.runtime.session import Outputs, Rows
-from tests.conftest import CLASSES, Made
 from tests.serving import Server, free_port, granian, serving
+from tests.stored import StoredArtifact
+from tests.tables import CLASSES
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +29,7 @@ CAPS = {"TWOLAYERNET_MAX_ROWS": "100", "TWOLAYERNET_MAX_BODY_BYTES": "10000"}
 
 
 @pytest.fixture(scope="module")
-def server(flowers: Made) -> Iterator[Server]:
+def server(flowers: StoredArtifact) -> Iterator[Server]:
     """The classifier behind real sockets, with caps that a test can reach."""
     port = free_port()
     with serving(granian(flowers.artifact, port, "--no-access-log"), port, CAPS) as running:
@@ -43,7 +44,7 @@ def triton(server: Server) -> Iterator[InferenceServerClient]:
 
 
 @pytest.fixture(scope="module")
-def expected(flowers: Made) -> Outputs:
+def expected(flowers: StoredArtifact) -> Outputs:
     """What the artifact says of the rows."""
     return Predictor(flowers.artifact).predict(ROWS)
 
@@ -100,7 +101,7 @@ def test_triton_infers(
 @pytest.mark.parametrize("rows", [0, 1, 100])
 @pytest.mark.parametrize("binary", [True, False])
 def test_triton_sends_any_number_of_rows(
-    triton: InferenceServerClient, flowers: Made, rows: int, binary: bool
+    triton: InferenceServerClient, flowers: StoredArtifact, rows: int, binary: bool
 ) -> None:
     """No rows, one, and as many as the cap allows."""
     x = np.resize(ROWS, (rows, 4)).astype(np.float32)
@@ -120,7 +121,7 @@ def test_triton_asks_for_a_subset(triton: InferenceServerClient, expected: Outpu
     assert ["label", "logits"] == [output["name"] for output in result.get_response()["outputs"]]
 
 
-def test_triton_asks_concurrently(server: Server, flowers: Made) -> None:
+def test_triton_asks_concurrently(server: Server, flowers: StoredArtifact) -> None:
     """Many requests at once over several connections: each has its own answer."""
     predictor = Predictor(flowers.artifact)
     with InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=4) as client:
@@ -342,7 +343,7 @@ def curl(server: Server, path: str, *options: str, body: bytes | None = None) ->
     return subprocess.run(command, input=body, capture_output=True, check=True).stdout
 
 
-def test_curl_native(server: Server, flowers: Made, expected: Outputs) -> None:
+def test_curl_native(server: Server, flowers: StoredArtifact, expected: Outputs) -> None:
     """The artifact's own example, and rows as JSON, CSV and bytes."""
     example = (flowers.artifact / manifest.EXAMPLE).read_bytes()
     assert "flowers" == json.loads(curl(server, "/predict", body=example))["model"]["name"]

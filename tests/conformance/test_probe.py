@@ -22,8 +22,8 @@ from tests.conformance.probes.ask import KINDS, Ask, Kind
 from tests.conformance.probes.connection import Broken, Connection
 from tests.conformance.probes.replies import Document, Expected, HostRefusal, Refusal, Reply
 from tests.conformance.probes.subject import Limits, Subject
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.stored import StoredArtifact
 
 ID = "abc-1"
 HEADERS = (
@@ -35,13 +35,13 @@ Change = Callable[[Any], Any]
 
 
 @pytest.fixture(scope="module")
-def classifier(flowers: Made) -> Subject:
+def classifier(flowers: StoredArtifact) -> Subject:
     """The classifier as the probe reads it."""
     return subject.read(flowers.artifact, Limits())
 
 
 @pytest.fixture(scope="module")
-def regressor(houses: Made) -> Subject:
+def regressor(houses: StoredArtifact) -> Subject:
     """The regressor as the probe reads it."""
     return subject.read(houses.artifact, Limits())
 
@@ -268,7 +268,9 @@ def asker(*artifacts: Path, only: str = "", seed: int = 0) -> probe.Asker:
     )
 
 
-def test_a_request_is_known_by_seed_and_number(flowers: Made, houses: Made) -> None:
+def test_a_request_is_known_by_seed_and_number(
+    flowers: StoredArtifact, houses: StoredArtifact
+) -> None:
     """The same seed and number make the same bytes, in whatever order they are asked for; another seed makes others."""
     numbers = [(0, 1), (0, 2), (0, 1), (1, 1)]
     made = [
@@ -355,7 +357,7 @@ def test_replies_are_read() -> None:
 
 @pytest.mark.e2e
 def test_a_wrong_expectation_is_reported(
-    flowers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flowers: StoredArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked with expectations that are turned round, a healthy server is found wrong, and the example says how."""
     asking = asker(flowers.artifact, only="v2: numbers")
@@ -378,7 +380,7 @@ def test_a_wrong_expectation_is_reported(
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_thousands_of_requests(flowers: Made, houses: Made) -> None:
+def test_thousands_of_requests(flowers: StoredArtifact, houses: StoredArtifact) -> None:
     """Of 4,000 requests of every kind, not one is answered otherwise than it must be."""
     artifacts = [part for made in (flowers, houses) for part in ("--artifact", str(made.artifact))]
     command = [

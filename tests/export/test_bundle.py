@@ -20,17 +20,17 @@ from export.proof.bound import reference
 from service.artifact import manifest, storage
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.trained import Trained
 
 
 @pytest.fixture
-def published(flowers: Made, tmp_path: Path) -> Path:
+def published(flowers: Trained, tmp_path: Path) -> Path:
     """A private copy of the folder artifacts/."""
     return Path(shutil.copytree(flowers.artifact.parent.parent, tmp_path / "artifacts"))
 
 
-def test_unchanged_run_is_published_once(flowers: Made, published: Path) -> None:
+def test_unchanged_run_is_published_once(flowers: Trained, published: Path) -> None:
     """Exporting the same run again publishes nothing, and says where it stands."""
     again = bundle.build(flowers.run, published)
     assert (published / "flowers" / "1", False) == (again.path, again.new)
@@ -44,7 +44,7 @@ def test_bytes_are_the_same_from_another_process_folder_and_time(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """A second export, elsewhere, later, with other string hashes: equal but for the time it states."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     (tmp_path / "elsewhere").mkdir()
     subprocess.run(
         [sys.executable, "-m", "export", "build", str(made.run.path)],
@@ -67,7 +67,9 @@ def test_bytes_are_the_same_from_another_process_folder_and_time(
     assert differ <= {manifest.MANIFEST}
 
 
-def test_changed_run_is_the_next_version(flowers: Made, houses: Made, published: Path) -> None:
+def test_changed_run_is_the_next_version(
+    flowers: Trained, houses: Trained, published: Path
+) -> None:
     """Another network under the same name becomes version 2; version 1 keeps its bytes."""
     before = (published / "flowers" / "1" / manifest.SUMS).read_bytes()
     weights = dict(flowers.run.weights) | {"shift": flowers.run.weights["shift"][::-1].copy()}
@@ -78,7 +80,7 @@ def test_changed_run_is_the_next_version(flowers: Made, houses: Made, published:
     assert before == (published / "flowers" / "1" / manifest.SUMS).read_bytes()
 
 
-def test_other_class_names_are_another_version(flowers: Made, published: Path) -> None:
+def test_other_class_names_are_another_version(flowers: Trained, published: Path) -> None:
     """The same weights under other names are not what stands published."""
     record = dataclasses.replace(flowers.run.record, classes=("a", "b", "c"))
     made = bundle.build(dataclasses.replace(flowers.run, record=record), published)
@@ -89,7 +91,7 @@ def test_other_class_names_are_another_version(flowers: Made, published: Path) -
 
 
 def test_failed_proof_publishes_nothing(
-    houses: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    houses: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exporter that loses one bit ends in one line and exit code 1, and leaves no file behind."""
 
@@ -111,7 +113,7 @@ def test_failed_proof_publishes_nothing(
     assert [] == [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
 
 
-def test_what_check_refuses_is_not_published(houses: Made, tmp_path: Path) -> None:
+def test_what_check_refuses_is_not_published(houses: Trained, tmp_path: Path) -> None:
     """A run with a damaged picture ends in one line and exit code 1, and leaves no file behind."""
     run = Path(shutil.copytree(houses.run.path, tmp_path / "run"))
     (run / manifest.CURVES).write_bytes(b"x")
@@ -125,7 +127,7 @@ def test_what_check_refuses_is_not_published(houses: Made, tmp_path: Path) -> No
     assert [] == [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
 
 
-def test_golden_rows_reproduce_and_are_nobody_s(flowers: Made) -> None:
+def test_golden_rows_reproduce_and_are_nobody_s(flowers: Trained) -> None:
     """golden.json holds float32 rows that round-trip, their references and bounds, and no row of the data."""
     golden = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())
     rows = np.array(golden["input"])
@@ -137,7 +139,7 @@ def test_golden_rows_reproduce_and_are_nobody_s(flowers: Made) -> None:
     assert real.isdisjoint(tuple(row) for row in rows.tolist())
 
 
-def test_golden_rows_out_of_range_are_left_out(flowers: Made) -> None:
+def test_golden_rows_out_of_range_are_left_out(flowers: Trained) -> None:
     """A row whose answer may overflow is no reference; with none left there is no proof."""
     rows = np.array([[0] * 4, [3e38] * 4], np.float32)
     assert [[0, 0, 0, 0]] == golden_document(flowers.run.weights, rows)["input"]
@@ -145,7 +147,7 @@ def test_golden_rows_out_of_range_are_left_out(flowers: Made) -> None:
         golden_document(flowers.run.weights, rows[1:])
 
 
-def test_triton_reads_the_folder(flowers: Made) -> None:
+def test_triton_reads_the_folder(flowers: Trained) -> None:
     """config.pbtxt stands beside the versions, with the names and shapes of the graph."""
     text = triton.triton_config("flowers", "classification", 4, 3).decode()
     assert 'name: "input" data_type: TYPE_FP32 dims: [-1, 4]' in text
@@ -154,7 +156,7 @@ def test_triton_reads_the_folder(flowers: Made) -> None:
     assert (flowers.artifact.parent / "config.pbtxt").read_text() == text
 
 
-def test_card_says_what_the_manifest_says(flowers: Made) -> None:
+def test_card_says_what_the_manifest_says(flowers: Trained) -> None:
     """The model card carries the hub's header, the metrics and every feature."""
     text = (flowers.artifact / manifest.CARD).read_text()
     stated = Predictor(flowers.artifact).manifest
@@ -163,7 +165,7 @@ def test_card_says_what_the_manifest_says(flowers: Made) -> None:
     assert all(feature.name in text for feature in stated.features)
 
 
-def test_build_takes_the_newest_run(houses: Made, tmp_path: Path) -> None:
+def test_build_takes_the_newest_run(houses: Trained, tmp_path: Path) -> None:
     """Without a choice, the run finished last is published, and the line gives its digest."""
     runs = houses.run.path.parent.parent
     ended = CliRunner().invoke(main, ["build", "--runs", str(runs), "--artifacts", str(tmp_path)])
@@ -193,7 +195,7 @@ def test_bad_runs(
     assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
 
 
-def test_artifacts_that_cannot_be_written(houses: Made, tmp_path: Path) -> None:
+def test_artifacts_that_cannot_be_written(houses: Trained, tmp_path: Path) -> None:
     """A file where the folder should be is one line and exit code 2."""
     (tmp_path / "artifacts").write_text("")
     ended = CliRunner().invoke(
@@ -203,7 +205,7 @@ def test_artifacts_that_cannot_be_written(houses: Made, tmp_path: Path) -> None:
     assert "Not a directory" in ended.stderr
 
 
-def test_sums_cover_the_artifact(houses: Made) -> None:
+def test_sums_cover_the_artifact(houses: Trained) -> None:
     """`sha256sum -c` in the folder, as the README says."""
     subprocess.run(["sha256sum", "--quiet", "-c", manifest.SUMS], cwd=houses.artifact, check=True)
 

@@ -13,7 +13,7 @@ import torch
 from export.to_onnx import to_onnx
 from model.run import net_from_weights
 from service.artifact import manifest
-from tests.conftest import Made
+from tests.trained import Trained
 
 EXPORT = """
 import sys; sys.path[:0] = sys.argv[1:2]
@@ -28,7 +28,7 @@ sys.stdout.buffer.write({"onnx": to_onnx, "torchscript": to_torchscript}[sys.arg
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 def test_bytes_are_the_same_in_another_process_and_folder(
-    flowers: Made, tmp_path: Path, kind: str
+    flowers: Trained, tmp_path: Path, kind: str
 ) -> None:
     """The same run exported by another process, started elsewhere, gives the same bytes."""
     name = {"onnx": manifest.MODEL, "torchscript": manifest.TORCHSCRIPT}[kind]
@@ -38,7 +38,7 @@ def test_bytes_are_the_same_in_another_process_and_folder(
     assert (flowers.artifact / name).read_bytes() == written
 
 
-def test_nothing_but_the_graph(houses: Made) -> None:
+def test_nothing_but_the_graph(houses: Trained) -> None:
     """Opset 17, IR 8, checked by onnx; no path, no version of any tool, no documentation, no metadata."""
     content = (houses.artifact / manifest.MODEL).read_bytes()
     model = onnx.load_model_from_string(content)
@@ -49,7 +49,7 @@ def test_nothing_but_the_graph(houses: Made) -> None:
         assert text not in content
 
 
-def test_weights_keep_their_names_and_bits(houses: Made) -> None:
+def test_weights_keep_their_names_and_bits(houses: Trained) -> None:
     """The initializers are the tensors of the run, by name and bit for bit."""
     model = onnx.load_model_from_string(to_onnx(net_from_weights(houses.run.weights)))
     found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -57,7 +57,7 @@ def test_weights_keep_their_names_and_bits(houses: Made) -> None:
     assert all(np.array_equal(houses.run.weights[name], found[name]) for name in found)
 
 
-def test_another_runtime_agrees(flowers: Made) -> None:
+def test_another_runtime_agrees(flowers: Trained) -> None:
     """The reference evaluator of onnx gives the labels and, nearly, the logits of the eager network."""
     session = onnx.reference.ReferenceEvaluator(
         onnx.load_model_from_string((flowers.artifact / manifest.MODEL).read_bytes())

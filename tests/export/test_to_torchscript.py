@@ -8,10 +8,10 @@ import torch
 from export.to_torchscript import ALIGNMENT, load_torchscript
 from model.run import net_from_weights
 from service.artifact import manifest
-from tests.conftest import Made
+from tests.trained import Trained
 
 
-def test_loads_and_answers_like_the_eager_network(flowers: Made) -> None:
+def test_loads_and_answers_like_the_eager_network(flowers: Trained) -> None:
     """Every output equals the eager network's, bit for bit, on this machine."""
     module = load_torchscript((flowers.artifact / manifest.TORCHSCRIPT).read_bytes())
     rows = torch.from_numpy(flowers.run.rows)
@@ -22,7 +22,7 @@ def test_loads_and_answers_like_the_eager_network(flowers: Made) -> None:
             assert torch.equal(expected, found)
 
 
-def test_no_paths_dates_or_compression(flowers: Made) -> None:
+def test_no_paths_dates_or_compression(flowers: Trained) -> None:
     """No debug files, constant times, and every tensor aligned as torch maps it."""
     content = (flowers.artifact / manifest.TORCHSCRIPT).read_bytes()
     archive = zipfile.ZipFile(io.BytesIO(content))

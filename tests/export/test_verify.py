@@ -20,7 +20,7 @@ from export.verify import verify
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.runtime.predictor import Predictor
-from tests.conftest import Made
+from tests.trained import Trained
 
 Edit = Callable[[Path], object]
 
@@ -286,7 +286,7 @@ def test_golden_of_another_machine_is_accepted(
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_verify_proves_what_was_published(which: str, request: pytest.FixtureRequest) -> None:
     """Exit code 0, the digest, a table that names every runtime; with --json, the same as one document."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     digest = Predictor(made.artifact).digest
     ended = CliRunner().invoke(main, ["verify", str(made.artifact.parent)])
     assert (0, "") == (ended.exit_code, ended.stderr)

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 from service.artifact import manifest, storage
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.trained import Trained
 
 
-def test_flipped_bits_are_refused(flowers: Made) -> None:
+def test_flipped_bits_are_refused(flowers: Trained) -> None:
     """Ten bits of every file; `python tests/mutants/flip.py` tries a thousand."""
     command = [
         sys.executable,

@@ -21,7 +21,6 @@ from service.artifact.manifest import ArtifactError
 from service.runtime import predictor, session
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
-from tests.conftest import Made
 from tests.mutants import (
     MUTANTS,
     DoesNotApplyError,
@@ -33,6 +32,7 @@ from tests.mutants import (
     papers,
 )
 from tests.mutants.networks import Shape, subject_of
+from tests.trained import Trained
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,7 +73,7 @@ class Asked:
     """By mutant that applies: the checks."""
 
 
-def asked(made: Made) -> Asked:
+def asked(made: Trained) -> Asked:
     """Make every mutant of an artifact, and ask every check alone."""
     subject, memory = subject_of(made.run, made.artifact), checks.Memory()
     killers = {}
@@ -86,13 +86,13 @@ def asked(made: Made) -> Asked:
 
 
 @pytest.fixture(scope="module")
-def classifier(flowers: Made) -> Asked:
+def classifier(flowers: Trained) -> Asked:
     """The mutants of 4-16-3."""
     return asked(flowers)
 
 
 @pytest.fixture(scope="module")
-def regressor(houses: Made) -> Asked:
+def regressor(houses: Trained) -> Asked:
     """The mutants of 3-16-1."""
     return asked(houses)
 
@@ -167,7 +167,7 @@ DROPPED: dict[str, tuple[Callable[[Path], object], object, str]] = {
 @pytest.mark.usefixtures("scripted_once")
 @pytest.mark.parametrize("check", DROPPED)
 def test_command_without_a_check_lets_its_mutant_pass(
-    flowers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+    flowers: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:
     """The real command refuses the mutant, and only because of that check."""
     command, module, name = DROPPED[check]
@@ -185,7 +185,7 @@ def test_command_without_a_check_lets_its_mutant_pass(
 @pytest.mark.parametrize("name", [SERVING_RUNTIME, "torchscript"])
 @pytest.mark.parametrize("check", ["bound", "contagion"])
 def test_command_without_a_check_trusts_its_runtime(
-    flowers: Made, monkeypatch: pytest.MonkeyPatch, name: str, check: str
+    flowers: Trained, monkeypatch: pytest.MonkeyPatch, name: str, check: str
 ) -> None:
     """A runtime that answers wrongly is refused by the real command, and only because of that check."""
     fault = faults.remainder_lost if check == "bound" else faults.nan_spread
@@ -257,7 +257,7 @@ def test_a_sweep_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_sweep_asks_what_export_writes(which: str, request: pytest.FixtureRequest) -> None:
     """The sweep's short way to a model.onnx ends in the bytes of export."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     assert (made.artifact / manifest.MODEL).read_bytes() == healthy.onnx_of(made.run.weights)
 
 

@@ -24,15 +24,15 @@ from export.to_torchscript import load_torchscript
 from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.runtime.session import Session
-from tests.conftest import Made
+from tests.trained import Trained
 
 
-def session(made: Made) -> Session:
+def session(made: Trained) -> Session:
     """Open the ONNX file as the service does."""
     return Session((made.artifact / manifest.MODEL).read_bytes())
 
 
-def stated(made: Made) -> Manifest:
+def stated(made: Trained) -> Manifest:
     """Read the manifest."""
     return Manifest.from_json((made.artifact / manifest.MANIFEST).read_bytes())
 
@@ -40,7 +40,7 @@ def stated(made: Made) -> Manifest:
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) -> None:
     """No false alarm, and the evidence covers every runtime, output and batch size."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     files = tuple(
         (made.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
     )
@@ -65,7 +65,7 @@ def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) 
     )
 
 
-def test_hard_inputs_are_what_they_are_called(houses: Made) -> None:
+def test_hard_inputs_are_what_they_are_called(houses: Trained) -> None:
     """Every feature stands alone in a one-hot row of either sign, and the extremes are the training rows'."""
     features = stated(houses).features
     cases = {case.name: case.rows for case in hard_inputs(features, houses.run.rows)}
@@ -78,7 +78,7 @@ def test_hard_inputs_are_what_they_are_called(houses: Made) -> None:
     assert all(np.isfinite(rows).all() for rows in cases.values())
 
 
-def spoiled(edit: Callable[[Outputs], None], made: Made) -> Callable[[np.ndarray], Outputs]:
+def spoiled(edit: Callable[[Outputs], None], made: Trained) -> Callable[[np.ndarray], Outputs]:
     """Return a runtime whose answers are edited."""
 
     def run(rows: np.ndarray) -> Outputs:
@@ -112,7 +112,7 @@ def add(name: str, amount: float) -> Callable[[Outputs], None]:
     ids=["logit", "NaN", "infinity", "probability", "label", "label too large", "label negative"],
 )
 def test_one_wrong_element_is_found(
-    flowers: Made, edit: Callable[[Outputs], None], output: str
+    flowers: Trained, edit: Callable[[Outputs], None], output: str
 ) -> None:
     """One element of one output off by more than rounding fails that output, and says where."""
     case = Case("real rows", flowers.run.rows)
@@ -124,7 +124,7 @@ def test_one_wrong_element_is_found(
     assert 5 // columns == (failed[0].worst or (None,))[0]
 
 
-def test_wrong_shape_is_refused(flowers: Made) -> None:
+def test_wrong_shape_is_refused(flowers: Trained) -> None:
     """An answer of another shape is no answer."""
 
     def cut(answers: dict[str, np.ndarray]) -> None:
@@ -137,7 +137,7 @@ def test_wrong_shape_is_refused(flowers: Made) -> None:
         compare(case, "x", spoiled(cut, flowers), flowers.run.weights)  # type: ignore[arg-type]
 
 
-def test_contagion(flowers: Made) -> None:
+def test_contagion(flowers: Trained) -> None:
     """NaN that spreads to other rows, or that is swallowed, is refused."""
     check_nonfinite_rows("healthy", session(flowers).run, flowers.run.rows)
 
@@ -164,7 +164,7 @@ def test_only_other_providers_may_swallow_nan() -> None:
     assert is_execution_provider("onnxruntime OpenVINO")
 
 
-def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
+def test_sweep_mostly_out_of_range_fails(houses: Trained) -> None:
     """Rows that may overflow prove nothing; a sweep of such rows is not called a proof."""
     files = tuple(
         (houses.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
@@ -174,7 +174,7 @@ def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
         prove((files[0], files[1]), houses.run.weights, stated(houses).features, huge)
 
 
-def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
+def test_errors_in_figures_of_a_known_answer(flowers: Trained) -> None:
     """An answer that is off by a known amount: its error, its share of both bounds and its ULPs."""
     case = Case("one row", flowers.run.rows[:1])
     expected = reference(flowers.run.weights, case.rows)
@@ -197,7 +197,7 @@ def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
     assert max(ulps) == found.max_ulps
 
 
-def test_label_disagreements_and_their_margin(flowers: Made) -> None:
+def test_label_disagreements_and_their_margin(flowers: Trained) -> None:
     """Two logits within rounding: the other label passes, is counted, and its margin is the logits' distance."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
     weights["net.linear2.bias"] = np.array(
@@ -224,20 +224,20 @@ def test_rows_that_their_batch_changes_are_counted() -> None:
     assert 5 == rows_changed_by_batch(negative_zero, rows)  # 0 == -0, and other bits
 
 
-def opened(made: Made) -> tuple[dict[str, Runtime], dict[str, str]]:
+def opened(made: Trained) -> tuple[dict[str, Runtime], dict[str, str]]:
     """Open the runtimes of an artifact."""
     module = load_torchscript((made.artifact / manifest.TORCHSCRIPT).read_bytes())
     return open_runtimes((made.artifact / manifest.MODEL).read_bytes(), module, made.run.weights)
 
 
-def test_served_session_comes_first(flowers: Made) -> None:
+def test_served_session_comes_first(flowers: Trained) -> None:
     """What serves is asked under its own name, and nothing of the usual package is left out."""
     found, left_out = opened(flowers)
     assert (SERVING_RUNTIME, {}) == (next(iter(found)), left_out)
 
 
 def test_providers_are_asked_or_left_out_with_a_reason(
-    flowers: Made, monkeypatch: pytest.MonkeyPatch
+    flowers: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is not known to be float32, and one that does not start here, never pass for the CPU in silence."""
     monkeypatch.setattr(
@@ -256,7 +256,7 @@ def test_providers_are_asked_or_left_out_with_a_reason(
 
 
 def test_errors_above_the_probable_bound_are_a_warning(
-    flowers: Made, monkeypatch: pytest.MonkeyPatch
+    flowers: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B decides; what is above the probable bound passes, and is said."""
     monkeypatch.setattr("export.proof.numerical.probable_gamma", lambda n: 1e-14)

@@ -13,13 +13,13 @@ from service.artifact import manifest
 from service.png import check_png
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
-from tests.conftest import Made
+from tests.trained import Trained
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_plot_is_reproducible(which: str, request: pytest.FixtureRequest) -> None:
     """The same bytes again: a whole PNG that names no software, and is no blank page."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     content = (made.artifact / manifest.PROOF).read_bytes()
     session = Session((made.artifact / manifest.MODEL).read_bytes())
     cases = hard_inputs(Predictor(made.artifact).manifest.features, made.run.rows)
@@ -29,7 +29,7 @@ def test_plot_is_reproducible(which: str, request: pytest.FixtureRequest) -> Non
     assert len(np.unique(imread(io.BytesIO(content)).reshape(-1, 4), axis=0)) > 10
 
 
-def test_table_fits_a_terminal(flowers: Made) -> None:
+def test_table_fits_a_terminal(flowers: Trained) -> None:
     """A line per runtime with its figures, in 80 columns."""
     proof = Predictor(flowers.artifact).manifest.proof
     console = Console(width=80, file=io.StringIO())
@@ -42,7 +42,7 @@ def test_table_fits_a_terminal(flowers: Made) -> None:
     assert f"{served['max_error_over_bound']:.2g}" == lines[0].split()[1]
 
 
-def test_share_out_of_range_is_said(flowers: Made) -> None:
+def test_share_out_of_range_is_said(flowers: Trained) -> None:
     """Rows that prove nothing are counted beside those that do."""
     assert report.proof_summary({"rows": 99, "rows_out_of_range": 1}).startswith(
         "100 hard rows, 1 (1.00%) beyond float32's"

@@ -16,7 +16,7 @@ from export.proof.torchscript_structure import prove_torchscript
 from export.to_torchscript import load_torchscript, to_torchscript
 from model.run import net_from_weights
 from service.artifact import manifest
-from tests.conftest import Made
+from tests.trained import Trained
 
 Edit = Callable[[onnx.ModelProto], object]
 
@@ -143,7 +143,7 @@ MUTANTS: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_onnx_mutants_die(flowers: Made, mutant: str) -> None:
+def test_onnx_mutants_die(flowers: Trained, mutant: str) -> None:
     """Every way in which a file can differ from the run is refused, by name."""
     edit, message = MUTANTS[mutant]
     model = onnx.load_model_from_string((flowers.artifact / manifest.MODEL).read_bytes())
@@ -155,7 +155,7 @@ def test_onnx_mutants_die(flowers: Made, mutant: str) -> None:
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_healthy_files_pass(which: str, request: pytest.FixtureRequest) -> None:
     """What export wrote is what the proof expects, for both tasks and both formats."""
-    made: Made = request.getfixturevalue(which)
+    made: Trained = request.getfixturevalue(which)
     prove_onnx((made.artifact / manifest.MODEL).read_bytes(), made.run.weights)
     prove_torchscript(
         load_torchscript((made.artifact / manifest.TORCHSCRIPT).read_bytes()), made.run.weights
@@ -209,7 +209,7 @@ def edit_code(content: bytes, old: str, new: str) -> bytes:
         ),
     ],
 )
-def test_torchscript_mutants_die(flowers: Made, old: str, new: str, message: str) -> None:
+def test_torchscript_mutants_die(flowers: Trained, old: str, new: str, message: str) -> None:
     """Another operator, constant or wire in the code is refused, by name."""
     content = edit_code((flowers.artifact / manifest.TORCHSCRIPT).read_bytes(), old, new)
     with pytest.raises(ProofError, match=re.escape(message)):
@@ -224,7 +224,7 @@ def test_torchscript_mutants_die(flowers: Made, old: str, new: str, message: str
     ],
     ids=["always", "sometimes"],
 )
-def test_what_follows_the_returned_tuple_is_seen(flowers: Made, more: str) -> None:
+def test_what_follows_the_returned_tuple_is_seen(flowers: Trained, more: str) -> None:
     """An operator that changes an answer in place after it was put into the tuple is refused."""
     end = "torch.argmax(logits, 1))\n"
     content = edit_code((flowers.artifact / manifest.TORCHSCRIPT).read_bytes(), end, end + more)
@@ -234,7 +234,7 @@ def test_what_follows_the_returned_tuple_is_seen(flowers: Made, more: str) -> No
         prove_torchscript(load_torchscript(content), flowers.run.weights)
 
 
-def test_hooks_are_seen(flowers: Made) -> None:
+def test_hooks_are_seen(flowers: Trained) -> None:
     """A forward hook runs after the graph, and is refused."""
     net = net_from_weights(flowers.run.weights)
 
@@ -252,7 +252,7 @@ def test_hooks_are_seen(flowers: Made) -> None:
         prove_torchscript(load_torchscript(buffer.getvalue()), flowers.run.weights)
 
 
-def test_half_precision_is_seen(flowers: Made) -> None:
+def test_half_precision_is_seen(flowers: Trained) -> None:
     """A module of another type is refused by name."""
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(net_from_weights(flowers.run.weights).half()), buffer)
@@ -260,13 +260,13 @@ def test_half_precision_is_seen(flowers: Made) -> None:
         prove_torchscript(load_torchscript(buffer.getvalue()), flowers.run.weights)
 
 
-def test_garbage_is_refused(flowers: Made) -> None:
+def test_garbage_is_refused(flowers: Trained) -> None:
     """Bytes that are no ONNX file end in a ProofError."""
     with pytest.raises(ProofError, match=r"model\.onnx: "):
         prove_onnx(b"garbage", flowers.run.weights)
 
 
-def test_torchscript_of_other_weights_dies(flowers: Made) -> None:
+def test_torchscript_of_other_weights_dies(flowers: Trained) -> None:
     """One bit in one parameter is found."""
     net = net_from_weights(flowers.run.weights)
     with torch.no_grad():
@@ -275,7 +275,7 @@ def test_torchscript_of_other_weights_dies(flowers: Made) -> None:
         prove_torchscript(load_torchscript(to_torchscript(net)), flowers.run.weights)
 
 
-def test_proof_of_nothing_fails(flowers: Made) -> None:
+def test_proof_of_nothing_fails(flowers: Trained) -> None:
     """A run without tensors proves nothing, whatever the file holds."""
     with pytest.raises(ProofError, match="tensors of the run: expected"):
         prove_torchscript(

@@ -34,8 +34,8 @@ from model.net import TwoLayerNet
 from model.run import Run, load_run
 from model.table.dataset import Table
 from model.train import train
-from tests.conftest import write_flowers, write_houses
 from tests.serving import DEADLINE_SECONDS, ROOT
+from tests.tables import write_flowers, write_houses
 
 CONFIG = TrainConfig(hidden_features=6, epochs=12, batch_size=8, learning_rate=0.1)
 REQUEST = TrainRequest(

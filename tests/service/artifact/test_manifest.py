@@ -15,23 +15,23 @@ import pytest
 
 from service.artifact import manifest, storage
 from service.artifact.manifest import ArtifactError, Feature, Manifest
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.stored import StoredArtifact
 
 
-def test_manifest_round_trips(flowers: Made) -> None:
+def test_manifest_round_trips(flowers: StoredArtifact) -> None:
     """Reading and writing manifest.json gives the same bytes."""
     content = (flowers.artifact / manifest.MANIFEST).read_bytes()
     assert content == Manifest.from_json(content).to_json()
 
 
-def test_digest_is_the_hash_of_the_sums(flowers: Made) -> None:
+def test_digest_is_the_hash_of_the_sums(flowers: StoredArtifact) -> None:
     """The digest stands for every byte: it is the SHA-256 of SHA256SUMS."""
     expected = hashlib.sha256((flowers.artifact / manifest.SUMS).read_bytes()).hexdigest()
     assert expected == storage.read_artifact(flowers.artifact).digest
 
 
-def test_sums_are_what_sha256sum_checks(flowers: Made) -> None:
+def test_sums_are_what_sha256sum_checks(flowers: StoredArtifact) -> None:
     """The tool that everybody has accepts the file."""
     checked = subprocess.run(
         ["sha256sum", "--strict", "-c", manifest.SUMS], cwd=flowers.artifact, capture_output=True
@@ -82,7 +82,7 @@ def test_classes_keep_their_json_type() -> None:
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_schema_describes_what_export_writes(which: str, request: pytest.FixtureRequest) -> None:
     """The published JSON Schema is itself valid, and so are real manifests of both tasks under it."""
-    made: Made = request.getfixturevalue(which)
+    made: StoredArtifact = request.getfixturevalue(which)
     schema = json.loads((ROOT / "docs" / "manifest.schema.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
     document = json.loads((made.artifact / manifest.MANIFEST).read_bytes())
@@ -96,7 +96,7 @@ def test_schema_describes_what_export_writes(which: str, request: pytest.Fixture
         jsonschema.validate(document | {"more": 1}, schema)
 
 
-def test_schema_names_what_the_dataclasses_name(flowers: Made) -> None:
+def test_schema_names_what_the_dataclasses_name(flowers: StoredArtifact) -> None:
     """Fields of the manifest, of a feature, of a runtime and of a comparison: the schema's, in the same order."""
     schema = json.loads((ROOT / "docs" / "manifest.schema.json").read_bytes())
     document = json.loads((flowers.artifact / manifest.MANIFEST).read_bytes())

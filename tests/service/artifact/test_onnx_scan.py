@@ -15,21 +15,21 @@ from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.artifact.onnx_scan import MAX_FIELDS, MESSAGES, OPERATORS, REPEATED, scan_onnx
 from service.artifact.weights import read_tensors
-from tests.conftest import Made
+from tests.stored import StoredArtifact
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_tensors_are_those_of_the_run(which: str, request: pytest.FixtureRequest) -> None:
     """Both formats read by hand: the names, shapes and bits that training wrote."""
-    made: Made = request.getfixturevalue(which)
+    made: StoredArtifact = request.getfixturevalue(which)
     for found in (
         scan_onnx((made.artifact / manifest.MODEL).read_bytes()),
         read_tensors((made.artifact / manifest.WEIGHTS).read_bytes()),
     ):
-        assert sorted(made.run.weights) == sorted(found)
+        assert sorted(made.weights) == sorted(found)
         for name, (shape, data) in found.items():
-            assert made.run.weights[name].shape == shape
-            assert made.run.weights[name].tobytes() == data.tobytes()
+            assert made.weights[name].shape == shape
+            assert made.weights[name].tobytes() == data.tobytes()
 
 
 def test_table_is_that_of_onnx() -> None:
@@ -58,7 +58,9 @@ def test_table_is_that_of_onnx() -> None:
                 assert protos[form].DESCRIPTOR is field.message_type
 
 
-def test_operators_are_those_that_the_proof_expects(flowers: Made, houses: Made) -> None:
+def test_operators_are_those_that_the_proof_expects(
+    flowers: StoredArtifact, houses: StoredArtifact
+) -> None:
     """Every operator that export writes, and no other."""
     written = set()
     for made in (flowers, houses):
@@ -69,7 +71,7 @@ def test_operators_are_those_that_the_proof_expects(flowers: Made, houses: Made)
 
 @given(st.data())
 @settings(max_examples=300, deadline=None)
-def test_damaged_models_are_read_or_refused(flowers: Made, data: st.DataObject) -> None:
+def test_damaged_models_are_read_or_refused(flowers: StoredArtifact, data: st.DataObject) -> None:
     """Bytes changed, cut out and put in anywhere: ArtifactError, or success, and nothing else."""
     content = bytearray((flowers.artifact / manifest.MODEL).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -153,15 +155,15 @@ def integers(content: bytes) -> bytes:
     ],
 )
 def test_what_protobuf_would_take_is_refused(
-    flowers: Made, edit: Callable[[bytes], bytes], message: str
+    flowers: StoredArtifact, edit: Callable[[bytes], bytes], message: str
 ) -> None:
     """Merged, repeated and unknown fields, groups, and numbers without an end."""
     with pytest.raises(ArtifactError, match=re.escape(message)):
         scan_onnx(edit((flowers.artifact / manifest.MODEL).read_bytes()))
 
 
-def test_what_passes_the_structural_proof_passes_the_scan(flowers: Made) -> None:
+def test_what_passes_the_structural_proof_passes_the_scan(flowers: StoredArtifact) -> None:
     """No file is refused by the service that export publishes."""
     content = (flowers.artifact / manifest.MODEL).read_bytes()
-    prove_onnx(content, flowers.run.weights)
+    prove_onnx(content, flowers.weights)
     scan_onnx(content)

@@ -12,13 +12,15 @@ from service.__main__ import main
 from service.commands import score
 from service.commands.score import ScoreError
 from service.runtime.predictor import Predictor
-from tests.conftest import CLASSES, Made, make
+from tests.stored import StoredArtifact
+from tests.tables import CLASSES
+from tests.trained import train_and_export
 
 FEATURES = ["petal, length", "sepal width", "größe", "year"]
 
 
 @pytest.fixture
-def frame(flowers: Made) -> pl.DataFrame:
+def frame(flowers: StoredArtifact) -> pl.DataFrame:
     """The rows the classifier was trained from, with the columns nobody asked for."""
     return pl.read_csv(flowers.csv, separator=";")
 
@@ -26,7 +28,7 @@ def frame(flowers: Made) -> pl.DataFrame:
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("destination", ["out.csv", "out.parquet"])
 def test_scores_are_the_predictor_s(
-    flowers: Made, frame: pl.DataFrame, tmp_path: Path, source: str, destination: str
+    flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, source: str, destination: str
 ) -> None:
     """Columns in another order, others among them: the answers are the predictor's, row by row, bit for bit."""
     shuffled = frame.select("year", "species", "größe", "petal, length", "id", "sepal width")
@@ -48,7 +50,7 @@ def test_scores_are_the_predictor_s(
     assert np.array_equal(expected["probabilities"], found[:, 2:].to_numpy().astype(np.float32))
 
 
-def test_regression(houses: Made, tmp_path: Path) -> None:
+def test_regression(houses: StoredArtifact, tmp_path: Path) -> None:
     """One column, in the target's units."""
     score.score_file(houses.artifact, houses.csv, tmp_path / "out.csv")
     rows = (
@@ -60,7 +62,7 @@ def test_regression(houses: Made, tmp_path: Path) -> None:
     assert np.array_equal(expected, found["prediction"].to_numpy().astype(np.float32))
 
 
-def test_many_batches_keep_their_order(flowers: Made, tmp_path: Path) -> None:
+def test_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path: Path) -> None:
     """A file of several batches comes out in its own order."""
     rows = 300_000
     values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
@@ -73,7 +75,7 @@ def test_many_batches_keep_their_order(flowers: Made, tmp_path: Path) -> None:
     assert [CLASSES[label] for label in expected.tolist()] == found["prediction"].to_list()
 
 
-def test_ignored_columns_are_named(flowers: Made, tmp_path: Path) -> None:
+def test_ignored_columns_are_named(flowers: StoredArtifact, tmp_path: Path) -> None:
     """A column that plays no part is said to play none."""
     ended = CliRunner().invoke(
         main, ["score", str(flowers.artifact), str(flowers.csv), str(tmp_path / "out.csv")]
@@ -109,7 +111,11 @@ def test_ignored_columns_are_named(flowers: Made, tmp_path: Path) -> None:
     ],
 )
 def test_bad_cells(
-    flowers: Made, frame: pl.DataFrame, tmp_path: Path, change: pl.Expr, message: str | None
+    flowers: StoredArtifact,
+    frame: pl.DataFrame,
+    tmp_path: Path,
+    change: pl.Expr,
+    message: str | None,
 ) -> None:
     """A cell that is no number is named with column and row, the old answers stay, and nothing else is left."""
     frame.with_columns(change).write_csv(tmp_path / "in.csv")
@@ -147,7 +153,7 @@ def test_bad_cells(
     ],
 )
 def test_bad_files(
-    flowers: Made,
+    flowers: StoredArtifact,
     frame: pl.DataFrame,
     tmp_path: Path,
     source: str,
@@ -172,12 +178,12 @@ def test_reads_what_train_reads(tmp_path: Path) -> None:
     path = tmp_path / "in[1].csv"
     lines = [f"{'true' if i % 2 else 'false'}|{i}|{i % 3}|{i / 7}" for i in range(40)]
     path.write_text("flag|row|the longest name of all|y\n" + "\n".join(lines) + "\n")
-    made = make(tmp_path, path, "y")
+    made = train_and_export(tmp_path, path, "y")
     assert 40 == score.score_file(made.artifact, path, tmp_path / "out.csv", ["y", "y"])
     assert ["y", "prediction"] == pl.read_csv(tmp_path / "out.csv").columns
 
 
-def test_source_is_never_the_destination(flowers: Made, tmp_path: Path) -> None:
+def test_source_is_never_the_destination(flowers: StoredArtifact, tmp_path: Path) -> None:
     """Scoring a file into itself would lose it."""
     path = Path(shutil.copy(flowers.csv, tmp_path / "in.csv"))
     with pytest.raises(ScoreError, match="expected another file than the source"):
@@ -185,7 +191,7 @@ def test_source_is_never_the_destination(flowers: Made, tmp_path: Path) -> None:
     assert flowers.csv.read_bytes() == path.read_bytes()
 
 
-def test_column_twice_in_the_header(flowers: Made, tmp_path: Path) -> None:
+def test_column_twice_in_the_header(flowers: StoredArtifact, tmp_path: Path) -> None:
     """Which of two columns of one name is meant cannot be known."""
     (tmp_path / "in.csv").write_text("year,year\n1,2\n")
     with pytest.raises(ScoreError, match="column 'year' stands twice in the header"):
@@ -195,7 +201,7 @@ def test_column_twice_in_the_header(flowers: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["a,b\r1,2\r", "x" * 200_000 + ",b\n1,2\n"], ids=["CR only", "long header"]
 )
-def test_strange_headers(flowers: Made, tmp_path: Path, content: str) -> None:
+def test_strange_headers(flowers: StoredArtifact, tmp_path: Path, content: str) -> None:
     """A header that is none of ours is one line too."""
     (tmp_path / "in.csv").write_text(content)
     ended = CliRunner().invoke(

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from service.__main__ import main
 from service.runtime.predictor import Predictor
-from tests.conftest import Made
 from tests.serving import ROOT, free_port, granian, serving, until
+from tests.stored import StoredArtifact
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serves_and_stops_cleanly(flowers: Made, number: signal.Signals) -> None:
+def test_serves_and_stops_cleanly(flowers: StoredArtifact, number: signal.Signals) -> None:
     """Ready with the artifact's digest, a prediction over a real socket, exit code 0 on SIGTERM and Ctrl-C."""
     port = free_port()
     with serving(granian(flowers.artifact, port), port) as server:
@@ -31,7 +31,7 @@ def test_serves_and_stops_cleanly(flowers: Made, number: signal.Signals) -> None
         assert 0 == server.stop(number)
 
 
-def test_killed_parent_leaves_no_orphan(flowers: Made) -> None:
+def test_killed_parent_leaves_no_orphan(flowers: StoredArtifact) -> None:
     """SIGKILL to the parent ends its workers too, and the port is free again."""
     port = free_port()
     with serving(granian(flowers.artifact, port, "--workers", "2"), port) as server:
@@ -41,7 +41,7 @@ def test_killed_parent_leaves_no_orphan(flowers: Made) -> None:
         assert (2, []) == (len(gone), alive)
 
 
-def test_chunked_body_over_the_limit(flowers: Made) -> None:
+def test_chunked_body_over_the_limit(flowers: StoredArtifact) -> None:
     """A body without a length is refused with 413 at the limit, and the server lives on."""
     port = free_port()
     environment = {"TWOLAYERNET_MAX_BODY_BYTES": "1000"}
@@ -65,7 +65,7 @@ def test_broken_artifact_is_alive_and_not_ready(artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_gunicorn_hosts_the_same_application(flowers: Made, workers: int) -> None:
+def test_gunicorn_hosts_the_same_application(flowers: StoredArtifact, workers: int) -> None:
     """create_app under another host, configured by the environment."""
     port = free_port()
     command = [
@@ -82,7 +82,7 @@ def test_gunicorn_hosts_the_same_application(flowers: Made, workers: int) -> Non
         assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
 
 
-def test_flask_run_finds_the_factory(flowers: Made) -> None:
+def test_flask_run_finds_the_factory(flowers: StoredArtifact) -> None:
     """`flask --app service.app run` needs no argument."""
     port = free_port()
     command = [sys.executable, "-m", "flask", "--app", "service.web.app", "run", "-p", str(port)]
@@ -90,7 +90,7 @@ def test_flask_run_finds_the_factory(flowers: Made) -> None:
         assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
 
 
-def test_taken_port(flowers: Made) -> None:
+def test_taken_port(flowers: StoredArtifact) -> None:
     """A second server on the same port ends in one line: sharing the port in silence would answer with either."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -131,21 +131,21 @@ def test_bad_input_is_one_line(
     assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
 
 
-def test_wrong_host(flowers: Made) -> None:
+def test_wrong_host(flowers: StoredArtifact) -> None:
     """A host name that does not resolve is said at once."""
     ended = CliRunner().invoke(main, ["serve", str(flowers.artifact), "--host", "256.0.0.1"])
     assert 2 == ended.exit_code
     assert ended.stderr.startswith("Error: 256.0.0.1: ")
 
 
-def test_host_by_name(flowers: Made) -> None:
+def test_host_by_name(flowers: StoredArtifact) -> None:
     """A host may be given by its name."""
     port = free_port()
     with serving(granian(flowers.artifact, port, "--host", "localhost"), port) as server:
         assert 200 == server.request("GET", "/healthz")[0]
 
 
-def test_stalled_uploads_do_not_stop_the_rest(flowers: Made) -> None:
+def test_stalled_uploads_do_not_stop_the_rest(flowers: StoredArtifact) -> None:
     """While many clients hold back their bodies, others are answered."""
     port = free_port()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
@@ -159,7 +159,7 @@ def test_stalled_uploads_do_not_stop_the_rest(flowers: Made) -> None:
         assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
 
 
-def test_stalled_uploads_that_take_every_place_leave_the_probes(flowers: Made) -> None:
+def test_stalled_uploads_that_take_every_place_leave_the_probes(flowers: StoredArtifact) -> None:
     """Where clients that hold back their bodies have every place, predictions are refused, and probes answered."""
     port = free_port()
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
@@ -177,14 +177,16 @@ def test_stalled_uploads_that_take_every_place_leave_the_probes(flowers: Made) -
             assert 200 == server.request("GET", "/readyz")[0]
 
 
-def test_check(flowers: Made) -> None:
+def test_check(flowers: StoredArtifact) -> None:
     """`check` repeats the service's own checks and prints the digest."""
     ended = CliRunner().invoke(main, ["check", str(flowers.artifact)])
     assert 0 == ended.exit_code
     assert Predictor(flowers.artifact).digest in ended.stdout
 
 
-def test_score_without_its_extra_says_what_to_install(flowers: Made, tmp_path: Path) -> None:
+def test_score_without_its_extra_says_what_to_install(
+    flowers: StoredArtifact, tmp_path: Path
+) -> None:
     """An installation for serving alone has no polars; the line says what to do."""
     blocked = tmp_path / "polars.py"
     blocked.write_text("raise ModuleNotFoundError('No module named polars', name='polars')")

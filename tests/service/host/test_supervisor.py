@@ -25,8 +25,8 @@ import pytest
 from service.host.sockets import MAX_CONNECTIONS, TCP_KEEPALIVE_SECONDS, listen
 from service.host.supervisor import FIRST_PAUSE_SECONDS, Supervisor
 from service.settings import SettingsError
-from tests.conftest import Made
 from tests.serving import DEADLINE_SECONDS, ROOT, Server, free_port, granian, kill, serving, until
+from tests.stored import StoredArtifact
 
 pytestmark = pytest.mark.e2e
 
@@ -192,7 +192,7 @@ def test_drain_ends_by_itself() -> None:
         assert not any(child.is_running() for child in children)
 
 
-def test_drain_of_the_service(flowers: Made) -> None:
+def test_drain_of_the_service(flowers: StoredArtifact) -> None:
     """The whole service: /readyz says that it drains, and predictions are answered."""
     port = free_port()
     with serving(
@@ -463,7 +463,7 @@ def test_files_for_every_connection() -> None:
         assert soft == hard or soft > MAX_CONNECTIONS
 
 
-def test_bad_pair_ends_serve_in_one_line(flowers: Made, tmp_path: Path) -> None:
+def test_bad_pair_ends_serve_in_one_line(flowers: StoredArtifact, tmp_path: Path) -> None:
     """What and where, exit code 2."""
     (certificate, key), (_, other) = certify(tmp_path), certify(tmp_path, "other")
     for pair, message in (

@@ -9,7 +9,7 @@ import pytest
 from service.observe import logs
 from service.settings import ServiceSettings
 from service.web.app import create_app
-from tests.conftest import Made
+from tests.stored import StoredArtifact
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -47,7 +47,7 @@ def test_text_lines() -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/readyz"])
-def test_access_log(flowers: Made, path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_access_log(flowers: StoredArtifact, path: str, caplog: pytest.LogCaptureFixture) -> None:
     """A line per request with its id, its trace, its status and its time; the path cannot forge another line."""
     caplog.set_level(logging.INFO, "service.access")
     client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
@@ -68,7 +68,9 @@ def test_access_log(flowers: Made, path: str, caplog: pytest.LogCaptureFixture) 
     assert "\n" not in caplog.records[-1].getMessage()
 
 
-def test_no_access_log_unless_asked_for(flowers: Made, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_access_log_unless_asked_for(
+    flowers: StoredArtifact, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where it is off, a request writes nothing."""
     caplog.set_level(logging.WARNING, "service.access")
     client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()

@@ -13,22 +13,23 @@ from service.protocols.messages import BYTES, CSV, JSON, Reply, Request
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
-from tests.conftest import CLASSES, Made
+from tests.stored import StoredArtifact
+from tests.tables import CLASSES
 
 
-def served(made: Made) -> ServedModel:
+def served(made: StoredArtifact) -> ServedModel:
     """Return an artifact as the dialects see it."""
     predictor = Predictor(made.artifact)
     return ServedModel(predictor, predictor.predict, 1000)
 
 
-def ask(made: Made, rows: Rows, accept: str = "") -> Reply:
+def ask(made: StoredArtifact, rows: Rows, accept: str = "") -> Reply:
     """Send rows as JSON."""
     body = json.dumps({"instances": rows.astype(np.float64).tolist()}).encode()
     return native.answer(Request(body, JSON, accept), served(made))
 
 
-def test_reply_of_no_rows(flowers: Made) -> None:
+def test_reply_of_no_rows(flowers: StoredArtifact) -> None:
     """No rows have no predictions, and the reply keeps its shape."""
     predictor = Predictor(flowers.artifact)
     reply = native.document(predictor.predict(np.zeros((0, 4), np.float32)), predictor.manifest)
@@ -36,7 +37,7 @@ def test_reply_of_no_rows(flowers: Made) -> None:
     assert (0, 3) == reply["probabilities"].shape
 
 
-def test_feature_order_is_the_manifest_s(flowers: Made) -> None:
+def test_feature_order_is_the_manifest_s(flowers: StoredArtifact) -> None:
     """Records are laid out in the order of the network's columns, whatever theirs is."""
     names = served(flowers).features
     record = {name: index for index, name in reversed(list(enumerate(names)))}
@@ -49,8 +50,8 @@ def test_every_form_of_reply_has_the_same_numbers(
     task: str, request: pytest.FixtureRequest
 ) -> None:
     """JSON, CSV and bytes carry the predictor's float32 bits."""
-    made: Made = request.getfixturevalue(task)
-    rows, manifest = made.run.rows[:20], Predictor(made.artifact).manifest
+    made: StoredArtifact = request.getfixturevalue(task)
+    rows, manifest = made.rows[:20], Predictor(made.artifact).manifest
     outputs = Predictor(made.artifact).predict(rows)
     classifies = task == "flowers"
     expected = outputs["probabilities" if classifies else "output"]
@@ -84,16 +85,16 @@ def test_every_form_of_reply_has_the_same_numbers(
         ("application/problem+json, application/json", JSON),
     ],
 )
-def test_accept(flowers: Made, accept: str, expected: str) -> None:
+def test_accept(flowers: StoredArtifact, accept: str, expected: str) -> None:
     """The form that the caller ranks highest, by RFC 9110's rules, JSON among equals."""
-    assert expected == ask(flowers, flowers.run.rows[:1], accept).content_type
+    assert expected == ask(flowers, flowers.rows[:1], accept).content_type
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0"])
-def test_not_acceptable(flowers: Made, accept: str) -> None:
+def test_not_acceptable(flowers: StoredArtifact, accept: str) -> None:
     """A caller who takes none of the forms is told which there are."""
     with pytest.raises(
         Refused, match=r"expected one of application/json, text/csv, application/octet-stream"
     ) as caught:
-        ask(flowers, flowers.run.rows[:1], accept)
+        ask(flowers, flowers.rows[:1], accept)
     assert 406 == caught.value.status

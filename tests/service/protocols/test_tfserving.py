@@ -16,7 +16,7 @@ from service.protocols.messages import JSON, Reply, Request
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
-from tests.conftest import Made
+from tests.stored import StoredArtifact
 
 MOST_ROWS = 50
 ROW = [1.0, 2.0, 3.0, 2001.0]
@@ -26,14 +26,14 @@ matrices = hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)), elem
 
 
 @pytest.fixture(scope="session")
-def served(flowers: Made) -> ServedModel:
+def served(flowers: StoredArtifact) -> ServedModel:
     """The classifier: four features, three classes."""
     predictor = Predictor(flowers.artifact)
     return ServedModel(predictor, predictor.predict, MOST_ROWS)
 
 
 @pytest.fixture(scope="session")
-def regressor(houses: Made) -> ServedModel:
+def regressor(houses: StoredArtifact) -> ServedModel:
     """The regressor: three features, one target."""
     predictor = Predictor(houses.artifact)
     return ServedModel(predictor, predictor.predict, MOST_ROWS)

@@ -21,8 +21,8 @@ from service.protocols.messages import BYTES, JSON, Reply, Request
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
-from tests.conftest import Made
 from tests.serving import ROOT
+from tests.stored import StoredArtifact
 
 MOST_ROWS = 50
 ROWS = np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32)
@@ -40,14 +40,14 @@ def small(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def served(flowers: Made) -> ServedModel:
+def served(flowers: StoredArtifact) -> ServedModel:
     """The classifier: four features, three classes."""
     predictor = Predictor(flowers.artifact)
     return ServedModel(predictor, predictor.predict, MOST_ROWS)
 
 
 @pytest.fixture(scope="session")
-def regressor(houses: Made) -> ServedModel:
+def regressor(houses: StoredArtifact) -> ServedModel:
     """The regressor: three features, one target."""
     predictor = Predictor(houses.artifact)
     return ServedModel(predictor, predictor.predict, MOST_ROWS)

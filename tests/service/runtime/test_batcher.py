@@ -20,8 +20,8 @@ from service.runtime import batcher as batching
 from service.runtime.batcher import Batcher
 from service.runtime.predictor import Predictor
 from service.runtime.session import Outputs, Rows
-from tests.conftest import Made
 from tests.serving import DEADLINE_SECONDS
+from tests.stored import StoredArtifact
 
 WIDTH = 3
 
@@ -389,9 +389,9 @@ def test_a_batcher_that_nobody_asks_is_freed(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_the_artifact_s_answers(which: str, request: pytest.FixtureRequest) -> None:
     """Real rows through the real session, in whatever batches: within the bound of the float64 reference."""
-    made: Made = request.getfixturevalue(which)
-    rows = made.run.rows
-    expected = reference(made.run.weights, rows)
+    made: StoredArtifact = request.getfixturevalue(which)
+    rows = made.rows
+    expected = reference(made.weights, rows)
     batcher = Batcher(Predictor(made.artifact).predict, 16, 0, DEADLINE_SECONDS, lambda rows: None)
 
     def work(number: int) -> None:

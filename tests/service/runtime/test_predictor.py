@@ -17,27 +17,27 @@ from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.runtime.predictor import Predictor
 from service.runtime.session import MAX_ROWS_PER_RUN
-from tests.conftest import Made
+from tests.stored import StoredArtifact
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_answers_are_the_network_s(which: str, request: pytest.FixtureRequest) -> None:
     """Real rows: every output lies within the bound of the float64 reference."""
-    made: Made = request.getfixturevalue(which)
+    made: StoredArtifact = request.getfixturevalue(which)
     predictor = Predictor(made.artifact)
-    expected = reference(made.run.weights, made.run.rows)
-    answers = predictor.predict(made.run.rows)
+    expected = reference(made.weights, made.rows)
+    answers = predictor.predict(made.rows)
     assert list(manifest.OUTPUTS[predictor.manifest.task]) == list(answers)
     for name, values in expected.values.items():
         assert (np.abs(answers[name] - values) <= expected.bounds[name]).all(), name
 
 
-def test_newest_version_is_followed_at_load(flowers: Made) -> None:
+def test_newest_version_is_followed_at_load(flowers: StoredArtifact) -> None:
     """artifacts/<name> means its newest version."""
     assert flowers.artifact == Predictor(flowers.artifact.parent).path
 
 
-def test_unexpected_digest(flowers: Made) -> None:
+def test_unexpected_digest(flowers: StoredArtifact) -> None:
     """An operator can pin what may be served."""
     digest = Predictor(flowers.artifact).digest
     Predictor(flowers.artifact, expect_digest=digest)
@@ -153,12 +153,12 @@ def test_golden_that_is_no_golden_is_refused(
         Predictor(artifact)
 
 
-def test_many_rows_are_answered_like_few(flowers: Made) -> None:
+def test_many_rows_are_answered_like_few(flowers: StoredArtifact) -> None:
     """A batch larger than the slice in which it is evaluated has the answers of its rows, in their order."""
     predictor = Predictor(flowers.artifact)
     rows = np.random.default_rng(0).normal(size=(2 * MAX_ROWS_PER_RUN + 7, 4)).astype(np.float32)
     answers = predictor.predict(rows)
-    expected = reference(flowers.run.weights, rows)
+    expected = reference(flowers.weights, rows)
     assert (
         np.abs(answers["logits"] - expected.values["logits"]) <= expected.bounds["logits"]
     ).all()

@@ -28,8 +28,8 @@ from service.errors import Refused
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.runtime.versions import PRELOAD_PROBLEM, Versions
-from tests.conftest import Made, make, write_flowers
 from tests.serving import DEADLINE_SECONDS, ROOT, free_port, serving
+from tests.stored import RETRAINED_FLOWERS, StoredArtifact
 
 ROWS = np.array([[1, 2, 3, 2001], [-1, 0.5, 2, 1999]], np.float32)
 NEVER = 86400.0
@@ -75,11 +75,10 @@ def standing(versions: Versions) -> tuple[int | None, int | None, str | None]:
     return number(current), number(previous), problem
 
 
-@pytest.fixture(scope="session")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Made:
+@pytest.fixture
+def other() -> StoredArtifact:
     """The classifier of the same name, trained on other rows."""
-    folder = tmp_path_factory.mktemp("other")
-    return make(folder, write_flowers(folder / "flowers.csv", rows=120), "species", drop=("id",))
+    return RETRAINED_FLOWERS
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ Follow = Callable[..., Following]
 
 
 def test_not_ready_until_something_is_published(
-    flowers: Made, folder: Path, follow: Follow
+    flowers: StoredArtifact, folder: Path, follow: Follow
 ) -> None:
     """503 with the reason and Retry-After, for any version; then a look makes it ready."""
     versions = follow(folder)
@@ -147,7 +146,7 @@ def test_not_ready_until_something_is_published(
 
 
 def test_path_may_be_found_later_and_then_stays(
-    flowers: Made, tmp_path: Path, follow: Follow
+    flowers: StoredArtifact, tmp_path: Path, follow: Follow
 ) -> None:
     """Without a choice the artifact published last is served; another name, published later, is not followed."""
     versions = follow(lambda: storage.last_published(tmp_path))
@@ -161,7 +160,11 @@ def test_path_may_be_found_later_and_then_stays(
 
 
 def test_swap(
-    flowers: Made, other: Made, folder: Path, follow: Follow, caplog: pytest.LogCaptureFixture
+    flowers: StoredArtifact,
+    other: StoredArtifact,
+    folder: Path,
+    follow: Follow,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The newest by number answers, the one before is still reached, and the one before that is freed at once."""
     caplog.set_level(logging.INFO)
@@ -187,7 +190,9 @@ def test_swap(
     ]
 
 
-def test_nothing_new_is_not_loaded_again(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_nothing_new_is_not_loaded_again(
+    flowers: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """Looks that find the same files load nothing; the same bytes, copied again, swap nothing."""
     path = put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -202,7 +207,9 @@ def test_nothing_new_is_not_loaded_again(flowers: Made, folder: Path, follow: Fo
 
 
 @pytest.mark.parametrize("version", [None, "2", "0", "01", "1 ", "x" * 10_000])
-def test_unknown_version(version: str | None, flowers: Made, folder: Path, follow: Follow) -> None:
+def test_unknown_version(
+    version: str | None, flowers: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """404 names what is served, and shows of what was asked no more than a line; no version means the current one."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -215,7 +222,7 @@ def test_unknown_version(version: str | None, flowers: Made, folder: Path, follo
     assert f"expected version 1, found {version[:40]!r}" == str(refused.value)
 
 
-def test_unknown_version_beside_two(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_unknown_version_beside_two(flowers: StoredArtifact, folder: Path, follow: Follow) -> None:
     """404 names both that answer."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -244,8 +251,8 @@ def wrong_golden(path: Path) -> None:
 def test_bad_version(
     spoil: Callable[[Path], None],
     reason: str,
-    flowers: Made,
-    other: Made,
+    flowers: StoredArtifact,
+    other: StoredArtifact,
     folder: Path,
     follow: Follow,
     caplog: pytest.LogCaptureFixture,
@@ -274,7 +281,7 @@ def test_bad_version(
     assert (4, 2, None) == standing(versions)
 
 
-def test_bad_version_that_is_removed(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_bad_version_that_is_removed(flowers: StoredArtifact, folder: Path, follow: Follow) -> None:
     """What is no more there is no more a problem."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -286,7 +293,7 @@ def test_bad_version_that_is_removed(flowers: Made, folder: Path, follow: Follow
 
 
 def test_bad_first_version(
-    flowers: Made, folder: Path, follow: Follow, caplog: pytest.LogCaptureFixture
+    flowers: StoredArtifact, folder: Path, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Alive and not ready; a later good one makes it ready."""
     caplog.set_level(logging.ERROR)
@@ -303,7 +310,7 @@ def test_bad_first_version(
     assert (2, None, None) == standing(versions)
 
 
-def test_start_beside_a_bad_version(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_start_beside_a_bad_version(flowers: StoredArtifact, folder: Path, follow: Follow) -> None:
     """A worker that starts during an incident answers as those that went through it, and says what they say."""
     put(flowers.artifact, folder, 1)
     old = follow(folder)
@@ -314,7 +321,9 @@ def test_start_beside_a_bad_version(flowers: Made, folder: Path, follow: Follow)
     assert new.problem is not None
 
 
-def test_manifest_that_states_another_version(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_manifest_that_states_another_version(
+    flowers: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """Two networks under one version could not be told apart: the folder and the manifest agree, or it is refused."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -325,7 +334,9 @@ def test_manifest_that_states_another_version(flowers: Made, folder: Path, follo
     )
 
 
-def test_copied_file_by_file(flowers: Made, other: Made, folder: Path, follow: Follow) -> None:
+def test_copied_file_by_file(
+    flowers: StoredArtifact, other: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """A slow copy, its hashes first, in any order and half a file at a time: refused until it is whole, then served."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -344,7 +355,9 @@ def test_copied_file_by_file(flowers: Made, other: Made, folder: Path, follow: F
             assert complete == (versions.problem is None)
 
 
-def test_rollback_by_deletion(flowers: Made, other: Made, folder: Path, follow: Follow) -> None:
+def test_rollback_by_deletion(
+    flowers: StoredArtifact, other: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """Who deletes the newest goes back to the one before; it is read again, for its files may have changed."""
     put(flowers.artifact, folder, 1)
     put(other.artifact, folder, 2)
@@ -358,7 +371,7 @@ def test_rollback_by_deletion(flowers: Made, other: Made, folder: Path, follow: 
 
 @pytest.mark.parametrize("what", ["1", ""])
 def test_removed_with_nothing_in_its_place(
-    what: str, flowers: Made, folder: Path, follow: Follow
+    what: str, flowers: StoredArtifact, folder: Path, follow: Follow
 ) -> None:
     """What answers goes on from memory, and the problem is said: a restart would find nothing."""
     put(flowers.artifact, folder, 1)
@@ -373,7 +386,7 @@ def test_removed_with_nothing_in_its_place(
     )
 
 
-def test_damaged_after_it_was_read(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_damaged_after_it_was_read(flowers: StoredArtifact, folder: Path, follow: Follow) -> None:
     """What is in memory goes on, whatever lies below it; the damage is said."""
     put(flowers.artifact, folder, 1)
     put(flowers.artifact, folder, 2)
@@ -389,7 +402,9 @@ def test_damaged_after_it_was_read(flowers: Made, folder: Path, follow: Follow) 
     assert (2, None, None) == standing(versions)
 
 
-def test_started_anew(flowers: Made, other: Made, folder: Path, follow: Follow) -> None:
+def test_started_anew(
+    flowers: StoredArtifact, other: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """After `rm -r artifacts/flowers` and another export there is another version 1, and it answers."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder)
@@ -400,7 +415,7 @@ def test_started_anew(flowers: Made, other: Made, folder: Path, follow: Follow) 
     assert versions.state.previous is not None
 
 
-def test_pinned(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_pinned(flowers: StoredArtifact, folder: Path, follow: Follow) -> None:
     """A version given by its path is waited for, and then held: nobody looks any more."""
     versions = follow(folder / "1", 0.01)
     assert versions.problem is not None
@@ -419,7 +434,9 @@ def wait(holds: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_thread_outlives_what_it_meets(flowers: Made, folder: Path, follow: Follow) -> None:
+def test_thread_outlives_what_it_meets(
+    flowers: StoredArtifact, folder: Path, follow: Follow
+) -> None:
     """A path that is no folder, and a callback that fails, are logged; the next version is found, until close()."""
     put(flowers.artifact, folder, 1)
     versions = follow(folder, 0.001)
@@ -445,7 +462,7 @@ def test_thread_outlives_what_it_meets(flowers: Made, folder: Path, follow: Foll
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
 def test_fault_of_the_machine_is_tried_again(
-    error: Exception, flowers: Made, folder: Path, caplog: pytest.LogCaptureFixture
+    error: Exception, flowers: StoredArtifact, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The files did not change, and the machine may have: every look tries, and the reason is said once."""
     put(flowers.artifact, folder, 1)
@@ -465,7 +482,7 @@ def test_fault_of_the_machine_is_tried_again(
 
 
 def test_defect_while_loading_is_logged_with_its_place(
-    flowers: Made, folder: Path, caplog: pytest.LogCaptureFixture
+    flowers: StoredArtifact, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error that nobody foresaw refuses the version, once, with a traceback; the process lives."""
     put(flowers.artifact, folder, 1)
@@ -480,7 +497,7 @@ def test_defect_while_loading_is_logged_with_its_place(
     versions.close()
 
 
-def test_readers_during_swaps(flowers: Made, other: Made, folder: Path) -> None:
+def test_readers_during_swaps(flowers: StoredArtifact, other: StoredArtifact, folder: Path) -> None:
     """Every answer is, bit for bit, of the network whose version it states; two stay, and one more while it loads."""
     networks = [flowers, other]
     expected = [Predictor(made.artifact).predict(ROWS)["logits"].tobytes() for made in networks]
@@ -632,7 +649,7 @@ print(os.waitstatus_to_exitcode(os.wait()[1]), versions.current.predictor.digest
 """
 
 
-def test_fork(flowers: Made) -> None:
+def test_fork(flowers: StoredArtifact) -> None:
     """What was loaded before a fork refuses in the child, with the reason; what is loaded after it answers."""
     command = [sys.executable, "-c", FORK, str(flowers.artifact.parent)]
     ended = subprocess.run(
@@ -645,7 +662,7 @@ def test_fork(flowers: Made) -> None:
 
 
 @pytest.mark.e2e
-def test_preload(flowers: Made) -> None:
+def test_preload(flowers: StoredArtifact) -> None:
     """Under gunicorn --preload every worker is alive, says why it is not ready, and predicts nothing."""
     port = free_port()
     command = [
@@ -668,7 +685,7 @@ def test_preload(flowers: Made) -> None:
 
 
 def test_another_model_never_takes_over(
-    flowers: Made, houses: Made, folder: Path, follow: Follow
+    flowers: StoredArtifact, houses: StoredArtifact, folder: Path, follow: Follow
 ) -> None:
     """A folder holds one model: a version that states another name is refused, and the old one stays."""
     put(flowers.artifact, folder, 1)

@@ -18,7 +18,8 @@ from service.runtime.predictor import Predictor
 from service.settings import ServiceSettings
 from service.web.app import create_app
 from service.web.request_path import Dispatch
-from tests.conftest import CLASSES, Made
+from tests.stored import StoredArtifact
+from tests.tables import CLASSES
 
 JSON = "application/json"
 ROW = [1.0, 2.0, 3.0, 2001.0]
@@ -46,9 +47,9 @@ def document(reply: TestResponse) -> dict[str, Any]:
     return found
 
 
-def test_classification(client: Client, flowers: Made) -> None:
+def test_classification(client: Client, flowers: StoredArtifact) -> None:
     """Labels in the column's own words, the probabilities of the artifact bit for bit, classes and model."""
-    rows = flowers.run.rows
+    rows = flowers.rows
     reply = post(client, {"instances": rows.tolist()})
     outputs = Predictor(flowers.artifact).predict(rows)
     assert (200, JSON) == (reply.status_code, reply.mimetype)
@@ -61,12 +62,12 @@ def test_classification(client: Client, flowers: Made) -> None:
     assert {"name": "flowers", "version": "1"} == document(reply)["model"]
 
 
-def test_regression(houses: Made) -> None:
+def test_regression(houses: StoredArtifact) -> None:
     """Predictions in the target's own units, bit for bit the artifact's."""
     client = create_app(ServiceSettings(artifact=houses.artifact)).test_client()
-    reply = post(client, {"instances": houses.run.rows.tolist()})
+    reply = post(client, {"instances": houses.rows.tolist()})
     assert ["predictions", "model"] == list(document(reply))
-    expected = Predictor(houses.artifact).predict(houses.run.rows)["output"]
+    expected = Predictor(houses.artifact).predict(houses.rows)["output"]
     assert np.array_equal(expected, np.array(document(reply)["predictions"], np.float32))
 
 
@@ -104,7 +105,7 @@ def test_every_form_of_request(client: Client, body: object, content_type: str |
     assert post(client, {"instances": [ROW]}).json == post(client, body, content_type).json
 
 
-def test_example_of_the_artifact_works(client: Client, flowers: Made) -> None:
+def test_example_of_the_artifact_works(client: Client, flowers: StoredArtifact) -> None:
     """`curl -d @example.json`, with curl's own Content-Type, is answered."""
     body = (flowers.artifact / manifest.EXAMPLE).read_bytes()
     assert 200 == post(client, body, "application/x-www-form-urlencoded").status_code
@@ -186,7 +187,7 @@ def test_request_id(client: Client) -> None:
 
 
 def test_internal_errors_show_nothing(
-    flowers: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    flowers: StoredArtifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault of ours is a 500 with an id; what happened is in the log under that id, not in the reply."""
 
@@ -202,7 +203,7 @@ def test_internal_errors_show_nothing(
     assert "secret path" in caplog.text
 
 
-def test_healthy_and_ready(client: Client, flowers: Made) -> None:
+def test_healthy_and_ready(client: Client, flowers: StoredArtifact) -> None:
     """Alive, ready with the digest, and the manifest in public."""
     digest = Predictor(flowers.artifact).digest
     assert {"status": "alive"} == client.get("/healthz").json
@@ -212,7 +213,7 @@ def test_healthy_and_ready(client: Client, flowers: Made) -> None:
     assert {"digest": digest, **stated} == client.get("/model").json
 
 
-def test_page(client: Client, flowers: Made) -> None:
+def test_page(client: Client, flowers: StoredArtifact) -> None:
     """The page names model, version, task and every feature, and its curl line is the example's."""
     page = client.get("/", headers={"Accept": "text/html"}).text
     for text in (
@@ -273,7 +274,7 @@ def test_broken_artifact_never_serves(broken: Client, reason: str) -> None:
         assert "5" == reply.headers["Retry-After"]
 
 
-def test_default_artifact_is_the_last_published(flowers: Made) -> None:
+def test_default_artifact_is_the_last_published(flowers: StoredArtifact) -> None:
     """Without a choice, the folder artifacts/ is asked."""
     client = create_app(ServiceSettings(artifacts=flowers.artifact.parent.parent)).test_client()
     assert 200 == client.get("/readyz").status_code

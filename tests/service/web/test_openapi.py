@@ -23,7 +23,8 @@ from service.web import openapi
 from service.web.app import create_app
 from service.web.schemas import BEYOND_FLOAT32, schemas
 from service.web.security import PUBLIC_PATHS
-from tests.conftest import CLASSES, Made
+from tests.stored import StoredArtifact
+from tests.tables import CLASSES
 
 JSON = "application/json"
 ROW = [1.0, 2.0, 3.0, 2001.0]
@@ -53,24 +54,24 @@ class Described:
 @pytest.fixture(params=["flowers", "houses"])
 def described(request: pytest.FixtureRequest) -> Described:
     """The classifier, and the regressor."""
-    made: Made = request.getfixturevalue(request.param)
+    made: StoredArtifact = request.getfixturevalue(request.param)
     return describe(made)
 
 
 @pytest.fixture
-def flower(flowers: Made) -> Described:
+def flower(flowers: StoredArtifact) -> Described:
     """The classifier."""
     return describe(flowers)
 
 
 @pytest.fixture
-def described_with_token(flowers: Made, tmp_path: Path) -> Described:
+def described_with_token(flowers: StoredArtifact, tmp_path: Path) -> Described:
     """The classifier, for those who have a token."""
     (tmp_path / "tokens").write_text("token\n")
     return describe(flowers, token_file=tmp_path / "tokens")
 
 
-def describe(made: Made, **settings: Any) -> Described:
+def describe(made: StoredArtifact, **settings: Any) -> Described:
     """Make an application of an artifact, and ask it for its document."""
     chosen = ServiceSettings(
         artifact=made.artifact, max_body_bytes=100_000, max_rows=64, **settings
@@ -296,7 +297,7 @@ def test_schemas_and_service_agree(flower: Described, path: str, body: object, v
         assert [] == flower.faults(value_of(reply), stated)
 
 
-def test_odd_names_are_shown_where_they_can_be(flowers: Made) -> None:
+def test_odd_names_are_shown_where_they_can_be(flowers: StoredArtifact) -> None:
     """A name that CSV cannot carry leaves the other examples and the page whole."""
     predictor = copy.copy(Predictor(flowers.artifact))
     features = predictor.manifest.features
@@ -335,7 +336,7 @@ def test_classes_of_other_types() -> None:
     assert [int, float, bool, str] == [type(value) for value in stated["enum"]]
 
 
-def test_document_is_made_once(flowers: Made) -> None:
+def test_document_is_made_once(flowers: StoredArtifact) -> None:
     """The examples are computed once for what is served, another version has its own, and no page changes it."""
     predictor, asked = Predictor(flowers.artifact), []
 
@@ -367,7 +368,7 @@ def test_pages_leave_the_document_as_it_is(described: Described) -> None:
     assert described.document == json.loads(described.client.get("/openapi.json").data)
 
 
-def test_previous_version(flowers: Made) -> None:
+def test_previous_version(flowers: StoredArtifact) -> None:
     """The version before is named where it is asked and answers alike, and not where its features are others."""
     predictor = Predictor(flowers.artifact)
 

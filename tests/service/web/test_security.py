@@ -10,20 +10,20 @@ from flask.testing import FlaskClient
 from service.settings import ServiceSettings, SettingsError
 from service.web.app import create_app
 from service.web.security import PUBLIC_PATHS, page_policy
-from tests.conftest import Made
+from tests.stored import StoredArtifact
 
 BODY = b'{"instances": [[1, 2, 3, 4]]}'
 TOKEN = "-".join(("a", "token"))
 ORIGIN = "https://a.example"
 
 
-def client_of(made: Made, **settings: object) -> FlaskClient:
+def client_of(made: StoredArtifact, **settings: object) -> FlaskClient:
     """Return a client of an application of its own."""
     return create_app(ServiceSettings(artifact=made.artifact, **settings)).test_client()  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def locked(flowers: Made, tmp_path: Path) -> FlaskClient:
+def locked(flowers: StoredArtifact, tmp_path: Path) -> FlaskClient:
     """A client of an application that knows two tokens."""
     (tmp_path / "tokens").write_text(f"# of the watchdog\nother\n\n{TOKEN}\n")
     return client_of(flowers, token_file=tmp_path / "tokens")
@@ -89,7 +89,7 @@ def test_bad_token_files(tmp_path: Path, content: str | None, message: str) -> N
         ServiceSettings(token_file=tmp_path / "tokens").tokens()
 
 
-def test_no_cors_unless_configured(flowers: Made) -> None:
+def test_no_cors_unless_configured(flowers: StoredArtifact) -> None:
     """A page of another origin cannot read anything by default."""
     client = client_of(flowers)
     for reply in (
@@ -99,7 +99,7 @@ def test_no_cors_unless_configured(flowers: Made) -> None:
         assert [] == [name for name, _ in reply.headers if name.startswith("Access-Control")]
 
 
-def test_cors_of_an_allowed_origin(flowers: Made) -> None:
+def test_cors_of_an_allowed_origin(flowers: StoredArtifact) -> None:
     """The origin itself is named, predictions, errors and preflights alike; others get nothing but Vary."""
     client = client_of(flowers, cors_origins=f"{ORIGIN}, https://b.example")
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
@@ -127,14 +127,14 @@ def test_cors_of_an_allowed_origin(flowers: Made) -> None:
     )
 
 
-def test_cors_of_all(flowers: Made) -> None:
+def test_cors_of_all(flowers: StoredArtifact) -> None:
     """`*` is said as such."""
     reply = client_of(flowers, cors_origins="*").get("/readyz", headers={"Origin": ORIGIN})
     assert "*" == reply.headers["Access-Control-Allow-Origin"]
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_run_only_their_own(flowers: Made, path: str) -> None:
+def test_pages_run_only_their_own(flowers: StoredArtifact, path: str) -> None:
     """A page's policy allows the style and script that bear its nonce, which is another one each time."""
     client = client_of(flowers)
     nonces = set()

@@ -1,0 +1,5 @@
+"""Fixtures that train: these tests need a run beside its artifact."""
+
+from tests.trained import flowers, houses
+
+__all__ = ["flowers", "houses"]

@@ -1,0 +1,14 @@
+"""Fixtures of the service's tests."""
+
+import pytest
+from flask import Flask
+
+from service.settings import ServiceSettings
+from service.web.app import create_app
+from tests.stored import StoredArtifact
+
+
+@pytest.fixture(scope="session")
+def app(flowers: StoredArtifact) -> Flask:
+    """The application over the classifier."""
+    return create_app(ServiceSettings(artifact=flowers.artifact, max_body_bytes=100_000))

@@ -1,0 +1,50 @@
+"""A run and its artifact, trained and exported for a test. Importing this module imports torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from export import bundle
+from model.config import TrainConfig
+from model.run import Run, load_run
+from model.table import load
+from model.train import train
+from tests.tables import write_flowers, write_houses
+
+torch.set_num_threads(1)  # pytest-xdist uses the cores
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, the artifact published from it, and the table that both come from."""
+
+    run: Run
+    artifact: Path
+    csv: Path
+
+
+def train_and_export(folder: Path, csv: Path, target: str, drop: tuple[str, ...] = ()) -> Trained:
+    """Train for a few epochs and publish."""
+    table = load.load_table(str(csv), targets=[target], drop=drop)
+    config = TrainConfig(hidden_features=16, epochs=20, learning_rate=1e-2)
+    path = train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))
+    run = load_run(path)
+    return Trained(run, bundle.build(run, folder / "artifacts").path, csv)
+
+
+@pytest.fixture(scope="session")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train and export a classifier of three classes from four features."""
+    folder = tmp_path_factory.mktemp("flowers")
+    csv = write_flowers(folder / "flowers.csv")
+    return train_and_export(folder, csv, "species", drop=("id",))
+
+
+@pytest.fixture(scope="session")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train and export a regressor of one target from three features, one of them constant."""
+    folder = tmp_path_factory.mktemp("houses")
+    return train_and_export(folder, write_houses(folder / "houses.csv"), "price €")
