@@ -1,19 +1,19 @@
-# Every target installs what it needs into .venv, once, and is then a line or two over `python -m ...`.
-# What a person types travels through the environment, never spliced into shell text.
+# Each target creates .venv and installs what is missing, once, and is then a line or two over
+# `python -m ...`. Values that a person types travel through the environment, never through shell text.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --constraint constraints.txt --editable
 
-# WSL puts the host's name into NAME; ours is only ever given to make.
+# WSL sets NAME to the host's name, so NAME counts only when it is given to make.
 ifeq ($(origin NAME),environment)
 NAME :=
 endif
-KNOWN := ARTIFACT CONFIG COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
+VARIABLES := ARTIFACT CONFIG COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
-ifneq ($(filter-out $(KNOWN),$(GIVEN)),)
-$(error unknown variable: $(filter-out $(KNOWN),$(GIVEN)); expected one of $(KNOWN))
+ifneq ($(filter-out $(VARIABLES),$(GIVEN)),)
+$(error unknown variable: $(filter-out $(VARIABLES),$(GIVEN)); expected one of $(VARIABLES))
 endif
 
 override CONFIG := $(value CONFIG)
@@ -24,42 +24,41 @@ override NAME := $(value NAME)
 override RUN := $(value RUN)
 override ARTIFACT := $(value ARTIFACT)
 export CONFIG DATA TARGET DROP NAME RUN ARTIFACT
-# PyTorch's CPU-only package index, say: the default wheel on Linux is the multi-gigabyte CUDA build.
+# For example PyTorch's index of CPU-only packages: the default wheel on Linux holds CUDA.
 ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
 endif
 
-# bench/serve.py compares with each of these in a virtual environment of its own.
+# The servers that bench/serve compares with, each in a virtual environment of its own.
 SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help train resume formulations export serve test test-clients check bench-train bench-runtimes bench-serve bench-overload audit clean
+.PHONY: help train resume formulations export serve test check format \
+    test-clients conformance chaos mutants runtimes floors \
+    bench-train bench-serve bench-overload audit clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
-train: .venv/.train ## fit: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
+train: .venv/.train ## fit a network: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
 	@exec $(BIN)/python -m model train $${CONFIG:+--config "$$CONFIG"} $${DATA:+--data "$$DATA"} \
 	    $${TARGET:+--target "$$TARGET"} $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}
 
-resume: .venv/.train ## go on with the fit that was interrupted last: [NAME=houses]
+resume: .venv/.train ## continue the newest checkpoint: [NAME=houses]
 	@exec $(BIN)/python -m model train --resume $${NAME:+--name "$$NAME"}
 
-formulations: .venv/.train ## the same fit written six ways, compared
+formulations: .venv/.train ## run the same fit written six ways and compare them
 	@exec $(BIN)/python -m model formulations
 
-export: .venv/.train ## prove and publish the newest run as an artifact: [RUN=runs/houses/1]
+export: .venv/.train ## prove the newest run and publish it as an artifact: [RUN=runs/houses/1]
 	@exec $(BIN)/python -m export build $${RUN:+"$$RUN"}
 
 serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifacts/houses]
 	@exec $(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
 
 test: .venv/.dev ## run the test suite
-	@$(BIN)/python -m pytest -n auto -m 'not slow' $(COVERAGE)
-
-test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## the service before KServe's own client and schemathesis
-	@$(BIN)/python -m pytest tests/clients/check_kserve.py tests/clients/check_schemathesis.py
+	@$(BIN)/python -m pytest -n auto $(COVERAGE)
 
 check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
 	$(BIN)/ruff format --check
@@ -69,25 +68,43 @@ check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests 
 	$(MAKE) test COVERAGE='--cov --cov-report=term'
 	$(BIN)/python -m pytest -n auto -m slow
 
-bench-train: .venv/.train .peers/train/.made ## what a fit costs beside scikit-learn, skorch, Lightning and JAX (half an hour)
-	@exec $(BIN)/python bench/train.py
+format: .venv/.dev ## format the sources and apply the linter's safe corrections
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format
 
-bench-runtimes: .venv/.serve ## the artifact in other runtimes, each in its own environment: [ARTIFACT=artifacts/houses]
-	@exec $(BIN)/python bench/runtimes.py $${ARTIFACT:+"$$ARTIFACT"}
+test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## clients of other projects against a running server
+	@$(BIN)/python -m pytest -m clients tests/clients
 
-bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## what an answer costs beside FastAPI, BentoML, MLServer and others (half an hour; needs wrk)
-	@exec $(BIN)/python bench/serve.py
+conformance: .venv/.dev ## 100,000 generated requests, each with a known answer
+	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -s -m conformance tests/conformance
 
-bench-overload: .venv/.dev ## the service asked for one, two and four times what it can answer (needs wrk)
-	@exec $(BIN)/python bench/overload.py
+chaos: .venv/.dev ## hot swaps, kills, resumes and worker deaths under load
+	@CHAOS=full $(BIN)/python -m pytest -s -m chaos tests/chaos
 
-audit: .peers/audit/.made ## known vulnerabilities of all that is pinned, and of the oldest versions that serving allows (asks osv.dev)
-	@$(PYTHON) -c 'import re, tomllib; needs = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
-	    print("\n".join("==".join(re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,.*)?", need).groups()) for need in needs))' >.peers/audit/floors.txt
+mutants: .venv/.dev ## every mutant of seven networks against every check, and healthy networks
+	@$(BIN)/python -m pytest -s -n auto -m mutants tests/mutants
+
+runtimes: .venv/.dev ## the artifact in other runtimes, each in a virtual environment of its own
+	@$(BIN)/python -m pytest -s -m runtimes tests/runtimes
+
+floors: .peers/floors/.made ## the service's tests with the oldest versions that pyproject.toml allows
+	@.peers/floors/bin/python -m pytest tests/service tests/tabular
+
+bench-train: .venv/.train .peers/train/.made ## the cost of a fit beside scikit-learn, skorch, Lightning and JAX (half an hour)
+	@exec $(BIN)/python -m bench.train.compare
+
+bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## the cost of an answer beside FastAPI, BentoML, MLServer and others (half an hour; needs wrk)
+	@exec $(BIN)/python -m bench.serve.compare
+
+bench-overload: .venv/.dev ## the service at one, two and four times its capacity (needs wrk)
+	@exec $(BIN)/python -m bench.load.overload
+
+audit: .peers/audit/.made ## known vulnerabilities of the pinned versions and of the oldest allowed ones (asks osv.dev)
+	@$(PYTHON) .ci/floors.py >.peers/audit/floors.txt
 	@status=0; for pins in .peers/audit/floors.txt constraints.txt; do .peers/audit/bin/pip-audit --strict \
 	    --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || status=1; done; exit $$status
 
-clean: ## remove the environments and the caches; runs and artifacts stay
+clean: ## remove the virtual environments and the caches; runs and artifacts stay
 	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
 
 .venv/.pip:
@@ -111,33 +128,38 @@ clean: ## remove the environments and the caches; runs and artifacts stay
 	@$(INSTALL) '.[train]' --group dev
 	@touch .venv/.serve .venv/.train $@
 
-.peers/train/.made: .venv/.pip bench/train_peers.txt constraints.txt
-	@echo 'installing what bench/train.py compares with into .peers/train (PyTorch is large) ...'
+# .peers/<name> is the virtual environment of one tool or peer that does not share .venv.
+.peers/train/.made: bench/train/peers.txt constraints.txt
+	@echo 'installing what bench/train compares with into .peers/train (PyTorch is large) ...'
 	@$(PYTHON) -m venv .peers/train
-	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement bench/train_peers.txt
+	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --constraint constraints.txt --requirement bench/train/peers.txt
 	@touch $@
 
-.peers/schemathesis/.made: .venv/.pip tests/clients/schemathesis.txt
-	@echo 'installing schemathesis into .peers/schemathesis ...'
-	@$(PYTHON) -m venv .peers/schemathesis
-	@.peers/schemathesis/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/schemathesis.txt
+.peers/floors/.made: pyproject.toml .ci/floors.py
+	@echo 'installing the oldest versions that the service allows into .peers/floors ...'
+	@$(PYTHON) -m venv --clear .peers/floors
+	@$(PYTHON) .ci/floors.py >.peers/floors/floors.txt
+	@.peers/floors/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	@.peers/floors/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --constraint .peers/floors/floors.txt --editable '.[score]' --group test-service
 	@touch $@
 
-.peers/kserve/.made: .venv/.pip tests/clients/kserve.txt
-	@echo "installing KServe's client into .peers/kserve ..."
-	@$(PYTHON) -m venv .peers/kserve
-	@.peers/kserve/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/clients/kserve.txt
+.peers/kserve/.made .peers/schemathesis/.made: .peers/%/.made: tests/clients/%.txt
+	@echo 'installing $* into .peers/$* ...'
+	@$(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@
 
-.peers/audit/.made: .venv/.pip
+.peers/audit/.made:
 	@echo 'installing pip-audit into .peers/audit ...'
 	@$(PYTHON) -m venv .peers/audit
-	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9' # the newest knows most
+	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9'
 	@touch $@
 
-# The parts that they share with the service have its versions; what else constraints.txt holds, some cannot live with.
-.peers/%/.made: bench/serve_peers/%.txt constraints.txt .venv/.pip
-	@echo 'installing what bench/serve.py compares with into .peers/$* ...'
+# A peer shares these four packages with the service in the same versions, for a fair comparison.
+.peers/%/.made: bench/serve/peers/%.txt constraints.txt
+	@echo 'installing what bench/serve compares with into .peers/$* ...'
 	@$(PYTHON) -m venv .peers/$*
 	@grep -iE '^(flask|numpy|onnxruntime|orjson)==' constraints.txt >.peers/$*/constraints.txt
 	@.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all: \
