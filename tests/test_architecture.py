@@ -1,11 +1,16 @@
-"""The dependency directions between the packages, and what a serving process loads."""
+"""Dependency directions, what a serving process loads, and sizes of functions and files."""
 
+import ast
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.serving import ROOT
+
+PACKAGES = ("model", "export", "service", "tabular", "cli", "bench", "tests")
 
 TRAINING = {
     "torch",
@@ -42,7 +47,39 @@ def test_parent_process_stays_small() -> None:
 def test_import_contracts() -> None:
     """The contracts of import-linter in pyproject.toml hold."""
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = subprocess.run(
-        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert 0 == done.returncode, done.stdout
+
+
+def sources() -> list[Path]:
+    """Return every module of the repository."""
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def function_lengths() -> dict[str, int]:
+    """Return the lines of every function, docstring included, by file and name."""
+    return {
+        f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+def test_functions_fit_on_a_screen() -> None:
+    """No function has more than 80 lines, and at most ten have more than 50."""
+    long = {name: lines for name, lines in function_lengths().items() if lines > 50}
+    assert {} == {name: lines for name, lines in long.items() if lines > 80}
+    assert len(long) <= 10, long
+
+
+def test_files_hold_one_concept() -> None:
+    """No module has more than 350 lines."""
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert {} == {str(path): lines for path, lines in lengths.items() if lines > 350}
+
+
+def test_folders_are_small() -> None:
+    """No folder has more than 14 modules."""
+    modules = Counter(path.parent for path in sources() if path.name != "__init__.py")
+    assert {} == {str(folder): count for folder, count in modules.items() if count > 14}

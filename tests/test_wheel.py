@@ -35,7 +35,7 @@ main()
 
 @pytest.mark.slow
 def test_wheel_without_the_sources(tmp_path: Path) -> None:
-    """Every module of the wheel imports, the pages render, and the console script runs a command."""
+    """Every module imports, the pages render, and the console script runs a command."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "."]
     subprocess.run([*build, str(ROOT)], cwd=tmp_path, check=True)
