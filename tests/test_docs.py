@@ -1,4 +1,4 @@
-"""The documentation is true: its commands run, its file tree and its tables are complete."""
+"""The documentation is true: its commands run, and its lists and tables are complete."""
 
 import os
 import re
@@ -6,21 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
-import torch
-from rich.console import Console
 
-from export import bundle
 from export.__main__ import main as export
-from model.config import TrainConfig
-from model.run import load_run
-from model.table import load
-from model.train import train
+from model.__main__ import main as model
 from service.__main__ import main as service
 from service.artifact.manifest import SUMS, Feature, Manifest
 from service.artifact.onnx_scan import MAX_FIELDS, OPERATORS
@@ -32,190 +26,217 @@ from service.web.app import create_app
 from tests.serving import ROOT, free_port, granian, serving
 from tests.stored import StoredArtifact
 
-README = (ROOT / "README.md").read_text()
-HTTP = (ROOT / "docs" / "http.md").read_text()
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+NEEDS_VENV = pytest.mark.skipif(
+    not (ROOT / ".venv" / ".train").exists(), reason="the commands need the .venv that make creates"
+)
 
 
-def blocks(text: str) -> list[tuple[str, list[str]]]:
-    """Return the console blocks of a document: each command, and the lines it is said to print."""
-    found = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for part in block.split("$ ")[1:]:
-            command, *output = part.splitlines()
-            found.append((command, [line for line in output if line]))
-    return found
+def fenced(text: str, language: str) -> list[str]:
+    """Return the blocks of code in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """Return the commands of the console blocks, each with the lines that it should print."""
+    parts = [part for block in fenced(text, "console") for part in block.split("$ ")[1:]]
+    lines = [part.splitlines() for part in parts]
+    return [(command, [line for line in output if line]) for command, *output in lines]
 
 
 def masked(line: str) -> str:
-    """Return a line with its numbers and digests blanked: they differ from machine to machine."""
+    """Return a line without its numbers and digests, which differ between machines."""
     return " ".join(re.sub(r"[0-9a-f]{64}|\d+(\.\d+)?(e-?\d+)?", "#", line).split())
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the checkout that shares only the installed environment."""
-    for name in ("model", "export", "service"):
+    """A copy of the checkout that shares only the virtual environment."""
+    for name in ("model", "export", "service", "tabular", "cli"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "README.md", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-        os.utime(tmp_path / name, (0, 0))  # older than .venv: make must find nothing to install
+        os.utime(tmp_path / name, (0, 0))  # older than .venv, or make would install again
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     return tmp_path
 
 
+def environment() -> Mapping[str, str]:
+    """Return the environment of a new terminal: the tests may run under make themselves."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+
+def run(command: str, folder: Path, port: int) -> str:
+    """Run a command of the documentation against a server on another port; return what it prints."""
+    command = command.replace("8000", str(port))
+    done = subprocess.run(  # noqa: S602 # the documentation's own commands
+        command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
 @pytest.mark.e2e
-@pytest.mark.skipif(
-    not (ROOT / ".venv" / ".train").exists(), reason="the commands need the .venv that make makes"
-)
+@NEEDS_VENV
 def test_first_screen(checkout: Path) -> None:
     """`make train export serve`, then curl, print what the README shows."""
-    (command, printed), (curl, answer) = blocks(README)[:2]
+    (command, printed), (curl, answer) = commands(README)[:2]
     port = free_port()
     script = f"cd {shlex.quote(str(checkout))} && {command} | tee output"
-    outermost = [
-        "env",
-        "-u",
-        "MAKEFLAGS",
-        "-u",
-        "MAKELEVEL",
-    ]  # the tests may themselves be run by make
-    with serving([*outermost, "sh", "-c", script], port, {"TWOLAYERNET_PORT": str(port)}):
-        asked = subprocess.run(
-            shlex.split(curl.replace("8000", str(port))),
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
+    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+        reply = run(curl, checkout, port)
         lines = (checkout / "output").read_text().splitlines()
-        shown = [
-            masked(line) for line in lines if not line.startswith("epoch ")
-        ]  # a slow machine says how it goes
-    expected = [masked(line) for line in printed if not line.startswith("INFO")]
-    assert expected == shown
-    assert [masked(line) for line in answer] == [masked(asked.stdout)]
+    # A slow machine prints a line of progress now and then.
+    shown = [masked(line) for line in lines if not line.startswith("epoch ")]
+    assert [masked(line) for line in printed if not line.startswith("INFO")] == shown
+    assert [masked(line) for line in answer] == [masked(reply)]
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@NEEDS_VENV
+def test_getting_started(checkout: Path) -> None:
+    """docs/getting-started.md works from its table to its predictions, after the first example."""
+    text = DOCS["getting-started.md"]
+    (program,), (settings,) = fenced(text, "python"), fenced(text, "toml")
+    subprocess.run([sys.executable, "-c", program], cwd=checkout, check=True)
+    (checkout / "fit.toml").write_text(settings)
+    port = free_port()
+    steps = [command for command, _ in commands(text)][2:]
+    serve = next(step for step in steps if step.startswith("make serve"))
+    before, after = steps[: steps.index(serve)], steps[steps.index(serve) + 1 :]
+    for step in before:
+        run(step, checkout, port)
+    script = f"cd {shlex.quote(str(checkout))} && {serve}"
+    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
+    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+        for step in after:
+            run(step, checkout, port)
+    assert 501 == len((checkout / "predictions.csv").read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
-    """A server of the digits, as docs/http.md has one: the folder that holds artifacts/, and the port."""
+    """A server of the digits, as docs/http.md has one: the folder of artifacts/, and the port."""
     folder, port = tmp_path_factory.mktemp("digits"), free_port()
-    config = TrainConfig(hidden_features=16, epochs=2)
-    trained = train(
-        load.load_table("digits"), config, torch.device("cpu"), folder / "runs", Console(quiet=True)
-    )
-    published = bundle.build(load_run(trained), folder / "artifacts").path
-    with serving(granian(published, port), port):
+    place = ["--runs", str(folder / "runs")]
+    fit = ["train", "--epochs", "2", "--hidden", "16", *place]
+    for main, arguments in ((model, fit), (export, ["build", *place])):
+        artifacts = ["--artifacts", str(folder / "artifacts")] if main is export else []
+        main([*arguments, *artifacts], standalone_mode=False)
+    with serving(granian(folder / "artifacts" / "digits", port), port):
         yield folder, port
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("command", "printed"), blocks(HTTP), ids=[command[:60] for command, _ in blocks(HTTP)]
-)
-def test_http_commands(digits: tuple[Path, int], command: str, printed: list[str]) -> None:
-    """Every command of docs/http.md is answered as it says, but for the numbers."""
-    folder, port = digits
-    command = command.replace(":8000", f":{port}")
-    asked = subprocess.run(
-        command, shell=True, cwd=folder, capture_output=True, text=True, check=True
-    )  # noqa: S602
-    assert [masked(line) for line in printed] == [
-        masked(line) for line in asked.stdout.splitlines()
-    ]
+def test_http_commands(digits: tuple[Path, int]) -> None:
+    """Every command of docs/http.md prints what the page shows, but for the numbers."""
+    for command, printed in commands(DOCS["http.md"]):
+        lines = run(command, *digits).splitlines()
+        assert [masked(line) for line in printed] == [masked(line) for line in lines], command
 
 
 @pytest.mark.e2e
 def test_http_client(digits: tuple[Path, int]) -> None:
-    """Triton's client, as docs/http.md shows it, prints two labels; KServe's runs in `make test-clients`."""
-    (code,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", HTTP, re.DOTALL)
-        if "tritonclient" in block
-    ]
+    """The example of Triton's client prints two labels; KServe's runs in `make test-clients`."""
+    (code,) = [code for code in fenced(DOCS["http.md"], "python") if "tritonclient" in code]
     code = code.replace(":8000", f":{digits[1]}")
-    asked = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
-    )
-    assert re.fullmatch(r"\[\d \d\]\n", asked.stdout), asked.stderr
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert re.fullmatch(r"\[\d \d\]\n", done.stdout), done.stderr
 
 
-def test_other_commands_exist() -> None:
-    """Every other command of the README names a target, a command or a file that is there."""
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    rooms = {"service": service, "export": export}
-    for command, _ in blocks(README)[2:]:
-        program, *arguments = shlex.split(command)
+@pytest.mark.e2e
+@pytest.mark.parametrize("document", ["README.md", "embedding.md"])
+def test_python_examples(digits: tuple[Path, int], document: str) -> None:
+    """The Python code that embeds the artifact runs."""
+    text = README if document == "README.md" else DOCS[document]
+    for code in fenced(text, "python"):
+        command = [sys.executable, "-c", code]
+        path = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)
+        assert (0, True) == (done.returncode, bool(done.stdout)), done.stderr
+
+
+@pytest.mark.parametrize("document", ["README.md", *sorted(DOCS)])
+def test_commands_exist(document: str) -> None:
+    """Every make target, command and option in a console block exists."""
+    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
+    groups = {"model": model, "export": export, "service": service}
+    for command, _ in commands(README if document == "README.md" else DOCS[document]):
+        program, *words = shlex.split(command)
         if program == "make":
-            assert {word for word in arguments if "=" not in word} <= set(targets), command
-        elif program == "python":
-            _, module, name, *rest = arguments
-            assert name in rooms[module].commands, command
-            options = [
-                option
-                for parameter in rooms[module].commands[name].params
-                for option in parameter.opts
-            ]
-            assert {word for word in rest if word.startswith("--")} <= set(options), command
-        else:
-            assert ("docker", True) == (program, (ROOT / "Dockerfile").exists()), command
+            assert {word for word in words if "=" not in word} <= targets, command
+        elif program.endswith("python") and words[:1] == ["-m"] and words[1] in groups:
+            known = groups[words[1]].commands[words[2]].params
+            options = {name for parameter in known for name in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, command
+
+
+def test_make_targets_are_documented() -> None:
+    """CONTRIBUTING.md lists every target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE)) - {"help"}
+    assert targets == set(re.findall(r"^\| `make ([a-z-]+)`", CONTRIBUTING, re.MULTILINE))
 
 
 def test_file_tree_is_complete() -> None:
-    """Every file of the rooms is in the README's tree, and every file of the tree is there."""
-    tree = re.search(r"## Where things are\n\n(.*)\Z", README, re.DOTALL)
+    """The tree of docs/architecture.md names every source file, and every name in it exists."""
+    tree = re.search(r"## Files\n\n```\n(.*?)```", DOCS["architecture.md"], re.DOTALL)
     assert tree is not None
-    stated, room = set(), ""
-    for line in tree[1].splitlines():
-        name = line.split()[0]
-        if line.startswith("    " + name) and not line.startswith("     "):
-            room = name if name.endswith("/") else ""
-            stated.add(name.rstrip("/"))
-        else:
-            stated.add(room + name)
-    assert [] == [path for path in stated if not (ROOT / path).exists()]
-    there = {
+    folders: list[str] = []
+    names = set()
+    for line in filter(None, tree[1].splitlines()):
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        names.add("".join(folders[:depth]) + name)
+        if name.endswith("/"):
+            folders[depth:] = [name]
+    assert [] == [name for name in sorted(names) if not (ROOT / name).exists()]
+    sources = {
         str(path.relative_to(ROOT))
-        for room in ("model", "export", "service", "bench")
-        for path in (ROOT / room).rglob("*")
+        for package in ("model", "export", "service", "tabular", "cli")
+        for path in (ROOT / package).rglob("*")
         if path.suffix in (".py", ".html") and path.name != "__init__.py"
     }
-    assert set() == there - stated
+    assert set() == sources - names
+
+
+def test_files_named_in_the_docs_exist() -> None:
+    """Every path that a document names in backticks, below a folder of the project, exists."""
+    pattern = r"`((?:model|export|service|tabular|cli|bench|tests|docs|deploy)/[\w./-]+)`"
+    for name, text in {**DOCS, "README.md": README, "CONTRIBUTING.md": CONTRIBUTING}.items():
+        missing = [path for path in re.findall(pattern, text) if not (ROOT / path).exists()]
+        assert [] == missing, name
 
 
 def test_every_option_of_check_is_documented() -> None:
-    """The options and the exit codes of `service check` and `export verify` stand in docs/operations.md."""
+    """docs/operations.md has the options and exit codes of `service check` and `export verify`."""
+    text = " ".join(DOCS["operations.md"].split())
     for command in (service.commands["check"], export.commands["verify"]):
         for parameter in command.params:
-            assert isinstance(parameter, click.Argument) or parameter.opts[0] in OPERATIONS
-    assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in OPERATIONS
+            assert isinstance(parameter, click.Argument) or parameter.opts[0] in text
+    assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in text
 
 
 def test_every_route_is_documented(flowers: StoredArtifact) -> None:
-    """Each route of the application stands in docs/http.md."""
+    """docs/http.md has each route of the application."""
+    text = DOCS["http.md"]
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
         path = rule.rule.replace("<model>", "M").replace("<version>", "V")
-        assert f"`{path}`" in HTTP or f"POST {path}" in HTTP, path
+        assert f"`{path}`" in text or f"POST {path}" in text, path
 
 
-def test_every_file_of_the_artifact_is_documented() -> None:
-    """Each file that an artifact must hold stands in docs/artifact.md."""
-    text = (ROOT / "docs" / "artifact.md").read_text()
+def test_the_artifact_is_documented() -> None:
+    """docs/artifact.md has every file, operator and field, and every limit."""
+    text = DOCS["artifact.md"]
     assert [] == [name for name in (*FILES, SUMS) if f"        {name}" not in text]
     for name, limit in MAX_FILE_BYTES.items():
-        assert re.search(rf"^\| `{re.escape(name)}` \| {limit // MEGABYTE} ", text, re.MULTILINE), (
-            name
-        )
-
-
-def test_every_operator_and_field_is_documented() -> None:
-    """What a model.onnx may hold, and what a manifest must, stands in docs/artifact.md."""
-    text = (ROOT / "docs" / "artifact.md").read_text()
-    for name in (
-        *OPERATORS,
-        *(field.name for kind in (Manifest, Feature) for field in fields(kind)),
-    ):
-        assert f"`{name}`" in text, name
-    for fixed in (MAX_DEPTH, MAX_FIELDS, MAX_HEADER_BYTES, MAX_SUMS_BYTES):
-        assert f"{fixed:,}" in text, fixed
+        row = rf"^\| `{re.escape(name)}` \| {limit // MEGABYTE} "
+        assert re.search(row, text, re.MULTILINE), name
+    names = [field.name for kind in (Manifest, Feature) for field in fields(kind)]
+    assert [] == [name for name in (*OPERATORS, *names) if f"`{name}`" not in text]
+    for limit in (MAX_DEPTH, MAX_FIELDS, MAX_HEADER_BYTES, MAX_SUMS_BYTES):
+        assert f"{limit:,}" in text, limit
