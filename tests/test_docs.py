@@ -70,7 +70,7 @@ def environment() -> Mapping[str, str]:
 
 
 def run(command: str, folder: Path, port: int) -> str:
-    """Run a command of the documentation against a server on another port; return what it prints."""
+    """Run a command of the documentation against a server on a port; return what it prints."""
     command = command.replace("8000", str(port))
     done = subprocess.run(  # noqa: S602 # the documentation's own commands
         command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True
