@@ -110,7 +110,7 @@ class Connection:
         return reply._replace(body=body, closed=closing or line.startswith(b"HTTP/1.0"))
 
     def _until(self, mark: bytes) -> bytes:
-        """Return the bytes before a mark, or nothing if the connection ends before its first byte."""
+        """Return the bytes before a mark; nothing if the connection ends before the first byte."""
         while (end := self.buffer.find(mark)) < 0:
             if not self._receive():
                 if self.buffer:

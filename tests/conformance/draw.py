@@ -19,13 +19,8 @@ Headers = Sequence[tuple[str, str | bytes]]
 Framing = Literal["length", "chunked", "gzip", "chunked gzip", "zlib", "deflate", "identity"]
 
 FRAMING_WEIGHTS: dict[Framing, int] = {
-    "length": 70,
-    "chunked": 10,
-    "gzip": 6,
-    "chunked gzip": 2,
-    "zlib": 6,
-    "deflate": 2,
-    "identity": 4,
+    **{"length": 70, "chunked": 10, "gzip": 6, "zlib": 6},
+    **{"identity": 4, "chunked gzip": 2, "deflate": 2},
 }
 """How often each framing is drawn where it cannot change the outcome."""
 MAX_NUMBER_BYTES = 100

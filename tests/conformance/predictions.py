@@ -1,7 +1,8 @@
-"""Outcomes that are predictions, in the form of each protocol, compared with a float64 reference."""
+"""Predictions in the form of each protocol, compared with a float64 reference."""
 
 import csv
 import io
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,8 +154,8 @@ class Tensors(Outcome):
 
 
 @dataclass(frozen=True)
-class RowPredictions(Outcome):
-    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
+class V1Reply(Outcome):
+    """A reply of TensorFlow Serving's REST API."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
@@ -164,8 +165,20 @@ class RowPredictions(Outcome):
         yield from head_differences(reply, 200, JSON)
         document, wrong = parse(reply.body)
         yield from wrong
-        if document is None:
-            return
+        if document is not None:
+            yield from self.document_differences(document)
+
+    @abstractmethod
+    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the reply's document."""
+
+
+@dataclass(frozen=True)
+class RowPredictions(V1Reply):
+    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
+
+    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the reply's document."""
         rows, names = document.get("predictions"), list(self.model.outputs)
         if list(document) != ["predictions"] or not isinstance(rows, list):
             yield f"members: found {list(document)}"
@@ -179,19 +192,11 @@ class RowPredictions(Outcome):
 
 
 @dataclass(frozen=True)
-class ColumnPredictions(Outcome):
+class ColumnPredictions(V1Reply):
     """TensorFlow Serving's reply to {"inputs": ...}: the single output, or all of them by name."""
 
-    model: ServedModel = field(repr=False)
-    index: Index = field(repr=False)
-
-    def differences(self, reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with a reply."""
-        yield from head_differences(reply, 200, JSON)
-        document, wrong = parse(reply.body)
-        yield from wrong
-        if document is None:
-            return
+    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the reply's document."""
         outputs, names = document.get("outputs"), list(self.model.outputs)
         if list(document) != ["outputs"]:
             yield f"members: found {list(document)}"

@@ -138,11 +138,11 @@ class Sender:
             request = self.request(number)
             started = time.perf_counter()
             reply, wrong = self.send(request)
-            if reply and not reply.status and self.connections[request.server].kept:
-                if not request.case.outcome.from_host:
-                    text = "the server closed the connection without announcing it"
-                    tally.add_wrong(self.previous[request.server], None, [text])
-                    reply, wrong = self.send(request)  # It was not this request's fault.
+            kept = self.connections[request.server].kept
+            if reply and not reply.status and kept and not request.case.outcome.from_host:
+                text = "the server closed the connection without announcing it"
+                tally.add_wrong(self.previous[request.server], None, [text])
+                reply, wrong = self.send(request)  # It was not this request's fault.
             seconds = time.perf_counter() - started
             tally.slowest = max(tally.slowest, (seconds, f"{request.kind.name}, request {number}"))
             tally.sent[request.kind.name] += 1

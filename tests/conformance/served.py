@@ -148,7 +148,7 @@ def read_model(artifact: Path, limits: Limits, seed: int = 0) -> ServedModel:
     """Read artifacts/<name>/<version>, draw rows, and compute their reference outputs.
 
     Raises:
-        ValueError: no finite row overflows the network, so the service's reply to one is untestable.
+        ValueError: no finite row overflows the network, as some requests require.
     """
     manifest = json.loads((artifact / "manifest.json").read_bytes())
     weights: Mapping[str, Float32Array] = load_file(artifact / "weights.safetensors")
@@ -177,7 +177,7 @@ def read_model(artifact: Path, limits: Limits, seed: int = 0) -> ServedModel:
 
 
 def _draw_rows(features: Sequence[Mapping[str, Any]], random: np.random.Generator) -> FloatArray:
-    """Draw rows like a training table's, and hard rows: scaled, one-hot, extreme, subnormal, zero."""
+    """Draw typical rows, and hard ones: scaled, one-hot, extreme, subnormal, zero."""
     low = np.array([feature["min"] for feature in features])
     high = np.array([feature["max"] for feature in features])
     width = len(features)

@@ -89,113 +89,142 @@ ERROR = {
 }
 
 
+RAW = np.array(FLOWER_OUTPUTS["logits"], "<f4").tobytes()
+TABLE = f"prediction_{REGRESSOR.manifest['targets'][0]}\n".encode()
+TABLE += "".join(f"{row[0]}\n" for row in HOUSE_OUTPUTS).encode()
+
+
 def nudge(row: list[float]) -> None:
     """Change a value by more than rounding explains."""
     row[0] += 1e-3 * max(1.0, abs(row[0]))
 
 
-DOCUMENTS: dict[str, tuple[Outcome, Any, dict[str, Change]]] = {
+def changed(document: Any, *changes: Change) -> list[Reply]:
+    """Return replies with one change each."""
+    copies = [copy.deepcopy(document) for _ in changes]
+    for change, copied in zip(changes, copies, strict=True):
+        change(copied)
+    return [reply(copied) for copied in copies]
+
+
+def binary(media_type: str, *bodies: bytes) -> list[Reply]:
+    """Return replies with other bodies than JSON."""
+    return [reply(None, content_type=media_type)._replace(body=body) for body in bodies]
+
+
+def binary_tensors(size: int, tail: bytes) -> Reply:
+    """Return a reply with a binary tensor."""
+    logits = {name: value for name, value in LOGITS.items() if name != "data"}
+    logits["parameters"] = {"binary_data_size": size}
+    body = json.dumps(TENSORS | {"outputs": [LABEL, logits]}).encode()
+    headers = (*reply(None, content_type=BYTES).headers, (JSON_LENGTH, str(len(body))))
+    return Reply(200, headers, body + tail)
+
+
+CASES: dict[str, tuple[Outcome, Reply, list[Reply]]] = {
     "classification": (
         Predictions(CLASSIFIER, INDEX),
-        CLASSIFICATION,
-        {
-            "value": lambda d: nudge(d["probabilities"][1]),
-            "row order": lambda d: d["probabilities"].reverse(),
-            "missing row": lambda d: d["predictions"].pop(),
-            "unknown class": lambda d: d["predictions"].__setitem__(0, "none"),
-            "wrong class": lambda d: d["predictions"].reverse(),
-            "model name": lambda d: d["model"].update(name="other"),
-            "version type": lambda d: d["model"].update(version=1),
-            "missing member": lambda d: d.pop("model"),
-            "further member": lambda d: d.update(more=1),
-        },
+        reply(CLASSIFICATION),
+        changed(
+            CLASSIFICATION,
+            lambda d: nudge(d["probabilities"][1]),
+            lambda d: d["probabilities"].reverse(),
+            lambda d: d["predictions"].reverse(),
+            lambda d: d["predictions"].pop(),
+            lambda d: d["predictions"].__setitem__(0, "none"),
+            lambda d: d["model"].update(name="other"),
+            lambda d: d["model"].update(version=1),
+            lambda d: d.pop("model"),
+            lambda d: d.update(more=1),
+        ),
     ),
     "regression": (
         Predictions(REGRESSOR, INDEX),
-        REGRESSION,
-        {
-            "value": lambda d: nudge(d["predictions"][1]),
-            "null row": lambda d: d["predictions"].__setitem__(0, None),
-            "NaN": lambda d: d["predictions"][0].__setitem__(0, float("nan")),
-        },
+        reply(REGRESSION),
+        changed(
+            REGRESSION,
+            lambda d: nudge(d["predictions"][1]),
+            lambda d: d["predictions"].__setitem__(0, None),
+            lambda d: d["predictions"][0].__setitem__(0, float("nan")),
+        ),
+    ),
+    "CSV": (
+        Predictions(REGRESSOR, INDEX, CSV),
+        binary("text/csv; charset=utf-8", TABLE)[0],
+        binary("text/csv; charset=utf-8", TABLE[11:], TABLE.replace(b"\n", b"1\n")),
+    ),
+    "bytes": (
+        Predictions(CLASSIFIER, INDEX, BYTES),
+        binary(BYTES, np.array(FLOWER_OUTPUTS["probabilities"], "<f4").tobytes())[0],
+        binary(BYTES, RAW, RAW[:-4], b""),
     ),
     "tensors": (
         Tensors(CLASSIFIER, INDEX, {"label": False, "logits": False}, "7"),
-        TENSORS,
-        {
-            "id": lambda d: d.update(id="8"),
-            "missing id": lambda d: d.pop("id"),
-            "version type": lambda d: d.update(model_version=1),
-            "order": lambda d: d["outputs"].reverse(),
-            "missing output": lambda d: d["outputs"].pop(),
-            "shape": lambda d: d["outputs"][0].update(shape=[3, 1]),
-            "datatype": lambda d: d["outputs"][0].update(datatype="INT32"),
-            "label range": lambda d: d["outputs"][0].update(data=[9, 9, 9]),
-            "label without the largest logit": lambda d: d["outputs"][0]["data"].reverse(),
-        },
+        reply(TENSORS),
+        changed(
+            TENSORS,
+            lambda d: d.update(id="8"),
+            lambda d: d.pop("id"),
+            lambda d: d.update(model_version=1),
+            lambda d: d["outputs"].reverse(),
+            lambda d: d["outputs"].pop(),
+            lambda d: d["outputs"][0].update(shape=[3, 1]),
+            lambda d: d["outputs"][0].update(datatype="INT32"),
+            lambda d: d["outputs"][0].update(data=[9, 9, 9]),
+            lambda d: d["outputs"][0]["data"].reverse(),
+        ),
+    ),
+    "binary tensors": (
+        Tensors(CLASSIFIER, INDEX, {"label": False, "logits": True}, "7"),
+        binary_tensors(36, RAW),
+        [binary_tensors(4, RAW), binary_tensors(36, RAW + b"\0"), binary_tensors(36, RAW[::-1])],
     ),
     "rows": (
         RowPredictions(CLASSIFIER, INDEX),
-        {"predictions": ROWS},
-        {
-            "row order": lambda d: d["predictions"].reverse(),
-            "member": lambda d: d.update(outputs=d.pop("predictions")),
-            "missing output": lambda d: d["predictions"][0].pop("label"),
-        },
+        reply({"predictions": ROWS}),
+        changed(
+            {"predictions": ROWS},
+            lambda d: d["predictions"].reverse(),
+            lambda d: d.update(outputs=d.pop("predictions")),
+            lambda d: d["predictions"][0].pop("label"),
+        ),
     ),
     "columns": (
         ColumnPredictions(CLASSIFIER, INDEX),
-        {"outputs": COLUMNS},
-        {"one output": lambda d: d.update(outputs=d["outputs"]["logits"])},
+        reply({"outputs": COLUMNS}),
+        changed({"outputs": COLUMNS}, lambda d: d.update(outputs=d["outputs"]["logits"])),
     ),
-    "columns of a regression": (
-        ColumnPredictions(REGRESSOR, INDEX),
-        {"outputs": HOUSE_OUTPUTS},
-        {"missing row": lambda d: d["outputs"].pop()},
+    "error": (
+        ErrorReply(422, "instances[0][1]", "expected a number"),
+        reply(ERROR, 422),
+        [
+            reply(ERROR, 400),
+            reply(ERROR | {"status": 400}, 422),
+            reply(ERROR | {"title": "Bad Request"}, 422),
+            reply(ERROR | {"where": "instances[0][0]"}, 422),
+            reply({name: value for name, value in ERROR.items() if name != "where"}, 422),
+            reply(ERROR | dict.fromkeys(("detail", "error"), "instances[0][1]: no"), 422),
+            reply(ERROR | dict.fromkeys(("detail", "error"), "expected a number"), 422),
+            reply(ERROR | {"error": "another"}, 422),
+            reply(ERROR | {"request_id": "other"}, 422),
+            reply(ERROR | {"more": 1}, 422),
+            reply(ERROR, 422, content_type="text/html"),
+            reply(ERROR, 422, x_request_id="other"),
+            reply(ERROR, 422, x_content_type_options=""),
+            reply(ERROR, 422, set_cookie="a=b"),
+            reply([ERROR], 422),
+            Reply(422, HEADERS, b"Traceback (most recent call last):"),
+            Reply(0, (), b"", closed=True),
+        ],
     ),
 }
 
 
-@pytest.mark.parametrize(
-    ("document", "change"),
-    [(name, change) for name, (_, _, changes) in DOCUMENTS.items() for change in changes],
-)
-def test_wrong_document(document: str, change: str) -> None:
-    """The right document passes, and one with a single change fails."""
-    outcome, right, changes = DOCUMENTS[document]
-    assert [] == differences(outcome, reply(right), REQUEST_ID)
-    wrong = copy.deepcopy(right)
-    changes[change](wrong)
-    assert differences(outcome, reply(wrong), REQUEST_ID)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        reply(ERROR, 400),
-        reply(ERROR | {"status": 400}, 422),
-        reply(ERROR | {"title": "Bad Request"}, 422),
-        reply(ERROR | {"where": "instances[0][0]"}, 422),
-        reply({name: value for name, value in ERROR.items() if name != "where"}, 422),
-        reply(ERROR | dict.fromkeys(("detail", "error"), "instances[0][1]: no"), 422),
-        reply(ERROR | dict.fromkeys(("detail", "error"), "expected a number"), 422),
-        reply(ERROR | {"error": "another"}, 422),
-        reply(ERROR | {"request_id": "other"}, 422),
-        reply(ERROR | {"more": 1}, 422),
-        reply(ERROR, 422, content_type="text/html"),
-        reply(ERROR, 422, x_request_id="other"),
-        reply(ERROR, 422, x_content_type_options=""),
-        reply(ERROR, 422, set_cookie="a=b"),
-        reply([ERROR], 422),
-        Reply(422, HEADERS, b'Traceback (most recent call last):\n  File "service/app.py"'),
-        Reply(0, (), b"", closed=True),
-    ],
-)
-def test_wrong_error(wrong: Reply) -> None:
-    """The right error passes, and one with a wrong status, member, header or type fails."""
-    outcome = ErrorReply(422, "instances[0][1]", "expected a number")
-    assert [] == differences(outcome, reply(ERROR, 422), REQUEST_ID)
-    assert differences(outcome, wrong, REQUEST_ID)
+@pytest.mark.parametrize(("outcome", "right", "wrong"), CASES.values(), ids=list(CASES))
+def test_wrong_replies(outcome: Outcome, right: Reply, wrong: list[Reply]) -> None:
+    """The right reply passes, and every wrong one fails."""
+    assert [] == differences(outcome, right, REQUEST_ID)
+    assert [] == [reply for reply in wrong if not differences(outcome, reply, REQUEST_ID)]
 
 
 def test_generated_request_id() -> None:
@@ -204,39 +233,6 @@ def test_generated_request_id() -> None:
     generated = reply(alive, x_request_id="0123456789abcdef" * 2)
     assert [] == differences(DocumentReply(alive), generated, None)
     assert differences(DocumentReply(alive), reply(alive), None)
-
-
-def test_wrong_csv_and_bytes() -> None:
-    """Replies as CSV and float32 fail with another header, value or number of rows."""
-    raw = np.array(HOUSE_OUTPUTS, "<f4").tobytes()
-    header = f"prediction_{REGRESSOR.manifest['targets'][0]}"
-    table = "".join(f"{line}\n" for line in (header, *(row[0] for row in HOUSE_OUTPUTS))).encode()
-    for media_type, parameters, right, wrong in (
-        (BYTES, "", raw, (raw[:-4], raw[::-1])),
-        (CSV, "; charset=utf-8", table, (table[11:], table.replace(b"\n", b"1\n"))),
-    ):
-        outcome = Predictions(REGRESSOR, INDEX, media_type)
-        head = reply(None, content_type=media_type + parameters)
-        assert [] == differences(outcome, head._replace(body=right), REQUEST_ID)
-        for body in wrong:
-            assert differences(outcome, head._replace(body=body), REQUEST_ID)
-
-
-def test_wrong_binary_tensors() -> None:
-    """A reply with binary tensors fails with another size or other bytes."""
-    tail = np.array(FLOWER_OUTPUTS["logits"], "<f4").tobytes()
-    members = {name: value for name, value in LOGITS.items() if name != "data"}
-
-    def binary(size: int, tail: bytes) -> Reply:
-        logits = members | {"parameters": {"binary_data_size": size}}
-        body = json.dumps(TENSORS | {"outputs": [LABEL, logits]}).encode()
-        headers = {"content_type": BYTES, JSON_LENGTH: str(len(body))}
-        return reply(None, **headers)._replace(body=body + tail)
-
-    outcome = Tensors(CLASSIFIER, INDEX, {"label": False, "logits": True}, "7")
-    assert [] == differences(outcome, binary(36, tail), REQUEST_ID)
-    for wrong in (binary(4, tail), binary(36, tail + b"\0"), binary(36, tail[::-1])):
-        assert differences(outcome, wrong, REQUEST_ID)
 
 
 def test_request_depends_on_seed_and_number_alone() -> None:

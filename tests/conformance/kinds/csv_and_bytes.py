@@ -164,34 +164,23 @@ def csv_line_of_wrong_width(draw: Draw) -> Case:
     return reject_csv(draw, cells, i, text)
 
 
-@kind("nearly valid", 2)
-def csv_column_unknown(draw: Draw) -> Case:
-    """A header with a name that is not a feature."""
-    lines = with_header(draw, table(draw, draw.index()))[0]
-    j = draw.random.randrange(len(lines[0]))
-    name = lines[0][j]
-    lines[0][j] = other = draw.choice((name + "s", "label", name.upper() + "X", "prediction"))
-    outcome = ErrorReply(422, "line 1", f"unknown feature '{other}'")
-    return send_csv(draw, write_csv(draw, lines), outcome)
-
-
-@kind("nearly valid", 2)
-def csv_column_missing(draw: Draw) -> Case:
-    """A table without one of the features."""
+@kind("nearly valid", 6)
+def csv_with_wrong_header(draw: Draw) -> Case:
+    """A header with an unknown name, without one of the features, or with one of them twice."""
     lines, order = with_header(draw, table(draw, draw.index()))
-    j = draw.random.randrange(len(order))
-    text = f"missing feature '{draw.model.features[order[j]]}'"
-    body = write_csv(draw, [line[:j] + line[j + 1 :] for line in lines])
-    return send_csv(draw, body, ErrorReply(422, "line 1", text))
-
-
-@kind("nearly valid", 2)
-def csv_column_twice(draw: Draw) -> Case:
-    """A table with one of the features twice, so its meaning is ambiguous."""
-    lines = with_header(draw, table(draw, draw.index()))[0]
-    i, j = draw.random.sample(range(len(lines[0])), 2)
-    lines[0][i] = lines[0][j]
-    return send_csv(draw, write_csv(draw, lines), ErrorReply(400, "line 1", f"'{lines[0][j]}'"))
+    i, j = draw.random.sample(range(len(order)), 2)
+    name, status = draw.model.features[order[j]], 422
+    match draw.choice(("unknown", "missing", "twice")):
+        case "unknown":
+            lines[0][j] = draw.choice((name + "s", "label", name.upper() + "X", "prediction"))
+            text = f"unknown feature '{lines[0][j]}'"
+        case "missing":
+            lines = [line[:j] + line[j + 1 :] for line in lines]
+            text = f"missing feature '{name}'"
+        case _:
+            lines[0][i] = name
+            text, status = f"'{name}'", 400
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, "line 1", text))
 
 
 @kind("nearly valid", 1)
@@ -253,49 +242,29 @@ def bytes_that_are_not_finite(draw: Draw) -> Case:
     return draw.post(PATH, bits.tobytes(), outcome, content_type=BYTES)
 
 
-@kind("nearly valid", 2)
-def bytes_of_incomplete_rows(draw: Draw) -> Case:
-    """A length that is not a multiple of a row's."""
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """No rows, incomplete rows, too many rows, and a finite row whose output is infinite."""
+    limit, width = draw.model.max_rows, len(draw.model.features)
     body = draw.float32(draw.index(at_most=33))
-    body = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
-    outcome = ErrorReply(422, None, f"a multiple of {4 * len(draw.model.features)} bytes")
+    incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
+    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
+    rows, i = draw.overflow(draw.index())
+    body, outcome = draw.choice(
+        (
+            (b"", ErrorReply(400, None, "empty")),
+            (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
+            (too_many, ErrorReply(413, None, str(limit))),
+            (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {i}", "float32")),
+        )
+    )
     return draw.post(PATH, body, outcome, content_type=BYTES)
 
 
-@kind("nearly valid", 1)
-def bytes_of_too_many_rows(draw: Draw) -> Case:
-    """More rows than the limit allows."""
-    limit, width = draw.model.max_rows, len(draw.model.features)
-    body = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
-    return draw.post(PATH, body, ErrorReply(413, None, str(limit)), content_type=BYTES)
-
-
-@kind("nearly valid", 1)
-def bytes_of_a_row_that_overflows(draw: Draw) -> Case:
-    """A finite row whose output is infinite."""
-    rows, i = draw.overflow(draw.index())
-    body = np.array(rows, "<f4").tobytes()
-    return draw.post(PATH, body, ErrorReply(422, f"row {i}", "float32"), content_type=BYTES)
-
-
-@kind("nearly valid", 1)
-def empty_body(draw: Draw) -> Case:
-    """A body of no bytes."""
-    content_type = draw.choice((BYTES, JSON))
-    return draw.post(PATH, b"", ErrorReply(400, None, "empty"), content_type=content_type)
-
-
-@kind("nearly valid", 3)
+@kind("nearly valid", 4)
 def unsupported_content_type(draw: Draw) -> Case:
     """415 that names the supported types; KServe's suite sends CloudEvents and Avro."""
-    body = draw.choice((b"1,2", b'{"instances": []}', b"\x80\x04", b"<a/>"))
-    outcome = ErrorReply(415, None, "application/octet-stream")
-    return draw.post(PATH, body, outcome, content_type=draw.choice(UNSUPPORTED_TYPES))
-
-
-@kind("nearly valid", 1)
-def no_content_type(draw: Draw) -> Case:
-    """No Content-Type, and a body that does not begin with a brace."""
-    body = draw.choice((b"1,2,3,4\n", b"[[1, 2]]", b"plain", b"\x00\x01"))
-    content_type = draw.choice((None, "application/x-www-form-urlencoded"))
+    body = draw.choice((b"1,2", b"[[1, 2]]", b"\x80\x04", b"<a/>"))
+    # Without a usable Content-Type, only a body that begins with a brace counts as JSON.
+    content_type = draw.choice((*UNSUPPORTED_TYPES, None, "application/x-www-form-urlencoded"))
     return draw.post(PATH, body, ErrorReply(415, None, JSON), content_type=content_type)

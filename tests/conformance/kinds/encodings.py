@@ -5,7 +5,7 @@ import zlib
 from functools import cache
 
 from tests.conformance.draw import Case, Draw, compress, kind
-from tests.conformance.kinds.json_rows import V1
+from tests.conformance.kinds.row_protocols import V1
 from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply
 

@@ -1,18 +1,21 @@
-"""Requests with rows as JSON, in the two protocols that have them: /predict and KServe's V1."""
+"""Requests with rows as JSON, in the two protocols that have them."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from tests.conformance.draw import Case, Draw, Group, Kind, register, summary, title, words
+from tests.conformance import json_text
+from tests.conformance.draw import Case, Draw, words
 from tests.conformance.json_text import Members, Raw
-from tests.conformance.outcomes import JSON, ErrorReply, Outcome
-from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions
-from tests.conformance.served import Index, ServedModel
+from tests.conformance.kinds.row_protocols import (
+    RowProtocol,
+    malformed,
+    predict,
+    reject,
+    row_kind,
+    rows_or_records,
+)
+from tests.conformance.outcomes import JSON, ErrorReply
 
-SIGNATURE = "serving_default"
 FLOAT32_OVERFLOW = "3.4028235677973366e38"
 """The smallest number that rounds to infinity in float32: half a step above its maximum."""
 TOO_LARGE = (
@@ -21,12 +24,18 @@ TOO_LARGE = (
 )
 NOT_NUMBERS: tuple[Any, ...] = (
     *(True, False, None, "1", "", "NaN", "1e3", "\u00e9"),
-    *([], [1], {}, {"a": 1}, [[1]]),
+    *([], [1], {}, {"a": 1}, [[1]], {"b64": "aGVsbG8="}),
 )
 NOT_JSON_NUMBERS = (
     *words("NaN Infinity -Infinity nan inf -nan +1 01 -01 .5 5. 1e 1e+ - --1 0x10 1_000 1,5, 1f"),
     *words("1.0f '1' True None undefined /**/1 \\u0031"),
-    *("1 2", "//\n1"),
+    *("1 2", "//\n1", "1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308"),
+)
+"""Numbers that JSON lacks, and numbers beyond float64, the range of RFC 8259, section 6."""
+NESTED_NUMBERS = tuple(
+    Raw(opening * depth + "1" + closing * depth)
+    for depth in (1, 2, 3, 10, 100)
+    for opening, closing in (("[", "]"), ('{"a":', "}"))
 )
 NOT_JSON = (
     *(b"", b" ", b"\n\t ", b"{", b"[", b'"', b"{]", b"{}}", b"null,", b"{'instances': []}"),
@@ -47,101 +56,6 @@ CONTENT_TYPES = (
     *("application/json;charset=UTF-8 ; a=b", "application/x-www-form-urlencoded", "", None),
 )
 """Values of Content-Type for JSON; curl sends the form type, and some clients send none."""
-
-
-@dataclass(frozen=True)
-class RowProtocol:
-    """A protocol whose requests have rows in a member of a JSON object."""
-
-    name: str
-    members: tuple[str, ...]
-    """The members that may contain the rows."""
-    path: Callable[[Draw], str]
-    document: Callable[[Draw, str, Any], Members]
-    """Put values into a member of a request."""
-    outcome: Callable[[ServedModel, Index, str], Outcome]
-    """Return the right reply to rows in a member."""
-
-
-def _v1_path(draw: Draw) -> str:
-    version = draw.choice(("", f"/versions/{draw.model.version}"))
-    return f"/v1/models/{draw.model.name}{version}:predict"
-
-
-def _v1_document(draw: Draw, member: str, values: Any) -> Members:
-    members = Members([(member, values)])
-    if draw.chance(0.3):
-        members.append(("signature_name", SIGNATURE))
-    return draw.shuffled(members)
-
-
-NATIVE = RowProtocol(
-    name="native",
-    members=("instances",),
-    path=lambda draw: "/predict",
-    document=lambda draw, member, values: Members([(member, values)]),
-    outcome=lambda model, index, member: Predictions(model, index),
-)
-V1 = RowProtocol(
-    name="v1",
-    members=("instances", "inputs"),
-    path=_v1_path,
-    document=_v1_document,
-    outcome=lambda model, index, member: (
-        RowPredictions(model, index) if member == "instances" else ColumnPredictions(model, index)
-    ),
-)
-"""TensorFlow Serving's REST API, which is also KServe's V1 protocol."""
-
-Build = Callable[[Draw, RowProtocol], Case]
-
-
-def row_kind(group: Group, native: int, v1: int) -> Callable[[Build], Build]:
-    """Register a function as a kind of both protocols, with a weight for each."""
-
-    def decorate(build: Build) -> Build:
-        for protocol, weight in ((NATIVE, native), (V1, v1)):
-            name = f"{protocol.name}: {title(build)}"
-            bound = partial(build, protocol=protocol)
-            register(Kind(name, group, weight, bound, summary(build)))
-        return build
-
-    return decorate
-
-
-def predict(
-    draw: Draw,
-    protocol: RowProtocol,
-    values: Any,
-    index: Index,
-    member: str = "instances",
-    **options: Any,
-) -> Case:
-    """Send valid rows."""
-    document = protocol.document(draw, member, values)
-    outcome = protocol.outcome(draw.model, index, member)
-    return draw.post(protocol.path(draw), draw.json(document), outcome, **options)
-
-
-def reject(
-    draw: Draw,
-    protocol: RowProtocol,
-    values: Any,
-    place: str,
-    text: str = "",
-    *,
-    status: int = 422,
-    member: str = "instances",
-) -> Case:
-    """Send values with an error at a place below their member."""
-    document = protocol.document(draw, member, values)
-    outcome = ErrorReply(status, member + place, text)
-    return draw.post(protocol.path(draw), draw.json(document), outcome)
-
-
-def malformed(draw: Draw, protocol: RowProtocol, body: bytes, status: int = 400) -> Case:
-    """Send a body that is not JSON."""
-    return draw.post(protocol.path(draw), body, ErrorReply(status))
 
 
 @row_kind("valid", 20, 14)
@@ -175,8 +89,7 @@ def maximum_number_of_rows(draw: Draw, protocol: RowProtocol) -> Case:
 def body_of_maximum_size(draw: Draw, protocol: RowProtocol) -> Case:
     """A body of exactly as many bytes as the limit allows."""
     index = draw.index(at_most=33)
-    body = draw.json({"instances": draw.numbers(index)})
-    body += b" " * (draw.model.limits.body_bytes - len(body))
+    body = draw.json({"instances": draw.numbers(index)}).ljust(draw.model.limits.body_bytes)
     framing = draw.choice(("length", "chunked", "gzip", "zlib"))
     outcome = protocol.outcome(draw.model, index, "instances")
     return draw.post(protocol.path(draw), body, outcome, framing=framing)
@@ -208,33 +121,24 @@ def numbers_that_round_to_zero(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, [cells], draw.model.zero)
 
 
-@row_kind("nearly valid", 6, 4)
-def no_number_in_a_row(draw: Draw, protocol: RowProtocol) -> Case:
+@row_kind("nearly valid", 12, 8)
+def no_number(draw: Draw, protocol: RowProtocol) -> Case:
     """A boolean, string, null, list or object; JsontensorTest.SingleUnnamedTensorErrors."""
     index, member = draw.index(), draw.choice(protocol.members)
     cells, (i, j) = draw.cells(index), draw.position(index)
-    cells[i][j] = draw.choice(NOT_NUMBERS)
-    return reject(draw, protocol, cells, draw.cell_path(i, j), "expected a number", member=member)
-
-
-@row_kind("nearly valid", 4, 2)
-def no_number_in_a_record(draw: Draw, protocol: RowProtocol) -> Case:
-    """A value that is no number, in a place named by its feature."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    cells[i][j] = draw.choice(NOT_NUMBERS)
-    values = list(map(draw.record, cells))
-    return reject(draw, protocol, values, draw.cell_path(i, j, record=True), "expected a number")
+    cells[i][j] = draw.choice((*NOT_NUMBERS, *NESTED_NUMBERS))
+    values, place = rows_or_records(draw, cells, member, (i, j))
+    return reject(draw, protocol, values, place, "expected a number", member=member)
 
 
 @row_kind("nearly valid", 4, 2)
 def number_beyond_float32(draw: Draw, protocol: RowProtocol) -> Case:
     """A number finite in JSON and infinite in float32, such as the DBL_MAX of JsontensorTest."""
-    index, as_records = draw.index(), draw.chance(0.4)
+    index, member = draw.index(), draw.choice(protocol.members)
     cells, (i, j) = draw.cells(index), draw.position(index)
     cells[i][j] = Raw(draw.choice(TOO_LARGE))
-    values = list(map(draw.record, cells)) if as_records else cells
-    return reject(draw, protocol, values, draw.cell_path(i, j, as_records), "float32")
+    values, place = rows_or_records(draw, cells, member, (i, j))
+    return reject(draw, protocol, values, place, "float32", member=member)
 
 
 @row_kind("nearly valid", 2, 1)
@@ -319,25 +223,16 @@ def feature_unknown(draw: Draw, protocol: RowProtocol) -> Case:
     return reject(draw, protocol, values, f"[{i}]", f"unknown feature '{other}'")
 
 
-@row_kind("nearly valid", 2, 1)
+@row_kind("nearly valid", 3, 2)
 def too_many_rows(draw: Draw, protocol: RowProtocol) -> Case:
     """More rows than the limit allows, in a body that is not too large."""
-    limit, width = draw.model.max_rows, len(draw.model.features)
-    count = draw.choice((limit + 1, limit + 2, limit * 3))
-    row: Any = draw.choice(([0] * width, [0] * width, []))
-    member = draw.choice(protocol.members)
-    body = json.dumps({member: [row] * count}, separators=(",", ":")).encode()
+    limit, features = draw.model.max_rows, draw.model.features
+    member, count = draw.choice(protocol.members), draw.choice((limit + 1, limit + 2, limit * 3))
+    rows: Any = draw.choice(([[0] * len(features)] * count, [[]] * count))
+    if member == "instances" and draw.chance(0.3):
+        rows = [dict.fromkeys(features, 0)] * (limit + 1)
+    body = json_text.text({member: rows}, "").encode()
     return draw.post(protocol.path(draw), body, ErrorReply(413, member, str(limit)))
-
-
-@row_kind("nearly valid", 1, 1)
-def too_many_records(draw: Draw, protocol: RowProtocol) -> Case:
-    """More records than the limit allows, in a body that is not too large."""
-    limit = draw.model.max_rows
-    record = dict.fromkeys(draw.model.features, 0)
-    document = {"instances": [record] * (limit + 1)}
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    return draw.post(protocol.path(draw), body, ErrorReply(413, "instances", str(limit)))
 
 
 @row_kind("nearly valid", 1, 1)
@@ -358,17 +253,6 @@ def feature_twice(draw: Draw, protocol: RowProtocol) -> Case:
     values[i].insert(draw.random.randrange(len(values[i])), repeated)
     key = json.dumps(draw.model.features[j], ensure_ascii=False)
     return reject(draw, protocol, values, f"[{i}]", key, status=400)
-
-
-@row_kind("nearly valid", 2, 1)
-def nested_value(draw: Draw, protocol: RowProtocol) -> Case:
-    """Lists or objects instead of a number, as deep as a parser allows."""
-    index = draw.index(at_most=7)
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    depth = draw.choice((1, 2, 3, 10, 100))
-    opening, closing = draw.choice((("[", "]"), ('{"a":', "}")))
-    cells[i][j] = Raw(opening * depth + "1" + closing * depth)
-    return reject(draw, protocol, cells, draw.cell_path(i, j), "expected a number")
 
 
 @row_kind("hostile", 3, 1)
@@ -392,33 +276,17 @@ def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
     return malformed(draw, protocol, draw.json(protocol.document(draw, member, cells)))
 
 
-@row_kind("hostile", 2, 1)
-def number_beyond_float64(draw: Draw, protocol: RowProtocol) -> Case:
-    """1e400: RFC 8259, section 6, allows a parser a range, which is float64's here."""
-    index = draw.index(at_most=7)
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    large = ("1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308")
-    cells[i][j] = Raw(draw.choice(large))
-    return malformed(draw, protocol, draw.json({"instances": cells}))
-
-
 @row_kind("hostile", 6, 2)
 def body_that_is_not_json(draw: Draw, protocol: RowProtocol) -> Case:
     """An empty body and `instances = [1, 2]`, as in TF Serving's PredictRequestErrors, and more."""
     return malformed(draw, protocol, draw.choice((*NOT_JSON, b"0\x80\x80\x06World!\x00\x00")))
 
 
-@row_kind("hostile", 3, 1)
-def document_cut_short(draw: Draw, protocol: RowProtocol) -> Case:
-    """A truncated document; KServe's test_infer_request_from_bytes_invalid_json."""
-    body = draw.json({"instances": draw.cells(draw.index(at_most=7))}).rstrip()
-    return malformed(draw, protocol, body[: draw.random.randrange(len(body))])
-
-
-@row_kind("hostile", 2, 1)
-def invalid_utf8(draw: Draw, protocol: RowProtocol) -> Case:
-    """Bytes that begin no UTF-8 character, anywhere in the document."""
-    body = draw.json({"instances": draw.cells(draw.index(at_most=7))})
-    cut = draw.random.randrange(1, len(body) - 1)
-    bad = draw.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))
-    return malformed(draw, protocol, body[:cut] + bad + body[cut:])
+@row_kind("hostile", 5, 2)
+def damaged_document(draw: Draw, protocol: RowProtocol) -> Case:
+    """KServe's test_infer_request_from_bytes_invalid_json: truncated; or invalid UTF-8."""
+    body = draw.json({"instances": draw.cells(draw.index(at_most=7))}).strip()
+    cut = draw.random.randrange(1, len(body))
+    invalid = draw.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))
+    rest = b"" if draw.chance(0.6) else invalid + body[cut:]
+    return malformed(draw, protocol, body[:cut] + rest)

@@ -2,7 +2,7 @@
 
 from tests.conformance.draw import Case, Draw, kind
 from tests.conformance.json_text import Members
-from tests.conformance.kinds.json_rows import NATIVE, predict
+from tests.conformance.kinds.row_protocols import NATIVE, predict
 from tests.conformance.outcomes import BYTES, CSV, JSON, PROBLEM, ErrorReply
 from tests.conformance.predictions import Predictions
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.conformance.draw import Case, Draw, kind, words
-from tests.conformance.kinds.json_rows import V1
+from tests.conformance.kinds.row_protocols import V1
 from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import (
     JSON,

@@ -2,7 +2,8 @@
 
 from tests.conformance.draw import Case, Draw, kind
 from tests.conformance.json_text import Members
-from tests.conformance.kinds.json_rows import NOT_NUMBERS, SIGNATURE, V1, predict, reject
+from tests.conformance.kinds.json_rows import NOT_NUMBERS
+from tests.conformance.kinds.row_protocols import SIGNATURE, V1, predict, reject
 from tests.conformance.outcomes import CSV, JSON, ErrorReply
 
 NOT_JSON_TYPES = (
@@ -68,18 +69,9 @@ def inputs_by_other_names(draw: Draw) -> Case:
     return reject(draw, V1, values, "", "expected a list", member="inputs")
 
 
-@kind("nearly valid", 1)
-def base64_value(draw: Draw) -> Case:
-    """{"b64": ...} of TF Serving's JsontensorTest.SingleUnnamedTensorBase64Scalars is no number."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    cells[i][j] = {"b64": "aGVsbG8="}
-    return reject(draw, V1, cells, draw.cell_path(i, j), "expected a number")
-
-
 @kind("nearly valid", 2)
 def instances_and_inputs(draw: Draw) -> Case:
-    """Both members, or only a signature; 'Not formatted correctly' of TF Serving's JsontensorTest."""
+    """Both members, or a signature alone; 'Not formatted correctly' of JsontensorTest."""
     cells = draw.cells(draw.index())
     both = {"instances": cells, "inputs": cells}
     document = draw.choice((both, {"examples": cells}, {"signature_name": SIGNATURE}))

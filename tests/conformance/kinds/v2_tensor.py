@@ -12,6 +12,19 @@ from tests.conformance.outcomes import ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
+WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "name": (
+        ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00"),
+        '"input"',
+    ),
+    "datatype": (
+        (*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"),
+        '"FP32"',
+    ),
+    "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
+}
+"""Wrong values of each member, with a part of the error."""
+
 
 def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
     """Return an input with one of some values in a cell, and the cell's place."""
@@ -34,10 +47,17 @@ def member_missing(draw: Draw) -> Case:
     return reject_change(draw, {missing: ...}, "", missing)
 
 
-@kind("nearly valid", 1)
-def tensor_that_is_no_object(draw: Draw) -> Case:
-    """Another value than an object as the input."""
-    return reject_tensor(draw, draw.choice(([], 1, "a", None, True)), "", "an object")
+@kind("nearly valid", 6)
+def wrong_member(draw: Draw) -> Case:
+    """Values that a member must not have.
+
+    Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
+    test_fp16_input_not_binary_data, 'Please provide all required input(s)' of Triton's
+    L0_input_validation, and its 'Unable to parse data'.
+    """
+    member = draw.choice(list(WRONG_MEMBERS))
+    values, text = WRONG_MEMBERS[member]
+    return reject_change(draw, {member: draw.choice(values)}, f".{member}", text)
 
 
 @kind("nearly valid", 3)
@@ -49,31 +69,14 @@ def data_of_wrong_length(draw: Draw) -> Case:
     return reject_tensor(draw, members, ".data", f"found {len(data)}")
 
 
-@kind("nearly valid", 2)
-def data_of_wrong_width(draw: Draw) -> Case:
-    """A nested row with another width than the shape's."""
-    index = draw.index()
-    members, (i, j) = tensor(draw, index, "nested"), draw.position(index)
+@kind("nearly valid", 3)
+def wrong_row(draw: Draw) -> Case:
+    """A scalar among nested rows, or a row with another width than the shape's."""
+    index = draw.index(at_least=2)
+    members, (i, j) = tensor(draw, index, "nested"), draw.position(index, at_least_row=1)
     row = members["data"][i]
-    members["data"][i] = row = draw.choice((row[:-1], row + row[j:], []))
-    return reject_tensor(draw, members, f".data[{i}]", f"found {len(row)}")
-
-
-@kind("nearly valid", 2)
-def negative_dimensions(draw: Draw) -> Case:
-    """test_negative_dimensions of Triton's L0_http; [-1, 16] once stopped it (#1649)."""
-    width = len(draw.model.features)
-    pairs = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
-    return reject_change(draw, {"shape": draw.choice(pairs)}, ".shape", str(width))
-
-
-@kind("nearly valid", 2)
-def dimensions_that_overflow(draw: Draw) -> Case:
-    """test_buffer_size_overflow of Triton's L0_http: 16 times 2^60 + 2 is 32 in 64 bits."""
-    width = len(draw.model.features)
-    wrapping = ([2**4, 2**60 + 2], [2**2, 2**60 + 2], [1, width + 2**32])
-    shape = draw.choice((*wrapping, [1, 2**64], [2**70, width]))
-    return reject_change(draw, {"shape": shape}, ".shape", str(width))
+    members["data"][i] = draw.choice((row[:-1], row + row[j:], [], 1, "a", None, True, 1.5))
+    return reject_tensor(draw, members, f".data[{i}]", "expected")
 
 
 @kind("nearly valid", 2)
@@ -86,30 +89,21 @@ def too_many_rows(draw: Draw) -> Case:
     return reject_change(draw, {"shape": shape}, ".shape", str(limit), form=form, status=413)
 
 
-@kind("nearly valid", 3)
+@kind("nearly valid", 7)
 def wrong_shape(draw: Draw) -> Case:
-    """Other shapes than two integers, the second the model's; L0_input_validation of Triton."""
+    """Shapes other than [rows, width]; L0_input_validation of Triton.
+
+    The negative ones are those of test_negative_dimensions of Triton's L0_http, and of #1649, where
+    [-1, 16] stopped the server. The product of the large ones wraps around in 64 bits, as in its
+    test_buffer_size_overflow.
+    """
     width = len(draw.model.features)
-    shapes: tuple[Any, ...] = (
-        *([width], [1, 1, width], [width, 1, 1], [], [[1, width]], [1, width + 1], [1, width - 1]),
-        *([1.0, width], [1, float(width)], [True, width], ["1", width], [None, width]),
-        *("1", 4, None, {}, {"0": 1}),
-    )
+    negative = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
+    large = ([2**4, 2**60 + 2], [2**2, 2**60 + 2], [1, width + 2**32], [1, 2**64], [2**70, width])
+    pairs = ([1.0, width], [1, float(width)], [True, width], ["1", width], [None, width])
+    other = ([width], [1, 1, width], [width, 1, 1], [], [[1, width]], "1", 4, None, {}, {"0": 1})
+    shapes = (*negative, *large, *pairs, *other, [1, width + 1], [1, width - 1])
     return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
-
-
-@kind("nearly valid", 2)
-def wrong_datatype(draw: Draw) -> Case:
-    """MLServer's test_infer_invalid_datatype_error, KServe's test_fp16_input_not_binary_data."""
-    datatype = draw.choice((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"))
-    return reject_change(draw, {"datatype": datatype}, ".datatype", '"FP32"')
-
-
-@kind("nearly valid", 2)
-def wrong_input_name(draw: Draw) -> Case:
-    """'Please provide all required input(s)' of Triton's L0_input_validation."""
-    names = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
-    return reject_change(draw, {"name": draw.choice(names)}, ".name", '"input"')
 
 
 @kind("nearly valid", 4)
@@ -147,33 +141,9 @@ def nested_data(draw: Draw) -> Case:
     return reject_tensor(draw, members, ".data[0]", "found 1")
 
 
-@kind("nearly valid", 1)
-def data_partly_nested(draw: Draw) -> Case:
-    """A scalar among the rows."""
-    index = draw.index(at_least=2)
-    members, (i, _) = tensor(draw, index, "nested"), draw.position(index, at_least_row=1)
-    members["data"][i] = draw.choice((1, "a", None, True, 1.5))
-    return reject_tensor(draw, members, f".data[{i}]", "expected a list")
-
-
-@kind("nearly valid", 2)
-def data_that_is_no_list(draw: Draw) -> Case:
-    """'Unable to parse data' of Triton: another value than a list."""
-    data = draw.choice((1, "1", None, True, {}, {"0": [1]}, 1.5))
-    return reject_change(draw, {"data": data}, ".data", "expected a list")
-
-
-@kind("hostile", 1)
-def nested_too_deep(draw: Draw) -> Case:
-    """Deeper nesting than a parser allows; nested_json_crash.py of Triton's L0_http."""
-    depth = draw.choice((1100, 4000))
-    data = Raw("[" * depth + "1" + "]" * depth)
-    members = tensor(draw, draw.index(at_most=1)) | {"data": data}
-    return infer(draw, {"inputs": [members]}, ErrorReply(400))
-
-
-@kind("hostile", 1)
-def number_outside_json(draw: Draw) -> Case:
-    """NaN, Infinity, hexadecimal and the like."""
-    members, _ = tensor_with_cell(draw, list(map(Raw, NOT_JSON_NUMBERS)))
+@kind("hostile", 2)
+def data_outside_json(draw: Draw) -> Case:
+    """NaN, hexadecimal and the like; deep nesting, as in nested_json_crash.py of L0_http."""
+    deep = [Raw("[" * depth + "1" + "]" * depth) for depth in (1100, 4000)]
+    members, _ = tensor_with_cell(draw, [*map(Raw, NOT_JSON_NUMBERS), *deep])
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
