@@ -13,6 +13,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ class Workers:
             return document["model"]["version"] == str(version) and same_problem
 
         for connection in self.connections.values():
-            until(lambda connection=connection: ready(connection))
+            until(partial(ready, connection))
         return time.perf_counter() - started
 
     def wrong_previous(self, version: int, removed: int | None) -> list[str]:

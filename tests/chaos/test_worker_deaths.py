@@ -9,6 +9,7 @@ import random
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,12 @@ def kill_worker(server: Server, worker: psutil.Process) -> tuple[set[int], float
     return ports, time.perf_counter() - killed
 
 
+def wait_for_replies(clients: Sequence[Client], count: int) -> None:
+    """Wait until the clients have received a number of further replies."""
+    before = sum(client.replies for client in clients)
+    until(lambda: sum(client.replies for client in clients) >= before + count)
+
+
 def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every killed worker is replaced, no reply is wrong, and no other connection breaks."""
     port = free_port()
@@ -79,9 +86,7 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         killed_ports, seconds = set(), []
         with load([*clients, probe], stop):
             for _ in range(KILLS):
-                replies = sum(client.replies for client in clients)
-                target = replies + REPLIES_BETWEEN_KILLS
-                until(lambda target=target: sum(client.replies for client in clients) >= target)
+                wait_for_replies(clients, REPLIES_BETWEEN_KILLS)
                 ports, wait = kill_worker(server, choices.choice(server.workers()))
                 killed_ports |= ports
                 seconds.append(wait)

@@ -40,7 +40,7 @@ def test_schemathesis(stored: StoredArtifact, secured: bool, tmp_path: Path) -> 
         subprocess.run([COMMANDS / "openapi-spec-validator", description], check=True)
         command = [COMMANDS / "schemathesis", "--config-file", CONFIGURATION, "run", description]
         completed = subprocess.run(
-            [*command, "--checks", "all", "--url", f"http://127.0.0.1:{port}"],
+            [*map(str, command), "--checks", "all", "--url", f"http://127.0.0.1:{port}"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TOKEN": "token"},
             capture_output=True,

@@ -59,16 +59,11 @@ class Connection:
                 if half_close:
                     self.socket.shutdown(socket.SHUT_WR)
             reply = self._read(head)
-        except TimeoutError:
+        except (OSError, BrokenReplyError) as error:
             self.close()
-            message = f"hangs: no complete reply within {self.timeout_seconds:g} s"
+            hang = f"hangs: no complete reply within {self.timeout_seconds:g} s"
+            message = hang if isinstance(error, TimeoutError) else str(error)
             raise BrokenReplyError(message) from None
-        except OSError as error:
-            self.close()
-            raise BrokenReplyError(f"{error.strerror or error}") from None
-        except BrokenReplyError:
-            self.close()
-            raise
         if reply.closed or half_close:
             self.close()
         else:

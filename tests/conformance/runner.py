@@ -1,5 +1,6 @@
 """Sends generated requests to servers and counts the wrong replies."""
 
+import contextlib
 import multiprocessing
 import time
 from collections import Counter
@@ -169,16 +170,13 @@ def _run(numbers: range) -> Tally:
     return _senders[0].run(numbers)
 
 
-def send_all(plan: Plan, requests: int, jobs: int) -> Iterator[Tally]:
-    """Send requests 0 to `requests` - 1 from several processes; yield a tally per batch."""
-    batches = [
-        range(start, min(start + BATCH_REQUESTS, requests))
-        for start in range(0, requests, BATCH_REQUESTS)
-    ]
+def send_all(plan: Plan, numbers: range, jobs: int) -> Iterator[Tally]:
+    """Send requests from several processes; yield a tally per batch."""
+    starts = range(0, len(numbers), BATCH_REQUESTS)
+    batches = [numbers[start : start + BATCH_REQUESTS] for start in starts]
     if jobs == 1:
-        sender = Sender(plan)
-        yield from map(sender.run, batches)
-        sender.close()
+        with contextlib.closing(Sender(plan)) as sender:
+            yield from map(sender.run, batches)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _start, (plan,)) as pool:

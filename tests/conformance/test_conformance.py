@@ -3,8 +3,8 @@
 Environment variables: CONFORMANCE_REQUESTS (number of requests), CONFORMANCE_SEED,
 CONFORMANCE_JOBS (client processes), CONFORMANCE_WORKERS (workers of each server),
 CONFORMANCE_KINDS (part of the names of the kinds to send), CONFORMANCE_ARTIFACTS (folders
-artifacts/<name>/<version>, separated by colons) and CONFORMANCE_SHOW (the number of a request to
-send alone and print). A seed and a number always give the same request.
+artifacts/<name>/<version>, separated by colons) and CONFORMANCE_FIRST (the number of the first
+request). A seed and a number always give the same request.
 """
 
 import contextlib
@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.draw import KINDS
-from tests.conformance.runner import Plan, Sender, Tally, send_all
+from tests.conformance.runner import Plan, Tally, send_all
 from tests.conformance.served import Limits
 from tests.serving import Server, free_port, granian, serving
 from tests.stored import FLOWERS, HOUSES
@@ -30,7 +29,7 @@ JOBS = int(os.environ.get("CONFORMANCE_JOBS", "4"))
 WORKERS = os.environ.get("CONFORMANCE_WORKERS", "1")
 KIND_FILTER = os.environ.get("CONFORMANCE_KINDS", "")
 ARTIFACTS = os.environ.get("CONFORMANCE_ARTIFACTS", f"{FLOWERS.artifact}:{HOUSES.artifact}")
-SHOW = os.environ.get("CONFORMANCE_SHOW", "")
+FIRST = int(os.environ.get("CONFORMANCE_FIRST", "0"))
 QUICK_REQUESTS = 300
 MAX_GROWTH_MEGABYTES = 40
 """Maximum growth of a server after the first tenth of the requests."""
@@ -68,34 +67,19 @@ def check(tally: Tally, servers: Mapping[Path, Server]) -> None:
 def test_a_few_requests(servers: dict[Path, Server]) -> None:
     """Hundreds of generated requests have the right outcome."""
     tally = Tally()
-    for batch in send_all(plan(servers, SEED + 1), QUICK_REQUESTS, jobs=1):
+    for batch in send_all(plan(servers, SEED + 1), range(QUICK_REQUESTS), jobs=1):
         tally.add(batch)
     check(tally, servers)
 
 
 @pytest.mark.conformance
-def test_one_request(servers: dict[Path, Server], capsys: pytest.CaptureFixture[str]) -> None:
-    """Print the request with the number CONFORMANCE_SHOW and its reply."""
-    if not SHOW:
-        pytest.skip("CONFORMANCE_SHOW is not set")
-    sender = Sender(plan(servers, SEED))
-    request = sender.request(int(SHOW))
-    reply, wrong = sender.send(request)
-    sender.close()
-    with capsys.disabled():
-        print("\n" + request.describe(reply, wrong))
-    assert [] == wrong
-
-
-@pytest.mark.conformance
-@pytest.mark.skipif(bool(SHOW), reason="CONFORMANCE_SHOW is set")
 def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixture[str]) -> None:
     """Every reply is right, no worker dies, and no server's memory grows."""
     started = time.perf_counter()
     workers = [server.workers() for server in servers.values()]
     warm: list[float] = []
     tally = Tally()
-    for batch in send_all(plan(servers, SEED), REQUESTS, JOBS):
+    for batch in send_all(plan(servers, SEED), range(FIRST, FIRST + REQUESTS), JOBS):
         tally.add(batch)
         if not warm and 10 * tally.sent.total() >= REQUESTS:
             warm = [server.megabytes() for server in servers.values()]
@@ -110,16 +94,9 @@ def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixtur
 
 
 def summary(tally: Tally, seconds: float) -> str:
-    """Return a table of the kinds and a last line with the totals."""
-    lines = [f"\n{'kind':54}{'group':>14}{'requests':>10}{'wrong':>8}"]
-    for name, count in sorted(tally.sent.items()):
-        lines.append(f"{name:54}{KINDS[name].group:>14}{count:10}{tally.wrong[name]:8}")
-    totals = {
-        "requests": tally.sent.total(),
-        "kinds": len(tally.sent),
-        "wrong": tally.wrong.total(),
-        "slowest": f"{tally.slowest[0]:.3f} s ({tally.slowest[1]})",
-        "seconds": round(seconds, 1),
-        "seed": SEED,
-    }
-    return "\n".join([*lines, ", ".join(f"{name} {value}" for name, value in totals.items())])
+    """Return the figures of a run in one line."""
+    duration, request = tally.slowest
+    return (
+        f"\n{tally.sent.total()} requests of {len(tally.sent)} kinds with seed {SEED}: "
+        f"{tally.wrong.total()} wrong, slowest {duration:.3f} s ({request}), {seconds:.1f} s"
+    )

@@ -75,7 +75,7 @@ REGRESSION = {"predictions": HOUSE_OUTPUTS, "model": IDENTITY | {"name": "houses
 COLUMNS = {name: FLOWER_OUTPUTS[name] for name in CLASSIFIER.outputs}
 ROWS = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
 LABEL = {"name": "label", "datatype": "INT64", "shape": [3], "data": FLOWER_OUTPUTS["label"]}
-LOGITS = {"name": "logits", "datatype": "FP32", "shape": [3, 3]}
+LOGITS: dict[str, Any] = {"name": "logits", "datatype": "FP32", "shape": [3, 3]}
 LOGITS |= {"data": [value for row in FLOWER_OUTPUTS["logits"] for value in row]}
 TENSORS = {"model_name": "flowers", "model_version": "1", "id": "7", "outputs": [LABEL, LOGITS]}
 ERROR = {

@@ -12,7 +12,7 @@ from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.json_text import number
 from tests.conformance.kinds.json_rows import FLOAT32_OVERFLOW
 from tests.conformance.kinds.native import ACCEPTED, PATH
-from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, Outcome
+from tests.conformance.outcomes import BYTES, CSV, ErrorReply, Outcome
 from tests.conformance.predictions import Predictions
 from tests.conformance.served import Index
 
@@ -31,12 +31,6 @@ NOT_FINITE = (
 )
 NOT_FINITE_BITS = (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF)
 """The float32 bits of infinities, and of quiet and signalling NaNs."""
-UNSUPPORTED_TYPES = (
-    *("text/plain", "application/xml", "multipart/form-data; boundary=x", "text/json", "json"),
-    *("application/x-protobuf", "application/vnd.api+json", "application/python-pickle"),
-    *("application/json2", "*/*", "text/csvx", "a/b/c", "application/cloudevents+json"),
-    *("application/avro", "image/png"),
-)
 
 Cells = list[list[str]]
 
@@ -259,12 +253,3 @@ def wrong_bytes(draw: Draw) -> Case:
         )
     )
     return draw.post(PATH, body, outcome, content_type=BYTES)
-
-
-@kind("nearly valid", 4)
-def unsupported_content_type(draw: Draw) -> Case:
-    """415 that names the supported types; KServe's suite sends CloudEvents and Avro."""
-    body = draw.choice((b"1,2", b"[[1, 2]]", b"\x80\x04", b"<a/>"))
-    # Without a usable Content-Type, only a body that begins with a brace counts as JSON.
-    content_type = draw.choice((*UNSUPPORTED_TYPES, None, "application/x-www-form-urlencoded"))
-    return draw.post(PATH, body, ErrorReply(415, None, JSON), content_type=content_type)

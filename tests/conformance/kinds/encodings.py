@@ -5,7 +5,7 @@ import zlib
 from functools import cache
 
 from tests.conformance.draw import Case, Draw, compress, kind
-from tests.conformance.kinds.row_protocols import V1
+from tests.conformance.kinds.row_protocols import v1_path
 from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply
 
@@ -19,7 +19,7 @@ UNSUPPORTED_ENCODINGS = (
 
 def predict_path(draw: Draw) -> str:
     """Return the path of a prediction in one of the protocols."""
-    return str(draw.choice(("/predict", V1.path(draw), v2_path(draw))))
+    return str(draw.choice(("/predict", v1_path(draw), v2_path(draw))))
 
 
 @cache

@@ -29,10 +29,6 @@ ACCEPTED: dict[str, str] = {
     "application/xml, text/csv; q=0.001": CSV,
 }
 """The media type for each Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
-NOT_ACCEPTABLE = (
-    *("text/html", "image/*", "application/xml, text/plain", "application/json;q=0", "*/*;q=0"),
-    *("text/csv;q=0.0", "application/jsonx", "json", "text/csvx, applications/json"),
-)
 
 
 @kind("valid", 8)
@@ -50,14 +46,6 @@ def accept_with_a_thousand_ranges(draw: Draw) -> Case:
     index = draw.index()
     ranges = 'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3"
     return predict(draw, NATIVE, draw.cells(index), index, headers=[("Accept", ranges)])
-
-
-@kind("nearly valid", 3)
-def nothing_acceptable(draw: Draw) -> Case:
-    """406 if Accept excludes every form; the error itself is still JSON."""
-    body = draw.json({"instances": draw.cells(draw.index())})
-    headers = [("Accept", draw.choice(NOT_ACCEPTABLE))]
-    return draw.post(PATH, body, ErrorReply(406, None, "Accept"), headers=headers)
 
 
 @kind("nearly valid", 2)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.conformance.draw import Case, Draw, kind, words
-from tests.conformance.kinds.row_protocols import V1
+from tests.conformance.kinds.row_protocols import v1_path
 from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import (
     JSON,
@@ -258,5 +258,5 @@ def path_with_encoded_letters(draw: Draw) -> Case:
 @kind("valid", 1)
 def prediction_with_a_query(draw: Draw) -> Case:
     """A query changes nothing."""
-    path = draw.choice((V1.path(draw), v2_path(draw), "/predict"))
+    path = draw.choice((v1_path(draw), v2_path(draw), "/predict"))
     return draw.post(path + "?verbose=1&x=%zz", b"{", ErrorReply(400))

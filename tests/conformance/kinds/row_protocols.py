@@ -1,4 +1,7 @@
-"""The two protocols with rows as JSON, /predict and KServe's V1, and requests of both."""
+"""The protocols with rows as JSON: /predict, and TensorFlow Serving's REST API with two members.
+
+KServe's V1 protocol is the latter's first form.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,48 +19,51 @@ SIGNATURE = "serving_default"
 
 @dataclass(frozen=True)
 class RowProtocol:
-    """A protocol whose requests have rows in a member of a JSON object."""
+    """A form of request whose rows are in a member of a JSON object."""
 
     name: str
-    members: tuple[str, ...]
-    """The members that may contain the rows."""
+    member: str
+    """The member with the rows."""
     path: Callable[[Draw], str]
-    document: Callable[[Draw, str, Any], Members]
-    """Put values into a member of a request."""
-    outcome: Callable[[ServedModel, Index, str], Outcome]
-    """Return the right reply to rows in a member."""
+    document: Callable[[Draw, Any], Members]
+    """Put values into the member of a request."""
+    outcome: Callable[[ServedModel, Index], Outcome]
+    """Return the right reply to some rows."""
 
 
-def _v1_path(draw: Draw) -> str:
+def v1_path(draw: Draw) -> str:
+    """Return the path of a prediction in the V1 protocol, with or without the version."""
     version = draw.choice(("", f"/versions/{draw.model.version}"))
     return f"/v1/models/{draw.model.name}{version}:predict"
 
 
-def _v1_document(draw: Draw, member: str, values: Any) -> Members:
-    members = Members([(member, values)])
-    if draw.chance(0.3):
-        members.append(("signature_name", SIGNATURE))
-    return draw.shuffled(members)
+def v1_document(draw: Draw, member: str, values: Any) -> Members:
+    """Put values into a member of a V1 request, perhaps with the name of the signature."""
+    signature = [("signature_name", SIGNATURE)] if draw.chance(0.3) else []
+    return draw.shuffled([(member, values), *signature])
 
 
 NATIVE = RowProtocol(
     name="native",
-    members=("instances",),
+    member="instances",
     path=lambda draw: "/predict",
-    document=lambda draw, member, values: Members([(member, values)]),
-    outcome=lambda model, index, member: Predictions(model, index),
+    document=lambda draw, values: Members([("instances", values)]),
+    outcome=Predictions,
 )
-V1 = RowProtocol(
-    name="v1",
-    members=("instances", "inputs"),
-    path=_v1_path,
-    document=_v1_document,
-    outcome=lambda model, index, member: (
-        RowPredictions(model, index) if member == "instances" else ColumnPredictions(model, index)
-    ),
+V1_INSTANCES = RowProtocol(
+    name="v1 instances",
+    member="instances",
+    path=v1_path,
+    document=lambda draw, values: v1_document(draw, "instances", values),
+    outcome=RowPredictions,
 )
-"""TensorFlow Serving's REST API, which is also KServe's V1 protocol."""
-
+V1_INPUTS = RowProtocol(
+    name="v1 inputs",
+    member="inputs",
+    path=v1_path,
+    document=lambda draw, values: v1_document(draw, "inputs", values),
+    outcome=ColumnPredictions,
+)
 Build = Callable[[Draw, RowProtocol], Case]
 """A function that builds a request of a protocol."""
 
@@ -66,31 +72,27 @@ def _build(build: Build, protocol: RowProtocol, draw: Draw) -> Case:
     return build(draw, protocol)
 
 
-def row_kind(group: Group, native: int, v1: int) -> Callable[[Build], Build]:
-    """Register a function as a kind of both protocols, with a weight for each."""
+def row_kind(
+    group: Group, native: int, instances: int, inputs: int = 0
+) -> Callable[[Build], Build]:
+    """Register a function as a kind of each protocol whose weight is not 0."""
 
     def decorate(build: Build) -> Build:
-        for protocol, weight in ((NATIVE, native), (V1, v1)):
-            name = f"{protocol.name}: {title(build)}"
-            bound = partial(_build, build, protocol)
-            register(Kind(name, group, weight, bound, summary(build)))
+        weights = ((NATIVE, native), (V1_INSTANCES, instances), (V1_INPUTS, inputs))
+        for protocol, weight in weights:
+            if weight:
+                name = f"{protocol.name}: {title(build)}"
+                bound = partial(_build, build, protocol)
+                register(Kind(name, group, weight, bound, summary(build)))
         return build
 
     return decorate
 
 
-def predict(
-    draw: Draw,
-    protocol: RowProtocol,
-    values: Any,
-    index: Index,
-    member: str = "instances",
-    **options: Any,
-) -> Case:
+def predict(draw: Draw, protocol: RowProtocol, values: Any, index: Index, **options: Any) -> Case:
     """Send valid rows."""
-    document = protocol.document(draw, member, values)
-    outcome = protocol.outcome(draw.model, index, member)
-    return draw.post(protocol.path(draw), draw.json(document), outcome, **options)
+    body = draw.json(protocol.document(draw, values))
+    return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index), **options)
 
 
 def reject(
@@ -99,21 +101,18 @@ def reject(
     values: Any,
     place: str,
     text: str = "",
-    *,
     status: int = 422,
-    member: str = "instances",
 ) -> Case:
     """Send values with an error at a place below their member."""
-    document = protocol.document(draw, member, values)
-    outcome = ErrorReply(status, member + place, text)
-    return draw.post(protocol.path(draw), draw.json(document), outcome)
+    body = draw.json(protocol.document(draw, values))
+    return draw.post(protocol.path(draw), body, ErrorReply(status, protocol.member + place, text))
 
 
 def rows_or_records(
-    draw: Draw, cells: list[list[Any]], member: str, cell: tuple[int, int]
+    draw: Draw, protocol: RowProtocol, cells: list[list[Any]], cell: tuple[int, int]
 ) -> tuple[Any, str]:
     """Return rows as lists or, in `instances`, as records, and the place of a cell."""
-    as_records = member == "instances" and draw.chance(0.4)
+    as_records = protocol.member == "instances" and draw.chance(0.4)
     place = draw.cell_path(*cell, record=as_records)
     return (list(map(draw.record, cells)) if as_records else cells), place
 

@@ -3,20 +3,23 @@
 from tests.conformance.draw import Case, Draw, kind
 from tests.conformance.json_text import Members
 from tests.conformance.kinds.json_rows import NOT_NUMBERS
-from tests.conformance.kinds.row_protocols import SIGNATURE, V1, predict, reject
-from tests.conformance.outcomes import CSV, JSON, ErrorReply
-
-NOT_JSON_TYPES = (
-    *(CSV, "application/octet-stream", "text/plain", "application/avro"),
-    "application/cloudevents+json",
+from tests.conformance.kinds.row_protocols import (
+    SIGNATURE,
+    V1_INPUTS,
+    V1_INSTANCES,
+    predict,
+    reject,
+    v1_document,
+    v1_path,
 )
+from tests.conformance.outcomes import JSON, ErrorReply
 
 
 @kind("valid", 2)
 def input_by_name(draw: Draw) -> Case:
     """{"inputs": {"input": rows}}: the single input by its name."""
     index = draw.index()
-    return predict(draw, V1, {"input": draw.cells(index)}, index, "inputs")
+    return predict(draw, V1_INPUTS, {"input": draw.cells(index)}, index)
 
 
 @kind("valid", 1)
@@ -25,22 +28,7 @@ def accept_includes_json(draw: Draw) -> Case:
     index = draw.index()
     several = ("text/csv, */*;q=0.1", "text/html;q=0.9, application/json")
     accept = draw.choice(("*/*", JSON, "application/*", *several))
-    return predict(draw, V1, draw.cells(index), index, headers=[("Accept", accept)])
-
-
-@kind("nearly valid", 1)
-def nothing_acceptable(draw: Draw) -> Case:
-    """406 if Accept excludes JSON, the only form of a reply."""
-    accept = draw.choice((CSV, "application/octet-stream", "text/html", "application/json;q=0"))
-    body = draw.json({"instances": draw.cells(draw.index())})
-    return draw.post(V1.path(draw), body, ErrorReply(406), headers=[("Accept", accept)])
-
-
-@kind("nearly valid", 1)
-def unsupported_content_type(draw: Draw) -> Case:
-    """415 for other types than JSON, as in KServe's TestTFHttpServerAvroCloudEvent."""
-    outcome, content_type = ErrorReply(415, None, JSON), draw.choice(NOT_JSON_TYPES)
-    return draw.post(V1.path(draw), b'{"instances": []}', outcome, content_type=content_type)
+    return predict(draw, V1_INSTANCES, draw.cells(index), index, headers=[("Accept", accept)])
 
 
 @kind("nearly valid", 2)
@@ -50,14 +38,14 @@ def no_number_in_a_named_input(draw: Draw) -> Case:
     cells, (i, j) = draw.cells(index), draw.position(index)
     cells[i][j] = draw.choice(NOT_NUMBERS)
     place = ".input" + draw.cell_path(i, j)
-    return reject(draw, V1, {"input": cells}, place, "expected a number", member="inputs")
+    return reject(draw, V1_INPUTS, {"input": cells}, place, "expected a number")
 
 
 @kind("nearly valid", 1)
 def records_as_inputs(draw: Draw) -> Case:
     """{"inputs": ...} is a tensor and may not contain records."""
     values = list(map(draw.record, draw.cells(draw.index())))
-    return reject(draw, V1, values, "[0]", "expected a list", member="inputs")
+    return reject(draw, V1_INPUTS, values, "[0]", "expected a list")
 
 
 @kind("nearly valid", 1)
@@ -66,7 +54,7 @@ def inputs_by_other_names(draw: Draw) -> Case:
     cells = draw.cells(draw.index())
     pair = {"input": cells, "str_tensor": ["foo"]}
     values = draw.choice(({"int_tensor": cells}, pair, {}, {"b64": "aGVsbG8="}))
-    return reject(draw, V1, values, "", "expected a list", member="inputs")
+    return reject(draw, V1_INPUTS, values, "", "expected a list")
 
 
 @kind("nearly valid", 2)
@@ -75,7 +63,7 @@ def instances_and_inputs(draw: Draw) -> Case:
     cells = draw.cells(draw.index())
     both = {"instances": cells, "inputs": cells}
     document = draw.choice((both, {"examples": cells}, {"signature_name": SIGNATURE}))
-    return draw.post(V1.path(draw), draw.json(document), ErrorReply(422, None, '"instances"'))
+    return draw.post(v1_path(draw), draw.json(document), ErrorReply(422, None, '"instances"'))
 
 
 @kind("nearly valid", 2)
@@ -84,12 +72,12 @@ def unknown_signature(draw: Draw) -> Case:
     name = draw.choice((5, "predict_images", "", None, [], "serving_default "))
     document = Members([("instances", draw.cells(draw.index())), ("signature_name", name)])
     outcome = ErrorReply(422, "signature_name", SIGNATURE)
-    return draw.post(V1.path(draw), draw.json(document), outcome)
+    return draw.post(v1_path(draw), draw.json(document), outcome)
 
 
 @kind("nearly valid", 1)
 def unknown_member(draw: Draw) -> Case:
     """A further member, which the service must not ignore."""
-    document = V1.document(draw, "instances", draw.cells(draw.index()))
+    document = v1_document(draw, "instances", draw.cells(draw.index()))
     document.append((draw.choice(("examples", "context", "id", "parameters", "Instances")), 1))
-    return draw.post(V1.path(draw), draw.json(document), ErrorReply(422))
+    return draw.post(v1_path(draw), draw.json(document), ErrorReply(422))

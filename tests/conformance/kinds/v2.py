@@ -199,8 +199,8 @@ def wrong_number_of_inputs(draw: Draw) -> Case:
 @kind("nearly valid", 2)
 def no_inputs(draw: Draw) -> Case:
     """Another value than an object with the member `inputs`, or than an object as the input."""
-    objects = ({}, {"outputs": []}, {"id": "1"}, {"instances": [[1]]}, {"Inputs": []})
-    others = ([], 1, "a", None, [{}])
+    objects: Any = ({}, {"outputs": []}, {"id": "1"}, {"instances": [[1]]}, {"Inputs": []})
+    others: Any = ([], 1, "a", None, [{}])
     if draw.chance(0.2):
         document = {"inputs": [draw.choice(([], 1, "a", None, True))]}
         return infer(draw, document, ErrorReply(422, "inputs[0]", "an object"))
@@ -279,7 +279,7 @@ def unsupported_parameters(draw: Draw) -> Case:
 def wrong_id_or_model_name(draw: Draw) -> Case:
     """An id that is no string, or a name other than the path's; KServe's client sends both."""
     member, text = draw.choice((("id", "expected a string"), ("model_name", draw.model.name)))
-    values = (1, 1.5, [], {}, True) if member == "id" else ("TestModel", "", 1, "../x")
+    values: Any = (1, 1.5, [], {}, True) if member == "id" else ("TestModel", "", 1, "../x")
     document = {member: draw.choice(values), "inputs": [tensor(draw, draw.index())]}
     return infer(draw, document, ErrorReply(422, member, text))
 

@@ -101,7 +101,18 @@ def wrong_shape(draw: Draw) -> Case:
     negative = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
     large = ([2**4, 2**60 + 2], [2**2, 2**60 + 2], [1, width + 2**32], [1, 2**64], [2**70, width])
     pairs = ([1.0, width], [1, float(width)], [True, width], ["1", width], [None, width])
-    other = ([width], [1, 1, width], [width, 1, 1], [], [[1, width]], "1", 4, None, {}, {"0": 1})
+    other: Any = (
+        [width],
+        [1, 1, width],
+        [width, 1, 1],
+        [],
+        [[1, width]],
+        "1",
+        4,
+        None,
+        {},
+        {"0": 1},
+    )
     shapes = (*negative, *large, *pairs, *other, [1, width + 1], [1, width - 1])
     return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
 
