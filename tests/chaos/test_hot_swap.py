@@ -194,9 +194,9 @@ class Workers:
             status, body = exchange(connection, READYZ)
             document = json.loads(body)
             assert status == 200, document
-            found = document.get("problem", "")
-            same_problem = problem in found if problem else not found
-            return document["model"]["version"] == str(version) and same_problem
+            if document["model"]["version"] != str(version):
+                return False
+            return problem in document.get("problem", "") if problem else "problem" not in document
 
         for connection in self.connections.values():
             until(partial(ready, connection))
