@@ -57,6 +57,10 @@ class Case(NamedTuple):
     """Whether the server may close the connection after its reply."""
 
 
+Build = Callable[["Draw"], Case]
+"""A function that builds a request."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of request."""
@@ -65,7 +69,7 @@ class Kind:
     group: Group
     weight: int
     """How often it is drawn, relative to the others of its group."""
-    build: Callable[["Draw"], Case]
+    build: Build
     summary: str
     """One line that describes the request and cites the suite that also sends it."""
 
@@ -73,30 +77,20 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def register(entry: Kind) -> None:
-    """Add a kind of request to KINDS."""
-    assert entry.name not in KINDS, entry.name
-    KINDS[entry.name] = entry
+def register(
+    interface: str, function: Callable[..., Case], group: Group, weight: int, build: Build
+) -> None:
+    """Add a kind that is named after a part of the interface and a function with a docstring."""
+    name = f"{interface}: {function.__name__.replace('_', ' ')}"
+    assert name not in KINDS, name
+    KINDS[name] = Kind(name, group, weight, build, (function.__doc__ or "").partition("\n")[0])
 
 
-def title(function: Callable[..., Case]) -> str:
-    """Return a function's name as words."""
-    return function.__name__.replace("_", " ")
+def kind(group: Group, weight: int = 2) -> Callable[[Build], Build]:
+    """Register a function as a kind of its module."""
 
-
-def summary(function: Callable[..., Case]) -> str:
-    """Return the first line of a function's docstring."""
-    return (function.__doc__ or "").partition("\n")[0]
-
-
-def kind(
-    group: Group, weight: int = 2
-) -> Callable[[Callable[["Draw"], Case]], Callable[["Draw"], Case]]:
-    """Register a function as a kind, named after its module and itself."""
-
-    def decorate(build: Callable[["Draw"], Case]) -> Callable[["Draw"], Case]:
-        module = build.__module__.rpartition(".")[2]
-        register(Kind(f"{module}: {title(build)}", group, weight, build, summary(build)))
+    def decorate(build: Build) -> Build:
+        register(build.__module__.rpartition(".")[2], build, group, weight, build)
         return build
 
     return decorate

@@ -193,7 +193,10 @@ class OptionsReply(Outcome):
 
 @dataclass(frozen=True)
 class HostError(Outcome):
-    """The reply of the host (hyper, under granian) to invalid HTTP: a bare status, then the end."""
+    """The reply of the host (hyper, under granian) to invalid HTTP: a bare status, then the end.
+
+    A status of 0 is the end of the connection without a reply.
+    """
 
     status: int
     from_host = True
@@ -204,19 +207,6 @@ class HostError(Outcome):
             end = "closed" if reply.closed else "kept open"
             actual = f"{reply.status}, {len(reply.body)} bytes, {end}"
             yield f"expected {self.status}, no body, closed; found {actual}"
-
-
-@dataclass(frozen=True)
-class ClosedConnection(Outcome):
-    """The end of the connection without a reply."""
-
-    status: int = 0
-    from_host = True
-
-    def differences(self, reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with a reply."""
-        if reply.status:
-            yield f"expected the connection to close without a reply, found {reply.status}"
 
 
 def head_differences(reply: Reply, status: int, media_type: str) -> Iterator[str]:

@@ -12,7 +12,6 @@ from tests.conformance.outcomes import (
     BYTES,
     CSV,
     JSON,
-    ClosedConnection,
     ErrorReply,
     HostError,
     Outcome,
@@ -109,7 +108,7 @@ def method_connect(draw: Draw) -> Case:
 def connection_without_a_request(draw: Draw) -> Case:
     """A connection that the client closes before or inside the first head."""
     text = draw.choice(("", "G", "GET /healthz HTTP/1.1\r\nHost"))
-    return send_text(text, ClosedConnection(), half_close=True)
+    return send_text(text, HostError(0), half_close=True)
 
 
 @kind("hostile", 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.conformance.draw import Case, Draw, Group, Kind, register, summary, title
+from tests.conformance.draw import Case, Draw, Group, register
 from tests.conformance.json_text import Members
 from tests.conformance.outcomes import ErrorReply, Outcome
 from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions
@@ -64,26 +64,25 @@ V1_INPUTS = RowProtocol(
     document=lambda draw, values: v1_document(draw, "inputs", values),
     outcome=ColumnPredictions,
 )
-Build = Callable[[Draw, RowProtocol], Case]
+RowBuild = Callable[[Draw, RowProtocol], Case]
 """A function that builds a request of a protocol."""
 
 
-def _build(build: Build, protocol: RowProtocol, draw: Draw) -> Case:
+def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
     return build(draw, protocol)
 
 
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0
-) -> Callable[[Build], Build]:
+) -> Callable[[RowBuild], RowBuild]:
     """Register a function as a kind of each protocol whose weight is not 0."""
 
-    def decorate(build: Build) -> Build:
-        weights = ((NATIVE, native), (V1_INSTANCES, instances), (V1_INPUTS, inputs))
-        for protocol, weight in weights:
+    def decorate(build: RowBuild) -> RowBuild:
+        weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
+        for protocol, weight in weights.items():
             if weight:
-                name = f"{protocol.name}: {title(build)}"
                 bound = partial(_build, build, protocol)
-                register(Kind(name, group, weight, bound, summary(build)))
+                register(protocol.name, build, group, weight, bound)
         return build
 
     return decorate
