@@ -21,12 +21,7 @@ from tests.conformance.outcomes import (
     Reply,
     differences,
 )
-from tests.conformance.predictions import (
-    ColumnPredictions,
-    Predictions,
-    RowPredictions,
-    Tensors,
-)
+from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions, Tensors
 from tests.conformance.runner import Plan, Sender
 from tests.conformance.served import Limits, ServedModel, read_model
 from tests.stored import FLOWERS, HOUSES

@@ -21,10 +21,7 @@ CSV_TYPES = (
     *(CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present"),
     "text/csv;charset=UTF-8",
 )
-NOT_NUMBERS = (
-    *words("x 1_000 0x10 1.2.3 --1 1e true null \u0661 1,5 $1 \uff11 '1'"),
-    *("", "1 2"),
-)
+NOT_NUMBERS = (*words("x 1_000 0x10 1.2.3 --1 1e true null \u0661 1,5 $1 \uff11 '1'"), *("", "1 2"))
 NOT_FINITE = (
     *("nan", "NaN", "inf", "-inf", "Infinity", "1e39", "-1E39", "1e400", "9" * 50),
     FLOAT32_OVERFLOW,

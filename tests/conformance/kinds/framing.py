@@ -8,14 +8,7 @@ import numpy as np
 
 from tests.conformance.draw import Case, Draw, Headers, kind
 from tests.conformance.kinds.routes import ALIVE, EMPTY_BATCH
-from tests.conformance.outcomes import (
-    BYTES,
-    CSV,
-    JSON,
-    ErrorReply,
-    HostError,
-    Outcome,
-)
+from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, HostError, Outcome
 from tests.conformance.predictions import Predictions
 from tests.conformance.served import Index
 

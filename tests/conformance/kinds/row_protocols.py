@@ -95,12 +95,7 @@ def predict(draw: Draw, protocol: RowProtocol, values: Any, index: Index, **opti
 
 
 def reject(
-    draw: Draw,
-    protocol: RowProtocol,
-    values: Any,
-    place: str,
-    text: str = "",
-    status: int = 422,
+    draw: Draw, protocol: RowProtocol, values: Any, place: str, text: str = "", status: int = 422
 ) -> Case:
     """Send values with an error at a place below their member."""
     body = draw.json(protocol.document(draw, values))

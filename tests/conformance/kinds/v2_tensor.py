@@ -17,10 +17,7 @@ WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
         ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00"),
         '"input"',
     ),
-    "datatype": (
-        (*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"),
-        '"FP32"',
-    ),
+    "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
     "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
 """Wrong values of each member, with a part of the error."""
