@@ -245,12 +245,10 @@ def test_hot_swaps(
     publisher: Publisher, workers: Workers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No request fails, no reply mixes two versions, and no damaged version answers."""
-    stop = threading.Event()
-    port = workers.server.port
+    stop, port = threading.Event(), workers.server.port
     clients = [Client(port, REQUESTS, publisher.new_check, stop) for _ in range(CLIENTS)]
     swap_seconds, damaged, wrong = [], [], []
-    versions = [1]
-    damages = itertools.cycle(DAMAGES)
+    versions, damages = [1], itertools.cycle(DAMAGES)
     before = workers.server.megabytes()
     with load(clients, stop):
         for swap in range(1, SWAPS + 1):

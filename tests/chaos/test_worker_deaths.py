@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from service.artifact import manifest
-from tests.chaos.load import Check, Client, LoadRequest, client_ports, connect, exchange, load
+from tests.chaos.load import Client, LoadRequest, client_ports, connect, exchange, load
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS
 
@@ -66,8 +66,7 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     """Every killed worker is replaced, no reply is wrong, and no other connection breaks."""
     port = free_port()
     command = granian(FLOWERS.artifact, port, "--workers", "2", "--no-access-log")
-    choices = random.Random(SEED)  # noqa: S311 # not used for cryptography
-    stop = threading.Event()
+    choices, stop = random.Random(SEED), threading.Event()  # noqa: S311 # no cryptography
     with serving(command, port, log=tmp_path / "log") as server:
         with contextlib.closing(connect(port)) as connection:
             expected = exchange(connection, PREDICT)
@@ -78,10 +77,7 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         def check_readiness(position: int, status: int, body: bytes) -> str | None:
             return None if status == 200 else f"{status} {body[:200]!r}"
 
-        def new_check() -> Check:
-            return check_prediction
-
-        clients = [Client(port, [PREDICT], new_check, stop) for _ in range(CLIENTS)]
+        clients = [Client(port, [PREDICT], lambda: check_prediction, stop) for _ in range(CLIENTS)]
         probe = Client(port, [READYZ], lambda: check_readiness, stop, persistent=False)
         killed_ports, seconds = set(), []
         with load([*clients, probe], stop):
