@@ -1,4 +1,4 @@
-"""Real servers for the tests: started as a person starts them, on a free port, awaited by their readiness."""
+"""Servers for the tests, started by the real command on a free port and awaited until ready."""
 
 import contextlib
 import http.client
@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
-DEADLINE_SECONDS = (
-    120  # for a machine whose cores are all taken; nothing waits for it when all is well
-)
+DEADLINE_SECONDS = 120
+"""Seconds after which a wait fails, enough for a machine whose cores are all busy."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,15 @@ class Server:
 
     process: subprocess.Popen[str]
     port: int
+    log: Path | None = None
+    """File with the output; None if the output goes to the pipe `process.stdout`."""
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Send one request; return the status and the JSON document of the reply."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
         with contextlib.closing(connection):
-            with contextlib.suppress(
-                BrokenPipeError, ConnectionResetError
-            ):  # refused before all of it was sent
+            # The server may reject a request before it has read all of it.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, headers)
             reply = connection.getresponse()
             return reply.status, json.loads(reply.read())
@@ -44,9 +46,23 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(timeout=DEADLINE_SECONDS)
 
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker processes."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def megabytes(self) -> float:
+        """Return the proportional set size of the server and its workers, in megabytes."""
+        processes = [psutil.Process(self.process.pid), *self.workers()]
+        return float(sum(process.memory_full_info().pss for process in processes) / 1e6)
+
+    def log_lines(self) -> list[str]:
+        """Return the lines of the log file."""
+        assert self.log is not None
+        return self.log.read_text(errors="replace").splitlines()
+
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that the system hands to nobody before a slow command binds it."""
+    """Return a free port outside the range that the system assigns to outgoing connections."""
     while True:
         port = random.SystemRandom().randrange(10_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -55,13 +71,13 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition and return what it found."""
+    """Wait for a condition and return its first true value."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.005)
-    raise AssertionError("it did not come about")
+    raise AssertionError(f"the condition did not hold within {DEADLINE_SECONDS} s")
 
 
 @contextlib.contextmanager
@@ -70,18 +86,30 @@ def serving(
     port: int,
     environment: Mapping[str, str] | None = None,
     status: int = 200,
+    log: Path | None = None,
 ) -> Iterator[Server]:
-    """Start a command that listens on port, wait until /readyz answers `status`, and stop it at the end."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    server = Server(process, port)
+    """Start a server, wait until it is ready, and kill it at the end.
+
+    Args:
+        command: the command line of the server.
+        port: TCP port that the command listens on.
+        environment: environment variables to add.
+        status: status of /readyz to wait for.
+        log: file for the output. Without it the output goes to a pipe, which blocks the server
+            once 64 kB are unread.
+    """
+    with contextlib.ExitStack() as stack:
+        output: int | IO[bytes] = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    server = Server(process, port, log)
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while True:
@@ -90,19 +118,18 @@ def serving(
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 kill(process)
-                raise AssertionError(
-                    f"{' '.join(command)} did not answer: {process.communicate()[0]}"
-                )
+                printed = log.read_text() if log else process.communicate()[0]
+                raise AssertionError(f"{' '.join(command)} did not become ready: {printed}")
         yield server
     finally:
         kill(process)
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kill a command with all that it started."""
+    """Kill a command and every process that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

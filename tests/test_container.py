@@ -1,6 +1,6 @@
-"""The images: built by a real engine, run without rights, without a network and on a read-only file system.
+"""The images, built by a real engine and run without privileges, network and writable files.
 
-Without a network the containers need no free port, and nothing in them can depend on reaching out.
+Without a network the containers need no free port and cannot depend on other hosts.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
+from service.settings import ServiceSettings
+from service.web.app import create_app
 from tests.serving import DEADLINE_SECONDS, ROOT
 from tests.stored import StoredArtifact
 
@@ -32,7 +33,8 @@ HARDENED = (
 )
 LIMITED = (*HARDENED, "--pids-limit=64", "--memory=256m")
 
-# 127.0.0.2 is no address of a server that listens on 127.0.0.1 alone, and nobody outside would reach it.
+# A server that listens on 127.0.0.1 alone, and so is unreachable from outside, does not answer at
+# 127.0.0.2.
 CLIENT = """
 import sys
 from http.client import HTTPConnection
@@ -45,50 +47,51 @@ sys.stdout.buffer.write(b"%d " % answer.status + answer.read())
 
 @dataclass(frozen=True)
 class Container:
-    """A container that was started, and may have ended."""
+    """A container that has been started."""
 
     id: str
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as the user of the image."""
+        """Run a command in the container as the user of the image."""
         return docker("exec", self.id, *command, check=False)
 
     def request(self, method: str, path: str, body: str = "") -> tuple[int, str]:
-        """Send one request from inside; return the status, or 0 where nobody answers, and the body."""
+        """Send a request from inside; return the status, 0 without a reply, and the body."""
         status, _, reply = self.execute(
             "python", "-c", CLIENT, method, path, body
         ).stdout.partition(" ")
         return int(status or 0), reply
 
     def inspect(self, template: str) -> str:
-        """Return what the engine knows, by a Go template."""
+        """Return a property of the container, selected by a Go template."""
         return docker("inspect", "--format", template, self.id).stdout.strip()
 
     def log(self) -> str:
-        """Return what it printed."""
-        printed = docker("logs", self.id)
-        return printed.stdout + printed.stderr
+        """Return the container's output."""
+        output = docker("logs", self.id)
+        return output.stdout + output.stderr
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
-        """Return when the condition holds; fail with the log when the container ends or time is up."""
+        """Wait for a condition; fail with the log when the container ends or time runs out."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
             if self.inspect("{{.State.Running}}") == "false" or time.monotonic() > deadline:
-                pytest.fail(f"{what} was awaited: {self.log()}")
+                pytest.fail(f"no {what}: {self.log()}")
 
     def stop(self) -> int:
-        """Stop it as an orchestrator does, SIGTERM and ten seconds later SIGKILL; return the exit code."""
+        """Send SIGTERM, and SIGKILL after ten seconds; return the exit code."""
         docker("stop", "--time=10", self.id)
         return int(self.inspect("{{.State.ExitCode}}"))
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the engine's client, with BuildKit where that is a choice."""
+    """Run the engine's client, with BuildKit."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, env=environment)
-    if check and done.returncode:
-        pytest.fail(f"docker {' '.join(arguments)}: {done.stderr}")
-    return done
+    command = ["docker", *arguments]
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if check and completed.returncode:
+        pytest.fail(f"{' '.join(command)}: {completed.stderr}")
+    return completed
 
 
 @contextlib.contextmanager
@@ -103,23 +106,22 @@ def running(image: str, *options: str, command: tuple[str, ...] = ()) -> Iterato
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """An engine that answers and holds the base image; else the test is skipped."""
+    """Skip the test without an engine that has the base image."""
     if not shutil.which("docker"):
         pytest.skip("no docker command")
     if docker("version", check=False).returncode:
         pytest.skip("no Docker engine answers")
-    found = re.search("^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert found
-    if docker("image", "inspect", found[1], check=False).returncode:
-        pytest.skip(f"the engine does not hold the base image: docker pull {found[1]}")
+    base = re.search("^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base
+    if docker("image", "inspect", base[1], check=False).returncode:
+        pytest.skip(f"the engine lacks the base image: docker pull {base[1]}")
 
 
 def build(target: str) -> Iterator[str]:
-    """Build a target from the working tree, under a name of this process's own that goes at the end."""
+    """Build a target from the working tree; remove the image at the end."""
     tag = f"twolayernet-test-{target}:{os.getpid()}"
-    options = (
-        () if target == "serve" else ("--target", target)
-    )  # what a plain `docker build` makes is the server
+    # A plain `docker build` must build the serving image.
+    options = () if target == "serve" else ("--target", target)
     docker("build", "--network=host", "--quiet", "--tag", tag, *options, str(ROOT))
     yield tag
     docker("rmi", "--no-prune", tag)
@@ -127,55 +129,55 @@ def build(target: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def image(engine: None) -> Iterator[str]:
-    """The image that serves."""
+    """The serving image."""
     yield from build("serve")
 
 
 @pytest.fixture(scope="session")
 def mount(flowers: StoredArtifact) -> str:
-    """The option that shows the published artifacts to a container."""
-    return f"--volume={flowers.artifact.parent.parent}:/artifacts:ro"
+    """The option that mounts an artifact read-only in a container."""
+    return f"--volume={flowers.artifact.parent}:/artifacts/flowers:ro"
 
 
 @pytest.fixture(scope="session")
 def server(image: str, mount: str) -> Iterator[Container]:
-    """A ready container without rights, started by nothing but the image's own command."""
+    """A ready container without privileges, started by the image's own command."""
     with running(image, *LIMITED, mount) as container:
         container.wait("readiness", lambda: container.request("GET", "/readyz")[0] == 200)
         yield container
 
 
-def test_predicts(server: Container, app: Flask, flowers: StoredArtifact) -> None:
-    """The answer to the artifact's own example is the one that the application gives outside of the image."""
+def test_predicts(server: Container, flowers: StoredArtifact) -> None:
+    """The reply to the artifact's example is the same as outside the image."""
+    app = create_app(ServiceSettings(artifact=flowers.artifact))
     body = (flowers.artifact / "example.json").read_text(encoding="utf-8")
     expected = app.test_client().post("/predict", data=body).get_json()
     status, reply = server.request("POST", "/predict", body)
     actual = json.loads(reply)
     assert 200 == status
-    assert (
-        pytest.approx(expected.pop("probabilities")[0], abs=1e-6) == actual.pop("probabilities")[0]
-    )
+    probabilities = pytest.approx(expected.pop("probabilities")[0], abs=1e-6)
+    assert probabilities == actual.pop("probabilities")[0]
     assert expected == actual
 
 
 def test_becomes_healthy(server: Container) -> None:
-    """The engine's own check finds the service ready."""
+    """The image's health check passes."""
     server.wait("health", lambda: server.inspect("{{.State.Health.Status}}") == "healthy")
 
 
-def test_is_unhealthy_where_it_is_not_ready(image: str, artifact: Path) -> None:
-    """A damaged artifact is answered with 503, and the health check fails though the process is alive."""
+def test_is_unhealthy_unless_ready(image: str, artifact: Path) -> None:
+    """With a damaged artifact /readyz answers 503 and the health check fails."""
     (artifact / "model.onnx").write_bytes(b"damaged")
     with running(image, *LIMITED, f"--volume={artifact.parent}:/artifacts/flowers:ro") as container:
-        container.wait("an answer", lambda: container.request("GET", "/healthz")[0] == 200)
+        container.wait("reply", lambda: container.request("GET", "/healthz")[0] == 200)
         check = json.loads(container.inspect("{{json .Config.Healthcheck.Test}}"))
         assert 503 == container.request("GET", "/readyz")[0]
         assert ["CMD", "python"] == check[:2]
         assert 1 == container.execute(*check[1:]).returncode
 
 
-def test_runs_without_rights(server: Container) -> None:
-    """The user is a number other than root's, every capability is gone, and none can be gained."""
+def test_runs_without_privileges(server: Container) -> None:
+    """The user is a number other than root's, without capabilities and ways to gain them."""
     status = dict(
         re.findall(r"^(\w+):\s*(.*)$", server.execute("cat", "/proc/1/status").stdout, re.MULTILINE)
     )
@@ -191,18 +193,18 @@ def test_runs_without_rights(server: Container) -> None:
 
 @pytest.mark.parametrize("module", ["torch", "onnx", "model", "export", "pip", "setuptools"])
 def test_cannot_import(server: Container, module: str) -> None:
-    """Nothing of training, and nothing that installs, is in the image's environment."""
-    find = f"import importlib.util as util; assert util.find_spec('service'); print(util.find_spec('{module}'))"
-    assert "None\n" == server.execute("python", "-c", find).stdout
+    """The image's environment has neither training packages nor installers."""
+    code = f"from importlib.util import find_spec; print(find_spec('{module}'))"
+    assert "None\n" == server.execute("python", "-c", code).stdout
 
 
-def test_holds_one_room(server: Container) -> None:
-    """Of the project's folders and files the image holds service/ alone."""
-    assert "service\n" == server.execute("ls", "-A", "/app").stdout
+def test_has_no_training_packages(server: Container) -> None:
+    """The image has the service and the two leaf packages that it imports."""
+    assert "cli\nservice\ntabular\n" == server.execute("ls", "-A", "/app").stdout
 
 
-def test_writes_nothing_where_it_could(image: str, mount: str) -> None:
-    """Started as root and with everything writable it leaves no file: no bytecode, no telemetry, no cache."""
+def test_writes_no_files(image: str, mount: str) -> None:
+    """Even as root with a writable file system the service writes no file."""
     with running(image, "--network=none", "--user=0", mount) as container:
         container.wait("readiness", lambda: container.request("GET", "/readyz")[0] == 200)
         assert "A /artifacts\n" == docker("diff", container.id).stdout
@@ -211,53 +213,52 @@ def test_writes_nothing_where_it_could(image: str, mount: str) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("when", ["ready", "starting"])
 def test_stops_on_sigterm(image: str, mount: str, when: str, workers: int) -> None:
-    """Exit code 0, not 137: nobody had to kill it, neither when serving nor while workers still load."""
+    """SIGTERM ends the container with exit code 0, while it serves and while workers start."""
     command = ("serve", "--host=0.0.0.0", f"--workers={workers}")
     with running(image, *LIMITED, mount, command=command) as container:
         if when == "ready":
             container.wait("readiness", lambda: container.request("GET", "/readyz")[0] == 200)
         else:
-            container.wait("the first line", lambda: container.log() != "")
+            container.wait("output", lambda: container.log() != "")
         assert 0 == container.stop()
 
 
-def test_says_what_is_missing(image: str) -> None:
-    """Without artifacts it ends with exit code 2 and one line."""
-    done = docker("run", "--rm", *LIMITED, image, check=False)
-    assert 2 == done.returncode
-    assert "Error: /artifacts: nothing is published here" in done.stderr.splitlines()[-1]
+def test_missing_artifacts(image: str) -> None:
+    """Without artifacts the container ends with exit code 2 and one line."""
+    completed = docker("run", "--rm", *LIMITED, image, check=False)
+    assert 2 == completed.returncode
+    assert completed.stderr.splitlines()[-1].startswith("Error: /artifacts: ")
 
 
 @pytest.fixture(scope="session")
 def train_image(engine: None) -> Iterator[str]:
-    """The image that trains; skipped where building it would fetch PyTorch from the network."""
+    """The training image; skipped if the build would download PyTorch."""
     if not list((ROOT / "wheels").glob("torch-*.whl")):
-        pytest.skip(
-            "no PyTorch wheel in wheels/: pip download --dest wheels --no-deps --constraint constraints.txt torch"
-        )
+        download = "pip download --dest wheels --no-deps --constraint constraints.txt torch"
+        pytest.skip(f"no PyTorch wheel in wheels/: {download}")
     yield from build("train")
 
 
 def test_trains_and_publishes(train_image: str, image: str, tmp_path: Path) -> None:
-    """As whoever owns the mounted folders, it leaves a published artifact that the serving image proves again."""
+    """The training image, run as the folders' owner, publishes a valid artifact."""
     for folder in ("runs", "artifacts"):
         (tmp_path / folder).mkdir()
-    own = f"--user={os.getuid()}:{os.getgid()}"
+    user = f"--user={os.getuid()}:{os.getgid()}"
     volumes = (
         f"--volume={tmp_path}/runs:/app/runs",
         f"--volume={tmp_path}/artifacts:/app/artifacts",
     )
-    docker("run", "--rm", own, *HARDENED, *volumes, train_image)
+    docker("run", "--rm", user, *HARDENED, *volumes, train_image)
     assert {os.getuid()} == {path.stat().st_uid for path in tmp_path.rglob("*")}
     mount = f"--volume={tmp_path}/artifacts:/artifacts:ro"
-    done = docker("run", "--rm", *LIMITED, mount, image, "check", "/artifacts/digits")
-    assert "/artifacts/digits/1: whole, and its golden rows are reproduced" in done.stdout
+    completed = docker("run", "--rm", *LIMITED, mount, image, "check", "/artifacts/digits")
+    assert "/artifacts/digits/1: " in completed.stdout
 
 
 def test_training_stops_on_sigterm(train_image: str) -> None:
-    """Exit code 143, not 137: make as a first process would spin until it is killed."""
+    """SIGTERM ends training with exit code 143; make as PID 1 would ignore the signal."""
     with running(train_image, "--network=none") as container:
         container.wait(
-            "the training process", lambda: "model train" in docker("top", container.id).stdout
+            "training process", lambda: "model train" in docker("top", container.id).stdout
         )
         assert 128 + signal.SIGTERM == container.stop()

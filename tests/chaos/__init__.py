@@ -1,1 +1,1 @@
-"""Tests."""
+"""Kills and hot swaps at random moments: `make chaos`."""

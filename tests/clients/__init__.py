@@ -1,1 +1,1 @@
-"""Clients that need environments of their own: `make test-clients`."""
+"""Third-party clients of a real server: `make test-clients`."""

@@ -1,7 +1,7 @@
-"""KServe's InferenceRESTClient before a running service: prints what it saw as one JSON document.
+"""KServe's InferenceRESTClient in front of a server: prints its results as one JSON document.
 
-check_kserve.py starts it with the interpreter of .peers/kserve: python kserve_client.py URL MODEL, rows as JSON on
-standard input.
+test_kserve.py runs it with the interpreter of .peers/kserve as `python kserve_client.py URL MODEL`
+and passes the rows as JSON on standard input.
 """
 
 import asyncio
@@ -15,62 +15,63 @@ import numpy as np
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import InferResponse, RequestedOutput
 
+Matrix = list[list[float]]
 
-async def main(url: str, model: str, rows: list[list[float]]) -> dict[str, Any]:
-    """Ask for everything that the client can ask for."""
+
+async def main(url: str, model: str, rows: Matrix) -> dict[str, Any]:
+    """Return the result of each request that the client can send."""
+    wrong = [row[1:] for row in rows]
     async with (
         InferenceRESTClient(RESTConfig(protocol="v2")) as v2,
         InferenceRESTClient(RESTConfig()) as v1,
     ):
-        wrong = [row[1:] for row in rows]
+
+        def infer(request: Any) -> Any:
+            return v2.infer(url, request, model_name=model)
+
+        def predict(member: str, rows: Matrix, name: str = model) -> Any:
+            return v1.infer(url, {member: rows}, model_name=name)
+
+        document = request(model, rows, binary=False).to_rest()[0]
         return {
             "live": await v2.is_server_live(url) and await v1.is_server_live(url),
             "ready": await v2.is_server_ready(url),
             "model ready": [await client.is_model_ready(url, model) for client in (v1, v2)],
-            "unknown model ready": await v2.is_model_ready(url, "nobody"),
-            "v2 json": seen(
-                await v2.infer(url, asked(model, rows, binary=False), model_name=model)
-            ),
-            "v2 binary": seen(
-                await v2.infer(url, asked(model, rows, binary=True), model_name=model)
-            ),
-            "v2 dict": seen(
-                await v2.infer(url, asked(model, rows, binary=False).to_rest()[0], model_name=model)
-            ),
-            "v1 instances": await v1.infer(url, {"instances": rows}, model_name=model),
-            "v1 inputs": await v1.infer(url, {"inputs": rows}, model_name=model),
-            "v2 refused": await refused(
-                v2.infer(url, asked(model, wrong, binary=True), model_name=model)
-            ),
-            "v1 refused": await refused(v1.infer(url, {"instances": wrong}, model_name=model)),
-            "unknown model": await refused(v1.infer(url, {"instances": rows}, model_name="nobody")),
+            "unknown model ready": await v2.is_model_ready(url, "unknown"),
+            "v2 json": result(await infer(request(model, rows, binary=False))),
+            "v2 binary": result(await infer(request(model, rows, binary=True))),
+            "v2 dict": result(await infer(document)),
+            "v1 instances": await predict("instances", rows),
+            "v1 inputs": await predict("inputs", rows),
+            "v2 rejected": await error(infer(request(model, wrong, binary=True))),
+            "v1 rejected": await error(predict("instances", wrong)),
+            "unknown model": await error(predict("instances", rows, "unknown")),
         }
 
 
-def asked(model: str, rows: list[list[float]], *, binary: bool) -> InferRequest:
-    """Make a request, its input and its outputs in JSON or in bytes."""
+def request(model: str, rows: Matrix, *, binary: bool) -> InferRequest:
+    """Return a request with its input and outputs in JSON or as binary tensors."""
     x = np.array(rows, np.float32)
-    given = InferInput("input", list(x.shape), "FP32")
-    given.set_data_from_numpy(x, binary_data=binary)
-    outputs = [
-        RequestedOutput(name, {"binary_data": binary}) for name in ("label", "probabilities")
-    ]
-    return InferRequest(model, [given], request_id="a-1", request_outputs=outputs)
+    tensor = InferInput("input", list(x.shape), "FP32")
+    tensor.set_data_from_numpy(x, binary_data=binary)
+    names = ("label", "probabilities")
+    outputs = [RequestedOutput(name, {"binary_data": binary}) for name in names]
+    return InferRequest(model, [tensor], request_id="a-1", request_outputs=outputs)
 
 
-def seen(response: InferResponse) -> dict[str, Any]:
-    """Return what the client made of a reply."""
+def result(response: InferResponse) -> dict[str, Any]:
+    """Return the id, model and outputs of a reply."""
     outputs = {output.name: output.as_numpy().tolist() for output in response.outputs}
     return {"id": response.id, "model": response.model_name, "outputs": outputs}
 
 
-async def refused(asking: Awaitable[object]) -> str:
-    """Return the message of the error that a request ends in."""
+async def error(request: Awaitable[object]) -> str:
+    """Return the message of a request's error."""
     try:
-        await asking
+        await request
     except httpx.HTTPStatusError as error:
         return str(error)
-    return "answered"
+    return "no error"
 
 
 if __name__ == "__main__":

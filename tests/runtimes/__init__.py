@@ -1,1 +1,1 @@
-"""Tests."""
+"""The artifact's graph in other runtimes: `make runtimes`."""

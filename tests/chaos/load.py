@@ -1,0 +1,114 @@
+"""Load on a server: threads that send requests until told to stop, and check every reply."""
+
+import contextlib
+import http.client
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from tests.serving import DEADLINE_SECONDS
+
+INTERVAL_SECONDS = 0.01
+"""Seconds between two requests of a client that opens a connection for each."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """A request that clients repeat."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+
+
+Check = Callable[[int, int, bytes], str | None]
+"""Takes the position of the request, status and body; returns what is wrong, or None."""
+
+
+class Client(threading.Thread):
+    """A client that sends some requests in turn.
+
+    Args:
+        port: TCP port of the server.
+        requests: the requests.
+        new_check: called once per connection; returns the check of its replies.
+        stop: the event that ends the client.
+        persistent: whether to keep a connection for as long as it lasts.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        requests: Sequence[LoadRequest],
+        new_check: Callable[[], Check],
+        stop: threading.Event,
+        persistent: bool = True,
+    ) -> None:
+        super().__init__()
+        self.port, self.new_check, self.stop = port, new_check, stop
+        self.requests = itertools.cycle(enumerate(requests))
+        self.persistent = persistent
+        self.replies = 0
+        self.wrong: list[str] = []
+        # Each error of a connection, with the client's port.
+        self.broken: list[tuple[str, int]] = []
+
+    def run(self) -> None:
+        """Open one connection after the other until told to stop."""
+        while not self.stop.is_set():
+            connection, local_port = connect(self.port), 0
+            try:
+                connection.connect()
+                local_port = connection.sock.getsockname()[1]
+                self._send(connection)
+            except (OSError, http.client.HTTPException) as error:
+                self.broken.append((repr(error), local_port))
+            finally:
+                connection.close()
+            if not self.persistent:
+                self.stop.wait(INTERVAL_SECONDS)
+
+    def _send(self, connection: http.client.HTTPConnection) -> None:
+        check = self.new_check()
+        for position, request in self.requests:
+            status, body = exchange(connection, request)
+            self.replies += 1
+            if text := check(position, status, body):
+                self.wrong.append(f"{request.path}: {text}")
+            if self.stop.is_set() or not self.persistent:
+                return
+
+
+def connect(port: int) -> http.client.HTTPConnection:
+    """Return a connection to a server, not yet open."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+
+
+def exchange(connection: http.client.HTTPConnection, request: LoadRequest) -> tuple[int, bytes]:
+    """Send a request; return status and body of the reply."""
+    headers = {"Content-Type": "application/json"} if request.body else {}
+    connection.request(request.method, request.path, request.body, headers)
+    reply = connection.getresponse()
+    return reply.status, reply.read()
+
+
+def client_ports(worker: psutil.Process) -> set[int]:
+    """Return the clients' ports of the connections that a worker has accepted."""
+    connections = worker.net_connections("tcp")
+    return {connection.raddr.port for connection in connections if connection.raddr}
+
+
+@contextlib.contextmanager
+def load(clients: Sequence[Client], stop: threading.Event) -> Iterator[None]:
+    """Run clients until the end of the block."""
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()

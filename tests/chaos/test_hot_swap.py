@@ -1,0 +1,275 @@
+"""Hot swaps under load: every reply comes, complete, from the version that it names.
+
+Two networks take turns as versions 1, 2, 3 ... of one artifact, published as export publishes,
+while clients send requests in every protocol. Every tenth version is followed by a damaged one,
+which every worker must reject and report in /readyz. CHAOS_SWAPS sets the number of swaps (10).
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.staging import publish, staged
+from service.artifact import manifest, storage
+from service.artifact.storage import Artifact
+from service.runtime.predictor import Predictor
+from tests.chaos.load import Check, Client, LoadRequest, client_ports, connect, exchange, load
+from tests.serving import Server, free_port, granian, serving, until
+from tests.stored import FLOWERS, RETRAINED_FLOWERS
+
+pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
+
+SWAPS = int(os.environ.get("CHAOS_SWAPS", "10"))
+SWAPS_PER_DAMAGED = 10
+WORKERS = 2
+CLIENTS = 4
+POLL_SECONDS = "0.1"
+NAME = "flowers"
+ROWS = np.repeat(FLOWERS.rows, 2, axis=0)[:64]
+READYZ = LoadRequest("GET", "/readyz")
+V2_INFER = 3
+"""Position in REQUESTS of the V2 request with all rows."""
+
+
+def instances(path: str, count: int) -> LoadRequest:
+    """Return a request for the first rows, as {"instances": ...}."""
+    body = json.dumps({"instances": ROWS[:count].tolist()}).encode()
+    return LoadRequest("POST", path, body)
+
+
+def tensor(count: int) -> LoadRequest:
+    """Return a request for the first rows in the Open Inference Protocol."""
+    members = {"name": manifest.INPUT, "datatype": "FP32", "shape": [count, ROWS.shape[1]]}
+    document = {"inputs": [members | {"data": ROWS[:count].ravel().tolist()}]}
+    return LoadRequest("POST", f"/v2/models/{NAME}/infer", json.dumps(document).encode())
+
+
+REQUESTS = (
+    *(instances("/predict", count) for count in (1, len(ROWS))),
+    *(tensor(count) for count in (1, len(ROWS))),
+    instances(f"/v1/models/{NAME}:predict", len(ROWS)),
+)
+ROW_COUNTS = (1, len(ROWS), 1, len(ROWS), len(ROWS))
+
+
+def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
+    """Return the version that a reply names, if any, and the bits of its probabilities."""
+    document = json.loads(body)
+    version: int | None = None
+    if position < 2:
+        version, values = int(document["model"]["version"]), document["probabilities"]
+    elif position < 4:
+        version = int(document["model_version"])
+        (values,) = (o["data"] for o in document["outputs"] if o["name"] == "probabilities")
+    else:
+        values = [prediction["probabilities"] for prediction in document["predictions"]]
+    return version, np.array(values, np.float32).tobytes()
+
+
+def flip_bit(files: dict[str, bytes], other: Artifact) -> None:
+    """Change a bit of the graph, which its hash reveals."""
+    files[manifest.SUMS] = storage.sha256_sums(files)
+    files[manifest.MODEL] = files[manifest.MODEL][:-1] + bytes([files[manifest.MODEL][-1] ^ 1])
+
+
+def exchange_graph(files: dict[str, bytes], other: Artifact) -> None:
+    """Use the graph of another network with matching hashes, which the golden rows reveal."""
+    files[manifest.MODEL] = other.files[manifest.MODEL]
+
+
+def rename_version(files: dict[str, bytes], other: Artifact) -> None:
+    """Name the version of another folder, with matching hashes."""
+    files[manifest.MANIFEST] = dataclasses.replace(other.manifest, version=1).to_json()
+
+
+def empty_graph(files: dict[str, bytes], other: Artifact) -> None:
+    """Leave the graph empty, with matching hashes."""
+    files[manifest.MODEL] = b""
+
+
+Damage = Callable[[dict[str, bytes], Artifact], None]
+DAMAGES: tuple[Damage, ...] = (flip_bit, exchange_graph, rename_version, empty_graph)
+
+
+class Publisher:
+    """The folder of an artifact, and the network of each version in it."""
+
+    def __init__(self, artifacts: Path) -> None:
+        self.artifacts = artifacts
+        paths = (FLOWERS.artifact, RETRAINED_FLOWERS.artifact)
+        self.networks = [storage.read_artifact(path) for path in paths]
+        # The right bits by network and request.
+        self.expected = [
+            [Predictor(p).predict(ROWS[:n])["probabilities"].tobytes() for n in ROW_COUNTS]
+            for p in paths
+        ]
+        assert self.expected[0] != self.expected[1]
+        self.network_of_version: dict[int, int] = {}
+
+    def publish(self, network: int, damage: Damage | None = None) -> int:
+        """Publish a network as the next version and return the version."""
+        files = dict(self.networks[network].files)
+        description = self.networks[network].manifest
+        with staged(self.artifacts, NAME) as folder:
+
+            def finish(version: int) -> None:
+                renamed = dataclasses.replace(description, version=version)
+                files[manifest.MANIFEST] = renamed.to_json()
+                if damage:
+                    damage(files, self.networks[1 - network])
+                else:
+                    # A client may receive a reply of this version as soon as it is published.
+                    self.network_of_version[version] = network
+                files.setdefault(manifest.SUMS, storage.sha256_sums(files))
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+
+            files.pop(manifest.SUMS, None)
+            return int(publish(folder, finish).name)
+
+    def new_check(self) -> Check:
+        """Return a check for one connection, whose versions may not go back."""
+        newest = 0
+
+        def check(position: int, status: int, body: bytes) -> str | None:
+            nonlocal newest
+            if status != 200:
+                return f"{status} {body[:200]!r}"
+            version, bits = read_reply(position, body)
+            if version is None:
+                known = bits in [expected[position] for expected in self.expected]
+                return None if known else "a reply without a version matches no network"
+            if version not in self.network_of_version:
+                return f"version {version} is damaged or unknown"
+            if version < newest:
+                return f"version {version} after version {newest} on one connection"
+            newest = version
+            if bits != self.expected[self.network_of_version[version]][position]:
+                return f"a reply of version {version} has other numbers than its network"
+            return None
+
+        return check
+
+
+class Workers:
+    """A connection to each worker of a server."""
+
+    def __init__(self, server: Server, publisher: Publisher) -> None:
+        self.server, self.publisher = server, publisher
+        self.connections: dict[int, Any] = {}
+        until(self._connect)
+
+    def _connect(self) -> bool:
+        connection = connect(self.server.port)
+        exchange(connection, READYZ)
+        local_port = connection.sock.getsockname()[1]
+        for worker in self.server.workers():
+            if local_port in client_ports(worker):
+                self.connections.setdefault(worker.pid, connection)
+        if connection not in self.connections.values():
+            connection.close()
+        return len(self.connections) == WORKERS
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self.connections.values():
+            connection.close()
+
+    def wait(self, version: int, problem: str = "") -> float:
+        """Wait until every worker serves a version and reports a problem; return the seconds."""
+        started = time.perf_counter()
+
+        def ready(connection: Any) -> bool:
+            status, body = exchange(connection, READYZ)
+            document = json.loads(body)
+            assert status == 200, document
+            if document["model"]["version"] != str(version):
+                return False
+            return problem in document.get("problem", "") if problem else "problem" not in document
+
+        for connection in self.connections.values():
+            until(partial(ready, connection))
+        return time.perf_counter() - started
+
+    def wrong_previous(self, version: int, removed: int | None) -> list[str]:
+        """Return what is wrong with requests for the previous version and for the one before it."""
+        wrong = []
+        path = f"/v2/models/{NAME}/versions/{{}}"
+        request = LoadRequest("POST", path.format(version) + "/infer", REQUESTS[V2_INFER].body)
+        network = self.publisher.network_of_version[version]
+        for connection in self.connections.values():
+            status, body = exchange(connection, request)
+            expected = (version, self.publisher.expected[network][V2_INFER])
+            if status != 200 or read_reply(V2_INFER, body) != expected:
+                wrong.append(f"previous version {version}: {status} {body[:200]!r}")
+            if removed:
+                status, _ = exchange(connection, LoadRequest("GET", path.format(removed)))
+                if status != 404:
+                    wrong.append(f"removed version {removed}: {status}")
+        return wrong
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    """An artifact with one version."""
+    publisher = Publisher(tmp_path / "artifacts")
+    publisher.publish(0)
+    return publisher
+
+
+@pytest.fixture
+def workers(publisher: Publisher, tmp_path: Path) -> Iterator[Workers]:
+    """A server of that artifact."""
+    port = free_port()
+    folder = publisher.artifacts / NAME
+    command = granian(folder, port, "--workers", str(WORKERS), "--no-access-log")
+    environment = {"TWOLAYERNET_POLL_SECONDS": POLL_SECONDS}
+    with serving(command, port, environment, log=tmp_path / "log") as server:
+        workers = Workers(server, publisher)
+        yield workers
+        workers.close()
+
+
+def test_hot_swaps(
+    publisher: Publisher, workers: Workers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No request fails, no reply mixes two versions, and no damaged version answers."""
+    stop, port = threading.Event(), workers.server.port
+    clients = [Client(port, REQUESTS, publisher.new_check, stop) for _ in range(CLIENTS)]
+    swap_seconds, damaged, wrong = [], [], []
+    versions, damages = [1], itertools.cycle(DAMAGES)
+    before = workers.server.megabytes()
+    with load(clients, stop):
+        for swap in range(1, SWAPS + 1):
+            version = publisher.publish(swap % 2)
+            swap_seconds.append(workers.wait(version))
+            wrong += workers.wrong_previous(versions[-1], versions[-2] if swap > 1 else None)
+            versions.append(version)
+            if swap % SWAPS_PER_DAMAGED == 0:
+                rejected = publisher.publish(1 - swap % 2, next(damages))
+                damaged.append(str(publisher.artifacts / NAME / str(rejected)))
+                workers.wait(version, damaged[-1])
+    replies = sum(client.replies for client in clients)
+    with capsys.disabled():
+        print(
+            f"\n{SWAPS} swaps, median {statistics.median(swap_seconds):.3f} s, "
+            f"slowest {max(swap_seconds):.3f} s; {len(damaged)} damaged versions; "
+            f"{replies} replies; {before:.0f} MB before, {workers.server.megabytes():.0f} MB after"
+        )
+    assert replies > 0
+    assert [] == wrong
+    assert [] == [text for client in clients for text in client.wrong]
+    assert [] == [error for client in clients for error in client.broken]
+    for path in damaged:
+        assert WORKERS == sum(f"{path}:" in line for line in workers.server.log_lines())

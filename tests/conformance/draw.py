@@ -1,0 +1,287 @@
+"""A random source of requests, and the registry of the kinds of request."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from tests.conformance import json_text
+from tests.conformance.outcomes import BYTES, CSV, JSON, Outcome
+from tests.conformance.served import Index, ServedModel
+
+Group = Literal["valid", "nearly valid", "hostile"]
+Headers = Sequence[tuple[str, str | bytes]]
+Framing = Literal["length", "chunked", "gzip", "chunked gzip", "zlib", "deflate", "identity"]
+
+FRAMING_WEIGHTS: dict[Framing, int] = {
+    **{"length": 70, "chunked": 10, "gzip": 6, "zlib": 6},
+    **{"identity": 4, "chunked gzip": 2, "deflate": 2},
+}
+"""How often each framing is drawn where it cannot change the outcome."""
+MAX_NUMBER_BYTES = 100
+"""Maximum length of a number's text with the white space around it."""
+LOGGABLE_IDS = ("a", "0", "req-1", "A.b_c-9", "4f1c-0b", "x" * 128, "-", "...")
+UNSAFE_IDS = (
+    *("", "a b", "x" * 129, "a,b", "<script>", "%0d%0aSet-Cookie:a", "a\tb", b"caf\xc3\xa9"),
+    *("a;b", "../x", '"', "a:b"),
+)
+"""Request ids unfit for a log, which the service replaces with generated ones."""
+TRACEPARENTS = (
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+    "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+    "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    *("00-" + "a" * 4000, "", b"\xff\xfe", "00-\t-\t-"),
+)
+"""Valid and invalid values of `traceparent`; none of them may change a reply."""
+USER_AGENTS = ("curl/8.5.0", "python-requests/2.32", "x" * 500, "")
+
+
+class Case(NamedTuple):
+    """A request and its one right outcome."""
+
+    pieces: Sequence[bytes]
+    """The request's bytes, each piece sent with a system call of its own."""
+    outcome: Outcome
+    request_id: str | None = None
+    """The caller's id, if the service must echo it."""
+    head: bool = False
+    half_close: bool = False
+    """Whether the client shuts down its sending side after the request."""
+    may_close: bool = False
+    """Whether the server may close the connection after its reply."""
+
+
+Build = Callable[["Draw"], Case]
+"""A function that builds a request."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request."""
+
+    name: str
+    group: Group
+    weight: int
+    """How often it is drawn, relative to the others of its group."""
+    build: Build
+    summary: str
+    """One line that describes the request and cites the suite that also sends it."""
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(
+    interface: str, function: Callable[..., Case], group: Group, weight: int, build: Build
+) -> None:
+    """Add a kind that is named after a part of the interface and a function with a docstring."""
+    name = f"{interface}: {function.__name__.replace('_', ' ')}"
+    assert name not in KINDS, name
+    KINDS[name] = Kind(name, group, weight, build, (function.__doc__ or "").partition("\n")[0])
+
+
+def kind(group: Group, weight: int = 2) -> Callable[[Build], Build]:
+    """Register a function as a kind of its module."""
+
+    def decorate(build: Build) -> Build:
+        register(build.__module__.rpartition(".")[2], build, group, weight, build)
+        return build
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The source of a request: a random generator and the served model."""
+
+    random: Random
+    model: ServedModel
+
+    def choice(self, values: Sequence[Any]) -> Any:
+        """Draw one of some values."""
+        return self.random.choice(values)
+
+    def chance(self, probability: float) -> bool:
+        """Return True with a probability."""
+        return self.random.random() < probability
+
+    def index(self, at_least: int = 1, at_most: int | None = None) -> Index:
+        """Draw rows, in most cases a single one, and never more than the limits allow."""
+        fitting = self.model.limits.body_bytes // (MAX_NUMBER_BYTES * len(self.model.features))
+        at_most = min(fitting, self.model.max_rows if at_most is None else at_most)
+        size = self.random.choices((1, 2, 7, 33, at_most), (60, 15, 15, 9, 1))[0]
+        size = max(at_least, min(size, at_most))
+        return np.array([self.random.randrange(len(self.model.rows)) for _ in range(size)], np.intp)
+
+    def numbers(self, index: Index) -> list[list[float]]:
+        """Return rows as numbers."""
+        rows: list[list[float]] = self.model.rows[index].tolist()
+        return rows
+
+    def float32(self, index: Index) -> bytes:
+        """Return rows as little-endian float32, row-major."""
+        return self.model.rows[index].astype("<f4").tobytes()
+
+    def cells(self, index: Index) -> list[list[Any]]:
+        """Return rows as JSON texts of numbers."""
+        return [list(row) for row in json_text.numbers(self.random, self.numbers(index))]
+
+    def json(self, value: Any) -> bytes:
+        """Write a JSON document."""
+        return json_text.document(self.random, value).encode()
+
+    def position(self, index: Index, at_least_row: int = 0) -> tuple[int, int]:
+        """Draw a row and a column."""
+        row = self.random.randrange(at_least_row, len(index))
+        return row, self.random.randrange(len(self.model.features))
+
+    def cell_path(self, i: int, j: int, record: bool = False) -> str:
+        """Name a cell as the service does: by column, or by feature in a record."""
+        return f"[{i}][{json.dumps(self.model.features[j], ensure_ascii=False) if record else j}]"
+
+    def record(self, row: Sequence[Any]) -> json_text.Members:
+        """Return a row as an object with the features in random order."""
+        return self.shuffled(zip(self.model.features, row, strict=True))
+
+    def shuffled(self, members: Any) -> json_text.Members:
+        """Return an object with its members in random order."""
+        shuffled = json_text.Members(members)
+        self.random.shuffle(shuffled)
+        return shuffled
+
+    def overflow(self, index: Index) -> tuple[list[list[float]], int]:
+        """Return rows of which one overflows the network, and its position."""
+        rows, i = self.numbers(index), self.random.randrange(len(index))
+        rows[i] = self.choice(self.model.overflowing.astype(np.float64).tolist())
+        return rows, i
+
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        outcome: Outcome,
+        *,
+        content_type: str | None = JSON,
+        headers: Headers = (),
+        framing: Framing | None = None,
+        may_close: bool = False,
+    ) -> Case:
+        """Return a POST request.
+
+        Args:
+            path: the target in the request line.
+            body: the content before compression and chunking.
+            outcome: the right outcome.
+            content_type: the Content-Type; None for no such header.
+            headers: further headers.
+            framing: how the body is sent; drawn at random if None.
+            may_close: whether the server may close the connection after its reply.
+        """
+        assert len(body) <= self.model.limits.body_bytes or getattr(outcome, "status", 200) == 413
+        framing = framing or self._framing(content_type, headers)
+        more: list[tuple[str, str | bytes]] = []
+        if content_type is not None:
+            more.append(("Content-Type", content_type))
+        more += headers
+        if framing not in ("length", "chunked"):
+            encoding = "deflate" if framing == "zlib" else framing.removeprefix("chunked ")
+            more.append(("Content-Encoding", encoding))
+        body = compress(framing, body)
+        if framing.startswith("chunked"):
+            more.append(("Transfer-Encoding", "chunked"))
+            body = self._chunks(body)
+        else:
+            more.append(("Content-Length", str(len(body))))
+        return self.send("POST", path, more, body, outcome, may_close=may_close)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        outcome: Outcome,
+        *,
+        half_close: bool = False,
+        may_close: bool = False,
+    ) -> Case:
+        """Return a request with any method, and with headers that must not change its outcome."""
+        request_id, more = self._neutral_headers()
+        fields = self._fields([("Host", "localhost"), *headers, *more])
+        lines = [f"{method} {path} HTTP/1.1".encode(), *fields]
+        content = b"\r\n".join(lines) + b"\r\n\r\n" + body
+        pieces: Sequence[bytes] = (content,)
+        if self.chance(0.1):
+            cut = self.random.randrange(1, len(content))
+            pieces = (content[:cut], content[cut:])
+        return Case(pieces, outcome, request_id, method == "HEAD", half_close, may_close)
+
+    def _framing(self, content_type: str | None, headers: Headers) -> Framing:
+        framing = self.random.choices(list(FRAMING_WEIGHTS), list(FRAMING_WEIGHTS.values()))[0]
+        json_length = dict(headers).get("Inference-Header-Content-Length")
+        media_type = (content_type or "").partition(";")[0].strip().lower()
+        is_table = json_length is None and media_type in (CSV, BYTES)
+        if framing == "chunked" and (is_table or json_length == "0"):
+            return "length"  # The service rejects rows without a length: they may be incomplete.
+        return framing
+
+    def _neutral_headers(self) -> tuple[str | None, list[tuple[str, str | bytes]]]:
+        """Draw headers that any request may have, and the id that the service must echo."""
+        request_id: str | None = None
+        headers: list[tuple[str, str | bytes]] = []
+        fraction = self.random.random()
+        if fraction < 0.3:
+            request_id = self.choice(LOGGABLE_IDS)
+            headers.append(("X-Request-ID", request_id))
+        elif fraction < 0.5:
+            headers.append(("X-Request-ID", self.choice(UNSAFE_IDS)))
+        if self.chance(0.2):
+            headers.append(("traceparent", self.choice(TRACEPARENTS)))
+        if self.chance(0.3):
+            headers.append(("User-Agent", self.choice(USER_AGENTS)))
+        return request_id, headers
+
+    def _chunks(self, body: bytes) -> bytes:
+        """Cut a body into chunks of random sizes, some with extensions (RFC 9112, 7.1)."""
+        parts, start = [], 0
+        while start < len(body):
+            size = self.choice((1, 7, 100, 4096, len(body)))
+            part = body[start : start + size]
+            extension = self.choice((b"", b"", b"", b";a=b", b';quoted="x"'))
+            parts.append(b"%x%b\r\n%b\r\n" % (len(part), extension, part))
+            start += size
+        return b"".join(parts) + b"0\r\n\r\n"
+
+    def _fields(self, headers: Headers) -> list[bytes]:
+        case = self.choice((str, str, str.lower, str.upper))
+        fields = [
+            case(name).encode() + b": " + (value.encode() if isinstance(value, str) else value)
+            for name, value in headers
+        ]
+        if self.chance(0.2):
+            self.random.shuffle(fields)
+        return fields
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text, a compact form of a long list of strings."""
+    return tuple(text.split())
+
+
+def compress(framing: Framing, body: bytes) -> bytes:
+    """Compress a body as its framing requires."""
+    match framing.removeprefix("chunked "):
+        case "gzip":
+            return gzip.compress(body, compresslevel=1, mtime=0)
+        case "zlib":
+            return zlib.compress(body, 1)
+        case "deflate":
+            engine = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+            return engine.compress(body) + engine.flush()
+    return body

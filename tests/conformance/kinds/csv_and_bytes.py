@@ -1,0 +1,252 @@
+"""POST /predict with CSV and with float32 bytes, and with bodies that are neither."""
+
+import csv
+import io
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tests.conformance.draw import Case, Draw, kind, words
+from tests.conformance.json_text import number
+from tests.conformance.kinds.json_rows import FLOAT32_OVERFLOW
+from tests.conformance.kinds.native import ACCEPTED, PATH
+from tests.conformance.outcomes import BYTES, CSV, ErrorReply, Outcome
+from tests.conformance.predictions import Predictions
+from tests.conformance.served import Index
+
+DELIMITERS = (",", ",", ",", ";", "\t")
+CSV_TYPES = (
+    *(CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present"),
+    "text/csv;charset=UTF-8",
+)
+NOT_NUMBERS = (*words("x 1_000 0x10 1.2.3 --1 1e true null \u0661 1,5 $1 \uff11 '1'"), *("", "1 2"))
+NOT_FINITE = (
+    *("nan", "NaN", "inf", "-inf", "Infinity", "1e39", "-1E39", "1e400", "9" * 50),
+    FLOAT32_OVERFLOW,
+)
+NOT_FINITE_BITS = (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF)
+"""The float32 bits of infinities, and of quiet and signalling NaNs."""
+
+Cells = list[list[str]]
+
+
+def table(draw: Draw, index: Index) -> Cells:
+    """Return rows as text, in the order of the features."""
+    write = repr if draw.chance(0.7) else lambda value: str(number(draw.random, value))
+    return [[write(value) for value in row] for row in draw.numbers(index)]
+
+
+def write_csv(
+    draw: Draw,
+    lines: Sequence[Sequence[str]],
+    delimiter: str | None = None,
+    newline: str | None = None,
+) -> bytes:
+    """Write CSV in the style of one of the programs that write it."""
+    text = io.StringIO()
+    delimiter = delimiter or draw.choice(DELIMITERS)
+    newline = newline or draw.choice(("\n", "\r\n"))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if draw.chance(0.3) else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+    writer.writerows(lines)
+    content = text.getvalue()
+    if draw.chance(0.2):
+        content = content[: -len(newline)]
+    return content.encode("utf-8-sig" if draw.chance(0.2) else "utf-8")
+
+
+def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
+    """Return the cells below a header, and the position of each column's feature."""
+    order = list(range(len(draw.model.features)))
+    if draw.chance(0.6):
+        draw.random.shuffle(order)
+    header = [draw.model.features[j] for j in order]
+    # A row of the wrong width stays as it is.
+    rows = [[row[j] for j in order] if len(row) == len(order) else row for row in cells]
+    return [header, *rows], order
+
+
+def maybe_with_header(draw: Draw, cells: Cells) -> Cells:
+    """Return the cells, in half of the cases below a header."""
+    return with_header(draw, cells)[0] if draw.chance(0.5) else cells
+
+
+def send_csv(draw: Draw, body: bytes, outcome: Outcome, **options: Any) -> Case:
+    """Post CSV to /predict."""
+    return draw.post(PATH, body, outcome, content_type=draw.choice(CSV_TYPES), **options)
+
+
+def reject_csv(
+    draw: Draw, cells: Cells, i: int, text: str, column: str = "", status: int = 422
+) -> Case:
+    """Send cells, perhaps below a header, with an error in row `i`."""
+    lines = maybe_with_header(draw, cells)
+    where = f"line {i + 1 + len(lines) - len(cells)}{column}"
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
+
+
+@kind("valid", 10)
+def csv_without_header(draw: Draw) -> Case:
+    """Lines of numbers."""
+    index = draw.index()
+    return send_csv(draw, write_csv(draw, table(draw, index)), Predictions(draw.model, index))
+
+
+@kind("valid", 10)
+def csv_with_header(draw: Draw) -> Case:
+    """A header with the columns in any order; several delimiters, quotes, a byte-order mark."""
+    index = draw.index()
+    lines = with_header(draw, table(draw, index))[0]
+    return send_csv(draw, write_csv(draw, lines), Predictions(draw.model, index))
+
+
+@kind("valid", 2)
+def csv_with_spaces_and_empty_lines(draw: Draw) -> Case:
+    """Spaces around cells and names, and empty lines between the others."""
+    index = draw.index()
+    lines = maybe_with_header(draw, table(draw, index))
+    padded = [[f" {cell}  " for cell in line] for line in lines]
+    newline = draw.choice(("\n", "\r\n"))
+    end = newline.encode()
+    body = write_csv(draw, padded, newline=newline).replace(end, end * 2) + end * 3
+    if draw.chance(0.3) and not body.startswith(b"\xef\xbb\xbf"):
+        body = end + body
+    return send_csv(draw, body, Predictions(draw.model, index))
+
+
+@kind("valid", 4)
+def csv_with_accept(draw: Draw) -> Case:
+    """CSV in, and the media type that Accept chooses out."""
+    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    outcome = Predictions(draw.model, index, ACCEPTED[accept])
+    body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
+    return send_csv(draw, body, outcome, headers=[("Accept", accept)])
+
+
+@kind("nearly valid", 4)
+def csv_cell_that_is_no_number(draw: Draw) -> Case:
+    """A cell that is no number, in a place named by line and column name."""
+    index = draw.index(at_least=2)
+    # In the first line it would make that line a header.
+    cells, (i, j) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i][j] = bad = draw.choice(NOT_NUMBERS)
+    column = f", column '{draw.model.features[j]}'"
+    return reject_csv(draw, cells, i, f"expected a number, found '{bad}'", column)
+
+
+@kind("nearly valid", 4)
+def csv_cell_that_is_not_finite(draw: Draw) -> Case:
+    """NaN, infinities, and numbers beyond float32."""
+    index = draw.index()
+    cells, (i, j) = table(draw, index), draw.position(index)
+    cells[i][j] = draw.choice(NOT_FINITE)
+    return reject_csv(draw, cells, i, "float32", f", column '{draw.model.features[j]}'")
+
+
+@kind("nearly valid", 3)
+def csv_line_of_wrong_width(draw: Draw) -> Case:
+    """A cell too many or too few, but not in the first line, which determines the delimiter."""
+    index = draw.index(at_least=2)
+    cells, (i, _) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i] = draw.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
+    text = f"expected {len(draw.model.features)} values, found {len(cells[i])}"
+    return reject_csv(draw, cells, i, text)
+
+
+@kind("nearly valid", 6)
+def csv_with_wrong_header(draw: Draw) -> Case:
+    """A header with an unknown name, without one of the features, or with one of them twice."""
+    lines, order = with_header(draw, table(draw, draw.index()))
+    i, j = draw.random.sample(range(len(order)), 2)
+    name, status = draw.model.features[order[j]], 422
+    match draw.choice(("unknown", "missing", "twice")):
+        case "unknown":
+            lines[0][j] = draw.choice((name + "s", "label", name.upper() + "X", "prediction"))
+            text = f"unknown feature '{lines[0][j]}'"
+        case "missing":
+            lines = [line[:j] + line[j + 1 :] for line in lines]
+            text = f"missing feature '{name}'"
+        case _:
+            lines[0][i] = name
+            text, status = f"'{name}'", 400
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, "line 1", text))
+
+
+@kind("nearly valid", 1)
+def csv_of_a_header_alone(draw: Draw) -> Case:
+    """A header without rows."""
+    lines = with_header(draw, [])[0]
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(400, None, "no rows"))
+
+
+@kind("nearly valid", 1)
+def csv_of_too_many_rows(draw: Draw) -> Case:
+    """The place is the first line beyond the limit."""
+    limit, row = draw.model.max_rows, ["0"] * len(draw.model.features)
+    cells = [row] * (limit + draw.choice((1, 2, 100)))
+    return reject_csv(draw, cells, limit, str(limit), status=413)
+
+
+@kind("nearly valid", 2)
+def csv_row_that_overflows(draw: Draw) -> Case:
+    """A finite row whose output is infinite; rows are counted from 0."""
+    rows, i = draw.overflow(draw.index())
+    lines = maybe_with_header(draw, [[repr(value) for value in row] for row in rows])
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(422, f"row {i}", "float32"))
+
+
+@kind("hostile", 2)
+def csv_that_is_not_utf8(draw: Draw) -> Case:
+    """An empty body, or another encoding than UTF-8."""
+    good = write_csv(draw, table(draw, draw.index(at_most=7)))
+    encoded = (b"\xff\xfe1\x00,\x002\x00", good + b"\xff", b"\x80" + good, b"\xc3(" + good)
+    return send_csv(draw, draw.choice((b"", b"\n\n\r\n", *encoded)), ErrorReply(400))
+
+
+@kind("hostile", 1)
+def csv_with_an_open_quote(draw: Draw) -> Case:
+    """A quote without an end; the place is the last line."""
+    index = draw.index(at_most=33)
+    body = write_csv(draw, table(draw, index), ",").rstrip(b"\r\n") + b'\n1,"2'
+    return send_csv(draw, body, ErrorReply(400, f"line {len(index) + 1}", "not CSV"))
+
+
+@kind("valid", 10)
+def float32_bytes(draw: Draw) -> Case:
+    """Little-endian float32, row-major; the length determines the number of rows."""
+    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    outcome = Predictions(draw.model, index, ACCEPTED[accept])
+    content_type = draw.choice((BYTES, "Application/Octet-Stream; a=b"))
+    headers, body = [("Accept", accept)], draw.float32(index)
+    return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
+
+
+@kind("nearly valid", 3)
+def bytes_that_are_not_finite(draw: Draw) -> Case:
+    """Infinities and NaNs, in a place named by row and column."""
+    index = draw.index()
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    outcome = ErrorReply(422, f"row {i}, column {j}", "finite")
+    return draw.post(PATH, bits.tobytes(), outcome, content_type=BYTES)
+
+
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """No rows, incomplete rows, too many rows, and a finite row whose output is infinite."""
+    limit, width = draw.model.max_rows, len(draw.model.features)
+    body = draw.float32(draw.index(at_most=33))
+    incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
+    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
+    rows, i = draw.overflow(draw.index())
+    body, outcome = draw.choice(
+        (
+            (b"", ErrorReply(400, None, "empty")),
+            (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
+            (too_many, ErrorReply(413, None, str(limit))),
+            (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {i}", "float32")),
+        )
+    )
+    return draw.post(PATH, body, outcome, content_type=BYTES)

@@ -1,0 +1,262 @@
+"""GET routes, wrong methods, unknown models and unknown paths."""
+
+from typing import Any
+
+from tests.conformance.draw import Case, Draw, kind, words
+from tests.conformance.kinds.row_protocols import v1_path
+from tests.conformance.kinds.v2 import v2_path
+from tests.conformance.outcomes import (
+    JSON,
+    PROBLEM,
+    DocumentReply,
+    ErrorReply,
+    OptionsReply,
+    Outcome,
+    TextReply,
+)
+
+POST_PATHS = (
+    "/predict",
+    *("/v2/models/{}/infer", "/v2/models/{}/versions/{}/infer"),
+    *("/v1/models/{}:predict", "/v1/models/{}/versions/{}:predict"),
+)
+GET_PATHS = words("""
+    / /healthz /readyz /model /metrics /openapi.json /docs /v2 /v2/ /v2/health/live
+    /v2/health/ready /v2/models/{} /v2/models/{}/ready /v2/models/{}/versions/{}
+    /v2/models/{}/versions/{}/ready /v1/models/{} /v1/models/{}/versions/{}
+    /v1/models/{}/metadata /v1/models/{}/versions/{}/metadata
+""")
+OTHER_MODELS = words(f"""
+    foo TestModel INPUT0 simple onnx_zero_1_float32 sum-model .. . %2e%2e %2E a%20b %00 caf%c3%a9
+    %ff '%3b-- %3cscript%3e %252e * ~root a;b - {"x" * 2000}
+""")
+OTHER_VERSIONS = words("""
+    0 2 99 -1 01 1.0 +1 HELLO v1 18446744073709551615 1e0 %31%00 latest 1%20 \u0661
+""")
+UNKNOWN_PATHS = words("""
+    /no /predict/ /predict/x /Predict /healthz/ /readyz/x /model/ /v2/models /v2/models/ /v3 /v2x
+    /v1 /v1/ /v1/foo /v1/models /statuspage /index /index.html /favicon.ico /robots.txt
+    /v2/repository/index /v2/logging /v2/repository/models/{}/load
+    /v2/repository/models/{}/unload /v2/models/{}/generate /v2/models/{}/infer_stream
+    /v2/models/{}/generate_stream /v2/models/{}/trace/setting /v2/trace/setting
+    /v2/cudasharedmemory/status /v2/systemsharedmemory/region/test_system_shm_register/register
+    /base_path/v2/models/{}/infer /v2/models/{}/infer/ /v2/models/{}/versions//infer
+    /v2/models//infer /v1/models/{}:explain /v1/models/{}:regress /v1/models/{}:classify
+    /v1/models/{}/version/{}:predict /v1/models/{}:predict/ /v1/models/{}/versions/:predict
+    /v1/models/:predict /v1/models/{}: /v1/models/a:b
+""")
+"""Paths that Triton, KServe, MLServer and TensorFlow Serving have, or that their suites request."""
+TRAVERSAL_PATHS = words(r"""
+    /../predict /%2e%2e/%2e%2e/etc/passwd /..%2f..%2fetc/passwd //predict ///healthz /./healthz
+    /%00 /healthz%00 /healthz%20 /healthz%2f /healthz/.. /predict%3b /predict;a=b /predict%0a
+    /%2fpredict /%70redict/ /%ff%fe /%c0%ae/ /v2/models/..%2f{}/infer /v2/models/{}/../{}/infer
+    /v2//models/{}/infer /v2/models/{}%2finfer%2f /\predict
+    /v2/models/%0d%0aX-Injected:%201/infer /v2/models/{}/versions/..%2f1/infer /static/app.py
+    /service/app.py /.git/config /artifacts/{}/1/manifest.json /proc/self/environ
+    /cgi-bin/.%2e/bin/sh
+""")
+EMPTY_BATCH = b'{"instances": []}'
+ALIVE = DocumentReply({"status": "alive"})
+
+
+def fill(draw: Draw, path: str) -> str:
+    """Replace the first placeholder of a path by the model's name, and others by its version."""
+    return path.replace("{}", draw.model.name, 1).replace("{}", draw.model.version)
+
+
+def get(
+    draw: Draw, path: str, outcome: Outcome, method: str = "GET", accept: str | None = None
+) -> Case:
+    """Return a request without a body, perhaps with a query."""
+    headers = [] if accept is None else [("Accept", accept)]
+    query = draw.choice(("", "", "", "?", "?a=b&c=%00", "?/../x"))
+    return draw.send(method, path + query, headers, b"", outcome)
+
+
+def v2_tensors(draw: Draw) -> dict[str, list[dict[str, Any]]]:
+    """Return the model's tensors in the form of the Open Inference Protocol."""
+    width, columns = len(draw.model.features), draw.model.columns
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": [-1] if name == "label" else [-1, columns]}
+        for name, datatype in draw.model.outputs.items()
+    ]
+    return {"inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, width]}]} | {
+        "outputs": outputs
+    }
+
+
+def v1_signature(draw: Draw) -> dict[str, Any]:
+    """Return the model's tensors in the form of TensorFlow Serving."""
+    datatypes = {"FP32": "DT_FLOAT", "INT64": "DT_INT64"}
+
+    def tensor(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
+        dimensions = [{"size": str(size), "name": ""} for size in shape]
+        shape_members = {"dim": dimensions, "unknown_rank": False}
+        return {"dtype": datatypes[datatype], "tensor_shape": shape_members, "name": f"{name}:0"}
+
+    tensors = {
+        group: {member["name"]: tensor(**member) for member in members}
+        for group, members in v2_tensors(draw).items()
+    }
+    signature = {**tensors, "method_name": "tensorflow/serving/predict"}
+    return {"signature_def": {"signature_def": {"serving_default": signature}}}
+
+
+def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = False) -> Outcome:
+    """Return the right reply to GET, or to HEAD if `empty`."""
+    model = draw.model
+    if path == "/docs" or (path == "/" and accept == "text/html"):
+        return TextReply("text/html", (model.name,), empty)
+    if path == "/metrics":
+        return TextReply("text/plain", ("# HELP", "# TYPE", model.name), empty)
+    if path == "/openapi.json":
+        return DocumentReply({"openapi": "3.1.0"}, complete=False, empty=empty)
+    identity = {"name": model.name, "version": model.version}
+    loaded = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    documents: dict[str, dict[str, Any]] = {
+        # KServe's test_liveness_v1 requests "/"; a browser, which accepts HTML, gets a page.
+        "": {"status": "alive"},
+        "/healthz": {"status": "alive"},
+        "/readyz": {"status": "ready", "model": identity, "digest": model.digest},
+        "/model": {"digest": model.digest, **model.manifest},
+        "/v2": {"name": "twolayernet", "extensions": ["binary_tensor_data"]},
+        "/v2/health/live": {"live": True},
+        "/v2/health/ready": {"ready": True, "live": True},
+        "/v2/models/{}": {
+            "name": model.name,
+            "versions": [model.version],
+            "platform": "onnx_onnxv1",
+            **v2_tensors(draw),
+        },
+        "/v2/models/{}/ready": {"name": model.name, "ready": True},
+        "/v1/models/{}": {
+            "model_version_status": [{"version": model.version, **loaded}],
+            "name": model.name,
+            "ready": True,
+        },
+        "/v1/models/{}/metadata": {
+            "model_spec": {**identity, "signature_name": ""},
+            "metadata": v1_signature(draw),
+        },
+    }
+    key = path.replace("/versions/{}", "").rstrip("/")
+    return DocumentReply(documents[key], complete=key != "/v2", empty=empty)
+
+
+@kind("valid", 12)
+def every_get_route(draw: Draw) -> Case:
+    """Every GET route, whatever the Accept header."""
+    path = draw.choice(GET_PATHS)
+    accepts = (None,) if path == "/metrics" else (None, None, "*/*", JSON, "text/html", PROBLEM)
+    accept = draw.choice(accepts)
+    return get(draw, fill(draw, path), get_outcome(draw, path, accept), accept=accept)
+
+
+@kind("valid", 3)
+def head(draw: Draw) -> Case:
+    """HEAD is GET without the body (RFC 9110, 9.3.2)."""
+    path = draw.choice(GET_PATHS)
+    return get(draw, fill(draw, path), get_outcome(draw, path, empty=True), "HEAD")
+
+
+@kind("valid", 1)
+def get_with_a_body(draw: Draw) -> Case:
+    """A body that the service must discard and not take for the next request."""
+    body = draw.choice((b"x", b"GET /no HTTP/1.1\r\n\r\n", b"{}" * 2000))
+    return draw.send("GET", "/healthz", [("Content-Length", str(len(body)))], body, ALIVE)
+
+
+def reject_method(draw: Draw, method: str, path: str, allowed: str) -> Case:
+    """Send a method that a path does not support."""
+    bodies = (b"",) if method in ("GET", "HEAD", "TRACE", "get") else (b"", b"{}", EMPTY_BATCH)
+    body = draw.choice(bodies)
+    headers = [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT") else []
+    outcome = ErrorReply(405, headers={"allow": allowed}, empty=method == "HEAD")
+    return draw.send(method, fill(draw, path), headers, body, outcome)
+
+
+@kind("nearly valid", 4)
+def wrong_method_for_a_post_route(draw: Draw) -> Case:
+    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
+    methods = ("GET", "PUT", "DELETE", "PATCH", "TRACE", "BREW", "get", "post", "HEAD")
+    return reject_method(draw, draw.choice(methods), draw.choice(POST_PATHS), "POST")
+
+
+@kind("nearly valid", 4)
+def wrong_method_for_a_get_route(draw: Draw) -> Case:
+    """405 with Allow."""
+    methods = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")
+    return reject_method(draw, draw.choice(methods), draw.choice(GET_PATHS), "GET")
+
+
+@kind("nearly valid", 1)
+def options(draw: Draw) -> Case:
+    """OPTIONS lists the methods (RFC 9110, 9.3.7), and no CORS headers while CORS is off."""
+    path = draw.choice((*POST_PATHS, *GET_PATHS))
+    headers = [("Origin", "https://example.org"), ("Access-Control-Request-Method", "POST")]
+    outcome = OptionsReply("POST" if path in POST_PATHS else "GET")
+    return draw.send("OPTIONS", fill(draw, path), headers, b"", outcome)
+
+
+def reject_name(draw: Draw, path: str, name: str, version: str, text: str) -> Case:
+    """Request an unknown model or version."""
+    target = path.replace("{}", name, 1).replace("{}", version)
+    outcome = ErrorReply(404, None, text)
+    if path in POST_PATHS:
+        return draw.post(target, EMPTY_BATCH, outcome)
+    return get(draw, target, outcome)
+
+
+@kind("nearly valid", 4)
+def unknown_model(draw: Draw) -> Case:
+    """404 with the served name; MLServer's test_infer_error, PredictModelNameVersionErrors."""
+    model = draw.model
+    similar = (model.name + "x", model.name + "%00", model.name + "%20", model.name.upper())
+    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if "{}" in path])
+    name = draw.choice((*OTHER_MODELS, *similar))
+    return reject_name(draw, path, name, model.version, model.name)
+
+
+@kind("nearly valid", 4)
+def unknown_version(draw: Draw) -> Case:
+    """404 with the served version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
+    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if path.count("{}") == 2])
+    version = draw.choice(OTHER_VERSIONS)
+    return reject_name(draw, path, draw.model.name, version, draw.model.version)
+
+
+@kind("nearly valid", 3)
+def unknown_path(draw: Draw) -> Case:
+    """404 for routes of other servers: management, repositories, shared memory."""
+    path = fill(draw, draw.choice(UNKNOWN_PATHS))
+    if draw.chance(0.5):
+        return draw.post(path, EMPTY_BATCH, ErrorReply(404))
+    return get(draw, path, ErrorReply(404))
+
+
+@kind("hostile", 4)
+def path_traversal(draw: Draw) -> Case:
+    """404, and no redirection, for dots, slashes, NUL and their encodings."""
+    path = fill(draw, draw.choice(TRAVERSAL_PATHS))
+    if draw.chance(0.3):
+        return draw.post(path, EMPTY_BATCH, ErrorReply(404))
+    return draw.send(draw.choice(("GET", "GET", "DELETE")), path, [], b"", ErrorReply(404))
+
+
+@kind("valid", 1)
+def path_with_encoded_letters(draw: Draw) -> Case:
+    """%41 is A (RFC 3986, 6.2.2.2)."""
+    template = draw.choice(("/healthz", "/v2/health/live", "/v2/models/{}", "/v1/models/{}"))
+    path = fill(draw, template)
+    cut = draw.random.randrange(1, len(path))
+    while path[cut] == "/":
+        cut -= 1
+    encoded = f"{path[:cut]}%{ord(path[cut]):02x}{path[cut + 1 :]}"
+    return get(draw, encoded, get_outcome(draw, template))
+
+
+@kind("valid", 1)
+def prediction_with_a_query(draw: Draw) -> Case:
+    """A query changes nothing."""
+    path = draw.choice((v1_path(draw), v2_path(draw), "/predict"))
+    return draw.post(path + "?verbose=1&x=%zz", b"{", ErrorReply(400))

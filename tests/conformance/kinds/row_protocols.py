@@ -1,0 +1,116 @@
+"""The protocols with rows as JSON: /predict, and TensorFlow Serving's REST API with two members.
+
+KServe's V1 protocol is the latter's first form.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tests.conformance.draw import Case, Draw, Group, register
+from tests.conformance.json_text import Members
+from tests.conformance.outcomes import ErrorReply, Outcome
+from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions
+from tests.conformance.served import Index, ServedModel
+
+SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class RowProtocol:
+    """A form of request whose rows are in a member of a JSON object."""
+
+    name: str
+    member: str
+    """The member with the rows."""
+    path: Callable[[Draw], str]
+    document: Callable[[Draw, Any], Members]
+    """Put values into the member of a request."""
+    outcome: Callable[[ServedModel, Index], Outcome]
+    """Return the right reply to some rows."""
+
+
+def v1_path(draw: Draw) -> str:
+    """Return the path of a prediction in the V1 protocol, with or without the version."""
+    version = draw.choice(("", f"/versions/{draw.model.version}"))
+    return f"/v1/models/{draw.model.name}{version}:predict"
+
+
+def v1_document(draw: Draw, member: str, values: Any) -> Members:
+    """Put values into a member of a V1 request, perhaps with the name of the signature."""
+    signature = [("signature_name", SIGNATURE)] if draw.chance(0.3) else []
+    return draw.shuffled([(member, values), *signature])
+
+
+NATIVE = RowProtocol(
+    name="native",
+    member="instances",
+    path=lambda draw: "/predict",
+    document=lambda draw, values: Members([("instances", values)]),
+    outcome=Predictions,
+)
+V1_INSTANCES = RowProtocol(
+    name="v1 instances",
+    member="instances",
+    path=v1_path,
+    document=lambda draw, values: v1_document(draw, "instances", values),
+    outcome=RowPredictions,
+)
+V1_INPUTS = RowProtocol(
+    name="v1 inputs",
+    member="inputs",
+    path=v1_path,
+    document=lambda draw, values: v1_document(draw, "inputs", values),
+    outcome=ColumnPredictions,
+)
+RowBuild = Callable[[Draw, RowProtocol], Case]
+"""A function that builds a request of a protocol."""
+
+
+def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
+    return build(draw, protocol)
+
+
+def row_kind(
+    group: Group, native: int, instances: int, inputs: int = 0
+) -> Callable[[RowBuild], RowBuild]:
+    """Register a function as a kind of each protocol whose weight is not 0."""
+
+    def decorate(build: RowBuild) -> RowBuild:
+        weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
+        for protocol, weight in weights.items():
+            if weight:
+                bound = partial(_build, build, protocol)
+                register(protocol.name, build, group, weight, bound)
+        return build
+
+    return decorate
+
+
+def predict(draw: Draw, protocol: RowProtocol, values: Any, index: Index, **options: Any) -> Case:
+    """Send valid rows."""
+    body = draw.json(protocol.document(draw, values))
+    return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index), **options)
+
+
+def reject(
+    draw: Draw, protocol: RowProtocol, values: Any, place: str, text: str = "", status: int = 422
+) -> Case:
+    """Send values with an error at a place below their member."""
+    body = draw.json(protocol.document(draw, values))
+    return draw.post(protocol.path(draw), body, ErrorReply(status, protocol.member + place, text))
+
+
+def rows_or_records(
+    draw: Draw, protocol: RowProtocol, cells: list[list[Any]], cell: tuple[int, int]
+) -> tuple[Any, str]:
+    """Return rows as lists or, in `instances`, as records, and the place of a cell."""
+    as_records = protocol.member == "instances" and draw.chance(0.4)
+    place = draw.cell_path(*cell, record=as_records)
+    return (list(map(draw.record, cells)) if as_records else cells), place
+
+
+def malformed(draw: Draw, protocol: RowProtocol, body: bytes, status: int = 400) -> Case:
+    """Send a body that is not JSON."""
+    return draw.post(protocol.path(draw), body, ErrorReply(status))

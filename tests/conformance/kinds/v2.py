@@ -1,0 +1,285 @@
+"""POST /v2/models/M/infer: the Open Inference Protocol V2, apart from its tensors.
+
+The kinds include the negative cases of Triton's qa/L0_http (http_test.py, test.sh,
+http_input_size_limit_test.py, nested_json_crash.py), qa/L0_input_validation and
+src/http_server.cc, of KServe's python/kserve/test (test_infer_type.py, test_server.py) and of
+MLServer's tests/rest; the kind that repeats a case cites it.
+"""
+
+from typing import Any, Literal
+
+from tests.conformance.draw import Case, Draw, Headers, kind
+from tests.conformance.json_text import Members
+from tests.conformance.kinds.json_rows import CONTENT_TYPES, NOT_JSON
+from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, Outcome
+from tests.conformance.predictions import Tensors
+from tests.conformance.served import Index
+
+Form = Literal["flat", "nested", "binary"]
+JSON_LENGTH = "Inference-Header-Content-Length"
+IDS = (
+    *("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300),
+    *("\u2028 \U0001f600", 'q"u\\o'),
+)
+KSERVE_PARAMETERS = {"test-str": "dummy", "test-bool": True, "test-int": 100, "test-float": 1.3}
+
+
+def v2_path(draw: Draw) -> str:
+    """Return the path of an inference, with or without the version."""
+    version = draw.choice(("", f"/versions/{draw.model.version}"))
+    return f"/v2/models/{draw.model.name}{version}/infer"
+
+
+def tensor(draw: Draw, index: Index, form: Form = "flat") -> dict[str, Any]:
+    """Return the model's input."""
+    shape = [len(index), len(draw.model.features)]
+    members: dict[str, Any] = {"name": "input", "shape": shape, "datatype": "FP32"}
+    if form == "binary":
+        return members | {"parameters": {"binary_data_size": 4 * shape[0] * shape[1]}}
+    rows = draw.cells(index)
+    return members | {"data": rows if form == "nested" else [cell for row in rows for cell in row]}
+
+
+def all_outputs(draw: Draw, index: Index, *, binary: bool = False) -> Tensors:
+    """Return the reply with every output in the same form."""
+    return Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, binary))
+
+
+def infer(
+    draw: Draw,
+    document: Any,
+    outcome: Outcome,
+    tail: bytes | None = None,
+    content_type: str | None = JSON,
+    headers: Headers = (),
+    length: str | None = None,
+) -> Case:
+    """Send a document, with a binary tail and the length of the JSON if `tail` is not None."""
+    body = draw.json(document)
+    if tail is not None:
+        headers = [*headers, (JSON_LENGTH, str(len(body)) if length is None else length)]
+        content_type = draw.choice((BYTES, None, JSON)) if content_type == JSON else content_type
+    body += tail or b""
+    return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=headers)
+
+
+def reject_tensor(draw: Draw, tensor: Any, place: str, text: str = "") -> Case:
+    """Send an input with an error at a place below it."""
+    return infer(draw, {"inputs": [tensor]}, ErrorReply(422, f"inputs[0]{place}", text))
+
+
+def reject_change(
+    draw: Draw,
+    changes: dict[str, Any],
+    place: str,
+    text: str = "",
+    *,
+    form: Form = "flat",
+    status: int = 422,
+) -> Case:
+    """Send an input with changed members; a member changed to ... is removed."""
+    index = draw.index()
+    members = (tensor(draw, index, form) | changes).items()
+    changed = draw.shuffled((name, value) for name, value in members if value is not ...)
+    tail = draw.float32(index) if form == "binary" else None
+    outcome = ErrorReply(status, f"inputs[0]{place}", text)
+    return infer(draw, {"inputs": [changed]}, outcome, tail)
+
+
+@kind("valid", 12)
+def json_tensors(draw: Draw) -> Case:
+    """Flat or nested data, and all outputs as JSON, with the request's id."""
+    index, request_id = draw.index(), draw.choice((None, *IDS))
+    form: Form = draw.choice(("flat", "nested"))
+    document: dict[str, Any] = {"inputs": [draw.shuffled(tensor(draw, index, form).items())]}
+    if request_id is not None:
+        document["id"] = request_id
+    if draw.chance(0.3):
+        document["model_name"] = draw.model.name  # KServe's client sends it.
+    outcome = Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, False), request_id)
+    content_type = draw.choice(CONTENT_TYPES)
+    return infer(draw, draw.shuffled(document.items()), outcome, content_type=content_type)
+
+
+@kind("valid", 8)
+def selected_outputs(draw: Draw) -> Case:
+    """Some outputs in any order and form; KServe's test_binary_data_parameter_precedence."""
+    index, form = draw.index(), draw.choice(("flat", "nested", "binary"))
+    names = list(draw.model.outputs)
+    names = draw.random.sample(names, draw.random.randint(1, len(names)))
+    default = draw.choice((None, None, True, False))
+    outputs, binary = [], {}
+    for name in names:
+        own = draw.choice((None, True, False))
+        parameters = {} if own is None else {"parameters": {"binary_data": own}}
+        outputs.append({"name": name, **parameters})
+        binary[name] = bool(default) if own is None else own
+    document: dict[str, Any] = {"inputs": [tensor(draw, index, form)], "outputs": outputs}
+    if default is not None:
+        document["parameters"] = {"binary_data_output": default}
+    tail = draw.float32(index) if form == "binary" else None
+    return infer(draw, draw.shuffled(document.items()), Tensors(draw.model, index, binary), tail)
+
+
+@kind("valid", 2)
+def unknown_parameters(draw: Draw) -> Case:
+    """Parameters of every type that the service must ignore; KServe's test_infer_parameters_v2."""
+    index = draw.index()
+    document = {
+        "inputs": [tensor(draw, index) | {"parameters": KSERVE_PARAMETERS}],
+        "outputs": [{"name": n, "parameters": KSERVE_PARAMETERS} for n in draw.model.outputs],
+        "parameters": KSERVE_PARAMETERS,
+    }
+    return infer(draw, document, all_outputs(draw, index))
+
+
+@kind("valid", 2)
+def no_rows(draw: Draw) -> Case:
+    """A shape of [0, n], as JSON and as bytes."""
+    none, form = draw.index()[:0], draw.choice(("flat", "binary"))
+    document = {"inputs": [tensor(draw, none, form)], "outputs": []}
+    return infer(draw, document, all_outputs(draw, none), b"" if form == "binary" else None)
+
+
+@kind("valid", 1)
+def maximum_number_of_rows(draw: Draw) -> Case:
+    """As many rows as the limit allows."""
+    index = draw.index(at_least=draw.model.max_rows)
+    document = {"inputs": [tensor(draw, index, "binary")]}
+    return infer(draw, document, all_outputs(draw, index), draw.float32(index))
+
+
+@kind("valid", 1)
+def accept_includes_the_reply(draw: Draw) -> Case:
+    """An Accept that includes the media type that the parameters choose."""
+    index, binary = draw.index(), draw.chance(0.5)
+    several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
+    accept = draw.choice((*several, BYTES if binary else JSON))
+    document = {"inputs": [tensor(draw, index)], "parameters": {"binary_data_output": binary}}
+    outcome = all_outputs(draw, index, binary=binary)
+    return infer(draw, document, outcome, headers=[("Accept", accept)])
+
+
+@kind("nearly valid", 1)
+def nothing_acceptable(draw: Draw) -> Case:
+    """406 if Accept excludes JSON, the form of the reply."""
+    accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
+    document = {"inputs": [tensor(draw, draw.index())]}
+    return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
+
+
+@kind("nearly valid", 2)
+def unsupported_content_type(draw: Draw) -> Case:
+    """Another media type, or bytes without the header that gives the length of the JSON."""
+    types = (CSV, "text/plain", BYTES, "application/avro", "application/cloudevents+json")
+    document = {"inputs": [tensor(draw, draw.index())]}
+    return infer(draw, document, ErrorReply(415, None, JSON), content_type=draw.choice(types))
+
+
+@kind("nearly valid", 2)
+def unknown_member(draw: Draw) -> Case:
+    """A further member, which the service must not ignore."""
+    members, outputs = tensor(draw, draw.index()), [{"name": n} for n in draw.model.outputs]
+    document: dict[str, Any] = {"inputs": [members], "outputs": outputs}
+    places = ((None, document), ("inputs[0]", members), ("outputs[0]", outputs[0]))
+    where, changed = draw.choice(places)
+    changed[draw.choice(("versions", "Data", "dtype", "", "x" * 500))] = 1
+    return infer(draw, document, ErrorReply(422, where))
+
+
+@kind("nearly valid", 2)
+def wrong_number_of_inputs(draw: Draw) -> Case:
+    """No input, several, or no list; Triton's test_input_validation_required_empty."""
+    one = tensor(draw, draw.index(at_most=7))
+    several: Any = ([one, one], [one, one | {"name": "b"}], [{}] * 1000)
+    inputs = draw.choice(([], *several, "invalid", None, {}, one, 1))
+    return infer(draw, {"inputs": inputs}, ErrorReply(422, "inputs", "one input"))
+
+
+@kind("nearly valid", 2)
+def no_inputs(draw: Draw) -> Case:
+    """Another value than an object with the member `inputs`, or than an object as the input."""
+    objects: Any = ({}, {"outputs": []}, {"id": "1"}, {"instances": [[1]]}, {"Inputs": []})
+    others: Any = ([], 1, "a", None, [{}])
+    if draw.chance(0.2):
+        document = {"inputs": [draw.choice(([], 1, "a", None, True))]}
+        return infer(draw, document, ErrorReply(422, "inputs[0]", "an object"))
+    return infer(draw, draw.choice((*objects, *others)), ErrorReply(422))
+
+
+@kind("nearly valid", 2)
+def output_twice(draw: Draw) -> Case:
+    """An output twice; test_duplicate_output_names of Triton's L0_http (CVE-2025-23310)."""
+    names = list(draw.model.outputs)
+    repeated = draw.random.randrange(1, len(names) + 1)
+    names.insert(repeated, names[0])
+    outputs = [{"name": name} for name in names] * draw.choice((1, 1, 100))
+    document = {"inputs": [tensor(draw, draw.index(at_most=7))], "outputs": outputs}
+    return infer(draw, document, ErrorReply(422, f"outputs[{repeated}].name", names[0]))
+
+
+@kind("nearly valid", 2)
+def unknown_output(draw: Draw) -> Case:
+    """'unexpected inference output' of Triton: an output that the graph does not have."""
+    outputs: list[Any] = [{"name": name} for name in draw.model.outputs]
+    i = draw.random.randrange(len(outputs) + 1)
+    other: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
+    outputs.insert(i, {"name": draw.choice(other)})
+    document = {"inputs": [tensor(draw, draw.index())], "outputs": outputs}
+    return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", "expected one of"))
+
+
+@kind("nearly valid", 8)
+def wrong_member(draw: Draw) -> Case:
+    """Members of the wrong type, and parameters that would change the reply but are unsupported.
+
+    The latter are Triton's extensions for shared memory, sequences and classification. 'Unable to
+    parse outputs' is Triton's message too. KServe's client sends the model's name in the body.
+    """
+    members, name = tensor(draw, draw.index()), next(iter(draw.model.outputs))
+    memory = {"shared_memory_region": "x", "shared_memory_byte_size": 16}
+    bad = draw.choice(("true", 1, 0, "", 1.5))
+
+    def output(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"name": name, "parameters": parameters}]
+
+    changes: dict[str, dict[str, Any]] = {
+        "id": {"id": draw.choice((1, 1.5, [], {}, True))},
+        "model_name": {"model_name": draw.choice(("TestModel", "", 1, "../x"))},
+        "outputs": {"outputs": draw.choice(({}, "all", 1))},
+        "outputs[0]": {"outputs": draw.choice((["label"], [{}]))},
+        "outputs[0].parameters.binary_data": {"outputs": output({"binary_data": bad})},
+        "outputs[0].parameters.classification": {"outputs": output({"classification": 2})},
+        "outputs[0].parameters.shared_memory_region": {"outputs": output(memory)},
+        "inputs[0].parameters.shared_memory_region": {"inputs": [members | {"parameters": memory}]},
+        "parameters": {"parameters": draw.choice(([], 1, "a", [{}]))},
+        "parameters.a": {"parameters": {"a": draw.choice(([], {}, None, [1]))}},
+        "parameters.binary_data_output": {"parameters": {"binary_data_output": bad}},
+        "parameters.sequence_id": {"parameters": {"sequence_id": 7}},
+        "parameters.sequence_start": {"parameters": {"sequence_start": True}},
+    }
+    where = draw.choice(list(changes))
+    return infer(draw, {"inputs": [members]} | changes[where], ErrorReply(422, where))
+
+
+@kind("hostile", 2)
+def body_that_is_not_json(draw: Draw) -> Case:
+    """KServe's test_infer_request_from_bytes_invalid_json; a tail without the length header."""
+    index = draw.index(at_most=7)
+    document = draw.json({"inputs": [tensor(draw, index, "binary")]})
+    body = draw.choice((*NOT_JSON, document + b"\xff" + draw.float32(index)))
+    content_type = draw.choice((JSON, None))
+    return draw.post(v2_path(draw), body, ErrorReply(400), content_type=content_type)
+
+
+@kind("hostile", 2)
+def key_twice(draw: Draw) -> Case:
+    """A key twice in one object, so its meaning is ambiguous."""
+    members = Members(tensor(draw, draw.index(at_most=7)).items())
+    parameters = Members([("a", 1), ("b", 2)])
+    document = Members([("id", "1"), ("inputs", [members]), ("parameters", parameters)])
+    places = ((None, document), ("inputs[0]", members), ("parameters", parameters))
+    where, changed = draw.choice(places)
+    repeated = draw.choice(changed)
+    changed.append(repeated)
+    return infer(draw, document, ErrorReply(400, where, f'"{repeated[0]}"'))

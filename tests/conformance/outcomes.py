@@ -1,0 +1,247 @@
+"""Outcomes of a request: each yields every way in which a reply differs from it."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+CSV = "text/csv"
+BYTES = "application/octet-stream"
+JSON_LENGTH = "inference-header-content-length"
+GENERATED_ID = re.compile("[0-9a-f]{32}")
+REPLY_HEADERS = {
+    *("accept-encoding", "allow", "connection", "content-length", "content-security-policy"),
+    *("content-type", "cross-origin-opener-policy", "date", JSON_LENGTH, "referrer-policy"),
+    *("retry-after", "server", "vary", "x-content-type-options", "x-frame-options"),
+    "x-request-id",
+}
+"""Headers that a reply may have; a caller must not be able to add any other."""
+INTERNALS = re.compile(rb'Traceback|File "|\.py\b|site-packages|0x[0-9a-f]{8}')
+"""Text that no reply may show."""
+MAX_DETAIL_CHARACTERS = 1000
+
+
+class Reply(NamedTuple):
+    """An HTTP response."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    """Names in lower case, and values."""
+    body: bytes
+    closed: bool = False
+    """Whether the connection ended with this reply."""
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header; the values of a repeated one are joined by commas."""
+        values = [value for key, value in self.headers if key == name]
+        return ", ".join(values) if values else None
+
+
+class Outcome(ABC):
+    """The one right outcome of a request."""
+
+    from_host: ClassVar[bool] = False
+    """Whether the HTTP host replies without calling the application."""
+
+    @abstractmethod
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+
+
+def differences(outcome: Outcome, reply: Reply, request_id: str | None) -> list[str]:
+    """Return what is wrong with a reply: this outcome's rules, and those of every reply.
+
+    Args:
+        outcome: the right outcome.
+        reply: the reply received.
+        request_id: the caller's id if the service must echo it; None if it must generate one.
+    """
+    wrong = list(outcome.differences(reply))
+    if wrong and reply.status != getattr(outcome, "status", 200):
+        wrong = wrong[:1]  # The other differences follow from the wrong status.
+    if outcome.from_host:
+        return wrong
+    echoed = reply.header("x-request-id") or ""
+    if request_id is not None and echoed != request_id:
+        wrong.append(f"X-Request-ID: expected {request_id!r}, found {echoed!r}")
+    elif request_id is None and not GENERATED_ID.fullmatch(echoed):
+        wrong.append(f"X-Request-ID: expected 32 hex digits, found {echoed!r}")
+    if reply.header("x-content-type-options") != "nosniff":
+        wrong.append("X-Content-Type-Options: expected nosniff")
+    if unknown := {name for name, _ in reply.headers} - REPLY_HEADERS:
+        wrong.append(f"headers: unexpected {', '.join(sorted(unknown))}")
+    if reply.status >= 400 and (internal := INTERNALS.search(reply.body)):
+        wrong.append(f"the reply shows internals: {internal[0]!r}")
+    return wrong
+
+
+@dataclass(frozen=True)
+class ErrorReply(Outcome):
+    """The service's error document: RFC 9457's members, `error`, `request_id`, and a place."""
+
+    status: int
+    where: str | None = None
+    """The place of the error; None if the document must have no member `where`."""
+    text: str = ""
+    """A part of the detail."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers by name in lower case, each with a part of its value."""
+    media_type: str = JSON
+    empty: bool = False
+    """Whether this is the reply to HEAD, which has no body."""
+
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+        yield from head_differences(reply, self.status, self.media_type)
+        for name, part in self.headers.items():
+            if part not in (reply.header(name) or ""):
+                yield f"{name}: expected {part!r}, found {reply.header(name)!r}"
+        document, wrong = parse_body(reply, self.empty)
+        yield from wrong
+        if document is None:
+            return
+        detail = document.get("detail")
+        expected: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": detail,
+            "error": detail,
+            "request_id": reply.header("x-request-id"),
+            **({"where": self.where} if self.where else {}),
+        }
+        if document != expected:
+            yield f"expected {expected}, found {document}"
+        if not isinstance(detail, str) or not 0 < len(detail) <= MAX_DETAIL_CHARACTERS:
+            yield f"detail: expected a line, found {detail!r:.200}"
+        elif self.where and not detail.startswith(f"{self.where}: "):
+            yield f"detail: expected it to begin with {self.where!r}, found {detail!r}"
+        elif self.text not in detail:
+            yield f"detail: expected it to contain {self.text!r}, found {detail!r}"
+
+
+@dataclass(frozen=True)
+class DocumentReply(Outcome):
+    """A JSON document that is known completely or in part."""
+
+    members: Mapping[str, Any]
+    complete: bool = True
+    """Whether the document has no other members."""
+    empty: bool = False
+    """Whether this is the reply to HEAD, which has no body."""
+
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+        yield from head_differences(reply, 200, JSON)
+        document, wrong = parse_body(reply, self.empty)
+        yield from wrong
+        if document is None:
+            return
+        if self.complete and set(document) != set(self.members):
+            yield f"members: expected {list(self.members)}, found {list(document)}"
+        for name, value in self.members.items():
+            if not same(document.get(name), value):
+                yield f"{name}: expected {value!s:.200}, found {document.get(name)!s:.200}"
+
+
+@dataclass(frozen=True)
+class TextReply(Outcome):
+    """A page or another text that contains some parts."""
+
+    media_type: str
+    parts: Sequence[str] = ()
+    empty: bool = False
+    """Whether this is the reply to HEAD, which has no body."""
+
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+        if reply.status != 200:
+            yield f"status: expected 200, found {reply.status}"
+            return
+        if (reply.header("content-type") or "").partition(";")[0] != self.media_type:
+            yield f"Content-Type: expected {self.media_type}, found {reply.header('content-type')}"
+        if self.empty:
+            yield from ["expected no body"] * bool(reply.body)
+        else:
+            text = reply.body.decode()
+            yield from (f"expected {part!r} in the body" for part in self.parts if part not in text)
+
+
+@dataclass(frozen=True)
+class OptionsReply(Outcome):
+    """The reply to OPTIONS: the allowed method and no body."""
+
+    method: str
+    status: int = 200
+
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+        if reply.status != self.status:
+            yield f"status: expected {self.status}, found {reply.status}"
+        allowed = re.split(r", *", reply.header("allow") or "")
+        if self.method not in allowed or {"POST": "GET", "GET": "POST"}[self.method] in allowed:
+            yield f"allow: expected {self.method}, found {allowed}"
+        if reply.body:
+            yield "expected no body"
+
+
+@dataclass(frozen=True)
+class HostError(Outcome):
+    """The reply of the host (hyper, under granian) to invalid HTTP: a bare status, then the end.
+
+    A status of 0 is the end of the connection without a reply.
+    """
+
+    status: int
+    from_host = True
+
+    def differences(self, reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with a reply."""
+        if (reply.status, reply.body, reply.closed) != (self.status, b"", True):
+            end = "closed" if reply.closed else "kept open"
+            actual = f"{reply.status}, {len(reply.body)} bytes, {end}"
+            yield f"expected {self.status}, no body, closed; found {actual}"
+
+
+def head_differences(reply: Reply, status: int, media_type: str) -> Iterator[str]:
+    """Yield what is wrong with a reply's status and media type."""
+    if reply.status != status:
+        body = reply.body[:300].decode("utf-8", "replace")
+        yield f"status: expected {status}, found {reply.status}: {body}"
+    elif reply.header("content-type") != media_type:
+        yield f"Content-Type: expected {media_type}, found {reply.header('content-type')}"
+
+
+def parse(body: bytes) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a JSON object, or None and what is wrong; orjson rejects NaN and Infinity."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return None, [f"expected JSON: {error}: {body[:200]!r}"]
+    if not isinstance(document, dict):
+        return None, [f"expected an object, found {document!s:.200}"]
+    return document, []
+
+
+def parse_body(reply: Reply, empty: bool) -> tuple[dict[str, Any] | None, list[str]]:
+    """Parse a reply's body, unless it must be empty."""
+    if empty:
+        return None, ["expected no body"] if reply.body else []
+    return parse(reply.body)
+
+
+def same(actual: Any, expected: Any) -> bool:
+    """Compare JSON values; 1, 1.0 and true differ."""
+    if isinstance(expected, list | tuple):
+        lists = isinstance(actual, list) and len(actual) == len(expected)
+        return lists and all(map(same, actual, expected))
+    if isinstance(expected, dict):
+        objects = isinstance(actual, dict) and actual.keys() == expected.keys()
+        return objects and all(same(actual[key], value) for key, value in expected.items())
+    return type(actual) is type(expected) and bool(actual == expected)

@@ -1,1 +1,0 @@
-"""Requests whose one right outcome is known without the service's code, and how the replies to them are judged."""

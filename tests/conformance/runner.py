@@ -1,0 +1,183 @@
+"""Sends generated requests to servers and counts the wrong replies."""
+
+import contextlib
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.conformance.connection import BrokenReplyError, Connection
+from tests.conformance.draw import KINDS, Case, Draw, Group, Kind
+from tests.conformance.kinds import MODULES
+from tests.conformance.outcomes import Reply, differences
+from tests.conformance.served import Limits, read_model
+
+GROUP_WEIGHTS: dict[Group, int] = {"valid": 5, "nearly valid": 4, "hostile": 2}
+"""How often a kind of each group is drawn."""
+BATCH_REQUESTS = 250
+"""Number of requests that one process sends between two reports."""
+MAX_SHOWN_BYTES = 700
+assert MODULES, "importing the modules registers their kinds"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The servers and everything that determines the request with a given number."""
+
+    seed: int
+    artifacts: tuple[Path, ...]
+    ports: tuple[int, ...]
+    limits: Limits = field(default_factory=Limits)
+    kind_filter: str = ""
+    """Part of the names of the kinds to draw."""
+    timeout_seconds: float = 20
+    """Maximum time to wait for a reply."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request with its number."""
+
+    number: int
+    kind: Kind
+    server: int
+    """Position of the server in the plan."""
+    case: Case
+
+    def describe(self, reply: Reply | None, wrong: Sequence[str]) -> str:
+        """Return the request, the right outcome, the reply, and what is wrong with it."""
+        sent = abbreviate(b"".join(self.case.pieces))
+        lines = [
+            f"{self.kind.name}: {self.kind.summary}",
+            f"  request {self.number} to server {self.server}: {sent}",
+            f"  expected {self.case.outcome}, id {self.case.request_id!r}",
+        ]
+        if reply is not None:
+            headers = ", ".join(f"{name}: {value}" for name, value in reply.headers)
+            lines.append(f"  found {reply.status}; {headers}; {abbreviate(reply.body)}")
+        return "\n".join([*lines, *(f"  WRONG {text}" for text in wrong)])
+
+
+@dataclass
+class Tally:
+    """Counts of requests by kind."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first wrong reply of each kind, with its request."""
+    slowest: tuple[float, str] = (0.0, "")
+    """Longest time to a complete reply, in seconds, with the request's kind and number."""
+
+    def add_wrong(self, request: Request, reply: Reply | None, wrong: Sequence[str]) -> None:
+        """Count a wrong reply."""
+        self.wrong[request.kind.name] += 1
+        self.examples.setdefault(request.kind.name, request.describe(reply, wrong))
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another tally."""
+        self.sent += other.sent
+        self.wrong += other.wrong
+        self.examples = other.examples | self.examples
+        self.slowest = max(self.slowest, other.slowest)
+
+
+class Sender:
+    """Draws requests, sends them over connections of its own, and judges the replies."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.models = [read_model(artifact, plan.limits) for artifact in plan.artifacts]
+        self.connections = [Connection(port, plan.timeout_seconds) for port in plan.ports]
+        self.previous: dict[int, Request] = {}  # The last request to each server.
+        kinds = [kind for kind in KINDS.values() if plan.kind_filter in kind.name]
+        groups = {group: [k for k in kinds if k.group == group] for group in GROUP_WEIGHTS}
+        self.groups = {group: members for group, members in groups.items() if members}
+        if not self.groups:
+            raise ValueError(f"no kind of request has {plan.kind_filter!r} in its name")
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self.connections:
+            connection.close()
+
+    def request(self, number: int) -> Request:
+        """Return the request with a number."""
+        random = Random(f"{self.plan.seed}:{number}")  # noqa: S311 # not used for cryptography
+        server = random.randrange(len(self.models))
+        weights = [GROUP_WEIGHTS[group] for group in self.groups]
+        kinds = random.choices(list(self.groups.values()), weights)[0]
+        kind = random.choices(kinds, [kind.weight for kind in kinds])[0]
+        return Request(number, kind, server, kind.build(Draw(random, self.models[server])))
+
+    def send(self, request: Request) -> tuple[Reply | None, list[str]]:
+        """Return the reply, if there is one, and what is wrong with it."""
+        case, connection = request.case, self.connections[request.server]
+        if case.outcome.from_host:
+            connection.close()  # Only a new connection shows how the host ends it.
+        try:
+            reply = connection.exchange(case.pieces, head=case.head, half_close=case.half_close)
+        except BrokenReplyError as error:
+            return None, [str(error)]
+        if case.may_close:
+            connection.close()
+        if not reply.status and not case.outcome.from_host:
+            return reply, ["the server closed the connection without a reply"]
+        try:
+            return reply, differences(case.outcome, reply, case.request_id)
+        except Exception as error:  # The reply is too malformed for the comparison.
+            return reply, [f"the comparison failed: {error!r}"]
+
+    def run(self, numbers: range) -> Tally:
+        """Send a range of requests."""
+        tally = Tally()
+        for number in numbers:
+            request = self.request(number)
+            started = time.perf_counter()
+            reply, wrong = self.send(request)
+            kept = self.connections[request.server].kept
+            if reply and not reply.status and kept and not request.case.outcome.from_host:
+                text = "the server closed the connection without announcing it"
+                tally.add_wrong(self.previous[request.server], None, [text])
+                reply, wrong = self.send(request)  # It was not this request's fault.
+            seconds = time.perf_counter() - started
+            tally.slowest = max(tally.slowest, (seconds, f"{request.kind.name}, request {number}"))
+            tally.sent[request.kind.name] += 1
+            if wrong:
+                tally.add_wrong(request, reply, wrong)
+            self.previous[request.server] = request
+        return tally
+
+
+def abbreviate(content: bytes) -> str:
+    """Return the representation of some bytes, or of the first of many, and their number."""
+    return f"{content[:MAX_SHOWN_BYTES]!r} ({len(content)} bytes)"
+
+
+_senders: list[Sender] = []
+"""The sender of a process in the pool."""
+
+
+def _start(plan: Plan) -> None:
+    _senders.append(Sender(plan))
+
+
+def _run(numbers: range) -> Tally:
+    return _senders[0].run(numbers)
+
+
+def send_all(plan: Plan, numbers: range, jobs: int) -> Iterator[Tally]:
+    """Send requests from several processes; yield a tally per batch."""
+    starts = range(0, len(numbers), BATCH_REQUESTS)
+    batches = [numbers[start : start + BATCH_REQUESTS] for start in starts]
+    if jobs == 1:
+        with contextlib.closing(Sender(plan)) as sender:
+            yield from map(sender.run, batches)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _start, (plan,)) as pool:
+        yield from pool.map(_run, batches)

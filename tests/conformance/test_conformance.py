@@ -1,0 +1,102 @@
+"""Every generated request has the one right outcome: `make conformance`.
+
+Environment variables: CONFORMANCE_REQUESTS (number of requests), CONFORMANCE_SEED,
+CONFORMANCE_JOBS (client processes), CONFORMANCE_WORKERS (workers of each server),
+CONFORMANCE_KINDS (part of the names of the kinds to send), CONFORMANCE_ARTIFACTS (folders
+artifacts/<name>/<version>, separated by colons) and CONFORMANCE_FIRST (the number of the first
+request). A seed and a number always give the same request.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.runner import Plan, Tally, send_all
+from tests.conformance.served import Limits
+from tests.serving import Server, free_port, granian, serving
+from tests.stored import FLOWERS, HOUSES
+
+pytestmark = pytest.mark.e2e
+
+REQUESTS = int(os.environ.get("CONFORMANCE_REQUESTS", "20000"))
+SEED = int(os.environ.get("CONFORMANCE_SEED", "0"))
+JOBS = int(os.environ.get("CONFORMANCE_JOBS", "4"))
+WORKERS = os.environ.get("CONFORMANCE_WORKERS", "1")
+KIND_FILTER = os.environ.get("CONFORMANCE_KINDS", "")
+ARTIFACTS = os.environ.get("CONFORMANCE_ARTIFACTS", f"{FLOWERS.artifact}:{HOUSES.artifact}")
+FIRST = int(os.environ.get("CONFORMANCE_FIRST", "0"))
+QUICK_REQUESTS = 300
+MAX_GROWTH_MEGABYTES = 40
+"""Maximum growth of a server after the first tenth of the requests."""
+TROUBLE = re.compile(r"Traceback|request failed|panicked|Error\b")
+"""Text in the log that no request may cause."""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Server]]:
+    """Running servers by artifact, with limits that many requests reach."""
+    folder = tmp_path_factory.mktemp("servers")
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for position, artifact in enumerate(map(Path, ARTIFACTS.split(":"))):
+            port, log = free_port(), folder / f"{position}.log"
+            command = granian(artifact, port, "--workers", WORKERS)
+            server = serving(command, port, Limits().environment(), log=log)
+            running[artifact] = stack.enter_context(server)
+        yield running
+
+
+def plan(servers: Mapping[Path, Server], seed: int) -> Plan:
+    """Return the plan for some servers."""
+    ports = tuple(server.port for server in servers.values())
+    return Plan(seed, tuple(servers), ports, kind_filter=KIND_FILTER)
+
+
+def check(tally: Tally, servers: Mapping[Path, Server]) -> None:
+    """Assert that no reply was wrong and that no server logged a failure."""
+    assert {} == tally.wrong, "\n\n".join(tally.examples.values())
+    logs = [line for server in servers.values() for line in server.log_lines()]
+    assert [] == [line for line in logs if TROUBLE.search(line)]
+
+
+def test_a_few_requests(servers: dict[Path, Server]) -> None:
+    """Hundreds of generated requests have the right outcome."""
+    tally = Tally()
+    for batch in send_all(plan(servers, SEED + 1), range(QUICK_REQUESTS), jobs=1):
+        tally.add(batch)
+    check(tally, servers)
+
+
+@pytest.mark.conformance
+def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every reply is right, no worker dies, and no server's memory grows."""
+    started = time.perf_counter()
+    workers = [server.workers() for server in servers.values()]
+    warm: list[float] = []
+    tally = Tally()
+    for batch in send_all(plan(servers, SEED), range(FIRST, FIRST + REQUESTS), JOBS):
+        tally.add(batch)
+        if not warm and 10 * tally.sent.total() >= REQUESTS:
+            warm = [server.megabytes() for server in servers.values()]
+    final = [server.megabytes() for server in servers.values()]
+    seconds = time.perf_counter() - started
+    with capsys.disabled():
+        print(summary(tally, seconds))
+    check(tally, servers)
+    assert workers == [server.workers() for server in servers.values()]
+    growth = [after - before for before, after in zip(warm, final, strict=True)]
+    assert max(growth) <= MAX_GROWTH_MEGABYTES
+
+
+def summary(tally: Tally, seconds: float) -> str:
+    """Return the figures of a run in one line."""
+    duration, request = tally.slowest
+    return (
+        f"\n{tally.sent.total()} requests of {len(tally.sent)} kinds with seed {SEED}: "
+        f"{tally.wrong.total()} wrong, slowest {duration:.3f} s ({request}), {seconds:.1f} s"
+    )

@@ -1,0 +1,77 @@
+"""model.onnx in other runtimes, each of which must reproduce golden.json.
+
+Each runtime has a virtual environment of its own under .peers, made when it is first needed.
+RUNTIMES_ARTIFACT sets the artifact (default: the stored classifier).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.artifact import storage
+from tests.serving import ROOT
+from tests.stored import FLOWERS
+
+pytestmark = [pytest.mark.runtimes, pytest.mark.e2e]
+
+ARTIFACT = Path(os.environ.get("RUNTIMES_ARTIFACT", FLOWERS.artifact))
+ENVIRONMENTS = ROOT / ".peers" / "runtimes"
+SCRIPT = Path(__file__).with_name("compare.py")
+OLD_ONNXRUNTIMES = ("1.12.1", "1.13.1", "1.14.1", "1.15.0", "1.16.0", "1.17.0", "1.18.0", "1.20.0")
+"""Versions to try for the oldest one that installs here; 1.12 was the first with opset 17."""
+
+
+def environment(name: str, alternatives: list[list[str]]) -> Path:
+    """Return the interpreter of an environment with the first set of packages that installs."""
+    folder = ENVIRONMENTS / name
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if complete.exists():
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    for packages in alternatives:
+        if subprocess.run([*install, "--only-binary=:all:", *packages]).returncode == 0:
+            complete.write_text(" ".join(packages) + "\n")
+            return python
+    pytest.fail(f"none of {alternatives} installs into {folder}")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "name", "alternatives"),
+    [
+        (
+            "onnxruntime",
+            "onnxruntime-oldest",
+            [[f"onnxruntime=={version}", "numpy<2"] for version in OLD_ONNXRUNTIMES],
+        ),
+        ("onnxruntime", "onnxruntime-newest", [["onnxruntime"]]),
+        ("onnx.reference", "onnx", [["onnx"]]),
+        ("openvino", "openvino", [["openvino"]]),
+        ("opencv", "opencv", [["opencv-python-headless"]]),
+    ],
+)
+def test_runtime_reproduces_golden_rows(
+    runtime: str, name: str, alternatives: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runtime's outputs stay within the proof's bounds, and its labels are accepted ones."""
+    python = environment(name, alternatives)
+    folder = storage.find_version(ARTIFACT).absolute()
+    # A process of its own, because some runtimes crash the interpreter.
+    completed = subprocess.run(
+        [python, SCRIPT, runtime, folder],
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert 0 == completed.returncode, completed.stderr
+    figures = json.loads(completed.stdout.splitlines()[-1])
+    with capsys.disabled():
+        worst = figures["max_error_over_bound"]
+        print(f"\n{name} {figures['version']}: largest error {worst:.3g} of the bound")
+    assert figures["max_error_over_bound"] <= 1
+    assert 0 == figures["wrong_labels"]
