@@ -76,16 +76,16 @@ test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## client
 	@$(BIN)/python -m pytest -m clients tests/clients
 
 conformance: .venv/.dev ## 100,000 generated requests, each with a known answer
-	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -s -m conformance tests/conformance
+	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -m conformance tests/conformance
 
 chaos: .venv/.dev ## hot swaps, kills, resumes and worker deaths under load
-	@CHAOS=full $(BIN)/python -m pytest -s -m chaos tests/chaos
+	@CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
 
 mutants: .venv/.dev ## every mutant of seven networks against every check, and healthy networks
-	@$(BIN)/python -m pytest -s -n auto -m mutants tests/mutants
+	@$(BIN)/python -m pytest -n auto -m mutants tests/mutants
 
-runtimes: .venv/.dev ## the artifact in other runtimes, each in a virtual environment of its own
-	@$(BIN)/python -m pytest -s -m runtimes tests/runtimes
+runtimes: .venv/.dev ## the artifact in other runtimes, each in a virtual environment of its own: [ARTIFACT=artifacts/houses]
+	@RUNTIMES_ARTIFACT="$$ARTIFACT" $(BIN)/python -m pytest -m runtimes tests/runtimes
 
 floors: .peers/floors/.made ## the service's tests with the oldest versions that pyproject.toml allows
 	@.peers/floors/bin/python -m pytest tests/service tests/tabular
