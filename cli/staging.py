@@ -1,8 +1,8 @@
 """Folders and files that appear complete or not at all, even if the process is killed.
 
-A folder is built as `.tmp-*` next to its final place, synced to disk and renamed once. A lock on it,
-which the operating system releases when the process ends, marks it as in use; the next call of
-staged() removes the folders that killed processes left.
+A folder is built as `.tmp-*` next to its final place, synced to disk and renamed once. A lock on
+it, which the operating system releases when the process ends, marks it as in use; the next call
+of staged() removes the folders that killed processes left.
 """
 
 import contextlib

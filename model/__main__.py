@@ -38,7 +38,9 @@ class TrainingCommands(CommandGroup):
     extra = "train"
 
 
-@click.group(cls=TrainingCommands, context_settings={"show_default": True, "max_content_width": 110})
+@click.group(
+    cls=TrainingCommands, context_settings={"show_default": True, "max_content_width": 110}
+)
 def main() -> None:
     """Fit a small neural network to rows of numbers."""
 
