@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import mmap
 import os
 import sys
 import time
@@ -31,25 +30,21 @@ def main() -> None:
     broken = options.pop("broken", [])
     paths = options.pop("key_pair", None)
     key_pair = KeyPair(*map(Path, paths)) if paths else None
-    draining = mmap.mmap(-1, 1)
 
     def load(slot: int) -> "WSGIApplication":
         if slot in broken:
             raise RuntimeError("no application here")
-        return functools.partial(answer, draining, slot)
+        return functools.partial(answer, slot)
 
     Supervisor(
         listeners,
         GranianWorkers(listeners, load, threads=32, key_pair=key_pair).start,
-        on_drain=lambda: draining.write_byte(1),
         check_reload=functools.partial(check_key_pair, key_pair),
         **options,
     ).run()
 
 
-def answer(
-    draining: mmap.mmap, slot: int, environ: dict[str, Any], start_response: "StartResponse"
-) -> Iterable[bytes]:
+def answer(slot: int, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
     """Reply with slot, process and scheme; `/wait?FOLDER` waits for the file `go` in the folder."""
     if environ["PATH_INFO"] == "/wait":
         folder = Path(environ["QUERY_STRING"])
@@ -58,12 +53,9 @@ def answer(
             time.sleep(0.005)
     if environ["REQUEST_METHOD"] == "POST":
         environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-    status = "200 OK"
-    if environ["PATH_INFO"] == "/readyz" and draining[0]:
-        status = "503 Service Unavailable"
     reply = {"slot": slot, "process": os.getpid(), "scheme": environ["wsgi.url_scheme"]}
     body = json.dumps(reply).encode()
-    start_response(status, [("Content-Length", str(len(body)))])
+    start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
 
