@@ -152,11 +152,8 @@ def test_other_commands_exist() -> None:
         elif program == "python":
             _, module, name, *rest = arguments
             assert name in rooms[module].commands, command
-            options = [
-                option
-                for parameter in rooms[module].commands[name].params
-                for option in parameter.opts
-            ]
+            context = rooms[module].commands[name].make_context(name, [], resilient_parsing=True)
+            options = [option for parameter in context.command.params for option in parameter.opts]
             assert {word for word in rest if word.startswith("--")} <= set(options), command
         else:
             assert ("docker", True) == (program, (ROOT / "Dockerfile").exists()), command
@@ -187,7 +184,8 @@ def test_file_tree_is_complete() -> None:
 def test_every_option_of_check_is_documented() -> None:
     """The options and the exit codes of `service check` and `export verify` stand in docs/operations.md."""
     for command in (service.commands["check"], export.commands["verify"]):
-        for parameter in command.params:
+        context = command.make_context(None, [], resilient_parsing=True)
+        for parameter in context.command.params:
             assert isinstance(parameter, click.Argument) or parameter.opts[0] in OPERATIONS
     assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in OPERATIONS
 
