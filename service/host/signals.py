@@ -20,10 +20,6 @@ class SignalPipe:
     has_terminal: bool
     """Whether the process had a terminal when the pipe was opened."""
 
-    def fileno(self) -> int:
-        """Return the descriptor, as multiprocessing.connection.wait needs it."""
-        return self.descriptor
-
     def read(self) -> list[int]:
         """Return the numbers of the signals that have arrived; block while there are none.
 

@@ -103,16 +103,17 @@ class Supervisor:
         """Supervise until a signal has ended all workers."""
         with open_signal_pipe() as pipe:
             self.advance()
-            while not self.finished:
-                ready = connection.wait([pipe, *self.sentinels()], self.seconds_until_due())
-                for number in pipe.read() if pipe in ready else ():
-                    self.handle_signal(number)
+            while not self.is_finished():
+                descriptors = [pipe.descriptor, *self.sentinels()]
+                ready = connection.wait(descriptors, self.seconds_until_due())
+                if pipe.descriptor in ready:
+                    for number in pipe.read():
+                        self.handle_signal(number)
                 self.reap(ready)
                 self.advance()
 
-    @property
-    def finished(self) -> bool:
-        """Whether a signal has ended all workers."""
+    def is_finished(self) -> bool:
+        """Return whether a signal has ended all workers."""
         return self._stage is not Stage.SERVING and not self.sentinels()
 
     def sentinels(self) -> list[int]:

@@ -29,7 +29,7 @@ class Group(CommandGroup):
     extra = "train"
 
 
-def swallow_interrupt() -> NoReturn:
+def swallow_interrupt() -> None:
     """Answer Ctrl-C with an error of another kind, as some libraries do."""
     try:
         os.kill(os.getpid(), signal.SIGINT)
@@ -64,7 +64,7 @@ def failing(error: BaseException) -> Callable[[], NoReturn]:
         ),
     ],
 )
-def test_errors_are_one_line(body: Callable[[], NoReturn], code: int, line: str) -> None:
+def test_errors_are_one_line(body: Callable[[], None], code: int, line: str) -> None:
     """Bad input, a failed proof, Ctrl-C and a missing package end without a traceback."""
     group = Group(name="group", commands=[click.Command("command", callback=body)])
     previous_handler = signal.getsignal(signal.SIGINT)

@@ -1,7 +1,6 @@
 """A TOML file of defaults, flags that override it, and one line for each of its errors."""
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from cli.toml_config import read_config, read_list
 @click.option("--class-weights", "weights", default="equal")
 @click.option("--resume", is_flag=True)
 @click.pass_obj
-def command(values: dict[str, Any], **options: Any) -> None:
+def command(values: dict[str, Any], /, **options: Any) -> None:
     """Record the options."""
     values |= options
 
@@ -72,7 +71,7 @@ def run(folder: Path, toml: str | bytes, *arguments: str) -> tuple[Result, dict[
         ("class_weights = [1, 2.5]", "", {"weights": "1,2.5"}),
     ],
 )
-def test_values(toml: str, arguments: str, expected: Mapping[str, Any], tmp_path: Path) -> None:
+def test_values(toml: str, arguments: str, expected: dict[str, Any], tmp_path: Path) -> None:
     """A flag overrides the file and the file the default; lists are replaced, not extended."""
     result, values = run(tmp_path, toml, *arguments.split())
     assert 0 == result.exit_code, result.output

@@ -149,9 +149,9 @@ def test_drain_and_stop() -> None:
     world.wait(0.002)
     world.workers[1].terminate.assert_called_once_with()
     assert all(listener.close.called for listener in world.listeners)
-    assert not world.supervisor.finished
+    assert not world.supervisor.is_finished()
     world.exit(1, 0)
-    assert world.supervisor.finished
+    assert world.supervisor.is_finished()
     assert 2 == len(world.processes)
 
 
@@ -163,10 +163,10 @@ def test_stop_without_drain(numbers: list[int]) -> None:
     world.workers[0].terminate.assert_called_once_with()
     assert GRACE_SECONDS == world.supervisor.seconds_until_due()
     world.wait(GRACE_SECONDS - 0.001)
-    assert not world.supervisor.finished
+    assert not world.supervisor.is_finished()
     world.wait(0.002)
     world.workers[0].kill.assert_called_once_with()
-    assert world.supervisor.finished
+    assert world.supervisor.is_finished()
 
 
 def test_a_second_interrupt_skips_the_grace_period() -> None:
@@ -174,7 +174,7 @@ def test_a_second_interrupt_skips_the_grace_period() -> None:
     world = World(workers=1)
     world.send(signal.SIGINT, signal.SIGINT)
     world.workers[0].kill.assert_called_once_with()
-    assert world.supervisor.finished
+    assert world.supervisor.is_finished()
 
 
 def test_sighup_replaces_the_workers(caplog: pytest.LogCaptureFixture) -> None:
