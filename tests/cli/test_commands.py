@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.commands import CommandGroup, refuse_others
+from cli.commands import CommandGroup
 
 
 class BadData(ValueError):
@@ -81,31 +81,3 @@ def test_defects_keep_their_traceback(error: Exception) -> None:
     group = Group(commands=[click.Command("command", callback=failing(error))])
     with pytest.raises(type(error)):
         CliRunner().invoke(group, ["command"], catch_exceptions=False)
-
-
-@click.command(cls=click.Command)
-@click.option("--resume", is_flag=True)
-@click.option("--name")
-@click.option("--epochs", default=3)
-@click.pass_context
-def fit(ctx: click.Context, resume: bool, name: str | None, epochs: int) -> None:
-    """Fit."""
-    if resume:
-        refuse_others(ctx, "resume", allowed=["name"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--resume"], 0),
-        (["--resume", "--name", "a"], 0),
-        (["--epochs", "3"], 0),
-        (["--resume", "--epochs", "3"], 2),
-    ],
-)
-def test_refuse_others(arguments: list[str], code: int) -> None:
-    """A flag that brings its settings refuses other options, even with their default values."""
-    result = CliRunner().invoke(fit, arguments)
-    assert code == result.exit_code
-    message = "Error: --resume brings the settings it was begun with: leave out --epochs\n"
-    assert (message if code else "") == result.output

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import http.client
 import json
 import os
@@ -12,8 +11,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import termios
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,34 +149,6 @@ def test_requests_in_flight_are_answered(number: signal.Signals, tmp_path: Path)
         assert 0 == server.process.wait(timeout=DEADLINE_SECONDS)
 
 
-def test_busy_connections_do_not_delay_the_stop() -> None:
-    """Clients that request in a loop are answered to the end."""
-    statuses: list[int] = []
-    with hosting(drain_seconds=0.1) as server:
-
-        def request_in_a_loop() -> None:
-            with contextlib.suppress(*CONNECTION_ERRORS):
-                while True:
-                    statuses.append(server.request("GET", "/")[0])
-
-        threads = [threading.Thread(target=request_in_a_loop) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        until(lambda: len(statuses) > 20)
-        assert 0 == server.stop(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
-    assert {200} == set(statuses)
-
-
-def test_stalled_uploads_are_given_up() -> None:
-    """An upload that stalls delays the stop by the grace period at most."""
-    with hosting(grace_seconds=0.1) as server, connect(server, STALLED_UPLOAD):
-        server.request("GET", "/")  # accepted after the upload
-        assert 0 == server.stop(signal.SIGINT)
-        assert "signal 9 (Killed)" in read_log(server)
-
-
 def test_sighup_replaces_the_workers() -> None:
     """New processes take the slots, and no connection is refused or broken."""
     with hosting(workers=2) as server:
@@ -206,32 +175,6 @@ def test_killed_supervisor_leaves_no_orphan() -> None:
         gone, alive = psutil.wait_procs(children, timeout=DEADLINE_SECONDS)
         assert (2, []) == (len(gone), alive)
         assert is_refused(server)
-
-
-def test_closed_terminal_ends_the_server() -> None:
-    """SIGHUP replaces the workers while the terminal is open, and ends them when it has closed."""
-    port = free_port()
-    master, slave = os.openpty()
-    process = subprocess.Popen(
-        command(port),
-        cwd=ROOT,
-        stdin=slave,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY),
-        text=True,
-    )
-    os.close(slave)
-    server = Server(process, port)
-    try:
-        old = until(lambda: workers(server))
-        process.send_signal(signal.SIGHUP)
-        until(lambda: (new := workers(server)) and new != old)
-        os.close(master)
-        assert 0 == process.wait(timeout=DEADLINE_SECONDS)
-    finally:
-        kill(process)
 
 
 def test_open_file_limit() -> None:
