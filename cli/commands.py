@@ -64,11 +64,10 @@ class CommandGroup(click.Group):
         finally:
             signal.signal(signal.SIGINT, previous_handler)
 
-    def adopt_error_types(self, other: "CommandGroup") -> None:
-        """Report errors as another group does, before running one of its commands."""
-        self.input_errors = other.input_errors
-        self.failure_errors = other.failure_errors
-        self.failure_prefix = other.failure_prefix
+    def adopt_errors(self, other: "CommandGroup") -> None:
+        """Report errors as another group does, in order to run one of its commands."""
+        self.input_errors, self.failure_errors = other.input_errors, other.failure_errors
+        self.failure_prefix, self.extra = other.failure_prefix, other.extra
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

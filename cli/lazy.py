@@ -50,12 +50,9 @@ class LazyCommand(click.Command):
                 raise
             message = how_to_install(str(self.name), package, self.extra)
             raise InputError(message) from None
-        group = parent.command if parent else None
-        if isinstance(group, CommandGroup):
-            group.extra = self.extra
         if isinstance(command, CommandGroup):
-            if isinstance(group, CommandGroup):
-                group.adopt_error_types(command)
+            if parent and isinstance(parent.command, CommandGroup):
+                parent.command.adopt_errors(command)
             command = command.commands[self.subcommand]
         context: click.Context = command.make_context(info_name, args, parent=parent, **kw)
         return context

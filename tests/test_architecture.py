@@ -21,7 +21,7 @@ FORBIDDEN = (
 
 
 @pytest.mark.parametrize(
-    "module", ["service.web.app", "service.runtime.predictor", "service.__main__"]
+    "module", ["service.web.app", "service.runtime.predictor", "service.commands.serve"]
 )
 def test_serving_loads_nothing_of_training(module: str) -> None:
     """A process that imports the service has no training package in it."""
@@ -34,7 +34,7 @@ def test_serving_loads_nothing_of_training(module: str) -> None:
 
 def test_parent_process_stays_small() -> None:
     """The process that starts the workers imports neither flask nor onnxruntime nor numpy."""
-    code = "import service.__main__, service.host.supervisor, sys; print(*sys.modules)"
+    code = "import service.commands.serve, service.host.granian_adapter, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -26,7 +26,7 @@ SPARE_THREADS = 56
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option to a command for every setting; an option left out is None."""
-    for settings in (HostSettings, ServiceSettings):
+    for settings in (ServiceSettings, HostSettings):
         for field in reversed(dataclasses.fields(settings)):
             if field.name == "artifact":  # an argument of the command
                 continue

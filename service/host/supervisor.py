@@ -20,8 +20,8 @@ from service.host.signals import open_signal_pipe
 from service.host.sockets import IS_LINUX
 from service.settings import SettingsError
 
-YOUNG_SECONDS = 1.0
-"""Age in seconds below which a death counts as early: the next worker may die at once too."""
+EARLY_DEATH_SECONDS = 1.0
+"""Age in seconds below which the death of a worker counts as early, and back-off begins."""
 MIN_BACKOFF_SECONDS = 0.1
 """Seconds to wait after the first early death; doubled after each further one in a row."""
 MAX_BACKOFF_SECONDS = 5.0
@@ -138,7 +138,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.process and slot.kill_time <= now:
                 slot.process.kill()
-                self._bury(slot, slot.process)
+                self._handle_exit(slot, slot.process)
             if not slot.process and slot.restart_time <= now and self._stage is Stage.SERVING:
                 self._start(slot)
 
@@ -155,7 +155,7 @@ class Supervisor:
         """Clear the slots of the workers whose sentinels are ready."""
         for slot in self._slots:
             if slot.process and slot.process.sentinel in ready:
-                self._bury(slot, slot.process)
+                self._handle_exit(slot, slot.process)
 
     def _start(self, slot: Slot) -> None:
         """Start a worker, or put it off where the system refuses."""
@@ -168,7 +168,7 @@ class Supervisor:
                 "worker %d cannot be started: %s; next try in %.1f s", slot.number, error, seconds
             )
 
-    def _bury(self, slot: Slot, process: BaseProcess) -> None:
+    def _handle_exit(self, slot: Slot, process: BaseProcess) -> None:
         """Log how a worker ended and decide when the next one starts."""
         process.join()
         code, age = process.exitcode or 0, self._clock() - slot.start_time
@@ -179,7 +179,7 @@ class Supervisor:
         self._on_worker_exit(slot.number)
         if slot.kill_time < math.inf or self._stage is not Stage.SERVING:
             log.log(logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING, death)
-        elif age < YOUNG_SECONDS:
+        elif age < EARLY_DEATH_SECONDS:
             log.error("%s; the next one starts in %.1f s", death, self._back_off(slot))
         else:
             slot.early_deaths = 0

@@ -59,16 +59,6 @@ def test_chunked_body_over_the_limit(flowers: StoredArtifact) -> None:
         assert 200 == server.request("POST", "/predict", (b'{"instances":', b" []}"))[0]
 
 
-def test_broken_artifact_is_alive_and_not_ready(artifact: Path) -> None:
-    """/readyz gives the reason to the person on call; nothing is predicted."""
-    (artifact / "golden.json").write_bytes(b"{}")
-    port = free_port()
-    with serving(granian(artifact, port), port, status=503) as server:
-        assert 200 == server.request("GET", "/healthz")[0]
-        assert "golden.json: expected SHA-256" in server.request("GET", "/readyz")[1]["detail"]
-        assert 503 == predict(server)
-
-
 @pytest.mark.parametrize(
     "command",
     ["gunicorn service.web.app:create_app() -w 2 -b", "flask --app service.web.app run -p"],
