@@ -85,6 +85,8 @@ def test_a_worker_that_dies_is_replaced_at_once(caplog: pytest.LogCaptureFixture
     world.exit(0, -signal.SIGKILL)
     assert (3, 2) == (len(world.processes), world.workers[0].sentinel)
     assert other is world.workers[1]
+    world.processes[0].join.assert_called_once_with()
+    world.processes[0].close.assert_called_once_with()
     assert [0] == world.exits
     assert [
         "worker 0 (process 1000) ended after 60.0 s: signal 9 (Killed); the next one starts now"
@@ -207,3 +209,12 @@ def test_sighup_does_not_end_a_drain() -> None:
     world = World(workers=1)
     world.send(signal.SIGTERM, signal.SIGHUP)
     world.workers[0].terminate.assert_not_called()
+
+
+def test_a_later_signal_does_not_postpone_the_kill() -> None:
+    """The grace period of a worker counts from the first signal that told it to end."""
+    world = World(workers=1)
+    world.send(signal.SIGHUP)
+    world.wait(GRACE_SECONDS - 1.0)
+    world.send(signal.SIGINT)
+    assert 1.0 == world.supervisor.seconds_until_due()
