@@ -1,1 +1,1 @@
-"""TODO: cli."""
+"""Parts of a command line that training, export and serving share; imports none of them."""

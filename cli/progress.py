@@ -1,11 +1,14 @@
-"""TODO: cli.progress."""
+"""The progress bar of every command that takes long; the only module here that imports rich."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def progress_bar(console: Console) -> Progress:
-    """Make a progress bar with counts and the time left; on a log it prints nothing."""
+    """Return a progress bar with counts, the time left and a note; on a log it prints nothing.
+
+    Each task needs the field `note`, a text that may be empty.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

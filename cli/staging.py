@@ -1,7 +1,8 @@
-"""A folder that appears complete or not at all, whenever the process dies.
+"""Folders and files that appear complete or not at all, even if the process is killed.
 
-It is built as `.tmp-*` beside its final place, under a lock that the operating system drops with the
-process; synced to disk; then renamed once. Whoever stages next sweeps what the dead left behind.
+A folder is built as `.tmp-*` next to its final place, synced to disk and renamed once. A lock on
+it, which the operating system releases when the process ends, marks it as in use; the next call
+of staged() removes the folders that killed processes left.
 """
 
 import contextlib
@@ -13,51 +14,56 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STAGING_PREFIX = ".tmp-"
+"""Prefix of the names of unfinished folders."""
+MAX_ATTEMPTS = 100
+"""Maximum number of attempts to create a folder while other processes remove its parent."""
 
 
 @contextlib.contextmanager
 def staged(root: Path, name: str) -> Iterator[Path]:
-    """Yield an empty folder in `root/name`, which is made if missing; remove it at the end unless published.
+    """Yield an empty folder in `root/name`; remove it at the end unless it was published.
+
+    `root/name` is created if missing, and removed again if it is empty at the end.
 
     Raises:
-        OSError: the place cannot be written to.
+        OSError: the folder cannot be created or written to.
     """
     parent = root / name
-    for tries_left in reversed(range(100)):
+    for attempts_left in reversed(range(MAX_ATTEMPTS)):
         try:
             sweep(root)
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
             lock = os.open(folder, os.O_RDONLY)
-        except (
-            FileNotFoundError,
-            FileExistsError,
-        ):  # another process has just removed one of these folders
-            if not tries_left:
+        except (FileNotFoundError, FileExistsError):
+            # Another process has just removed one of these folders.
+            if not attempts_left:
                 raise
             continue
-        if _locked(lock) and folder.exists():  # else a sweeper came between the two lines above
+        # Another process may have swept the folder before it was locked.
+        if _lock(lock) and folder.exists():
             break
         os.close(lock)
     try:
-        folder.chmod(0o755)  # mkdtemp's 0700 would lock other users out of what is published
+        folder.chmod(0o755)  # mkdtemp's 0700 would keep other users from reading it
         yield folder
     except OSError as error:
-        error.filename = error.filename or str(parent)  # a full disk names no file
+        error.filename = error.filename or str(parent)  # the error of a full disk names no file
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-        with contextlib.suppress(OSError):  # not empty: the usual case
+        with contextlib.suppress(OSError):  # it is usually not empty
             parent.rmdir()
 
 
 def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -> Path:
-    """Sync the staged folder and rename it to the next number beside it: 1, 2, 3 ...; return that path.
+    """Sync a staged folder, rename it to the next free number (1, 2, 3 ...) and return its path.
 
     Args:
         folder: as staged() yields it.
-        finish: writes into it what depends on the number; called again when another process took the number.
+        finish: writes the files that depend on the number into the folder; called again with
+            the next number when another process has taken this one.
     """
     number = 0
     while True:
@@ -65,19 +71,19 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
         finish(number)
         for path in (*folder.rglob("*"), folder):
             _sync(path)
-        place = folder.parent / str(number)
+        target = folder.parent / str(number)
         try:
-            folder.rename(place)
+            folder.rename(target)
         except OSError:
-            if place.exists():
+            if target.exists():
                 continue
             raise
         _sync(folder.parent)
-        return place
+        return target
 
 
 def numbered(parent: Path) -> list[int]:
-    """List the numbers of the complete folders in `parent`, ascending."""
+    """Return the numbers of the published folders in `parent`, ascending."""
     if not parent.is_dir():
         return []
     names = (path.name for path in parent.iterdir() if path.is_dir())
@@ -87,19 +93,19 @@ def numbered(parent: Path) -> list[int]:
 
 
 def sweep(root: Path) -> None:
-    """Remove the staged folders in every `root/name` whose process is gone."""
+    """Remove the staged folders in every `root/name` whose process has ended."""
     for folder in root.glob(f"*/{STAGING_PREFIX}*"):
         try:
             lock = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        if _locked(lock):
+        if _lock(lock):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write the file root/name/file so that it appears complete or not at all; leave an equal one as it is."""
+    """Replace the file `root/name/file` in one step, unless it already has this content."""
     if path.exists() and path.read_bytes() == content:
         return
     with staged(path.parent.parent, path.parent.name) as folder:
@@ -110,7 +116,8 @@ def replace_file(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def _locked(descriptor: int) -> bool:
+def _lock(descriptor: int) -> bool:
+    """Take the lock and return True; return False where another process holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,30 +1,42 @@
-"""TODO: cli.toml_config."""
+"""A TOML file whose keys are a command's options, as defaults that flags override."""
 
 import csv
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from click.types import FloatParamType, IntParamType, ParamType
+from click.types import FloatParamType, IntParamType
 
-from model.errors import DataError
+from cli.commands import InputError
 from tabular.names import near_miss, quote_names
 
 
-def read_config(ctx: click.Context, option: click.Parameter, path: str | None) -> None:
-    """Take the values of a TOML file, whose keys are the command's options, as defaults that flags override.
+def read_config(
+    ctx: click.Context,
+    option: click.Parameter,
+    path: str | None,
+    comma_separated: Collection[str] = (),
+) -> None:
+    """Set a command's defaults from a TOML file; a click callback.
+
+    Args:
+        ctx: context of the command.
+        option: the option that names the file.
+        path: the file, or None where the option is not set.
+        comma_separated: names of the parameters whose text may also be a TOML list.
 
     Raises:
-        DataError: the file cannot be read, or a key or a value is not what the command takes.
+        InputError: the file is no TOML, or a key or a value is not what the command takes.
+        OSError: the file cannot be read.
     """
     if path is None:
         return
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # TOMLDecodeError or UnicodeDecodeError
-        raise DataError(f"{path}: not readable as TOML: {error}") from None
+        raise InputError(f"{path}: not readable as TOML: {error}") from None
     options = {
         declared.opts[0].removeprefix("--"): declared
         for declared in ctx.command.params
@@ -32,47 +44,46 @@ def read_config(ctx: click.Context, option: click.Parameter, path: str | None) -
     }
     ctx.default_map = {}
     for key, value in document.items():
-        name = key.replace("_", "-")
-        if name not in options:
-            raise DataError(
-                f"{path}: no setting '{key}'{near_miss(name, options)}; there are {quote_names(list(options))}"
+        flag = key.replace("_", "-")
+        if flag not in options:
+            known = quote_names(list(options))
+            raise InputError(
+                f"{path}: no setting '{key}'{near_miss(flag, options)}; there are {known}"
             )
-        if options[name].name in ctx.default_map:
-            raise DataError(f"{path}: '{name}' is set twice, with '-' and with '_'")
-        ctx.default_map[options[name].name or name] = _convert(
-            options[name], value, f"{path}: {key}"
-        )
+        name = str(options[flag].name)
+        if name in ctx.default_map:
+            raise InputError(f"{path}: '{flag}' is set twice, with '-' and with '_'")
+        if name in comma_separated and isinstance(value, list):
+            ctx.default_map[name] = ",".join(map(str, value))
+        else:
+            ctx.default_map[name] = _default(options[flag], value, f"{path}: {key}")
 
 
-def _convert(option: click.Option, value: Any, where: str) -> Any:
+def _default(option: click.Option, value: Any, where: str) -> Any:
     """Return a TOML value as click's default_map takes it."""
-    accepted: ParamType[Any] = option.type
-    expected: tuple[type, ...] = (str,)
-    words = "text"
-    if isinstance(accepted, IntParamType):
-        expected, words = (int,), "an integer"
-    elif isinstance(accepted, FloatParamType):
-        expected, words = (int, float), "a number"
-    values = value if isinstance(value, list) else [value]
-    if option.name == "class_weights" and isinstance(value, list):
-        return ",".join(str(number) for number in value)
+    types: tuple[type, ...] = (str,)
+    expected = "text"
+    if isinstance(option.type, IntParamType):
+        types, expected = (int,), "an integer"
+    elif isinstance(option.type, FloatParamType):
+        types, expected = (int, float), "a number"
     if isinstance(value, list) and not option.multiple:
-        raise DataError(f"{where}: expected {words}, found a list")
-    for found in values:
-        if not isinstance(found, expected) or isinstance(found, bool):
-            raise DataError(f"{where}: expected {words}, found {found!r}")
+        raise InputError(f"{where}: expected {expected}, found a list")
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, types) or isinstance(item, bool):
+            raise InputError(f"{where}: expected {expected}, found {item!r}")
         try:
-            accepted.convert(found, option, None)
+            option.type.convert(item, option, None)
         except click.BadParameter as error:
-            raise DataError(f"{where}: {error.message}") from None
-    if option.callback is read_list and isinstance(
-        value, list
-    ):  # a list of names needs no commas within them
-        return ['"' + name.replace('"', '""') + '"' for name in values]
-    return values if option.multiple else value
+            raise InputError(f"{where}: {error.message}") from None
+    if option.callback is read_list and isinstance(value, list):
+        # Each item of a TOML list is one whole name, which read_list must not split at commas.
+        return ['"' + name.replace('"', '""') + '"' for name in items]
+    return items if option.multiple else value
 
 
 def read_list(ctx: click.Context, option: click.Parameter, lines: Sequence[str]) -> tuple[str, ...]:
-    """Read names separated by commas, quoted as in a CSV line where they hold one."""
+    """Return names separated by commas, quoted as in CSV where they hold one; a click callback."""
     rows = csv.reader((line.replace("\n", " ") for line in lines), skipinitialspace=True)
     return tuple(name for row in rows for name in row)

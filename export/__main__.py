@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cli.commands import CommandGroup
 from export import ProofError
+from model.errors import DataError
 from service.artifact import storage
 from service.artifact.manifest import ArtifactError
 
@@ -19,12 +20,10 @@ from service.artifact.manifest import ArtifactError
 class ProvingCommands(CommandGroup):
     """Commands that end with exit code 1 where a proof fails."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, turning a failed proof into its one line."""
-        try:
-            return super().invoke(ctx)
-        except (ProofError, ArtifactError) as error:
-            raise click.ClickException(f"not published: {error}") from None  # exit code 1
+    input_errors = (DataError,)
+    failure_errors = (ProofError, ArtifactError)
+    failure_prefix = "not published: "
+    extra = "train"
 
 
 @click.group(cls=ProvingCommands, context_settings={"show_default": True, "max_content_width": 110})

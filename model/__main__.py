@@ -1,6 +1,7 @@
 """`python -m model train | formulations`: fit a network to rows and leave a complete run behind, or compare lessons."""
 
 import contextlib
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -30,7 +31,16 @@ def read_weights(ctx: click.Context, option: click.Parameter, text: str) -> str 
         ) from None
 
 
-@click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
+class TrainingCommands(CommandGroup):
+    """Commands that end with exit code 2 for data or settings that cannot be used."""
+
+    input_errors = (DataError,)
+    extra = "train"
+
+
+@click.group(
+    cls=TrainingCommands, context_settings={"show_default": True, "max_content_width": 110}
+)
 def main() -> None:
     """Fit a small neural network to rows of numbers."""
 
@@ -40,7 +50,7 @@ def main() -> None:
     "--config",
     is_eager=True,
     expose_value=False,
-    callback=read_config,
+    callback=functools.partial(read_config, comma_separated=("class_weights",)),
     help="TOML file: data = ..., lr = ...",
 )
 @click.option(
@@ -139,7 +149,7 @@ def train(
     place = source if source in BUNDLED_DATASETS else str(Path(source).absolute())
     unfinished = None
     if resume:
-        refuse_others(click.get_current_context(), "resume", beside=("runs", "name", "save_every"))
+        refuse_others(click.get_current_context(), "resume", allowed=("runs", "name", "save_every"))
         unfinished = newest_checkpoint(runs, name and load.run_name(name))
         request, config, source = unfinished.request, unfinished.config, unfinished.request.source
         where = find_device(request.device)

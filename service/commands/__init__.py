@@ -1,1 +1,1 @@
-"""TODO: service/commands."""
+"""The commands of `python -m service`, one module each."""

@@ -1,7 +1,7 @@
-"""`python -m service score`: every row of a CSV or Parquet file through the predictor, streamed.
+"""The command `score`: every row of a CSV or Parquet file through the predictor, streamed.
 
-Columns are matched by name, so a file may hold them in any order and hold others too. The answers
-appear in the destination all at once, when the last row is done. Needs the extra `score`.
+Columns are matched by name, so a file may hold them in any order and hold others too. The
+predictions appear in the destination all at once, after the last row. Needs the extra `score`.
 """
 
 import csv
@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.commands import InputError
+from cli.progress import progress_bar
 from service.artifact.manifest import Manifest
 from service.runtime.predictor import Predictor
 from tabular.names import near_miss
@@ -25,14 +27,35 @@ class ScoreError(ValueError):
     """The file cannot be scored; the message says where."""
 
 
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    multiple=True,
+    help="Column of SOURCE to copy to DESTINATION; repeat the option for several columns.",
+)
+def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
+    """Predict every row of SOURCE (CSV or Parquet) and write the predictions to DESTINATION.
+
+    ARTIFACT is artifacts/NAME (its newest version) or artifacts/NAME/VERSION. Columns are matched
+    by name; rows are streamed, so the files may be larger than memory.
+    """
+    try:
+        score_file(artifact, source, destination, keep)
+    except ScoreError as error:
+        raise InputError(str(error)) from None
+
+
 def score_file(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = ()) -> int:
-    """Score source into destination, and return how many rows.
+    """Score source into destination and return the number of rows.
 
     Args:
         artifact: artifacts/<name> or artifacts/<name>/<version>.
-        source: .csv, .tsv or .parquet, with a column for every feature.
-        destination: .csv or .parquet; replaced when it exists.
-        keep: columns of source to carry through, first.
+        source: .csv, .tsv, .txt, .parquet or .pq, with a column for every feature.
+        destination: .csv or .parquet; an existing file is replaced.
+        keep: columns of source to copy to destination, in front of the predictions.
 
     Raises:
         ScoreError: a column is missing, or a value is not a finite number; nothing is written.
@@ -41,9 +64,7 @@ def score_file(artifact: Path, source: Path, destination: Path, keep: Sequence[s
     if destination.suffix not in (".csv", ".parquet"):
         raise ScoreError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
     if destination.exists() and source.exists() and destination.samefile(source):
-        raise ScoreError(
-            f"{destination}: expected another file than the source, which would be lost"
-        )
+        raise ScoreError(f"{destination}: expected another file than the source")
     if not destination.parent.is_dir():
         raise ScoreError(f"{destination.parent}: no such folder")
     predictor = Predictor(artifact)
@@ -59,37 +80,35 @@ def score_file(artifact: Path, source: Path, destination: Path, keep: Sequence[s
 def _stream(
     predictor: Predictor, source: Path, destination: Path, keep: Sequence[str], console: Console
 ) -> int:
+    """Check the columns of source, score it and return the number of rows."""
     frame = _scan(source)
-    found = frame.collect_schema().names()
+    columns = frame.collect_schema().names()
     features = [feature.name for feature in predictor.manifest.features]
     for name in (*features, *keep):
-        if name not in found:
-            raise ScoreError(f"{source}: no column '{name}'{near_miss(name, found)}")
-    if both := [name for name in keep if name in _answers(predictor.manifest)]:
-        raise ScoreError(f"{source}: column '{both[0]}' to keep has the name of an answer")
-    if ignored := [name for name in found if name not in {*features, *keep}]:
+        if name not in columns:
+            raise ScoreError(f"{source}: no column '{name}'{near_miss(name, columns)}")
+    predictions = _prediction_columns(predictor.manifest)
+    for name in keep:
+        if name in predictions:
+            raise ScoreError(f"{source}: column '{name}' to keep has the name of a prediction")
+    if ignored := [name for name in columns if name not in {*features, *keep}]:
         console.print(f"ignored columns: {', '.join(ignored)}")
 
     rows: int = frame.select(pl.len()).collect().item()
-    with Progress(
-        TextColumn("score"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("score", total=rows)
-        scored = _scored(
-            frame, predictor, source, features, keep, lambda done: bar.update(task, advance=done)
+    with progress_bar(console) as bar:
+        task = bar.add_task("score", total=rows, note="")
+        scored = _score_frame(
+            frame, predictor, source, keep, lambda count: bar.update(task, advance=count)
         )
         _sink(scored, destination)
     return rows
 
 
 def _scan(source: Path) -> pl.LazyFrame:
-    """Open a file without reading it; a CSV's cells stay text, so that no type is guessed from the first rows."""
+    """Open a file without reading its rows.
+
+    The cells of a CSV file stay text, because polars would guess a type from the first rows alone.
+    """
     if not source.is_file():
         raise ScoreError(f"{source}: no such file")
     if source.stat().st_size == 0:
@@ -97,27 +116,26 @@ def _scan(source: Path) -> pl.LazyFrame:
     match source.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
             with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                first = file.readline()
-                mark = guess_separator(first)
+                separator = guess_separator(file.readline())
                 file.seek(0)
-                header = [name.strip() for name in next(csv.reader(file, delimiter=mark), [])]
-            if twice := [name for name in header if header.count(name) > 1]:
+                header = [name.strip() for name in next(csv.reader(file, delimiter=separator), [])]
+            if repeated := [name for name in header if header.count(name) > 1]:
                 raise ScoreError(
-                    f"{source}: column '{twice[0]}' stands twice in the header; names must differ"
+                    f"{source}: column '{repeated[0]}' is in the header twice; names must differ"
                 )
             return pl.scan_csv(
-                source, separator=mark, infer_schema=False, new_columns=header, glob=False
+                source, separator=separator, infer_schema=False, new_columns=header, glob=False
             )
         case ".parquet" | ".pq":
             return pl.scan_parquet(source, glob=False)
-        case other:
+        case suffix:
             raise ScoreError(
-                f"{source}: expected .csv, .tsv, .txt, .parquet or .pq, found '{other}'"
+                f"{source}: expected .csv, .tsv, .txt, .parquet or .pq, found '{suffix}'"
             )
 
 
-def _answers(manifest: Manifest) -> list[str]:
-    """Return the names of the columns that are written beside those kept."""
+def _prediction_columns(manifest: Manifest) -> list[str]:
+    """Return the names of the columns that hold the predictions."""
     if manifest.task == "classification":
         return ["prediction", *(f"probability_{value}" for value in manifest.classes)]
     if len(manifest.targets) == 1:
@@ -125,54 +143,52 @@ def _answers(manifest: Manifest) -> list[str]:
     return [f"prediction_{target}" for target in manifest.targets]
 
 
-def _scored(
+def _score_frame(
     frame: pl.LazyFrame,
     predictor: Predictor,
     source: Path,
-    features: Sequence[str],
     keep: Sequence[str],
-    done: Callable[[int], object],
+    on_rows_scored: Callable[[int], object],
 ) -> pl.LazyFrame:
+    """Return the lazy frame of the columns to keep and the predictions."""
     manifest = predictor.manifest
-    names = _answers(manifest)
-    row = (
-        max(frame.collect_schema().names(), key=len) + " row"
-    )  # longer than any, and so the name of none
-    classes = pl.Series(
-        manifest.classes, strict=False
-    )  # mixed types, which no export writes, become text
-    types: list[pl.DataType] = [pl.Float32()] * len(names)
-    if manifest.classes:
-        types[0] = classes.dtype
+    names = _prediction_columns(manifest)
+    # The name is longer than every other, so no column has it.
+    row_column = max(frame.collect_schema().names(), key=len) + " row"
+    # Classes of mixed types, which no export writes, become text.
+    classes = pl.Series(manifest.classes, strict=False)
+    types = [classes.dtype if manifest.classes else pl.Float32(), *[pl.Float32()] * len(names[1:])]
 
-    def score(batch: pl.DataFrame) -> pl.DataFrame:
-        columns = [
-            _numbers(batch[feature.name], feature.kind, source, batch[row])
+    def score_batch(batch: pl.DataFrame) -> pl.DataFrame:
+        inputs = [
+            _numbers(batch[feature.name], feature.kind, source, batch[row_column])
             for feature in manifest.features
         ]
-        rows = np.stack(columns, axis=1)
-        outputs = predictor.predict(np.ascontiguousarray(rows))
+        outputs = predictor.predict(np.ascontiguousarray(np.stack(inputs, axis=1)))
         values = outputs["probabilities" if manifest.classes else "output"]
         if not (finite := np.isfinite(values).all(axis=1)).all():
-            number = batch[row][int(finite.argmin())] + 1
-            raise ScoreError(f"{source}: row {number}: the network's answer overflows float32")
-        found = [
+            row = batch[row_column][int(finite.argmin())] + 1
+            raise ScoreError(f"{source}: row {row}: the prediction overflows float32")
+        predictions = [
             pl.Series(name, column)
             for name, column in zip(names[-values.shape[1] :], values.T, strict=True)
         ]
         if manifest.classes:
-            found.insert(0, classes.gather(outputs["label"]).alias("prediction"))
-        done(len(batch))
-        return pl.DataFrame([*(batch[name] for name in keep), *found])
+            predictions.insert(0, classes.gather(outputs["label"]).alias("prediction"))
+        on_rows_scored(len(batch))
+        return pl.DataFrame([*(batch[name] for name in keep), *predictions])
 
-    kept = frame.select(keep).collect_schema()
-    schema = {**kept, **dict(zip(names, types, strict=True))}
-    wanted = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(row)
-    return wanted.map_batches(score, schema=schema, streamable=True)
+    features = [feature.name for feature in manifest.features]
+    inputs = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(row_column)
+    schema = {**frame.select(keep).collect_schema(), **dict(zip(names, types, strict=True))}
+    return inputs.map_batches(score_batch, schema=schema, streamable=True)
 
 
 def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:
-    """Return a column as (rows,) float32, every value finite; true and false are numbers in a boolean column."""
+    """Return a column as float32 numbers, (rows,), all finite.
+
+    In a boolean column, true and false are numbers too.
+    """
     cells = column.str.strip_chars() if column.dtype == pl.String else column
     numbers = cells.cast(pl.Float64, strict=False)
     if column.dtype == pl.String and kind == "boolean":
@@ -182,15 +198,16 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
     finite = np.isfinite(values)
     if not finite.all():
         index = int(finite.argmin())
-        shown = "nothing" if cells[index] in (None, "") else f"'{cells[index]}'"
+        cell = "nothing" if cells[index] in (None, "") else f"'{cells[index]}'"
         where = f"{source}: column '{column.name}', row {rows[index] + 1}"
-        raise ScoreError(f"{where}: expected a number within float32, found {shown}")
+        raise ScoreError(f"{where}: expected a number within float32, found {cell}")
     return values
 
 
 def _sink(frame: pl.LazyFrame, destination: Path) -> None:
     """Write a frame as it streams, then rename it into place."""
-    # A folder, because after Ctrl-C polars may still be writing: what it writes then goes with the folder.
+    # A folder, because after Ctrl-C polars may go on writing; its file is then removed with the
+    # folder. cli.staging is for folders that only this program writes to.
     with tempfile.TemporaryDirectory(
         prefix=".tmp-", dir=destination.parent, ignore_cleanup_errors=True
     ) as folder:

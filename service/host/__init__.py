@@ -1,1 +1,1 @@
-"""TODO: service/host."""
+"""Worker processes on one machine: started, replaced, drained and stopped; they run granian."""

@@ -1,24 +1,21 @@
-"""TODO: service.host.sockets."""
+"""The sockets on which the workers accept connections."""
 
 import contextlib
 import errno
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 from service.settings import SettingsError
 
-if TYPE_CHECKING:
-    pass
-
-
 MAX_CONNECTIONS = 1024
-"""Of one worker: open at a time, if it has not more threads than that; as many again may wait to be accepted."""
+"""Maximum number of open connections per worker, and of connections that wait for it.
+
+A worker with more threads may have as many open connections as threads."""
 TCP_KEEPALIVE_SECONDS = 60
-"""After so long without a sign of life from the other end, an upload that it left unfinished is given up."""
+"""Seconds without a sign of life after which a connection is closed, with its unfinished upload."""
 IS_LINUX = sys.platform == "linux"
-# Connections have these from the socket that accepts them.
+# Connections inherit these options from the socket that accepts them.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -32,43 +29,39 @@ if sys.platform == "linux":
 
 
 def listen(host: str, port: int, workers: int) -> list[socket.socket]:
-    """Listen with a socket for each worker, over which Linux spreads the connections; they wait there for the workers.
+    """Return a listening socket per worker; connections wait there until the worker accepts them.
+
+    On Linux the kernel spreads the connections over the sockets.
 
     Raises:
-        SettingsError: the host is not known here, or the port is taken.
+        SettingsError: the host is unknown, or the port is taken.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        )[0]
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise SettingsError(f"{host}: {error.strerror}") from None
-    with contextlib.ExitStack() as opened:
+    family, kind, protocol, _, address = addresses[0]
+    with contextlib.ExitStack() as stack:
 
-        def bound(*options: tuple[int, int, int]) -> socket.socket:
-            made = opened.enter_context(socket.socket(family, kind, protocol))
+        def bind(*options: tuple[int, int, int]) -> socket.socket:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
             for option in ((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), *options):
-                made.setsockopt(*option)
-            made.bind(address)
-            return made
+                listener.setsockopt(*option)
+            listener.bind(address)
+            return listener
 
         try:
-            bound().close()  # the sockets below would share the port with another server's
+            bind().close()  # SO_REUSEPORT below would silently share the port with another server
             if IS_LINUX:
-                sockets = [
-                    bound((socket.SOL_SOCKET, socket.SO_REUSEPORT, 1), *SOCKET_OPTIONS)
-                    for _ in range(workers)
-                ]
-            else:  # nothing would spread them: the workers accept from one socket
-                sockets = [bound(*SOCKET_OPTIONS)] * workers
+                reuse_port = (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sockets = [bind(reuse_port, *SOCKET_OPTIONS) for _ in range(workers)]
+            else:  # other kernels do not spread connections, so the workers share one socket
+                sockets = [bind(*SOCKET_OPTIONS)] * workers
             for listener in sockets:
                 listener.listen(MAX_CONNECTIONS)
         except OSError as error:
-            what = (
-                "the port is taken"
-                if error.errno == errno.EADDRINUSE
-                else os.strerror(error.errno or 0)
-            )
-            raise SettingsError(f"{host}:{port}: {what}; choose another with --port") from None
-        opened.pop_all()
+            taken = error.errno == errno.EADDRINUSE
+            reason = "the port is taken" if taken else os.strerror(error.errno or 0)
+            raise SettingsError(f"{host}:{port}: {reason}; choose another with --port") from None
+        stack.pop_all()
     return sockets

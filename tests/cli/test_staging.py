@@ -1,65 +1,26 @@
-"""model.staging: a folder that appears complete or not at all."""
+"""Folders and files that appear complete or not at all."""
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cli.staging import numbered, publish, replace_file, staged, sweep
-
-HOLDER = """
-import sys
-from pathlib import Path
-from model.staging import staged
-with staged(Path(sys.argv[1]), "a") as folder:
-    (folder / "half").write_text("written")
-    print(folder, flush=True)
-    sys.stdin.read()
-"""
-"""A process that stages a folder, says which, and waits."""
+from cli.staging import STAGING_PREFIX, numbered, publish, replace_file, staged, sweep
 
 PUBLISHER = """
 import sys
 from pathlib import Path
-from model.staging import publish, staged
+from cli.staging import publish, staged
 for _ in range(5):
     with staged(Path(sys.argv[1]), "a") as folder:
         (folder / "number").write_text("none")
-        print(publish(folder, lambda number: (folder / "number").write_text(str(number))).name, flush=True)
+        publish(folder, lambda number: (folder / "number").write_text(str(number)))
 """
-
-FAILER = """
-import contextlib, sys
-from pathlib import Path
-from model.staging import staged
-for _ in range(200):
-    with contextlib.suppress(KeyError), staged(Path(sys.argv[1]), "a"):
-        raise KeyError
-"""
-
-
-def python(program: str, root: Path) -> subprocess.Popen[str]:
-    """Start a program over a root folder."""
-    command = [sys.executable, "-c", program, str(root)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def holder(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run HOLDER; yield it and the folder that it has staged."""
-    with python(HOLDER, root) as process:
-        assert process.stdout is not None
-        try:
-            yield process, Path(process.stdout.readline().rstrip())
-        finally:
-            process.kill()
 
 
 def entries(root: Path) -> list[str]:
@@ -68,7 +29,7 @@ def entries(root: Path) -> list[str]:
 
 
 def test_published_folder_is_complete(tmp_path: Path) -> None:
-    """It appears under its number with everything in it, readable by others, and no draft stays."""
+    """It appears under its number, with all files, readable by other users; no draft stays."""
     with staged(tmp_path, "a") as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text("content")
@@ -80,21 +41,17 @@ def test_published_folder_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_nothing_stays_after_an_exception(tmp_path: Path, error: type[BaseException]) -> None:
-    """Neither the draft nor the folder made for it."""
-    with pytest.raises(error), staged(tmp_path, "a") as folder:  # noqa: PT012 # a file, and then the end
+@pytest.mark.parametrize("existing", [[], ["a", "a/1", "a/notes"]])
+def test_nothing_stays_after_an_exception(
+    tmp_path: Path, error: type[BaseException], existing: list[str]
+) -> None:
+    """The draft is removed, also its parent where that is new, and nothing else."""
+    for name in existing:
+        (tmp_path / name).mkdir()
+    with pytest.raises(error), staged(tmp_path, "a") as folder:  # noqa: PT012 # a half-written file
         (folder / "half").write_text("written")
         raise error
-    assert [] == entries(tmp_path)
-
-
-def test_what_was_there_stays(tmp_path: Path) -> None:
-    """An exception removes the draft and nothing beside it."""
-    (tmp_path / "a" / "1").mkdir(parents=True)
-    (tmp_path / "a" / "notes").touch()
-    with pytest.raises(ValueError, match="why"), staged(tmp_path, "a"):
-        raise ValueError("why")
-    assert ["a", "a/1", "a/notes"] == entries(tmp_path)
+    assert existing == entries(tmp_path)
 
 
 def test_numbers_follow_the_highest(tmp_path: Path) -> None:
@@ -110,7 +67,7 @@ def test_numbers_follow_the_highest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: (path / "x").mkdir(parents=True)])
 def test_taken_number_is_passed_over(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A number that is taken in the meantime, or by a file, is left alone; what depends on it is written again."""
+    """Where another process or a file has taken a number, the next one is tried."""
     seen = []
 
     def finish(number: int) -> None:
@@ -126,7 +83,7 @@ def test_taken_number_is_passed_over(tmp_path: Path, make: Callable[[Path], None
 def test_other_errors_of_publishing_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rename that fails for another reason ends it, and nothing stays."""
+    """A rename that fails for another reason is an error, and nothing stays."""
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError(errno.EROFS, "Read-only file system", str(target))
@@ -140,7 +97,7 @@ def test_other_errors_of_publishing_are_raised(
 def test_published_files_are_synced_before_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each file, the folder, then, after the rename, its parent: a power cut finds all or nothing."""
+    """Files, folder and, after the rename, its parent: a power cut leaves all or nothing."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -155,31 +112,21 @@ def test_published_files_are_synced_before_the_rename(
     assert ["file", folder.name, "a"] == synced
 
 
-def test_draft_of_a_killed_process_is_swept(tmp_path: Path) -> None:
-    """SIGKILL leaves a draft behind; whoever stages next removes it."""
-    with holder(tmp_path) as (process, draft):
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert (draft / "half").exists()
-        with staged(tmp_path, "b"):
-            assert not draft.exists()
-
-
-def test_draft_of_a_live_process_is_left(tmp_path: Path) -> None:
-    """However often others sweep; once its process ends, it removes it itself."""
-    with holder(tmp_path) as (process, draft):
-        sweep(tmp_path)
-        with staged(tmp_path, "a") as other:
-            assert draft != other
-        assert "written" == (draft / "half").read_text()
-        process.communicate("")
-    assert [] == entries(tmp_path)
+def test_sweep(tmp_path: Path) -> None:
+    """A draft without a lock, whose process has died, is removed; one with a lock stays."""
+    dead = tmp_path / "a" / f"{STAGING_PREFIX}dead"
+    dead.mkdir(parents=True)
+    with staged(tmp_path, "b") as draft:
+        assert not dead.exists()
+        with staged(tmp_path, "b") as other:
+            assert sorted([draft, other]) == sorted((tmp_path / "b").iterdir())
+    assert [] == [path for path in tmp_path.rglob("*") if path != dead.parent]
 
 
 def test_draft_swept_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweeper between the making and the locking of a draft costs another try, no error."""
+    """A sweep between the creation and the lock of a draft costs another attempt, no error."""
     made: list[str] = []
     mkdtemp = tempfile.mkdtemp
 
@@ -195,27 +142,18 @@ def test_draft_swept_before_it_is_locked_is_made_again(
     assert len(made) == 3
 
 
-def test_eight_processes_publish_under_different_numbers(tmp_path: Path) -> None:
-    """40 folders from 8 processes at once take 1 to 40, each with what was written for its number."""
-    processes = [python(PUBLISHER, tmp_path) for _ in range(8)]
-    names = [name for process in processes for name in process.communicate()[0].split()]
-    assert list(range(1, 41)) == sorted(map(int, names)) == numbered(tmp_path / "a")
-    for number in range(1, 41):
+def test_processes_publish_under_different_numbers(tmp_path: Path) -> None:
+    """20 folders from 4 processes take the numbers 1 to 20, each with its own content."""
+    command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [0, 0, 0, 0] == [process.wait() for process in processes]
+    assert list(range(1, 21)) == numbered(tmp_path / "a")
+    for number in range(1, 21):
         assert str(number) == (tmp_path / "a" / str(number) / "number").read_text()
-    assert 40 == len(list((tmp_path / "a").iterdir()))
-
-
-def test_processes_that_fail_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """Each removes the folder that it made, though another may just be about to use it."""
-    processes = [python(FAILER, tmp_path) for _ in range(3)]
-    for process in processes:
-        process.communicate()
-    assert [0, 0, 0] == [process.returncode for process in processes]
-    assert [] == entries(tmp_path)
 
 
 def test_replace_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is new or as it was; no draft stays either way."""
+    """After a failure the file has its old content, and no draft stays."""
     path = tmp_path / "a" / "config"
     replace_file(path, b"first")
     replace_file(path, b"second")

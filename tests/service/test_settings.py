@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from service.__main__ import main
+from service.commands.serve import serve
 from service.settings import PREFIX, HostSettings, ServiceSettings, Settings, SettingsError
 from tests.serving import ROOT
 
@@ -55,7 +55,7 @@ def test_every_setting_is_a_flag_and_documented(
     kind: type[Settings], field: "dataclasses.Field[Any]"
 ) -> None:
     """`serve` has --<field>, and docs/operations.md a line with its variable, its default and what `--help` says."""
-    options = [option for parameter in main.commands["serve"].params for option in parameter.opts]
+    options = [option for parameter in serve.params for option in parameter.opts]
     flag = "--" + field.name.replace("_", "-")
     assert field.name == "artifact" or flag in options
     line = next(
@@ -71,11 +71,7 @@ def test_every_setting_is_a_flag_and_documented(
 def test_every_flag_is_a_setting() -> None:
     """`serve` has no option that the environment lacks."""
     names = {field.name for _, field in FIELDS}
-    options = [
-        parameter
-        for parameter in main.commands["serve"].params
-        if isinstance(parameter, click.Option)
-    ]
+    options = [parameter for parameter in serve.params if isinstance(parameter, click.Option)]
     assert set() == {str(option.name) for option in options} - names
 
 

@@ -1,203 +1,129 @@
-"""`python -m service`: real processes and sockets, and every error in one line."""
+"""The command `serve`: real processes and sockets, and one line for bad input."""
 
 import contextlib
-import functools
-import os
 import signal
 import socket
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
 from service.__main__ import main
 from service.runtime.predictor import Predictor
-from tests.serving import ROOT, free_port, granian, serving, until
+from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import StoredArtifact
 
 pytestmark = pytest.mark.e2e
 
+BODY = b'{"instances": [[1, 2, 3, 4]]}'
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serves_and_stops_cleanly(flowers: StoredArtifact, number: signal.Signals) -> None:
-    """Ready with the artifact's digest, a prediction over a real socket, exit code 0 on SIGTERM and Ctrl-C."""
+
+def predict(server: Server) -> int:
+    """Return the status of a prediction."""
+    return server.request("POST", "/predict", BODY)[0]
+
+
+def test_serves_until_interrupted(flowers: StoredArtifact) -> None:
+    """Ready with the artifact's digest; a prediction over a socket; exit code 0 on Ctrl-C."""
     port = free_port()
     with serving(granian(flowers.artifact, port), port) as server:
         assert Predictor(flowers.artifact).digest == server.request("GET", "/readyz")[1]["digest"]
-        assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
-        assert 0 == server.stop(number)
+        assert 200 == predict(server)
+        assert 0 == server.stop(signal.SIGINT)
 
 
-def test_killed_parent_leaves_no_orphan(flowers: StoredArtifact) -> None:
-    """SIGKILL to the parent ends its workers too, and the port is free again."""
+def test_drain(flowers: StoredArtifact) -> None:
+    """After SIGTERM no worker is ready and all answer predictions; a second SIGTERM ends them."""
     port = free_port()
-    with serving(granian(flowers.artifact, port, "--workers", "2"), port) as server:
-        children = psutil.Process(server.process.pid).children()
-        server.stop(signal.SIGKILL)
-        gone, alive = psutil.wait_procs(children, timeout=10)
-        assert (2, []) == (len(gone), alive)
+    command = granian(flowers.artifact, port, "--workers", "2", "--drain-seconds", "600")
+    with serving(command, port) as server:
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: server.request("GET", "/readyz")[0] == 503)
+        replies = [server.request("GET", "/readyz") for _ in range(10)]
+        assert {503} == {status for status, _ in replies}
+        assert "draining" in replies[0][1]["detail"]
+        assert {200} == {predict(server) for _ in range(10)}
+        assert 0 == server.stop(signal.SIGTERM)
 
 
 def test_chunked_body_over_the_limit(flowers: StoredArtifact) -> None:
-    """A body without a length is refused with 413 at the limit, and the server lives on."""
+    """A body without a length is refused with 413 at the limit, and the next is answered."""
     port = free_port()
     environment = {"TWOLAYERNET_MAX_BODY_BYTES": "1000"}
     with serving(granian(flowers.artifact, port), port, environment) as server:
         chunks = (b"0" * 100 for _ in range(20))
-        assert (
-            413
-            == server.request("POST", "/predict", chunks, **{"Content-Type": "application/json"})[0]
-        )
+        headers = {"Content-Type": "application/json"}
+        assert 413 == server.request("POST", "/predict", chunks, **headers)[0]
         assert 200 == server.request("POST", "/predict", (b'{"instances":', b" []}"))[0]
 
 
-def test_broken_artifact_is_alive_and_not_ready(artifact: Path) -> None:
-    """The worker says why over HTTP, for the person on call; nothing is predicted."""
-    (artifact / "golden.json").write_bytes(b"{}")
+@pytest.mark.parametrize(
+    "command",
+    ["gunicorn service.web.app:create_app() -w 2 -b", "flask --app service.web.app run -p"],
+)
+def test_other_hosts(flowers: StoredArtifact, command: str) -> None:
+    """create_app runs under gunicorn and flask, configured by the environment."""
     port = free_port()
-    with serving(granian(artifact, port), port, status=503) as server:
-        assert 200 == server.request("GET", "/healthz")[0]
-        assert "golden.json: expected SHA-256" in server.request("GET", "/readyz")[1]["detail"]
-        assert 503 == server.request("POST", "/predict", b'{"instances": []}')[0]
+    address = f"127.0.0.1:{port}" if command.startswith("gunicorn") else str(port)
+    environment = {"TWOLAYERNET_ARTIFACT": str(flowers.artifact)}
+    with serving([sys.executable, "-m", *command.split(), address], port, environment) as server:
+        assert 200 == predict(server)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_gunicorn_hosts_the_same_application(flowers: StoredArtifact, workers: int) -> None:
-    """create_app under another host, configured by the environment."""
+@contextlib.contextmanager
+def stalled_uploads(port: int, count: int) -> Iterator[None]:
+    """Open connections whose requests lack most of their body."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
+        yield
+
+
+def test_stalled_uploads(flowers: StoredArtifact) -> None:
+    """While few stall, others are answered; while all queue places stall, only the probes are."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "service.web.app:create_app()",
-        "-b",
-        f"127.0.0.1:{port}",
-        "-w",
-        str(workers),
-    ]
-    with serving(command, port, {"TWOLAYERNET_ARTIFACT": str(flowers.artifact)}) as server:
-        assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
+    command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
+    with serving(command, port) as server, stalled_uploads(port, 4):
+        assert 200 == predict(server)
+        with stalled_uploads(port, 36):
+            until(lambda: predict(server) == 503)
+            for _ in range(20):
+                assert 503 == predict(server)
+                assert 200 == server.request("GET", "/healthz")[0]
+                assert 200 == server.request("GET", "/readyz")[0]
 
 
-def test_flask_run_finds_the_factory(flowers: StoredArtifact) -> None:
-    """`flask --app service.app run` needs no argument."""
-    port = free_port()
-    command = [sys.executable, "-m", "flask", "--app", "service.web.app", "run", "-p", str(port)]
-    with serving(command, port, {"TWOLAYERNET_ARTIFACT": str(flowers.artifact)}) as server:
-        assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
-
-
-def test_taken_port(flowers: StoredArtifact) -> None:
-    """A second server on the same port ends in one line: sharing the port in silence would answer with either."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        ended = CliRunner().invoke(main, ["serve", str(flowers.artifact), "--port", str(port)])
-    assert 2 == ended.exit_code
-    assert (
-        f"Error: 127.0.0.1:{port}: the port is taken; choose another with --port\n" == ended.stderr
-    )
+EXPECTED = "expected artifacts/<name> or artifacts/<name>/<version>"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["serve", "nope"],
-            "nope: no such folder; expected artifacts/<name> or artifacts/<name>/<version>",
-        ),
-        (
-            ["serve", "/"],
-            "/: holds no artifact; expected artifacts/<name> or artifacts/<name>/<version>",
-        ),
-        (
-            ["check", "nope"],
-            "nope: no such folder; expected artifacts/<name> or artifacts/<name>/<version>",
-        ),
+        (["serve", "nope"], f"nope: no such folder; {EXPECTED}"),
+        (["serve", "/"], f"/: holds no artifact; {EXPECTED}"),
+        (["check", "nope"], f"nope: no such folder; {EXPECTED}"),
         (
             ["serve"],
             "artifacts: nothing is published here; export a run first (python -m export build)",
         ),
+        (
+            ["serve", "{artifact}", "--tls-certificate", "a.pem", "--tls-key", "a.key"],
+            "a.pem: No such file or directory",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    flowers: StoredArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What, where, and exit code 2."""
+    """It says what is wrong and where, with exit code 2."""
     monkeypatch.chdir(tmp_path)
-    ended = CliRunner().invoke(main, arguments)
-    assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
-
-
-def test_wrong_host(flowers: StoredArtifact) -> None:
-    """A host name that does not resolve is said at once."""
-    ended = CliRunner().invoke(main, ["serve", str(flowers.artifact), "--host", "256.0.0.1"])
-    assert 2 == ended.exit_code
-    assert ended.stderr.startswith("Error: 256.0.0.1: ")
-
-
-def test_host_by_name(flowers: StoredArtifact) -> None:
-    """A host may be given by its name."""
-    port = free_port()
-    with serving(granian(flowers.artifact, port, "--host", "localhost"), port) as server:
-        assert 200 == server.request("GET", "/healthz")[0]
-
-
-def test_stalled_uploads_do_not_stop_the_rest(flowers: StoredArtifact) -> None:
-    """While many clients hold back their bodies, others are answered."""
-    port = free_port()
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
-    with (
-        serving(granian(flowers.artifact, port), port) as server,
-        contextlib.ExitStack() as stalled,
-    ):
-        for _ in range(32):
-            stalled.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
-        assert 200 == server.request("GET", "/healthz")[0]
-        assert 200 == server.request("POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}')[0]
-
-
-def test_stalled_uploads_that_take_every_place_leave_the_probes(flowers: StoredArtifact) -> None:
-    """Where clients that hold back their bodies have every place, predictions are refused, and probes answered."""
-    port = free_port()
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
-    command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
-    with serving(command, port) as server, contextlib.ExitStack() as stalled:
-        for _ in range(40):
-            stalled.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
-        ask = functools.partial(
-            server.request, "POST", "/predict", b'{"instances": [[1, 2, 3, 4]]}'
-        )
-        until(lambda: ask()[0] == 503)
-        for _ in range(20):
-            assert 503 == ask()[0]
-            assert 200 == server.request("GET", "/healthz")[0]
-            assert 200 == server.request("GET", "/readyz")[0]
-
-
-def test_check(flowers: StoredArtifact) -> None:
-    """`check` repeats the service's own checks and prints the digest."""
-    ended = CliRunner().invoke(main, ["check", str(flowers.artifact)])
-    assert 0 == ended.exit_code
-    assert Predictor(flowers.artifact).digest in ended.stdout
-
-
-def test_score_without_its_extra_says_what_to_install(
-    flowers: StoredArtifact, tmp_path: Path
-) -> None:
-    """An installation for serving alone has no polars; the line says what to do."""
-    blocked = tmp_path / "polars.py"
-    blocked.write_text("raise ModuleNotFoundError('No module named polars', name='polars')")
-    ended = subprocess.run(
-        [sys.executable, "-m", "service", "score", str(flowers.artifact), "in.csv", "out.csv"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert (2, "Error: score needs polars: pip install 'twolayernet[score]'\n") == (
-        ended.returncode,
-        ended.stderr,
-    )
+    filled = [argument.format(artifact=flowers.artifact) for argument in arguments]
+    result = CliRunner().invoke(main, filled)
+    assert (2, f"Error: {message}\n") == (result.exit_code, result.stderr)

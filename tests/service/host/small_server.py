@@ -1,8 +1,8 @@
-"""service.host around a small application, as a process for test_host.py: python -m tests.hosted PORT OPTIONS."""
+"""A small application under the host: python -m tests.service.host.small_server PORT OPTIONS."""
 
+import functools
 import json
 import logging
-import mmap
 import os
 import sys
 import time
@@ -10,50 +10,53 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.host.granian_adapter import GranianWorkers
 from service.host.sockets import listen
 from service.host.supervisor import Supervisor
+from service.host.tls import KeyPair, check_key_pair
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
 
 def main() -> None:
-    """Serve; `broken` lists the slots whose application cannot be made, the other options are the host's own."""
-    options = json.loads(sys.argv[2])
+    """Serve with the options of a JSON document.
+
+    `workers` is their number, `broken` lists the slots whose application raises, `key_pair` holds
+    two paths; the other options are the supervisor's.
+    """
+    port, options = int(sys.argv[1]), json.loads(sys.argv[2])
+    listeners = listen("127.0.0.1", port, options.pop("workers", 1))
     broken = options.pop("broken", [])
-    draining = mmap.mmap(-1, 1)
-    listeners = listen("127.0.0.1", int(sys.argv[1]), options.pop("workers", 1))
-    options |= {name: Path(options[name]) for name in ("certificate", "key") if name in options}
+    paths = options.pop("key_pair", None)
+    key_pair = KeyPair(*map(Path, paths)) if paths else None
 
     def load(slot: int) -> "WSGIApplication":
         if slot in broken:
             raise RuntimeError("no application here")
+        return functools.partial(answer, slot)
 
-        def application(
-            environ: dict[str, Any], start_response: "StartResponse"
-        ) -> Iterable[bytes]:
-            if (
-                environ["PATH_INFO"] == "/wait"
-            ):  # until the test makes a file, having been told by another
-                folder = Path(environ["QUERY_STRING"])
-                (folder / "entered").touch()
-                while not (folder / "go").exists():
-                    time.sleep(0.005)
-            if environ["REQUEST_METHOD"] == "POST":
-                environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-            ready = environ["PATH_INFO"] != "/readyz" or not draining[0]
-            body = json.dumps(
-                {"slot": slot, "process": os.getpid(), "scheme": environ["wsgi.url_scheme"]}
-            ).encode()
-            start_response(
-                "200 OK" if ready else "503 Service Unavailable",
-                [("Content-Length", str(len(body)))],
-            )
-            return [body]
+    Supervisor(
+        listeners,
+        GranianWorkers(listeners, load, threads=32, key_pair=key_pair).start,
+        check_reload=functools.partial(check_key_pair, key_pair),
+        **options,
+    ).run()
 
-        return application
 
-    Supervisor(listeners, threads=32, draining=lambda: draining.write_byte(1), **options).run(load)
+def answer(slot: int, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+    """Reply with slot, process and scheme; `/wait?FOLDER` waits for the file `go` in the folder."""
+    if environ["PATH_INFO"] == "/wait":
+        folder = Path(environ["QUERY_STRING"])
+        (folder / "entered").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.005)
+    if environ["REQUEST_METHOD"] == "POST":
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    reply = {"slot": slot, "process": os.getpid(), "scheme": environ["wsgi.url_scheme"]}
+    body = json.dumps(reply).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""The command `serve`: settings from flags and the environment, then the host and its workers."""
+
+import dataclasses
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.artifact import storage
+from service.host.cores import available_cores
+from service.host.tls import KeyPair, check_key_pair
+from service.observe import logs
+from service.observe.metrics import SharedMetrics, WorkerMetrics
+from service.settings import HostSettings, ServiceSettings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+SPARE_THREADS = 56
+"""Threads of a worker beyond those of admitted requests, for refused requests and health probes."""
+
+
+def setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option to a command for every setting; an option left out is None."""
+    for settings in (ServiceSettings, HostSettings):
+        for field in reversed(dataclasses.fields(settings)):
+            if field.name == "artifact":  # an argument of the command
+                continue
+            kind, flag = settings.kind(field.name), "--" + field.name.replace("_", "-")
+            default = "" if field.default is None else f"  [default: {field.default}]"
+            command = click.option(
+                f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+                field.name,
+                default=None,
+                type=click.Choice(kind) if isinstance(kind, tuple) else kind,
+                help=field.metadata["help"] + default,
+                show_default=False,
+            )(command)
+    return command
+
+
+@click.command(
+    epilog="Each option is also an environment variable: --queue-seconds is "
+    "TWOLAYERNET_QUEUE_SECONDS. An option overrides its variable."
+)
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@setting_options
+def serve(artifact: Path | None, **options: Any) -> None:
+    """Answer predictions over HTTP until SIGTERM or Ctrl-C.
+
+    ARTIFACT is artifacts/NAME, whose newest version is followed, or artifacts/NAME/VERSION; without
+    it the artifact that was published last is served.
+    """
+    settings = ServiceSettings.from_environment(artifact=artifact, **options)
+    hosting = HostSettings.from_environment(**options)
+    artifact = settings.artifact or storage.last_published(settings.artifacts)
+    # A bad path or token file ends the command here, before any worker starts.
+    version = storage.find_version(artifact)
+    settings.tokens()
+    workers = hosting.workers or available_cores()
+    cores_per_worker = max(1, available_cores() // workers)
+    in_flight = settings.in_flight or cores_per_worker
+    settings = dataclasses.replace(
+        settings,
+        artifact=artifact,
+        threads=settings.threads or cores_per_worker,
+        in_flight=in_flight,
+    )
+    # The first process of a container ignores a signal without a handler; the host has its own
+    # handlers only once it runs.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    _run_host(settings, hosting, workers, in_flight + settings.queue + SPARE_THREADS, version)
+
+
+def _run_host(
+    settings: ServiceSettings, hosting: HostSettings, workers: int, threads: int, version: Path
+) -> None:
+    """Listen, start the workers and return when a signal has ended them."""
+    from service.host.granian_adapter import GranianWorkers  # imports an HTTP server
+    from service.host.sockets import listen
+    from service.host.supervisor import Supervisor
+
+    key_pair = None
+    if hosting.tls_certificate and hosting.tls_key:
+        key_pair = KeyPair(hosting.tls_certificate, hosting.tls_key)
+    check_key_pair(key_pair)
+    metrics = SharedMetrics(workers)
+    listeners = listen(hosting.host, hosting.port, workers)
+    create_app = functools.partial(_create_app, settings, metrics)
+    granian = GranianWorkers(listeners, create_app, threads=threads, key_pair=key_pair)
+    supervisor = Supervisor(
+        listeners,
+        granian.start,
+        on_drain=metrics.drain,
+        on_worker_exit=metrics.forget,
+        check_reload=functools.partial(check_key_pair, key_pair),
+        drain_seconds=hosting.drain_seconds,
+    )
+    access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
+    logs.configure(settings.log_format, access_log=access_log)
+    scheme = "https" if key_pair else "http"
+    host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
+    click.echo(f"serving {version} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")
+    supervisor.run()
+
+
+def _create_app(settings: ServiceSettings, metrics: SharedMetrics, slot: int) -> "WSGIApplication":
+    """Make the application in a worker; the supervisor's process never imports it."""
+    from service.web.app import create_app
+
+    return create_app(settings, WorkerMetrics(metrics, slot))

@@ -1,0 +1,75 @@
+"""Signals as bytes on a pipe, to wait for them and for processes in one call."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+READ_BYTES = 64
+"""Maximum number of signals to read at once."""
+
+
+@dataclass(frozen=True)
+class SignalPipe:
+    """The reading end of a pipe that carries one byte, the signal's number, per signal."""
+
+    descriptor: int
+    has_terminal: bool
+    """Whether the process had a terminal when the pipe was opened."""
+
+    def read(self) -> list[int]:
+        """Return the numbers of the signals that have arrived; block while there are none.
+
+        A terminal that closes sends SIGHUP too; it is returned as SIGINT.
+        """
+        numbers = list(os.read(self.descriptor, READ_BYTES))
+        if signal.SIGHUP in numbers and self.has_terminal and not has_terminal():
+            return [signal.SIGINT if number == signal.SIGHUP else number for number in numbers]
+        return numbers
+
+
+@contextlib.contextmanager
+def open_signal_pipe() -> Iterator[SignalPipe]:
+    """Redirect SIGTERM, SIGINT and SIGHUP into a pipe until the context ends."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # Under nohup the process ignores SIGHUP, and must go on ignoring it.
+    numbers = [
+        number for number in HANDLED_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    previous = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    try:
+        yield SignalPipe(reader, has_terminal())
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Hold back the handled signals while the process forks.
+
+    A new worker has the supervisor's handlers for a moment and would write its own signals into the
+    supervisor's pipe. The worker lifts the block itself.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+
+
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

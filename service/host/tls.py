@@ -1,0 +1,42 @@
+"""The certificate and key with which the host answers HTTPS."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.settings import SettingsError
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """Paths of two PEM files."""
+
+    certificate: Path
+    """The certificate, followed by its chain."""
+    key: Path
+    """The certificate's private key, without a password."""
+
+
+def check_key_pair(pair: KeyPair | None) -> None:
+    """Check that a certificate and its key can be used; without a pair there is nothing to check.
+
+    Raises:
+        SettingsError: a file is not PEM, the key does not belong to the certificate, or it has a
+            password.
+        OSError: a file cannot be read.
+    """
+    if pair is None:
+        return
+    for path in (pair.certificate, pair.key):
+        path.open("rb").close()  # OpenSSL's error would not name the file
+    try:
+        # Without a password argument OpenSSL would prompt for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            pair.certificate, pair.key, password=""
+        )
+    except ssl.SSLError as error:
+        reason = f" ({error.reason.lower().replace('_', ' ')})" if error.reason else ""
+        raise SettingsError(
+            f"{pair.certificate}, {pair.key}: expected a certificate and its key in PEM, "
+            f"the key without a password{reason}"
+        ) from None

@@ -1,0 +1,255 @@
+"""Real worker processes under the supervisor: killed, drained, replaced and stopped."""
+
+import contextlib
+import errno
+import http.client
+import json
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.host.sockets import MAX_CONNECTIONS
+from service.host.tls import KeyPair
+from tests.service.host.certificates import create_certificate
+from tests.serving import DEADLINE_SECONDS, ROOT, Server, free_port, kill, serving, until
+
+pytestmark = pytest.mark.e2e
+
+STALLED_UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+CONNECTION_ERRORS = (OSError, http.client.HTTPException)
+"""Errors of a connection whose worker is killed."""
+
+
+@pytest.fixture(autouse=True)
+def _sighup_is_not_ignored() -> Iterator[None]:
+    """Restore SIGHUP's default for the servers, which nohup would have them ignore."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
+def command(port: int, **options: Any) -> list[str]:
+    """Return the command of the small server."""
+    module = "tests.service.host.small_server"
+    return [sys.executable, "-m", module, str(port), json.dumps(options)]
+
+
+@contextlib.contextmanager
+def hosting(**options: Any) -> Iterator[Server]:
+    """Run the small server until the end of the context."""
+    port = free_port()
+    with serving(command(port, **options), port) as server:
+        yield server
+
+
+def workers(server: Server) -> dict[int, int]:
+    """Return the process IDs of the workers that answer, by slot."""
+    processes = {}
+    for _ in range(20):
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            answer = server.request("GET", "/")[1]
+            processes[answer["slot"]] = answer["process"]
+    return processes
+
+
+def is_refused(server: Server) -> bool:
+    """Return whether connections are refused."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
+
+
+def read_log(server: Server) -> str:
+    """Return the log of a server that has ended."""
+    assert server.process.stdout is not None
+    return server.process.stdout.read()
+
+
+def wait_for_log(server: Server, text: str) -> None:
+    """Read the log up to a line that contains a text."""
+    assert server.process.stdout is not None
+    while text not in (line := server.process.stdout.readline()):
+        assert line, f"the log ends without '{text}'"
+
+
+def connect(server: Server, request: bytes) -> socket.socket:
+    """Open a connection and send a request over it."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS)
+    connection.sendall(request)
+    return connection
+
+
+def test_killed_workers_are_replaced() -> None:
+    """Both slots are filled again, and the process that forks keeps to one thread."""
+    with hosting(workers=2) as server:
+        killed = until(lambda: found if len(found := workers(server)) == 2 else None)
+        for process in killed.values():
+            os.kill(process, signal.SIGKILL)
+        until(lambda: len(new := workers(server)) == 2 and not {*new.values()} & {*killed.values()})
+        assert 1 == psutil.Process(server.process.pid).num_threads()
+        assert 0 == server.stop(signal.SIGINT)
+        log = read_log(server)
+        assert [1, 1] == [log.count(f"(process {process}) ended") for process in killed.values()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH is Linux'")
+def test_workers_are_scheduled_as_batch() -> None:
+    """Every thread of a worker is, the supervisor is not."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        pytest.skip("the tests run under a policy of the operator's choice")
+    with hosting() as server:
+        worker = psutil.Process(server.process.pid).children()[0]
+        threads = [thread.id for thread in worker.threads()]
+        assert len(threads) > 1
+        assert {os.SCHED_BATCH} == {os.sched_getscheduler(thread) for thread in threads}
+        assert os.SCHED_OTHER == os.sched_getscheduler(server.process.pid)
+
+
+def test_connections_wait_for_the_next_worker() -> None:
+    """Connections that a killed worker had not accepted are answered by its successor."""
+    with hosting() as server:
+        worker = psutil.Process(server.process.pid).children()[0]
+        worker.suspend()
+        until(lambda: worker.status() == psutil.STATUS_STOPPED)
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(connect(server, GET)) for _ in range(20)]
+            worker.kill()
+            assert {b"HTTP/1.1 200"} == {connection.recv(4096)[:12] for connection in connections}
+
+
+def test_crash_loop_of_one_worker_leaves_the_others() -> None:
+    """No connection goes to a slot whose worker cannot live."""
+    with hosting(workers=2, broken=[1]) as server:
+        wait_for_log(server, "exit code 1; the next one starts in 0.2 s")
+        assert {200} == {server.request("GET", "/")[0] for _ in range(30)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_are_answered(number: signal.Signals, tmp_path: Path) -> None:
+    """A request that is in flight when the stop begins is answered; new ones are refused."""
+    with hosting(drain_seconds=0.1, grace_seconds=600) as server:
+        request = f"GET /wait?{tmp_path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        with connect(server, request) as connection:
+            until((tmp_path / "entered").exists)
+            # A terminal sends Ctrl-C to the workers too.
+            (os.killpg if number == signal.SIGINT else os.kill)(server.process.pid, number)
+            until(lambda: is_refused(server))
+            (tmp_path / "go").touch()
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert 0 == server.process.wait(timeout=DEADLINE_SECONDS)
+
+
+def test_sighup_replaces_the_workers() -> None:
+    """New processes take the slots, and no connection is refused or broken."""
+    with hosting(workers=2) as server:
+        old = until(lambda: found if len(found := workers(server)) == 2 else None)
+        server.process.send_signal(signal.SIGHUP)
+
+        def is_replaced() -> bool:
+            answers = [server.request("GET", "/") for _ in range(10)]
+            assert {200} == {status for status, _ in answers}
+            return not {answer["process"] for _, answer in answers} & {*old.values()}
+
+        until(is_replaced)
+        until(lambda: len(workers(server)) == 2)
+        assert 0 == server.stop(signal.SIGINT)
+        assert " ERROR " not in read_log(server)
+
+
+def test_killed_supervisor_leaves_no_orphan() -> None:
+    """Its workers end, even with requests in flight, and the port is free."""
+    with hosting(workers=2) as server, connect(server, STALLED_UPLOAD):
+        children = psutil.Process(server.process.pid).children()
+        assert 2 == len(children)
+        server.stop(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(children, timeout=DEADLINE_SECONDS)
+        assert (2, []) == (len(gone), alive)
+        assert is_refused(server)
+
+
+def test_open_file_limit() -> None:
+    """A worker raises its soft limit to its number of connections, if the hard limit allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    port = free_port()
+    limited = ["sh", "-c", 'ulimit -S -n 200 && exec "$@"', "sh", *command(port)]
+    with serving(limited, port) as server:
+        (worker,) = psutil.Process(server.process.pid).children()
+        soft, _ = worker.rlimit(psutil.RLIMIT_NOFILE)
+        assert soft == hard or soft > MAX_CONNECTIONS
+
+
+@contextlib.contextmanager
+def hosting_tls(pair: KeyPair) -> Iterator[Server]:
+    """Run the small server over TLS."""
+    port = free_port()
+    process = subprocess.Popen(
+        command(port, key_pair=[str(pair.certificate), str(pair.key)]),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    server = Server(process, port)
+    try:
+        until(lambda: not is_refused(server))
+        yield server
+    finally:
+        kill(process)
+        process.communicate()
+
+
+def request_tls(
+    server: Server, trusted: KeyPair, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> tuple[bytes, bytes]:
+    """Return the reply to a request over TLS and the server's certificate."""
+    context = ssl.create_default_context(cafile=trusted.certificate)
+    context.maximum_version = version
+    with (
+        connect(server, b"") as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        secured.sendall(GET)
+        reply = b"".join(iter(lambda: secured.recv(4096), b""))
+        return reply, secured.getpeercert(binary_form=True) or b""
+
+
+def test_tls_and_its_renewal(tmp_path: Path) -> None:
+    """HTTPS down to TLS 1.2; SIGHUP reads the files again, through links, if they are a pair."""
+    old, new = create_certificate(tmp_path, "old"), create_certificate(tmp_path, "new")
+    live = KeyPair(tmp_path / "live.pem", tmp_path / "live.key")
+
+    def link(certificate: Path, key: Path) -> None:
+        for path, target in ((live.certificate, certificate), (live.key, key)):
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+
+    link(old.certificate, old.key)
+    with hosting_tls(live) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            reply, old_certificate = request_tls(server, old, version)
+            assert reply.startswith(b"HTTP/1.1 200")
+            assert b'"scheme": "https"' in reply
+        link(new.certificate, old.key)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_log(server, "the workers stay")
+        assert old_certificate == request_tls(server, old)[1]
+        link(new.certificate, new.key)
+        server.process.send_signal(signal.SIGHUP)
+
+        def is_renewed() -> bool:
+            with contextlib.suppress(ssl.SSLCertVerificationError):
+                return request_tls(server, new)[1] != old_certificate
+            return False
+
+        until(is_renewed)

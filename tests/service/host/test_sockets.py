@@ -1,0 +1,45 @@
+"""The listening sockets."""
+
+import contextlib
+import socket
+
+import pytest
+
+from service.host.sockets import TCP_KEEPALIVE_SECONDS, listen
+from service.settings import SettingsError
+from tests.serving import free_port
+
+
+def test_taken_port() -> None:
+    """It is refused, also where another server of this kind has it and could share it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        message = rf"^127.0.0.1:{port}: the port is taken; choose another with --port$"
+        with pytest.raises(SettingsError, match=message):
+            listen("127.0.0.1", port, 2)
+    with contextlib.ExitStack() as stack:
+        for listener in listen("127.0.0.1", port, 2):
+            stack.enter_context(listener)
+        with pytest.raises(SettingsError, match="the port is taken"):
+            listen("127.0.0.1", port, 2)
+
+
+def test_host_names() -> None:
+    """A host may be given by its name; an unknown one is refused."""
+    with listen("localhost", free_port(), 1)[0] as listener:
+        assert listener.getsockname()[0] in ("127.0.0.1", "::1")
+    with pytest.raises(SettingsError, match=r"^256\.0\.0\.1: "):
+        listen("256.0.0.1", free_port(), 1)
+
+
+def test_tcp_keepalive() -> None:
+    """A connection notices within a minute that the other machine has gone."""
+    with (
+        listen("127.0.0.1", free_port(), 1)[0] as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert 1 == accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, interval, count = (accepted.getsockopt(socket.IPPROTO_TCP, name) for name in options)
+        assert TCP_KEEPALIVE_SECONDS == idle + interval * count

@@ -1,0 +1,33 @@
+"""The check of a certificate and its key."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.host.tls import KeyPair, check_key_pair
+from service.settings import SettingsError
+from tests.service.host.certificates import create_certificate
+
+
+def test_check_key_pair(tmp_path: Path) -> None:
+    """A pair passes; a file that is missing, is no PEM or belongs to another pair is named."""
+    pair, other = create_certificate(tmp_path, "a"), create_certificate(tmp_path, "b")
+    check_key_pair(pair)
+    check_key_pair(None)
+    text = tmp_path / "text.pem"
+    text.write_text("hello")
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+        check_key_pair(KeyPair(tmp_path / "missing.pem", pair.key))
+    for certificate, key in (
+        (pair.certificate, other.key),
+        (text, pair.key),
+        (pair.certificate, text),
+        (pair.key, pair.certificate),
+    ):
+        message = (
+            rf"^{re.escape(f'{certificate}, {key}')}: expected a certificate and its key in PEM, "
+            r"the key without a password( \(.+\))?$"
+        )
+        with pytest.raises(SettingsError, match=message):
+            check_key_pair(KeyPair(certificate, key))
