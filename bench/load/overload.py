@@ -1,17 +1,18 @@
-"""The service asked for more than it can do: what it still answers, how late, what it refuses, how it recovers.
+"""The service under more load than it can serve: goodput, latency, rejections, memory, recovery.
 
-    python bench/overload.py [wide | digits ...] [--rounds 3] [--seconds 10] [--factors 1 2 4]
+    python -m bench.load.overload [wide | digits ...] [--rounds 3] [--seconds 10] [--factors 1 2 4]
 
-wide      1000 -> 4096 -> 10, 64 rows a request in bytes
-digits    64 -> 100 -> 10, one row a request in JSON
+wide      1000 -> 4096 -> 10, 64 rows per request in bytes
+digits    64 -> 100 -> 10, one row per request in JSON
 
-One worker on one core, with its defaults. Every round finds the peak that a closed loop reaches, then offers so many
-times of it in an open loop: requests leave when they fall due, and their latency counts from then. Goodput is the rate
-of good answers within the load's time. Once the load ends, a probe every 50 ms says when latency is what it was.
+One worker on one core, with default settings. Each round measures the peak rate of a closed loop,
+then offers multiples of it in an open loop: requests leave when they are due, and latencies start
+then. Goodput is the rate of good responses before the end of the load. Afterwards a probe every
+50 ms measures how long the latency takes to return to normal.
 
-The load comes from processes on the other cores. "late" is what they themselves add to a latency (p99). "unsent" is
-what fell due while every connection they may open was waiting: a service that refuses fast keeps that at zero, and
-what it could not even refuse stands there. `make bench-overload`; the last line of stdout is one JSON document.
+The generators run on the other cores. "lag" is the delay that they add to a latency themselves
+(99th percentile). "unsent" is the share of requests that were due while every connection waited for
+a response: it stays at zero if the service rejects requests fast enough.
 """
 
 import argparse
@@ -23,108 +24,115 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import open_loop
-import serve_artifacts
-import serve_load
 from rich.console import Console
-from rich.table import Table
-from serve_dialects import NATIVE, OCTETS, Dialect, Question
-from serve_load import OpenLoop
-from serve_stacks import OURS, Server, cores
 
+from bench.arguments import new_parser, one_of
+from bench.cores import choose_cores
+from bench.load.closed_loop import require_wrk, run_wrk
+from bench.load.open_loop import OpenLoop
+from bench.load.open_loop_process import UNSENT
+from bench.report import new_console, new_table
+from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, HttpRequest, Protocol
+from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
+from bench.serve.stacks import SERVICE
 from service.runtime.predictor import Predictor
 
 CONNECTIONS = 1024
-"""Of the open loop."""
+"""Maximum number of open connections of the open loop."""
 PEAK_CONNECTIONS = (8, 16, 32)
-"""Of the closed loop: the best of them is the peak."""
-PROBE_SECONDS = 0.05
-PROBES = 3
-"""In a row, as fast as before: recovered."""
-RECOVERY_SECONDS = 10
-"""How long it is waited for."""
+"""Numbers of connections of the closed loop; the best of them gives the peak rate."""
+PROBE_INTERVAL_SECONDS = 0.05
+NORMAL_PROBES = 20
+"""Number of probes whose median is the normal latency."""
+RECOVERY_PROBES = 3
+"""Number of consecutive probes of at most twice the normal latency that count as recovery."""
+RECOVERY_TIMEOUT_SECONDS = 10
 
 
-class Kind(NamedTuple):
-    """What is asked, of which network."""
+@dataclass(frozen=True)
+class Workload:
+    """A network, and the requests to send."""
 
-    net: str
+    network: str
     rows: int
-    dialect: Dialect
+    """Number of rows per request."""
+    protocol: Protocol
 
 
-KINDS = {"wide": Kind("net-1000-4096", 64, OCTETS), "digits": Kind("digits", 1, NATIVE)}
+WORKLOADS = {
+    "wide": Workload("net-1000-4096", 64, NATIVE_BINARY),
+    "digits": Workload("digits", 1, NATIVE_JSON),
+}
 
 
-class Overload(NamedTuple):
-    """What one load found."""
+@dataclass(frozen=True)
+class Subject:
+    """A running server, the request to send, and the generators that send it."""
+
+    server: Server
+    request: HttpRequest
+    loop: OpenLoop
+    generator_core: int
+    """CPU core of the closed loop."""
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Result of one load; the fields are the columns of the table."""
 
     peak_per_s: float
-    """Of the closed loop, just before."""
+    """Rate of good responses in the closed loop just before."""
     offered_per_s: float
     goodput_per_s: float
     goodput_of_peak: float
     p50_ms: float
-    """Of the good answers, from the moment at which they were due."""
+    """Latency of the good responses, from the time at which the request was due."""
     p99_ms: float
-    refused: float
-    """Share of 503 among the requests that fell due; so are the next two."""
+    rejected: float
+    """Share of requests with status 503."""
     unsent: float
+    """Share of requests that were due while no connection was free."""
     failed: float
-    """Any other status, a connection lost, no answer."""
-    late_ms: float
+    """Share of requests with another status, a lost connection, or no response."""
+    lag_ms: float
+    """Delay of the generators themselves, 99th percentile."""
     before_mb: float
+    """PSS of the process tree before the load."""
     loaded_mb: float
     after_mb: float
     recovery_s: float
+    """Time from the end of the load to the first of the probes with normal latency."""
 
 
-def measure(
-    server: Server,
-    question: Question,
-    loop: OpenLoop,
-    factors: Sequence[float],
-    rounds: int,
-    seconds: int,
-    core: int,
-) -> dict[float, list[Overload]]:
-    """Find the peak and offer its multiples, round after round; return by factor what was found."""
-    normal = statistics.median(rested(server, question) for _ in range(20))
-    found: dict[float, list[Overload]] = {factor: [] for factor in factors}
-    for number in range(rounds):
-        file, lasts = loop.folder / "question", max(2, seconds // 3)
-        peak = max(
-            serve_load.wrk(
-                server.port, question, file, core, connections, lasts, refusals=True
-            ).requests_per_second
-            for connections in PEAK_CONNECTIONS
-        )
-        for factor in factors:
-            found[factor].append(
-                overload(server, question, loop, peak, factor, seconds, normal, number)
-            )
-    return found
+def measure_peak(subject: Subject, seconds: int) -> float:
+    """Return the highest rate of good responses that a closed loop reaches."""
+    return max(
+        run_wrk(
+            subject.server.port,
+            subject.request,
+            subject.loop.folder / "request",
+            subject.generator_core,
+            connections,
+            seconds,
+            rejections=True,
+        ).requests_per_second
+        for connections in PEAK_CONNECTIONS
+    )
 
 
 def overload(
-    server: Server,
-    question: Question,
-    loop: OpenLoop,
-    peak: float,
-    factor: float,
-    seconds: int,
-    normal: float,
-    seed: int,
+    subject: Subject, peak: float, factor: float, seconds: int, normal: float, seed: int
 ) -> Overload:
-    """Offer so many times the peak for some seconds, and wait until the service has recovered."""
-    before, start = server.megabytes(), time.monotonic() + 0.5
-    loop.offer(
+    """Offer a multiple of the peak rate for some seconds, then wait for the normal latency."""
+    server, start = subject.server, time.monotonic() + 0.5
+    before = server.memory_megabytes()
+    subject.loop.start(
         server.port,
-        [question.raw(server.port)],
+        [subject.request.encode(server.port)],
         rate=factor * peak,
         seconds=seconds,
         start=start,
@@ -132,129 +140,144 @@ def overload(
         seed=seed,
     )
     time.sleep(max(0, start + seconds * 0.9 - time.monotonic()))
-    loaded = server.megabytes()
+    loaded = server.memory_megabytes()
     time.sleep(max(0, start + seconds - time.monotonic()))
-    recovery = recovered(server, question, normal)
-    answers = loop.answers()
-    good, refused, unsent = (answers.status == status for status in (200, 503, open_loop.UNSENT))
-    count = len(answers.status)
-    in_time = good & (answers.due + answers.latency <= seconds)
-    latencies = answers.latency[good] if good.any() else np.array([np.nan])
+    recovery = recovery_seconds(subject, normal)
+    responses = subject.loop.responses()
+    good, rejected, unsent = (responses.status == status for status in (200, 503, UNSENT))
+    in_time = good & (responses.due + responses.latency <= seconds)
+    goodput = float(in_time.sum()) / seconds
+    latencies = responses.latency[good] if good.any() else np.array([np.nan])
+    p50, p99 = np.quantile(latencies, (0.5, 0.99))
     return Overload(
         peak_per_s=peak,
-        offered_per_s=count / seconds,
-        goodput_per_s=in_time.sum() / seconds,
-        goodput_of_peak=in_time.sum() / seconds / peak,
-        p50_ms=float(np.quantile(latencies, 0.5)) * 1e3,
-        p99_ms=float(np.quantile(latencies, 0.99)) * 1e3,
-        refused=refused.mean(),
-        unsent=unsent.mean(),
-        failed=(~(good | refused | unsent)).mean(),
-        late_ms=answers.late_seconds * 1e3,
+        offered_per_s=len(responses.status) / seconds,
+        goodput_per_s=goodput,
+        goodput_of_peak=goodput / peak,
+        p50_ms=float(p50) * 1e3,
+        p99_ms=float(p99) * 1e3,
+        rejected=float(rejected.mean()),
+        unsent=float(unsent.mean()),
+        failed=float((~(good | rejected | unsent)).mean()),
+        lag_ms=responses.lag_seconds * 1e3,
         before_mb=before,
         loaded_mb=loaded,
-        after_mb=server.megabytes(),
+        after_mb=server.memory_megabytes(),
         recovery_s=recovery,
     )
 
 
-def recovered(server: Server, question: Question, normal: float) -> float:
-    """Return the seconds until some probes in a row take no more than twice what is normal."""
-    began, fast = time.monotonic(), [0.0] * 0
-    while len(fast) < PROBES:
-        asked = time.monotonic() - began
-        if asked > RECOVERY_SECONDS:
+def recovery_seconds(subject: Subject, normal: float) -> float:
+    """Return the seconds until the latency is normal again, or infinity after the timeout."""
+    started = time.monotonic()
+    fast_probes: list[float] = []
+    while len(fast_probes) < RECOVERY_PROBES:
+        sent = time.monotonic() - started
+        if sent > RECOVERY_TIMEOUT_SECONDS:
             return float("inf")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            fast = [*fast, asked] if probe(server, question) <= 2 * normal else []
-        time.sleep(max(0, began + asked + PROBE_SECONDS - time.monotonic()))
-    return fast[0]
+            fast_probes = [*fast_probes, sent] if probe(subject) <= 2 * normal else []
+        time.sleep(max(0, started + sent + PROBE_INTERVAL_SECONDS - time.monotonic()))
+    return fast_probes[0]
 
 
-def rested(server: Server, question: Question) -> float:
-    """Return what a probe takes after a pause: more than one that follows another at once."""
-    time.sleep(PROBE_SECONDS)
-    return probe(server, question)
+def probe(subject: Subject, pause_seconds: float = 0) -> float:
+    """Return the seconds that one request takes, or infinity if its status is not 200."""
+    time.sleep(pause_seconds)
+    started = time.monotonic()
+    status = subject.server.send(subject.request)[0]
+    return time.monotonic() - started if status == 200 else float("inf")
 
 
-def probe(server: Server, question: Question) -> float:
-    """Ask once; return the seconds that a good answer takes, infinity for another."""
-    began = time.monotonic()
-    status = server.ask(question)[0]
-    return time.monotonic() - began if status == 200 else float("inf")
-
-
-def tabulate(
-    console: Console, title: str, found: dict[float, list[Overload]]
+def print_medians(
+    console: Console, title: str, loads: dict[float, list[Overload]]
 ) -> dict[str, dict[str, float]]:
-    """Print the medians over the rounds by factor, and return them."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("offered", *Overload._fields):
-        table.add_column(
-            name.replace("_per_s", " /s").replace("_of_", " of ").replace("_", " "), justify="right"
-        )
-    result = {}
-    for factor, loads in found.items():
-        figures = Overload(*(statistics.median(figure) for figure in zip(*loads, strict=True)))
-        result[f"{factor:g}x"] = figures._asdict()
-        table.add_row(
-            f"{factor:g}x",
-            *(f"{figure:.3g}" if figure < 1000 else f"{figure:.0f}" for figure in figures),
-        )
+    """Print the medians over the rounds by factor; return them by factor and column."""
+    names = [field.name for field in fields(Overload)]
+    table = new_table(
+        title,
+        *(name.replace("_per_", " /").replace("_of_", " of ").replace("_", " ") for name in names),
+    )
+    document = {}
+    for factor, rounds in loads.items():
+        columns = zip(*map(astuple, rounds), strict=True)
+        medians = Overload(*(statistics.median(column) for column in columns))
+        document[f"{factor:g}x"] = asdict(medians)
+        cells = (f"{x:.3g}" if x < 1000 else f"{x:.0f}" for x in astuple(medians))
+        table.add_row(f"{factor:g}x", *cells)
     console.print(table, "")
-    return result
+    return document
+
+
+def run_workload(
+    workload: Workload, artifact: Path, cores: Sequence[int], arguments: argparse.Namespace
+) -> dict[float, list[Overload]]:
+    """Return the results of each round by factor; the server runs on the first of the cores."""
+    rows = example_rows(workload.network, workload.rows)
+    request = workload.protocol.request(workload.network, rows)
+    expected = Predictor(artifact).predict(rows)["probabilities"]
+    server_core, *generator_cores = cores
+    loads: dict[float, list[Overload]] = {factor: [] for factor in arguments.factors}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        OpenLoop(generator_cores, Path(folder)) as loop,
+        Server(SERVICE, artifact, server_core, Path(folder) / "server") as server,
+    ):
+        server.start(request)
+        server.verify(workload.protocol, request, expected)
+        subject = Subject(server, request, loop, generator_cores[0])
+        # As during recovery, a pause precedes each probe: without it they are faster.
+        normal = statistics.median(
+            probe(subject, PROBE_INTERVAL_SECONDS) for _ in range(NORMAL_PROBES)
+        )
+        for number in range(arguments.rounds):
+            peak = measure_peak(subject, max(2, arguments.seconds // 3))
+            for factor, rounds in loads.items():
+                rounds.append(overload(subject, peak, factor, arguments.seconds, normal, number))
+    return loads
 
 
 def main() -> None:
-    """Print a table per network, then the JSON document."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("kinds", nargs="*", metavar="kind", default=list(KINDS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=10, help="of a load")
+    """Print a table per workload, then the JSON document."""
+    parser = new_parser(__doc__)
     parser.add_argument(
-        "--factors", type=float, nargs="+", default=[1, 2, 4], help="of the peak, that are offered"
+        "workloads", nargs="*", type=one_of(WORKLOADS), help="workloads to run (default: all)"
     )
-    parser.add_argument("--cores", default="", help="of the server, then of the generators: 0,1,2")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
+    parser.add_argument(
+        "--seconds", type=int, default=10, help="duration of one load (default: 10)"
+    )
+    parser.add_argument(
+        "--factors",
+        type=float,
+        nargs="+",
+        default=[1, 2, 4],
+        help="multiples of the peak rate to offer (default: 1 2 4)",
+    )
+    parser.add_argument(
+        "--cores", default="", help="CPU cores of the server, then of the generators: 0,1,2"
+    )
     parser.add_argument(
         "--artifacts",
         type=Path,
-        help="a folder that keeps what is made; by default a temporary one",
+        help="folder that keeps trained networks for the next run (default: a temporary one)",
     )
     arguments = parser.parse_args()
-    if unknown := set(arguments.kinds) - set(KINDS):
-        parser.error(
-            f"unknown kind: {', '.join(sorted(unknown))}; expected some of {', '.join(KINDS)}"
-        )
-    serve_load.require()
-    core, *others = cores(arguments.cores, 3)
-    others = list(dict.fromkeys(others))
-
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=160)
+    require_wrk()
+    cores = list(dict.fromkeys(choose_cores(arguments.cores, 3)))
+    console = new_console(160)
     document: dict[str, object] = {"seconds": arguments.seconds, "rounds": arguments.rounds}
-    with tempfile.TemporaryDirectory() as folder, OpenLoop(others, Path(folder)) as loop:
-        for name in arguments.kinds:
-            net, count, dialect = KINDS[name]
-            artifact = serve_artifacts.made(net, (arguments.artifacts or Path(folder)).absolute())
-            rows = serve_artifacts.rows_for(net, count)
-            question = dialect.ask(net, rows)
-            with Server(OURS, artifact, core, Path(folder) / name, Path()) as server:
-                server.start(question)
-                server.check(dialect, question, Predictor(artifact).predict(rows)["probabilities"])
-                os.sched_setaffinity(0, others)
-                found = measure(
-                    server,
-                    question,
-                    loop,
-                    arguments.factors,
-                    arguments.rounds,
-                    arguments.seconds,
-                    others[0],
-                )
-            document[name] = tabulate(
-                console, f"{name}: {net}, {count} rows a request, {dialect.name}", found
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.workloads or WORKLOADS:
+            workload = WORKLOADS[name]
+            artifact = find_or_build_artifact(workload.network, arguments.artifacts or Path(folder))
+            os.sched_setaffinity(0, cores[1:])
+            loads = run_workload(workload, artifact, cores, arguments)
+            title = (
+                f"{name}: {workload.network}, {workload.rows} rows per request, "
+                f"{workload.protocol.name}"
             )
+            document[name] = print_medians(console, title, loads)
     print(json.dumps(document))
 
 

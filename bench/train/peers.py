@@ -1,9 +1,9 @@
-"""The peers of bench/train.py, each as its documentation shows it, and the process that runs one of them.
+"""The peers of the training benchmark, each used as its documentation shows, as jobs of a process.
 
-The process lives in a virtual environment of the peers, and imports the one library that it is asked for. It answers
-JSON lines: a request names a job and its arguments, an answer is what the job returns. Times are in seconds, from
-arrays in memory to the fitted model. As in the project's own fit there is no weight decay and no early stopping,
-every training row is fitted to, and no row is held back: the peers look at no validation rows.
+The process runs in the peers' virtual environment, and each job imports only its own library.
+Durations are in seconds, from arrays in memory to the fitted model. As in this project's fit there
+is no weight decay and no early stopping, and every training row is used. Unlike it, the peers do not
+evaluate the validation rows.
 """
 
 import contextlib
@@ -13,26 +13,32 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-HIDDEN, BATCH, RATE = 100, 64, 1e-3
+HIDDEN_FEATURES, BATCH_ROWS, LEARNING_RATE = 100, 64, 1e-3
 
 
-def serve(jobs: Mapping[str, Callable[..., Mapping[str, object]]]) -> None:
-    """Answer requests from stdin until it ends; what the jobs print goes nowhere, as to a quiet terminal."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 # a device, not a path
+def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
+    """Run jobs from stdin until it ends.
+
+    An input line is a JSON object with the name of a job and its arguments; the output line is its
+    result. The output of the jobs themselves is discarded.
+    """
+    by_name = {job.__name__: job for job in jobs}
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    with Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
         for line in sys.stdin:
-            request = json.loads(line)
-            answer = jobs[request.pop("job")](**request)
-            print(json.dumps(answer), file=answers, flush=True)
+            arguments = json.loads(line)
+            result = by_name[arguments.pop("job")](**arguments)
+            print(json.dumps(result), file=results, flush=True)
 
 
 def arrays(path: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Read the standardised rows and their targets by part: train, validation, test."""
+    """Return the standardised rows and their targets by part: train, validation, test."""
     with np.load(path) as file:
         return {
             part: (file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "validation", "test")
@@ -40,7 +46,7 @@ def arrays(path: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def quality(scores: NDArray[Any], y: NDArray[Any]) -> float:
-    """Return the accuracy where y holds classes, else R2, of scores (rows, out_features)."""
+    """Return the accuracy if y holds classes, else R2, of scores (rows, out_features)."""
     if y.dtype == np.int64:
         return float((scores.argmax(axis=1) == y).mean())
     y, scores = y.astype(np.float64), scores.reshape(y.shape).astype(np.float64)
@@ -48,7 +54,7 @@ def quality(scores: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
-    """Time the reference set-up in JAX, all steps in one lax.scan; it is compiled before the clock starts."""
+    """Time the reference setup in JAX, all steps in one lax.scan, without its compilation."""
     import jax
     from jax import numpy as jnp
 
@@ -61,7 +67,7 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
         value, gradient = jax.value_and_grad(loss)(parameters)
         first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
-        root, rate = jnp.sqrt(1 - 0.999**count), RATE / (1 - 0.9**count)
+        root, rate = jnp.sqrt(1 - 0.999**count), LEARNING_RATE / (1 - 0.9**count)
         parameters = jax.tree.map(
             lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + 1e-8), parameters, first, second
         )
@@ -70,12 +76,13 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     with np.load(path) as file:
         x, y = jax.device_put(file["x"]), jax.device_put(file["y"])
     random = np.random.default_rng(seed)
-    shapes = (x.shape[1], HIDDEN), (HIDDEN,), (HIDDEN, y.shape[1]), (y.shape[1],)
-    bounds = (x.shape[1] ** -0.5,) * 2 + (HIDDEN**-0.5,) * 2  # as torch begins
-    begin = [
+    width, hidden, outputs = x.shape[1], HIDDEN_FEATURES, y.shape[1]
+    shapes = (width, hidden), (hidden,), (hidden, outputs), (outputs,)
+    bounds = (width**-0.5,) * 2 + (hidden**-0.5,) * 2  # as in torch
+    initial = [
         jnp.float32(random.uniform(-b, b, shape)) for b, shape in zip(bounds, shapes, strict=True)
     ]
-    state = begin, [jnp.zeros_like(p) for p in begin], [jnp.zeros_like(p) for p in begin]
+    state = initial, [jnp.zeros_like(p) for p in initial], [jnp.zeros_like(p) for p in initial]
     counts = jnp.arange(1.0, steps + 1)
     fit = (
         jax.jit(lambda state, counts: jax.lax.scan(adam, state, counts))
@@ -91,14 +98,15 @@ def scikit_learn(path: str, epochs: int, seed: int) -> dict[str, float]:
     """Time MLPClassifier or MLPRegressor."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    warnings.simplefilter("ignore")  # the epochs are fixed, so it warns that it has not converged
+    # With a fixed number of epochs it warns that it has not converged.
+    warnings.simplefilter("ignore")
     parts = arrays(path)
     (x, y), (x_test, y_test) = parts["train"], parts["test"]
     kind = MLPClassifier if y.dtype == np.int64 else MLPRegressor
     settings = {
-        "hidden_layer_sizes": (HIDDEN,),
-        "batch_size": BATCH,
-        "learning_rate_init": RATE,
+        "hidden_layer_sizes": (HIDDEN_FEATURES,),
+        "batch_size": BATCH_ROWS,
+        "learning_rate_init": LEARNING_RATE,
         "alpha": 0.0,
     }
     started = time.perf_counter()
@@ -110,7 +118,7 @@ def scikit_learn(path: str, epochs: int, seed: int) -> dict[str, float]:
 
 
 def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time NeuralNetClassifier or NeuralNetRegressor, with its default callbacks but not the table that they print."""
+    """Time NeuralNetClassifier or NeuralNetRegressor, with default callbacks but no table."""
     import torch
     from skorch import NeuralNetClassifier, NeuralNetRegressor
 
@@ -123,9 +131,9 @@ def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
         network(x, y),
         criterion=torch.nn.CrossEntropyLoss if classification else torch.nn.MSELoss,
         optimizer=torch.optim.Adam,
-        lr=RATE,
+        lr=LEARNING_RATE,
         max_epochs=epochs,
-        batch_size=BATCH,
+        batch_size=BATCH_ROWS,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
@@ -136,7 +144,7 @@ def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
 
 
 def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time a LightningModule under a Trainer without logger, checkpoints and bars."""
+    """Time a LightningModule under a Trainer without logger, checkpoints and progress bars."""
     import logging
 
     import torch
@@ -144,7 +152,8 @@ def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
     from torch.utils.data import DataLoader, TensorDataset
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # it warns of few workers for few rows
+    # It warns of the small number of data-loading workers.
+    warnings.simplefilter("ignore")
     parts = arrays(path)
     x, y = (torch.from_numpy(part) for part in parts["train"])
     mean_loss = (
@@ -153,7 +162,7 @@ def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
         else torch.nn.functional.mse_loss
     )
 
-    class Module(LightningModule):  # type: ignore[misc] # it is not installed where types are checked
+    class Module(LightningModule):  # type: ignore[misc] # not installed for mypy
         def __init__(self) -> None:
             super().__init__()
             self.net = network(*parts["train"])
@@ -163,7 +172,7 @@ def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
             return mean_loss(self.net(rows), targets)
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters(), lr=RATE)
+            return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -172,13 +181,13 @@ def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, **dict.fromkeys(quiet, False)
     )
-    trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True))
+    trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True))
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "quality": torch_quality(module.net, parts["test"])}
 
 
 def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time the loop that PyTorch's own tutorials write: DataLoader, nn.Module, torch.optim.Adam."""
+    """Time the loop of PyTorch's tutorials: DataLoader, nn.Module, torch.optim.Adam."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -188,8 +197,8 @@ def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
     started = time.perf_counter()
     torch.manual_seed(seed)
     net = network(*parts["train"])
-    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True)
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     for _ in range(epochs):
         for rows, targets in loader:
             loss = mean_loss(net(rows), targets)
@@ -201,14 +210,16 @@ def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
 
 
 def network(x: NDArray[Any], y: NDArray[Any]) -> Any:
-    """Make the network for a table's training rows and targets."""
+    """Return an initialised network for a table's training rows and targets."""
     from model.net import TwoLayerNet
 
-    return TwoLayerNet(x.shape[1], HIDDEN, int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1])
+    return TwoLayerNet(
+        x.shape[1], HIDDEN_FEATURES, int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1]
+    )
 
 
 def torch_quality(net: Any, test: tuple[NDArray[Any], NDArray[Any]]) -> float:
-    """Return quality() of a network's scores on the test rows."""
+    """Return the quality of a network on the test rows."""
     import torch
 
     with torch.no_grad():
@@ -216,4 +227,4 @@ def torch_quality(net: Any, test: tuple[NDArray[Any], NDArray[Any]]) -> float:
 
 
 if __name__ == "__main__":
-    serve({job.__name__: job for job in (jax_scan, scikit_learn, skorch, lightning, dataloader)})
+    run_jobs(jax_scan, scikit_learn, skorch, lightning, dataloader)

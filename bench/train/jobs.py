@@ -1,7 +1,8 @@
-"""What bench/train.py times of this project, and of PyTorch by hand: a process that answers JSON lines.
+"""Measurements of this project and of plain PyTorch, as jobs of a process.
 
-Every form uses the threads that a person gets who sets none: the engine by the rule in model/train.py, the plain loop
-all that torch finds. Who wants fewer restricts the process (OMP_NUM_THREADS, affinity), as bench/train.py does.
+Every form uses its default number of threads: the engine follows the rule in model/fit/devices.py,
+and the plain loop uses all that torch offers. The parent restricts both through the affinity and
+the environment (OMP_NUM_THREADS) of the process.
 """
 
 import time
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
-from train_peers import arrays, quality, serve
 
+from bench.train.peers import LEARNING_RATE, arrays, quality, run_jobs
 from model.config import TrainConfig
 from model.fit.batches import Rows
 from model.fit.devices import CORES, thread_count
@@ -26,32 +27,30 @@ from model.table.dataset import Table
 from model.table.split import split
 from model.train import build_net, standardise_rows
 
-RATE = 1e-3
-
-Take = Callable[[int], float]
-"""Takes so many steps on the same rows; returns the last one's loss."""
+RunSteps = Callable[[int], float]
+"""Function that runs a number of steps on the same rows, and returns the loss of the last one."""
 
 
-def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> Take:
-    """What fits here: model/step.py."""
+def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the steps of model/fit/step.py."""
     torch.set_num_threads(thread_count(net, len(x), CORES))
     step = Step(net, squared_error)
     batch = Batch(x, y.t().contiguous(), torch.ones(1, len(x)))
 
-    def take(steps: int) -> float:
+    def run(steps: int) -> float:
         losses = torch.empty(steps)
-        step.run([batch] * steps, [RATE] * steps, losses)
+        step.run([batch] * steps, [LEARNING_RATE] * steps, losses)
         return float(losses[-1])
 
-    return take
+    return run
 
 
-def plain(net: nn.Module, x: Tensor, y: Tensor) -> Take:
-    """The loop of every tutorial: nn.Module, Adam, .item() and a print in every step."""
+def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the steps of a tutorial's loop: nn.Module, Adam, .item() and a print in each."""
     torch.set_num_threads(CORES)
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
 
-    def take(steps: int) -> float:
+    def run(steps: int) -> float:
         for number in range(steps):
             loss = ((net(x) - y) ** 2).sum()
             print(number, loss.item())
@@ -60,13 +59,13 @@ def plain(net: nn.Module, x: Tensor, y: Tensor) -> Take:
             optimizer.step()
         return float(loss.detach())
 
-    return take
+    return run
 
 
-def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> Take:
-    """A step's five products and one fused Adam over one flat tensor, and nothing else: it fits nothing.
+def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the five matrix products and the fused Adam of a step, which alone fit nothing.
 
-    In the order of a step, so that each finds in the caches what it finds there in a step.
+    Their order is that of a step, so the contents of the CPU caches are the same.
     """
     torch.set_num_threads(thread_count(net, len(x), CORES))
     weight1, weight2 = net.linear1.weight.detach(), net.linear2.weight.detach()
@@ -78,7 +77,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> Take:
     flat, first, second, count = *(torch.zeros_like(gradient) for _ in range(3)), torch.ones(())
     state = [flat], [gradient], [first], [second], list[Tensor](), [count]
 
-    def take(steps: int) -> float:
+    def run(steps: int) -> float:
         for _ in range(steps):
             torch.mm(weight1, x.t(), out=hidden)
             torch.mm(weight2, hidden, out=scores)
@@ -87,7 +86,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> Take:
             torch.mm(hidden_gradient, x, out=weight1_gradient)
             torch._fused_adam_(
                 *state,
-                lr=RATE,
+                lr=LEARNING_RATE,
                 beta1=0.9,
                 beta2=0.999,
                 weight_decay=0.0,
@@ -97,21 +96,21 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> Take:
             )
         return float("nan")
 
-    return take
+    return run
 
 
-def lesson(form: str, seed: int) -> Take:
-    """A form of model/formulations.py, on rows and weights that it draws."""
+def lesson(form: str, seed: int) -> RunSteps:
+    """Return the steps of a form of model/lessons, on rows and weights that it draws."""
     kind = LESSONS[form]
-    at_work = kind(formulations.reference(kind, seed))
+    net = kind(formulations.reference(kind, seed))
 
-    def take(steps: int) -> float:
-        return [at_work.step() for _ in range(steps)][-1]
+    def run(steps: int) -> float:
+        return [net.step() for _ in range(steps)][-1]
 
-    return take
+    return run
 
 
-FORMS: dict[str, Callable[[TwoLayerNet, Tensor, Tensor], Take]] = {
+FORMS: dict[str, Callable[[TwoLayerNet, Tensor, Tensor], RunSteps]] = {
     "engine": engine,
     "floor": floor,
     "plain": plain,
@@ -120,38 +119,39 @@ LESSONS = {form.name: form for form in formulations.FORMS}
 
 
 def forms() -> dict[str, object]:
-    """Name the forms that reference() can time."""
+    """Return the names of the forms that `reference` can time."""
     return {"names": [*FORMS, *LESSONS]}
 
 
 def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
-    """Time so many steps of one form: seconds, and the last loss.
+    """Return the duration in seconds and the last loss of some steps of one form.
 
-    All but the lessons fit the arrays x (rows, in_features) and y (rows, out_features) of an NPZ file.
+    The forms other than lessons fit the arrays x, (rows, in_features), and y, (rows, out_features),
+    of the NPZ file at path.
     """
     if form in LESSONS:
-        take = lesson(form, seed)
+        run = lesson(form, seed)
     else:
         with np.load(path) as file:
             x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
         torch.manual_seed(seed)
-        take = FORMS[form](TwoLayerNet(x.shape[1], 100, y.shape[1]), x, y)
+        run = FORMS[form](TwoLayerNet(x.shape[1], 100, y.shape[1]), x, y)
     started = time.perf_counter()
-    loss = take(steps)
+    loss = run(steps)
     return {"seconds": time.perf_counter() - started, "loss": loss}
 
 
 def grid(
     in_features: int, hidden_features: int, batch: int, rounds: int, seconds: float
 ) -> dict[str, object]:
-    """Time a step of one shape on 1, 2, 4, ... threads, and the plain loop's on all: the least of a few rounds.
+    """Time a step on 1, 2, 4, ... threads, and the plain loop's step on all; keep the fastest round.
 
     Args:
-        in_features: of 10 out_features.
-        hidden_features: likewise.
-        batch: rows.
-        rounds: each takes every form once.
-        seconds: that each form is to take in a round.
+        in_features: features of the network, which has 10 outputs.
+        hidden_features: hidden features of the network.
+        batch: number of rows.
+        rounds: number of rounds, each of which runs every form once.
+        seconds: approximate duration of one form in one round.
     """
     net = TwoLayerNet(in_features, hidden_features, 10)
     x, y = torch.randn(batch, in_features), torch.randn(batch, 10)
@@ -159,22 +159,25 @@ def grid(
     counts = sorted(
         {chosen, CORES, *(1 << i for i in range(CORES.bit_length()) if 1 << i <= CORES)}
     )
-    loop, ours = plain(TwoLayerNet(in_features, hidden_features, 10), x, y), engine(net, x, y)
-    forms = [(str(count), count, ours) for count in counts] + [("plain", CORES, loop)]
-    least: dict[str, float] = {}
+    plain_steps = plain(TwoLayerNet(in_features, hidden_features, 10), x, y)
+    engine_steps = engine(net, x, y)
+    forms = [(str(count), count, engine_steps) for count in counts]
+    forms += [("plain", CORES, plain_steps)]
+    fastest: dict[str, float] = {}
     for _ in range(rounds):
-        for name, count, take in forms:
+        for name, count, run in forms:
             torch.set_num_threads(count)
-            take(1)  # wakes the threads, and fills the caches
+            run(1)  # warm-up of threads and caches
             started = time.perf_counter()
-            take(1)
+            run(1)
             steps = max(1, min(300, int(seconds / (time.perf_counter() - started))))
             started = time.perf_counter()
-            take(steps)
-            least[name] = min(least.get(name, 1e9), (time.perf_counter() - started) / steps)
+            run(steps)
+            duration = (time.perf_counter() - started) / steps
+            fastest[name] = min(fastest.get(name, duration), duration)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return {
-        "seconds": least,
+        "seconds": fastest,
         "chosen": chosen,
         "parameters": parameters,
         "products": batch * parameters,
@@ -182,21 +185,20 @@ def grid(
 
 
 def prepare(name: str, seed: int, path: str) -> dict[str, object]:
-    """Write a table's three parts, as the engine is fitted to them, to an NPZ file that every peer reads."""
+    """Write the three parts of a table, standardised as for the engine, to an NPZ file."""
     table = synthetic() if name == "synthetic" else load.load_table(name)
     parts = vars(split(table, seed))
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
-    written = {}
+    contents = {}
     for part, indices in parts.items():
-        written[f"x_{part}"], written[f"y_{part}"] = (
-            rows.numpy() for rows in standardise_rows(net, table, indices)
-        )
-    np.savez(path, allow_pickle=False, **written)
+        x, y = standardise_rows(net, table, indices)
+        contents |= {f"x_{part}": x.numpy(), f"y_{part}": y.numpy()}
+    np.savez(path, allow_pickle=False, **contents)
     return {"rows": {part: len(indices) for part, indices in parts.items()}}
 
 
 def synthetic() -> Table:
-    """Draw 200,000 x 50 numbers, of which five decide the target (Friedman 1991), and noise."""
+    """Return 200,000 rows of 50 features, five of which determine the target (Friedman 1991)."""
     x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
     return Table(
         name="synthetic",
@@ -212,12 +214,12 @@ def synthetic() -> Table:
 
 
 def table(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Fit as `python -m model train` does, from arrays in memory, with a look at the validation rows every epoch."""
+    """Time a fit as `python -m model train` runs it, from arrays in memory."""
     rows = {
         part: (torch.from_numpy(x), torch.from_numpy(y)) for part, (x, y) in arrays(path).items()
     }
     started = time.perf_counter()
-    state = begin(rows["train"], epochs, seed)
+    state = initial_state(rows["train"], epochs, seed)
     for _ in run_epochs(state, rows["train"], rows["validation"]):
         pass
     seconds = time.perf_counter() - started
@@ -226,8 +228,8 @@ def table(path: str, epochs: int, seed: int) -> dict[str, float]:
         return {"seconds": seconds, "quality": quality(state.net(x).numpy(), y.numpy())}
 
 
-def begin(train: Rows, epochs: int, seed: int) -> FitState:
-    """Make the net of a seed and its fit, in the dtype of the rows, on the threads of the rule."""
+def initial_state(train: Rows, epochs: int, seed: int) -> FitState:
+    """Return the state of a fit before its first epoch, in the dtype of the rows."""
     x, y = train
     config, classification = TrainConfig(epochs=epochs, seed=seed), y.dtype == torch.int64
     torch.set_default_dtype(torch.float32)
@@ -235,53 +237,52 @@ def begin(train: Rows, epochs: int, seed: int) -> FitState:
     net = TwoLayerNet(
         x.shape[1], config.hidden_features, int(y.max()) + 1 if classification else y.shape[1]
     )
-    torch.set_default_dtype(x.dtype)  # the engine's buffers have it
+    torch.set_default_dtype(x.dtype)  # for the engine's buffers
     torch.set_num_threads(thread_count(net, config.batch_size, CORES))
     return FitState(net.to(x.dtype), config, classification=classification)
 
 
 def curve(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Hold the engine's losses to a plain loop's over the same order of rows.
+    """Compare the engine's training losses with a plain loop's over the same order of rows.
 
     Returns:
-        The largest relative difference of an epoch's training loss over the fit: between the engine and the plain
-        loop, in float32 and in float64; and between the plain loop in float32 and in float64, which is what rounding
-        alone comes to.
+        The largest relative difference of an epoch's training loss: `float32` and `float64` between
+        the engine and the plain loop, and `rounding` between the plain loop in float32 and in
+        float64.
     """
     x, y = (torch.from_numpy(part) for part in arrays(path)["train"])
-    ours, loop = {}, {}
+    engine_losses, plain_losses = {}, {}
     for dtype in (torch.float32, torch.float64):
         rows = x.to(dtype), y if y.dtype == torch.int64 else y.to(dtype)
-        ours[dtype] = np.array(
-            [epoch.train_loss for epoch in run_epochs(begin(rows, epochs, seed), rows, rows)]
-        )
-        loop[dtype] = np.fromiter(plain_epochs(rows, epochs, seed), float)
-    torch.set_default_dtype(torch.float32)  # begin() has changed it
-    compared = {
-        "float32": (ours[torch.float32], loop[torch.float32]),
-        "float64": (ours[torch.float64], loop[torch.float64]),
-        "rounding": (loop[torch.float32], loop[torch.float64]),
+        history = run_epochs(initial_state(rows, epochs, seed), rows, rows)
+        engine_losses[dtype] = np.array([epoch.train_loss for epoch in history])
+        plain_losses[dtype] = np.fromiter(plain_epochs(rows, epochs, seed), float)
+    torch.set_default_dtype(torch.float32)  # `initial_state` has changed it.
+    pairs = {
+        "float32": (engine_losses[torch.float32], plain_losses[torch.float32]),
+        "float64": (engine_losses[torch.float64], plain_losses[torch.float64]),
+        "rounding": (plain_losses[torch.float32], plain_losses[torch.float64]),
     }
-    return {name: float(abs(one / other - 1).max()) for name, (one, other) in compared.items()}
+    return {name: float(abs(one / other - 1).max()) for name, (one, other) in pairs.items()}
 
 
 def plain_epochs(train: Rows, epochs: int, seed: int) -> Iterator[float]:
-    """Fit by nn.Module, autograd and torch.optim.Adam; yield each epoch's mean training loss."""
+    """Fit with nn.Module, autograd and torch.optim.Adam; yield the mean loss of each epoch."""
     x, y = train
-    net = begin(train, epochs, seed).net
+    net = initial_state(train, epochs, seed).net
     mean_loss = nn.functional.cross_entropy if y.dtype == torch.int64 else nn.functional.mse_loss
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         total = 0.0
         for rows in torch.split(torch.randperm(len(x), generator=order), TrainConfig().batch_size):
             loss = mean_loss(net(x[rows]), y[rows])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item() * len(rows)
         yield total / len(x)
 
 
 if __name__ == "__main__":
-    serve({job.__name__: job for job in (forms, reference, grid, prepare, table, curve)})
+    run_jobs(forms, reference, grid, prepare, table, curve)
