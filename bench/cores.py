@@ -5,26 +5,19 @@ import os
 from collections.abc import Callable, Collection
 
 
-def choose_cores(text: str, role_count: int) -> list[int]:
-    """Return one core per role.
+def assign_cores(role_count: int) -> list[int]:
+    """Return one usable core per role, the server's first; other roles may share the last core.
 
-    Args:
-        text: comma-separated core numbers, such as `2,0,1`; empty for the first usable ones.
-        role_count: number of roles; the server is the first, and the roles without a core of their
-            own share the last core.
+    `taskset` restricts the usable cores.
 
     Raises:
-        SystemExit: another role would share the server's core, or a core is not usable.
+        SystemExit: the server would have no core of its own.
     """
     usable = sorted(os.sched_getaffinity(0))
-    cores = [int(core) for core in text.split(",")] if text else usable[:role_count]
-    cores += cores[-1:] * (role_count - len(cores))
-    if cores[0] in cores[1:] or not set(cores) <= set(usable):
-        raise SystemExit(
-            f"expected at least two cores of {usable}, the first for the server alone, "
-            f"found {cores}"
-        )
-    return cores
+    if len(usable) < 2:
+        raise SystemExit(f"expected at least two usable CPU cores, found {usable}")
+    cores = usable[:role_count]
+    return cores + cores[-1:] * (role_count - len(cores))
 
 
 def pinning(cores: Collection[int]) -> Callable[[], None]:

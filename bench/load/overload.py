@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -31,10 +30,9 @@ import numpy as np
 from rich.console import Console
 
 from bench.arguments import new_parser, one_of
-from bench.cores import choose_cores
+from bench.cores import assign_cores
 from bench.load.closed_loop import require_wrk, run_wrk
-from bench.load.open_loop import OpenLoop
-from bench.load.open_loop_process import UNSENT
+from bench.load.open_loop import UNSENT, Load, OpenLoop, collect
 from bench.report import new_console, new_table
 from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, HttpRequest, Protocol
 from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
@@ -70,17 +68,6 @@ WORKLOADS = {
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A running server, the request to send, and the generators that send it."""
-
-    server: Server
-    request: HttpRequest
-    loop: OpenLoop
-    generator_core: int
-    """CPU core of the closed loop."""
-
-
-@dataclass(frozen=True)
 class Overload:
     """Result of one load; the fields are the columns of the table."""
 
@@ -108,42 +95,37 @@ class Overload:
     """Time from the end of the load to the first of the probes with normal latency."""
 
 
-def measure_peak(subject: Subject, seconds: int) -> float:
+def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) -> float:
     """Return the highest rate of good responses that a closed loop reaches."""
+    file = server.folder / "request"
     return max(
         run_wrk(
-            subject.server.port,
-            subject.request,
-            subject.loop.folder / "request",
-            subject.generator_core,
-            connections,
-            seconds,
-            rejections=True,
+            server.port, request, file, core, connections, seconds, rejections=True
         ).requests_per_second
         for connections in PEAK_CONNECTIONS
     )
 
 
 def overload(
-    subject: Subject, peak: float, factor: float, seconds: int, normal: float, seed: int
+    server: Server,
+    request: HttpRequest,
+    loop: OpenLoop,
+    peak: float,
+    factor: float,
+    seconds: int,
+    normal: float,
+    seed: int,
 ) -> Overload:
     """Offer a multiple of the peak rate for some seconds, then wait for the normal latency."""
-    server, start = subject.server, time.monotonic() + 0.5
-    before = server.memory_megabytes()
-    subject.loop.start(
-        server.port,
-        [subject.request.encode(server.port)],
-        rate=factor * peak,
-        seconds=seconds,
-        start=start,
-        connections=CONNECTIONS,
-        seed=seed,
-    )
+    before, start = server.memory_megabytes(), time.monotonic() + 0.5
+    requests = [request.encode(server.port)]
+    load = Load(server.port, requests, factor * peak, seconds, start, CONNECTIONS, seed)
+    futures = loop.start(load)
     time.sleep(max(0, start + seconds * 0.9 - time.monotonic()))
     loaded = server.memory_megabytes()
     time.sleep(max(0, start + seconds - time.monotonic()))
-    recovery = recovery_seconds(subject, normal)
-    responses = subject.loop.responses()
+    recovery = recovery_seconds(server, request, normal)
+    responses = collect(futures)
     good, rejected, unsent = (responses.status == status for status in (200, 503, UNSENT))
     in_time = good & (responses.due + responses.latency <= seconds)
     goodput = float(in_time.sum()) / seconds
@@ -159,7 +141,7 @@ def overload(
         rejected=float(rejected.mean()),
         unsent=float(unsent.mean()),
         failed=float((~(good | rejected | unsent)).mean()),
-        lag_ms=responses.lag_seconds * 1e3,
+        lag_ms=float(np.quantile(responses.lag, 0.99)) * 1e3,
         before_mb=before,
         loaded_mb=loaded,
         after_mb=server.memory_megabytes(),
@@ -167,7 +149,7 @@ def overload(
     )
 
 
-def recovery_seconds(subject: Subject, normal: float) -> float:
+def recovery_seconds(server: Server, request: HttpRequest, normal: float) -> float:
     """Return the seconds until the latency is normal again, or infinity after the timeout."""
     started = time.monotonic()
     fast_probes: list[float] = []
@@ -176,16 +158,15 @@ def recovery_seconds(subject: Subject, normal: float) -> float:
         if sent > RECOVERY_TIMEOUT_SECONDS:
             return float("inf")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            fast_probes = [*fast_probes, sent] if probe(subject) <= 2 * normal else []
+            fast_probes = [*fast_probes, sent] if probe(server, request) <= 2 * normal else []
         time.sleep(max(0, started + sent + PROBE_INTERVAL_SECONDS - time.monotonic()))
     return fast_probes[0]
 
 
-def probe(subject: Subject, pause_seconds: float = 0) -> float:
+def probe(server: Server, request: HttpRequest) -> float:
     """Return the seconds that one request takes, or infinity if its status is not 200."""
-    time.sleep(pause_seconds)
     started = time.monotonic()
-    status = subject.server.send(subject.request)[0]
+    status = server.send(request)[0]
     return time.monotonic() - started if status == 200 else float("inf")
 
 
@@ -209,31 +190,37 @@ def print_medians(
     return document
 
 
+def normal_seconds(server: Server, request: HttpRequest) -> float:
+    """Return the median latency of probes with pauses between them, as during recovery."""
+    probes = []
+    for _ in range(NORMAL_PROBES):
+        time.sleep(PROBE_INTERVAL_SECONDS)
+        probes.append(probe(server, request))
+    return statistics.median(probes)
+
+
 def run_workload(
-    workload: Workload, artifact: Path, cores: Sequence[int], arguments: argparse.Namespace
+    workload: Workload, cores: Sequence[int], arguments: argparse.Namespace
 ) -> dict[float, list[Overload]]:
     """Return the results of each round by factor; the server runs on the first of the cores."""
+    server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
-    expected = Predictor(artifact).predict(rows)["probabilities"]
-    server_core, *generator_cores = cores
+    seconds: int = arguments.seconds
     loads: dict[float, list[Overload]] = {factor: [] for factor in arguments.factors}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        OpenLoop(generator_cores, Path(folder)) as loop,
-        Server(SERVICE, artifact, server_core, Path(folder) / "server") as server,
-    ):
-        server.start(request)
-        server.verify(workload.protocol, request, expected)
-        subject = Subject(server, request, loop, generator_cores[0])
-        # As during recovery, a pause precedes each probe: without it they are faster.
-        normal = statistics.median(
-            probe(subject, PROBE_INTERVAL_SECONDS) for _ in range(NORMAL_PROBES)
-        )
-        for number in range(arguments.rounds):
-            peak = measure_peak(subject, max(2, arguments.seconds // 3))
-            for factor, rounds in loads.items():
-                rounds.append(overload(subject, peak, factor, arguments.seconds, normal, number))
+    with tempfile.TemporaryDirectory() as name, OpenLoop(generator_cores) as loop:
+        artifact = find_or_build_artifact(workload.network, Path(name))
+        expected = Predictor(artifact).predict(rows)["probabilities"]
+        with Server(SERVICE, artifact, server_core, Path(name) / "server") as server:
+            server.start(request)
+            server.verify(workload.protocol, request, expected)
+            normal = normal_seconds(server, request)
+            for seed in range(arguments.rounds):
+                peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
+                for factor, results in loads.items():
+                    results.append(
+                        overload(server, request, loop, peak, factor, seconds, normal, seed)
+                    )
     return loads
 
 
@@ -254,30 +241,19 @@ def main() -> None:
         default=[1, 2, 4],
         help="multiples of the peak rate to offer (default: 1 2 4)",
     )
-    parser.add_argument(
-        "--cores", default="", help="CPU cores of the server, then of the generators: 0,1,2"
-    )
-    parser.add_argument(
-        "--artifacts",
-        type=Path,
-        help="folder that keeps trained networks for the next run (default: a temporary one)",
-    )
     arguments = parser.parse_args()
     require_wrk()
-    cores = list(dict.fromkeys(choose_cores(arguments.cores, 3)))
+    cores = list(dict.fromkeys(assign_cores(3)))
     console = new_console(160)
     document: dict[str, object] = {"seconds": arguments.seconds, "rounds": arguments.rounds}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.workloads or WORKLOADS:
-            workload = WORKLOADS[name]
-            artifact = find_or_build_artifact(workload.network, arguments.artifacts or Path(folder))
-            os.sched_setaffinity(0, cores[1:])
-            loads = run_workload(workload, artifact, cores, arguments)
-            title = (
-                f"{name}: {workload.network}, {workload.rows} rows per request, "
-                f"{workload.protocol.name}"
-            )
-            document[name] = print_medians(console, title, loads)
+    for name in arguments.workloads or WORKLOADS:
+        workload = WORKLOADS[name]
+        loads = run_workload(workload, cores, arguments)
+        title = (
+            f"{name}: {workload.network}, {workload.rows} rows per request, "
+            f"{workload.protocol.name}"
+        )
+        document[name] = print_medians(console, title, loads)
     print(json.dumps(document))
 
 

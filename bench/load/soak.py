@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.arguments import new_parser
-from bench.cores import choose_cores
-from bench.load.open_loop import OpenLoop
-from bench.load.open_loop_process import UNSENT
+from bench.cores import assign_cores
+from bench.load.open_loop import UNSENT, Load, OpenLoop, collect
 from bench.serve.requests import JSON, NATIVE_BINARY, NATIVE_JSON, V2_JSON, HttpRequest
 from bench.serve.served_artifact import ARTIFACT_HELP, Server, find_or_build_artifact
 from bench.serve.stacks import SERVICE
@@ -97,16 +96,8 @@ def soak(server: Server, loop: OpenLoop, cases: list[Case], minutes: float, rate
     print(f"{'minutes':>8} {'PSS MB':>8}  slope MB/h")
     first_start = start = time.monotonic() + 0.5
     for number in range(max(1, round(minutes * 60 / SAMPLE_SECONDS))):
-        loop.start(
-            server.port,
-            requests,
-            rate=rate,
-            seconds=SAMPLE_SECONDS,
-            start=start,
-            connections=CONNECTIONS,
-            seed=number,
-        )
-        responses = loop.responses()
+        load = Load(server.port, requests, rate, SAMPLE_SECONDS, start, CONNECTIONS, seed=number)
+        responses = collect(loop.start(load))
         names = (cases[kind].name for kind in responses.kind)
         samples.statuses.update(zip(names, responses.status.tolist(), strict=True))
         samples.minutes.append((time.monotonic() - first_start) / 60)
@@ -128,17 +119,14 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=1000, help="requests per second (default: 1000)"
     )
-    parser.add_argument(
-        "--cores", default="", help="CPU cores of the server and of the load, such as 0,1"
-    )
     arguments = parser.parse_args()
-    server_core, load_core = choose_cores(arguments.cores, 2)
+    server_core, load_core = assign_cores(2)
     with tempfile.TemporaryDirectory() as folder:
         artifact = find_or_build_artifact(arguments.artifact, Path(folder))
         cases = load_cases(Predictor(artifact).manifest)
         os.sched_setaffinity(0, {load_core})
         with (
-            OpenLoop([load_core], Path(folder)) as loop,
+            OpenLoop([load_core]) as loop,
             Server(SERVICE, artifact, server_core, Path(folder) / "server") as server,
         ):
             server.start(cases[0].request)

@@ -22,18 +22,18 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.arguments import new_parser, one_of
-from bench.cores import choose_cores
+from bench.cores import assign_cores
 from bench.load.closed_loop import require_wrk
 from bench.report import new_console
 from bench.serve.measurement import Bench, Entry, print_medians, run_rounds, verified_run_seconds
 from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, Protocol
 from bench.serve.served_artifact import Server, example_rows
-from bench.serve.stacks import PEERS_FOLDER, SERVICE, STACKS, Stack, installed_stacks
+from bench.serve.stacks import SERVICE, STACKS, Stack, installed_stacks
 from bench.serve.start import measure_starts
 from service.runtime.predictor import Predictor
 
@@ -65,10 +65,8 @@ class Cell:
         return 8 if self.rows <= 64 else 2
 
 
-Schedule = Mapping[Cell, int]
-"""Number of rounds by cell of the matrix."""
 ROW_CELL = Cell("net-64-100", 1)
-HEADLINE_CELLS = (ROW_CELL, Cell("net-64-100", 64), Cell("net-1000-100", 64))
+QUICK_CELLS = (ROW_CELL, Cell("net-64-100", 64), Cell("net-1000-100", 64))
 CELLS = {
     cell.name: cell
     for network in ("net-10-100", "net-64-100", "net-1000-100", "digits")
@@ -82,10 +80,10 @@ def label(stack: Stack, protocol: Protocol) -> str:
     return stack.name if protocol.name == "JSON" else f"{stack.name}, {protocol.name}"
 
 
-def matrix(bench: Bench, stacks: Sequence[Stack], schedule: Schedule) -> dict[str, object]:
+def matrix(bench: Bench, stacks: Sequence[Stack], cells: Sequence[Cell]) -> dict[str, object]:
     """Measure every cell on every stack; print a table per cell, and return the medians by cell."""
     document: dict[str, object] = {}
-    for network in dict.fromkeys(cell.network for cell in schedule):
+    for network in dict.fromkeys(cell.network for cell in cells):
         predictor = Predictor(bench.artifact(network))
         with contextlib.ExitStack() as stack:
             servers = [stack.enter_context(bench.server(kind, network)) for kind in stacks]
@@ -93,14 +91,13 @@ def matrix(bench: Bench, stacks: Sequence[Stack], schedule: Schedule) -> dict[st
                 protocol = server.stack.protocols[0]
                 server.start(protocol.request(network, example_rows(network, 1)))
                 server.move_to(bench.idle_core)
-            for cell, rounds in schedule.items():
-                if cell.network == network:
-                    document[cell.name] = measure_cell(bench, cell, servers, predictor, rounds)
+            for cell in (cell for cell in cells if cell.network == network):
+                document[cell.name] = measure_cell(bench, cell, servers, predictor)
     return document
 
 
 def measure_cell(
-    bench: Bench, cell: Cell, servers: Sequence[Server], predictor: Predictor, rounds: int
+    bench: Bench, cell: Cell, servers: Sequence[Server], predictor: Predictor
 ) -> dict[str, object]:
     """Measure one cell on running servers; print a table, and return the medians by row."""
     rows = example_rows(cell.network, cell.rows)
@@ -111,15 +108,13 @@ def measure_cell(
         for protocol in server.stack.protocols
     ]
     seconds = [verified_run_seconds(bench, entry, expected) for entry in entries]
-    throughputs = run_rounds(bench, entries, cell.connections, seconds, rounds)
+    throughputs = run_rounds(bench, entries, cell.connections, seconds)
     size = f"{cell.rows} rows of {rows.shape[1]}"
     title = f"{size}, {cell.network}, {cell.connections} connections"
     return print_medians(bench.console, title, entries, throughputs, cell.rows)
 
 
-def batching(
-    bench: Bench, network: str, protocols: Sequence[Protocol], rounds: int
-) -> dict[str, object]:
+def batching(bench: Bench, network: str, protocols: Sequence[Protocol]) -> dict[str, object]:
     """Measure the service with and without batching; print a table, and return the medians."""
     row = example_rows(network, 1)
     predictor = Predictor(bench.artifact(network))
@@ -137,7 +132,7 @@ def batching(
                 )
             server.move_to(bench.idle_core)
         seconds = [bench.seconds] * len(entries)
-        throughputs = run_rounds(bench, entries, BATCHING_CONNECTIONS, seconds, rounds)
+        throughputs = run_rounds(bench, entries, BATCHING_CONNECTIONS, seconds)
     size = f"{predictor.weight_bytes / 2**20:.2f} MiB of weights"
     title = f"1 row of {row.shape[1]}, {network}, {size}, {BATCHING_CONNECTIONS} connections"
     return print_medians(bench.console, title, entries, throughputs, 1)
@@ -149,7 +144,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("parts", nargs="*", type=one_of(PARTS), help="parts to run")
-    add("--quick", action="store_true", help="headline cells only, in short rounds of one second")
+    add("--quick", action="store_true", help="three cells only, in two rounds of one second")
     add(
         "--only",
         nargs="+",
@@ -160,48 +155,39 @@ def parse_arguments() -> argparse.Namespace:
     add("--cells", nargs="+", metavar="CELL", type=one_of(CELLS), help=f"cells: {', '.join(CELLS)}")
     add("--against", type=Path, metavar="CHECKOUT", help="compare with this checkout's service")
     add("--seconds", type=int, default=2, help="duration of one run of wrk (default: 2)")
-    add("--rounds", type=int, default=2, help="number of rounds (default: 2)")
-    add("--headline-rounds", type=int, default=5, help="rounds of headline cells (default: 5)")
-    add("--cores", default="", help="CPU cores of the server, of wrk, of waiting servers: 0,1,2")
-    add("--artifacts", type=Path, help="folder that keeps trained networks for the next run")
-    add("--peers", type=Path, default=PEERS_FOLDER, help="folder of the peers' environments")
+    add("--rounds", type=int, default=3, help="number of rounds (default: 3)")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.seconds, arguments.rounds, arguments.headline_rounds = 1, 1, 2
+        arguments.seconds, arguments.rounds = 1, 2
     if arguments.against:
         arguments.parts = arguments.parts or ["matrix"]
         arguments.cells = arguments.cells or [ROW_CELL.name]
     elif arguments.quick and not arguments.cells:
-        arguments.cells = [cell.name for cell in HEADLINE_CELLS]
+        arguments.cells = [cell.name for cell in QUICK_CELLS]
     return arguments
 
 
 def select_stacks(arguments: argparse.Namespace) -> list[Stack]:
     """Return the servers to compare, the service of this checkout first."""
     if not arguments.against:
-        return installed_stacks(arguments.only or (), arguments.peers)
+        return installed_stacks(arguments.only or ())
     checkout = arguments.against.absolute()
     return [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
 
 
 def run_part(
-    part: str, bench: Bench, stacks: Sequence[Stack], arguments: argparse.Namespace
+    part: str, bench: Bench, stacks: Sequence[Stack], cells: Sequence[Cell]
 ) -> dict[str, object]:
     """Run one part; print its tables, and return its document."""
-    rounds, headline_rounds = arguments.rounds, arguments.headline_rounds
     if part == "start":
-        artifact, core = bench.artifact("digits"), bench.server_core
-        costs = measure_starts(bench.console, stacks, artifact, core, bench.peers, rounds + 1)
+        artifact = bench.artifact("digits")
+        costs = measure_starts(bench.console, stacks, artifact, bench.server_core, bench.rounds)
         return {name: asdict(cost) for name, cost in costs.items()}
     if part == "matrix":
-        cells = [CELLS[name] for name in arguments.cells or CELLS]
-        schedule = {cell: headline_rounds if cell in HEADLINE_CELLS else rounds for cell in cells}
-        return matrix(bench, stacks, schedule)
+        return matrix(bench, stacks, cells)
     if part == "batching":
-        return batching(bench, BATCHING_NETWORK, (NATIVE_JSON, NATIVE_BINARY), headline_rounds)
-    return {
-        network: batching(bench, network, (NATIVE_BINARY,), rounds) for network in GRID_NETWORKS
-    }
+        return batching(bench, BATCHING_NETWORK, (NATIVE_JSON, NATIVE_BINARY))
+    return {network: batching(bench, network, (NATIVE_BINARY,)) for network in GRID_NETWORKS}
 
 
 def main() -> None:
@@ -209,22 +195,22 @@ def main() -> None:
     arguments = parse_arguments()
     require_wrk()
     stacks = select_stacks(arguments)
-    server_core, load_core, idle_core = cores = choose_cores(arguments.cores, 3)
+    cells = [CELLS[name] for name in arguments.cells or CELLS]
+    server_core, load_core, idle_core = cores = assign_cores(3)
     os.sched_setaffinity(0, {load_core, idle_core})
     document: dict[str, object] = {"cores": cores, "seconds": arguments.seconds}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(
             console=new_console(),
             folder=Path(folder),
-            artifacts=arguments.artifacts or Path(folder),
-            peers=arguments.peers.absolute(),
             server_core=server_core,
             load_core=load_core,
             idle_core=idle_core,
             seconds=arguments.seconds,
+            rounds=arguments.rounds,
         )
         for part in arguments.parts or PARTS[:3]:
-            document[part] = run_part(part, bench, stacks, arguments)
+            document[part] = run_part(part, bench, stacks, cells)
     print(json.dumps(document))
 
 

@@ -16,9 +16,7 @@ from bench.serve.served_artifact import Server, find_or_build_artifact
 from bench.serve.stacks import Stack
 
 MIN_RESPONSES = 12
-"""Number of responses that one run should see within MAX_EXTENDED_SECONDS."""
-MAX_EXTENDED_SECONDS = 6
-"""Maximum duration to which a run is extended for that, unless four responses take longer."""
+"""Number of responses for which a run is extended, at the speed of one connection."""
 
 
 @dataclass(frozen=True)
@@ -27,27 +25,23 @@ class Bench:
 
     console: Console
     folder: Path
-    """Temporary folder."""
-    artifacts: Path
-    """Folder of the trained networks."""
-    peers: Path
-    """Folder with the virtual environments of the peers."""
+    """Folder of the artifacts and of the servers."""
     server_core: int
     load_core: int
     idle_core: int
     """CPU core of the servers that wait."""
     seconds: int
     """Minimum duration of one run of wrk."""
+    rounds: int
 
     def artifact(self, network: str) -> Path:
         """Return the folder of a network's artifact."""
-        return find_or_build_artifact(network, self.artifacts)
+        return find_or_build_artifact(network, self.folder)
 
     def server(self, stack: Stack, network: str, **environment: str) -> Server:
         """Return a server of a network that is not started yet."""
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "server"
-        artifact = self.artifact(network)
-        return Server(stack, artifact, self.server_core, folder, self.peers, **environment)
+        return Server(stack, self.artifact(network), self.server_core, folder, **environment)
 
 
 @dataclass(frozen=True)
@@ -65,18 +59,16 @@ def verified_run_seconds(bench: Bench, entry: Entry, expected: Probabilities) ->
     server = entry.server
     with server.active(bench.idle_core):
         _, *seconds = (server.verify(entry.protocol, entry.request, expected) for _ in range(4))
-    fastest = min(seconds)
-    extended = min(MIN_RESPONSES * fastest, max(MAX_EXTENDED_SECONDS, 4 * fastest))
-    return max(bench.seconds, math.ceil(extended))
+    return max(bench.seconds, math.ceil(MIN_RESPONSES * min(seconds)))
 
 
 def run_rounds(
-    bench: Bench, entries: Sequence[Entry], connections: int, seconds: Sequence[int], rounds: int
+    bench: Bench, entries: Sequence[Entry], connections: int, seconds: Sequence[int]
 ) -> list[list[Throughput]]:
     """Return the throughputs of each entry, one per round; every other round runs backwards."""
     throughputs: list[list[Throughput]] = [[] for _ in entries]
     schedule = list(zip(throughputs, entries, seconds, strict=True))
-    for number in range(rounds):
+    for number in range(bench.rounds):
         for results, entry, duration in schedule if number % 2 == 0 else schedule[::-1]:
             server, file = entry.server, entry.server.folder / "request"
             with server.active(bench.idle_core):

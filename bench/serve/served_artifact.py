@@ -17,7 +17,7 @@ import psutil
 from bench import REPOSITORY
 from bench.cores import pinning
 from bench.serve.requests import HttpRequest, Probabilities, Protocol, Rows
-from bench.serve.stacks import PEERS_FOLDER, Stack
+from bench.serve.stacks import Stack
 from service.artifact import storage
 
 PROGRAMS = Path(__file__).resolve().parent / "peers"
@@ -91,7 +91,6 @@ class Server:
         artifact: Path,
         core: int,
         folder: Path,
-        peers: Path = PEERS_FOLDER,
         **environment: str,
     ) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
@@ -101,7 +100,6 @@ class Server:
             artifact: folder of the artifact to serve, artifacts/<name>/<version>.
             core: CPU core that the server runs on.
             folder: working directory to create.
-            peers: folder with the virtual environments of the peers.
             environment: environment variables in addition to those of the stack.
         """
         self.stack, self.core, self.folder = stack, core, folder
@@ -116,7 +114,7 @@ class Server:
             "folder": folder,
             "programs": PROGRAMS,
         }
-        self._python = stack.python(peers)
+        self._python = stack.python
         packages = [PROGRAMS] if stack.peer else [PROGRAMS, stack.checkout]
         self._environment = {
             **os.environ,

@@ -37,10 +37,11 @@ class Stack:
     checkout: Path = REPOSITORY
     """Root of the checkout whose packages are imported when there is no peer environment."""
 
-    def python(self, peers: Path) -> Path:
+    @property
+    def python(self) -> Path:
         """Return the interpreter that runs this stack."""
         if self.peer:
-            return peers / self.peer / "bin" / "python"
+            return PEERS_FOLDER / self.peer / "bin" / "python"
         if self.checkout != REPOSITORY:
             return self.checkout / ".venv" / "bin" / "python"
         return Path(sys.executable)
@@ -113,7 +114,7 @@ STACKS = (
 )
 
 
-def installed_stacks(names: Sequence[str], peers: Path) -> list[Stack]:
+def installed_stacks(names: Sequence[str]) -> list[Stack]:
     """Return the service and the named stacks, or all stacks if no name is given.
 
     A stack whose virtual environment is missing is left out, with a line on stderr.
@@ -122,11 +123,11 @@ def installed_stacks(names: Sequence[str], peers: Path) -> list[Stack]:
     for stack in STACKS:
         if stack is not SERVICE and names and stack.name not in names:
             continue
-        if stack.python(peers).exists():
+        if stack.python.exists():
             stacks.append(stack)
         else:
             print(
-                f"{stack.name} is left out: {peers / stack.peer} is missing; "
+                f"{stack.name} is left out: {PEERS_FOLDER / stack.peer} is missing; "
                 "`make bench-serve` installs it",
                 file=sys.stderr,
             )

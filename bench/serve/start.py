@@ -19,10 +19,10 @@ import numpy as np
 from rich.console import Console
 
 from bench.arguments import new_parser
-from bench.cores import choose_cores
+from bench.cores import assign_cores
 from bench.report import new_console, new_table
 from bench.serve.served_artifact import ARTIFACT_HELP, Server, find_or_build_artifact
-from bench.serve.stacks import PEERS_FOLDER, SERVICE, Stack
+from bench.serve.stacks import SERVICE, Stack
 from service.runtime.predictor import Predictor
 
 REQUESTS = 200
@@ -41,7 +41,7 @@ class StartCost:
     """Seconds from SIGTERM to the end of the process."""
 
 
-def measure_start(stack: Stack, artifact: Path, core: int, peers: Path) -> StartCost:
+def measure_start(stack: Stack, artifact: Path, core: int) -> StartCost:
     """Start, use and stop a server of an artifact on a core."""
     predictor = Predictor(artifact)
     manifest, protocol = predictor.manifest, stack.protocols[0]
@@ -49,7 +49,7 @@ def measure_start(stack: Stack, artifact: Path, core: int, peers: Path) -> Start
     request = protocol.request(manifest.name, rows)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Server(stack, artifact, core, Path(folder) / "server", peers) as server,
+        Server(stack, artifact, core, Path(folder) / "server") as server,
     ):
         first_response = server.start(request)
         if manifest.task == "classification":
@@ -61,13 +61,13 @@ def measure_start(stack: Stack, artifact: Path, core: int, peers: Path) -> Start
 
 
 def measure_starts(
-    console: Console, stacks: Sequence[Stack], artifact: Path, core: int, peers: Path, rounds: int
+    console: Console, stacks: Sequence[Stack], artifact: Path, core: int, rounds: int
 ) -> dict[str, StartCost]:
     """Start each server in turn, round after round; print and return the medians by server."""
     costs: dict[str, list[StartCost]] = {stack.name: [] for stack in stacks}
     for _ in range(rounds):
         for stack in stacks:
-            costs[stack.name].append(measure_start(stack, artifact, core, peers))
+            costs[stack.name].append(measure_start(stack, artifact, core))
     table = new_table(
         f"from the command to the first response; memory after {REQUESTS} requests; SIGTERM to end",
         *("first response s", "PSS MB", "stop s"),
@@ -89,13 +89,11 @@ def main() -> None:
     parser.add_argument("artifact", nargs="?", default="digits", help=ARTIFACT_HELP)
     parser.add_argument("--rounds", type=int, default=5, help="number of starts (default: 5)")
     arguments = parser.parse_args()
-    core, other_core = choose_cores("", 2)
+    core, other_core = assign_cores(2)
     with tempfile.TemporaryDirectory() as folder:
         artifact = find_or_build_artifact(arguments.artifact, Path(folder))
         os.sched_setaffinity(0, {other_core})
-        medians = measure_starts(
-            new_console(), [SERVICE], artifact, core, PEERS_FOLDER, arguments.rounds
-        )
+        medians = measure_starts(new_console(), [SERVICE], artifact, core, arguments.rounds)
     print(json.dumps({"rounds": arguments.rounds, "median": asdict(medians[SERVICE.name])}))
 
 

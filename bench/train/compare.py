@@ -45,7 +45,6 @@ STEPS = 500
 EPOCHS = {"digits": 50, "synthetic": 5}
 """Number of epochs by table."""
 PEERS = ("scikit_learn", "skorch", "lightning", "dataloader")
-CURVE_SEED = 0
 
 PEERS_PYTHON = REPOSITORY / ".peers" / "train" / "bin" / "python"
 
@@ -122,7 +121,7 @@ def time_forms(bench: Bench, title: str, jobs: Mapping[str, Job]) -> dict[str, o
 
 
 def tables(bench: Bench) -> dict[str, object]:
-    """Fit each table with every library and seed, and compare the engine's loss curve."""
+    """Fit each table with every library and seed; print and return the figures by table."""
     document: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = f"{folder}/rows.npz"
@@ -139,16 +138,8 @@ def tables(bench: Bench) -> dict[str, object]:
                 rows = project.run("prepare", name=name, seed=seed, path=path)["rows"]
                 for job, worker in workers.items():
                     results[job].append(worker.run(job, path=path, epochs=epochs, seed=seed))
-            project.run("prepare", name=name, seed=CURVE_SEED, path=path)
-            curve = project.run("curve", path=path, epochs=epochs, seed=CURVE_SEED)
             title = f"{name}: {rows['train']} rows to fit, {epochs} epochs, {bench.seeds} seeds"
-            document[name] = print_fits(bench, title, name, results) | {"loss_curve": curve}
-            bench.console.print(
-                f"training loss by epoch, seed {CURVE_SEED}: the largest relative difference of "
-                f"the engine from a plain loop is\n{curve['float32']:.1e} in float32 and "
-                f"{curve['float64']:.1e} in float64; of the plain loop in float32 from itself in "
-                f"float64, {curve['rounding']:.1e}\n"
-            )
+            document[name] = print_fits(bench, title, name, results)
     return document
 
 
@@ -178,7 +169,7 @@ def print_fits(
         label = "fit" if job == "table" else job
         advantage = "" if job == "table" else f"{difference:+.4f} +- {error:.4f}"
         table.add_row(label, f"{duration:.3f}", f"{ratio:.2f}", f"{quality:.4f}", advantage)
-    bench.console.print(table)
+    bench.console.print(table, "")
     return document
 
 
@@ -194,7 +185,7 @@ def run_part(bench: Bench, part: str, max_rows: int) -> object:
     if part == "tables":
         return tables(bench)
     if part == "growth":
-        return growth(max_rows, REPOSITORY / "bench" / "out" / "growth.png", bench.console)
+        return growth(max_rows, bench.console)
     with Worker(sys.executable, PROJECT_JOBS) as worker:
         return thread_grid(worker, bench.console)
 

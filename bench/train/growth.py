@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,13 +42,11 @@ class Cost:
     """Size of the features as float32."""
 
 
-def growth(max_rows: int, plot: Path, console: Console) -> dict[str, object]:
-    """Run fits of growing size, each in a process of its own; print and plot their costs."""
+def growth(max_rows: int, console: Console) -> dict[str, object]:
+    """Run fits of growing size, each in a process of its own; print and return their costs."""
     costs: dict[str, list[Cost]] = {"rows": [], "hidden_features": []}
     console.print(f"`python -m model train`, {FEATURES} features, default settings, with imports")
-    console.print(
-        f"{'rows':>10} {'hidden':>7} {'epochs':>7} {'seconds':>8} {'peak MB':>8} {'peak / table':>13}"
-    )
+    console.print("      rows  hidden  epochs  seconds  peak MB  peak / table")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         for quantity, rows, hidden_features in sizes(max_rows):
@@ -60,8 +58,7 @@ def growth(max_rows: int, plot: Path, console: Console) -> dict[str, object]:
                 f"{rows:10} {hidden_features:7} {cost.epochs:7} {cost.seconds:8.2f} "
                 f"{cost.peak_bytes / 1e6:8.0f} {cost.peak_bytes / cost.table_bytes:13.2f}"
             )
-    draw(costs, plot)
-    console.print(f"{plot.relative_to(REPOSITORY)}\n")
+    console.print()
     return {quantity: [asdict(cost) for cost in series] for quantity, series in costs.items()}
 
 
@@ -111,30 +108,3 @@ def measure(path: Path, rows: int, hidden_features: int, epochs: int) -> Cost:
         raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
     table_bytes = rows * FEATURES * 4
     return Cost(rows, hidden_features, epochs, seconds, usage.ru_maxrss * 1024, table_bytes)
-
-
-def draw(costs: Mapping[str, Sequence[Cost]], path: Path) -> None:
-    """Plot duration and peak memory against rows, and against hidden features."""
-    # Imported after the fits, whose peak memory would otherwise start at a larger parent's.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    fixed = {"rows": f"hidden {HIDDEN_FEATURES}", "hidden_features": f"{ROWS:,} rows"}
-    for axes, (quantity, series) in zip(figure.subplots(1, 2), costs.items(), strict=True):
-        x = [getattr(cost, quantity) for cost in series]
-        axes.loglog(x, [cost.seconds for cost in series], "o-", color="tab:blue")
-        memory = axes.twinx()
-        memory.loglog(x, [cost.peak_bytes / 1e6 for cost in series], "s--", color="tab:red")
-        if quantity == "rows":
-            table = [cost.table_bytes / 1e6 for cost in series]
-            memory.loglog(x, table, ":", color="tab:red", label="the features as float32")
-            memory.legend(loc="upper left")
-        title = f"{fixed[quantity]}, {FEATURES} features, epochs: {EPOCHS[quantity]}"
-        axes.set(xlabel=quantity.replace("_", " "), title=title)
-        axes.set_ylabel("seconds, start to end", color="tab:blue")
-        axes.set_ylim(1, 1000)
-        memory.set_ylabel("peak memory, MB", color="tab:red")
-        # Whole decades, on which a quantity that hardly changes looks constant.
-        memory.set_ylim(10, 100_000)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, metadata={"Software": None})

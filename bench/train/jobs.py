@@ -6,16 +6,15 @@ the environment (OMP_NUM_THREADS) of the process.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
 
-from bench.train.peers import LEARNING_RATE, arrays, quality, run_jobs
+from bench.train.peers import LEARNING_RATE, arrays, network, run_jobs, torch_quality
 from model.config import TrainConfig
-from model.fit.batches import Rows
 from model.fit.devices import CORES, thread_count
 from model.fit.loop import FitState, run_epochs
 from model.fit.step import Batch, Step, squared_error
@@ -189,7 +188,7 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
     table = synthetic() if name == "synthetic" else load.load_table(name)
     parts = vars(split(table, seed))
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
-    contents = {}
+    contents: dict[str, FloatArray] = {}
     for part, indices in parts.items():
         x, y = standardise_rows(net, table, indices)
         contents |= {f"x_{part}": x.numpy(), f"y_{part}": y.numpy()}
@@ -215,74 +214,20 @@ def synthetic() -> Table:
 
 def table(path: str, epochs: int, seed: int) -> dict[str, float]:
     """Time a fit as `python -m model train` runs it, from arrays in memory."""
-    rows = {
-        part: (torch.from_numpy(x), torch.from_numpy(y)) for part, (x, y) in arrays(path).items()
-    }
+    train, validation, test = (
+        (torch.from_numpy(x), torch.from_numpy(y)) for x, y in arrays(path).values()
+    )
     started = time.perf_counter()
-    state = initial_state(rows["train"], epochs, seed)
-    for _ in run_epochs(state, rows["train"], rows["validation"]):
+    config = TrainConfig(epochs=epochs, seed=seed)
+    torch.manual_seed(seed)
+    net = network(*(rows.numpy() for rows in train))
+    torch.set_num_threads(thread_count(net, config.batch_size, CORES))
+    state = FitState(net, config, classification=train[1].dtype == torch.int64)
+    for _ in run_epochs(state, train, validation):
         pass
     seconds = time.perf_counter() - started
-    x, y = rows["test"]
-    with torch.no_grad():
-        return {"seconds": seconds, "quality": quality(state.net(x).numpy(), y.numpy())}
-
-
-def initial_state(train: Rows, epochs: int, seed: int) -> FitState:
-    """Return the state of a fit before its first epoch, in the dtype of the rows."""
-    x, y = train
-    config, classification = TrainConfig(epochs=epochs, seed=seed), y.dtype == torch.int64
-    torch.set_default_dtype(torch.float32)
-    torch.manual_seed(seed)
-    net = TwoLayerNet(
-        x.shape[1], config.hidden_features, int(y.max()) + 1 if classification else y.shape[1]
-    )
-    torch.set_default_dtype(x.dtype)  # for the engine's buffers
-    torch.set_num_threads(thread_count(net, config.batch_size, CORES))
-    return FitState(net.to(x.dtype), config, classification=classification)
-
-
-def curve(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Compare the engine's training losses with a plain loop's over the same order of rows.
-
-    Returns:
-        The largest relative difference of an epoch's training loss: `float32` and `float64` between
-        the engine and the plain loop, and `rounding` between the plain loop in float32 and in
-        float64.
-    """
-    x, y = (torch.from_numpy(part) for part in arrays(path)["train"])
-    engine_losses, plain_losses = {}, {}
-    for dtype in (torch.float32, torch.float64):
-        rows = x.to(dtype), y if y.dtype == torch.int64 else y.to(dtype)
-        history = run_epochs(initial_state(rows, epochs, seed), rows, rows)
-        engine_losses[dtype] = np.array([epoch.train_loss for epoch in history])
-        plain_losses[dtype] = np.fromiter(plain_epochs(rows, epochs, seed), float)
-    torch.set_default_dtype(torch.float32)  # `initial_state` has changed it.
-    pairs = {
-        "float32": (engine_losses[torch.float32], plain_losses[torch.float32]),
-        "float64": (engine_losses[torch.float64], plain_losses[torch.float64]),
-        "rounding": (plain_losses[torch.float32], plain_losses[torch.float64]),
-    }
-    return {name: float(abs(one / other - 1).max()) for name, (one, other) in pairs.items()}
-
-
-def plain_epochs(train: Rows, epochs: int, seed: int) -> Iterator[float]:
-    """Fit with nn.Module, autograd and torch.optim.Adam; yield the mean loss of each epoch."""
-    x, y = train
-    net = initial_state(train, epochs, seed).net
-    mean_loss = nn.functional.cross_entropy if y.dtype == torch.int64 else nn.functional.mse_loss
-    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        total = 0.0
-        for rows in torch.split(torch.randperm(len(x), generator=order), TrainConfig().batch_size):
-            loss = mean_loss(net(x[rows]), y[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += loss.item() * len(rows)
-        yield total / len(x)
+    return {"seconds": seconds, "quality": torch_quality(net, tuple(part.numpy() for part in test))}
 
 
 if __name__ == "__main__":
-    run_jobs(forms, reference, grid, prepare, table, curve)
+    run_jobs(forms, reference, grid, prepare, table)
