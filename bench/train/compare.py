@@ -1,6 +1,6 @@
 """Duration and test quality of a fit, beside comparable libraries, and how its cost grows.
 
-    python -m bench.train.compare [reference | tables | growth | threads ...]
+    python -m bench.train.compare [reference | tables | growth ...]
                                   [--seeds 10] [--rounds 15] [--threads 1]
 
 reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: the engine; the
@@ -10,10 +10,8 @@ tables      digits, 50 epochs, and 200,000 rows of 50 features, 5 epochs; 100 hi
             batches of 64: the fit, which evaluates the validation rows in every epoch, and
             scikit-learn, skorch, Lightning and a DataLoader loop, which do not
 growth      duration and peak memory of `python -m model train` by rows and by hidden features
-threads     duration of a step on 1, 2, 4, ... threads by shape: the basis of the rule in
-            model/fit/devices.py
 
-The first three parts by default. Each library has a process of its own, and only one of them works
+All parts by default. Each library has a process of its own, and only one of them works
 at a time. Rounds alternate, and a ratio is the median of the ratios within a round. `make
 bench-train` installs the peers; without them, only this project is measured. Linux only.
 """
@@ -36,10 +34,9 @@ from bench import REPOSITORY
 from bench.arguments import new_parser, one_of
 from bench.report import new_console, new_table, ratios
 from bench.train.growth import growth
-from bench.train.threads import thread_grid
 from bench.train.worker import Worker
 
-PARTS = ("reference", "tables", "growth", "threads")
+PARTS = ("reference", "tables", "growth")
 PROJECT_JOBS, PEER_JOBS = "bench.train.jobs", "bench.train.peers"
 STEPS = 500
 EPOCHS = {"digits": 50, "synthetic": 5}
@@ -184,10 +181,7 @@ def run_part(bench: Bench, part: str, max_rows: int) -> object:
         return reference(bench)
     if part == "tables":
         return tables(bench)
-    if part == "growth":
-        return growth(max_rows, bench.console)
-    with Worker(sys.executable, PROJECT_JOBS) as worker:
-        return thread_grid(worker, bench.console)
+    return growth(max_rows, bench.console)
 
 
 def main() -> None:
@@ -214,7 +208,7 @@ def main() -> None:
     if not bench.peers:
         print(f"{arguments.peers} is missing, so the peers are left out", file=sys.stderr)
     document: dict[str, object] = {"cores": len(cores), "threads": len(bench.cores)}
-    for part in arguments.parts or PARTS[:3]:
+    for part in arguments.parts or PARTS:
         document[part] = run_part(bench, part, arguments.max_rows)
     print(json.dumps(document))
 

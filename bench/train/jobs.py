@@ -13,7 +13,16 @@ import torch
 from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
 
-from bench.train.peers import LEARNING_RATE, arrays, network, run_jobs, torch_quality
+from bench.train.peers import (
+    LEARNING_RATE,
+    Array,
+    Parts,
+    Predict,
+    network,
+    run_jobs,
+    timed,
+    torch_predict,
+)
 from model.config import TrainConfig
 from model.fit.devices import CORES, thread_count
 from model.fit.loop import FitState, run_epochs
@@ -140,55 +149,12 @@ def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "loss": loss}
 
 
-def grid(
-    in_features: int, hidden_features: int, batch: int, rounds: int, seconds: float
-) -> dict[str, object]:
-    """Time a step on 1, 2, 4, ... threads, and the plain loop's step on all; keep the fastest round.
-
-    Args:
-        in_features: features of the network, which has 10 outputs.
-        hidden_features: hidden features of the network.
-        batch: number of rows.
-        rounds: number of rounds, each of which runs every form once.
-        seconds: approximate duration of one form in one round.
-    """
-    net = TwoLayerNet(in_features, hidden_features, 10)
-    x, y = torch.randn(batch, in_features), torch.randn(batch, 10)
-    chosen = thread_count(net, batch, CORES)
-    counts = sorted(
-        {chosen, CORES, *(1 << i for i in range(CORES.bit_length()) if 1 << i <= CORES)}
-    )
-    plain_steps = plain(TwoLayerNet(in_features, hidden_features, 10), x, y)
-    engine_steps = engine(net, x, y)
-    forms = [(str(count), count, engine_steps) for count in counts]
-    forms += [("plain", CORES, plain_steps)]
-    fastest: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, count, run in forms:
-            torch.set_num_threads(count)
-            run(1)  # warm-up of threads and caches
-            started = time.perf_counter()
-            run(1)
-            steps = max(1, min(300, int(seconds / (time.perf_counter() - started))))
-            started = time.perf_counter()
-            run(steps)
-            duration = (time.perf_counter() - started) / steps
-            fastest[name] = min(fastest.get(name, duration), duration)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    return {
-        "seconds": fastest,
-        "chosen": chosen,
-        "parameters": parameters,
-        "products": batch * parameters,
-    }
-
-
 def prepare(name: str, seed: int, path: str) -> dict[str, object]:
     """Write the three parts of a table, standardised as for the engine, to an NPZ file."""
     table = synthetic() if name == "synthetic" else load.load_table(name)
     parts = vars(split(table, seed))
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
-    contents: dict[str, FloatArray] = {}
+    contents: dict[str, Array] = {}
     for part, indices in parts.items():
         x, y = standardise_rows(net, table, indices)
         contents |= {f"x_{part}": x.numpy(), f"y_{part}": y.numpy()}
@@ -212,22 +178,21 @@ def synthetic() -> Table:
     )
 
 
-def table(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time a fit as `python -m model train` runs it, from arrays in memory."""
-    train, validation, test = (
-        (torch.from_numpy(x), torch.from_numpy(y)) for x, y in arrays(path).values()
+@timed
+def table(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit as `python -m model train` does, with an evaluation of the validation rows per epoch."""
+    train, validation = (
+        (torch.from_numpy(x), torch.from_numpy(y)) for x, y in (parts["train"], parts["validation"])
     )
-    started = time.perf_counter()
     config = TrainConfig(epochs=epochs, seed=seed)
     torch.manual_seed(seed)
-    net = network(*(rows.numpy() for rows in train))
+    net = network(*parts["train"])
     torch.set_num_threads(thread_count(net, config.batch_size, CORES))
     state = FitState(net, config, classification=train[1].dtype == torch.int64)
     for _ in run_epochs(state, train, validation):
         pass
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": torch_quality(net, tuple(part.numpy() for part in test))}
+    return torch_predict(net)
 
 
 if __name__ == "__main__":
-    run_jobs(forms, reference, grid, prepare, table)
+    run_jobs(forms, reference, prepare, table)

@@ -2,11 +2,12 @@
 
 The process runs in the peers' virtual environment, and each job imports only its own library.
 Durations are in seconds, from arrays in memory to the fitted model. As in this project's fit there
-is no weight decay and no early stopping, and every training row is used. Unlike it, the peers do not
-evaluate the validation rows.
+is no weight decay and no early stopping, and every training row is used. Unlike this project's fit,
+the peers do not evaluate the validation rows.
 """
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -20,6 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 HIDDEN_FEATURES, BATCH_ROWS, LEARNING_RATE = 100, 64, 1e-3
+
+Array = NDArray[Any]
+Parts = Mapping[str, tuple[Array, Array]]
+"""Standardised rows and their targets by part: train, validation, test."""
+Predict = Callable[[Array], Array]
+"""Function from rows, (rows, features), to scores, (rows, outputs)."""
 
 
 def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
@@ -37,15 +44,26 @@ def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
             print(json.dumps(result), file=results, flush=True)
 
 
-def arrays(path: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Return the standardised rows and their targets by part: train, validation, test."""
-    with np.load(path) as file:
-        return {
-            part: (file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "validation", "test")
-        }
+def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, float]]:
+    """Turn a fit of parts, epochs and seed into a job that returns duration and test quality."""
+
+    @functools.wraps(fit)
+    def job(path: str, epochs: int, seed: int) -> dict[str, float]:
+        with np.load(path) as file:
+            parts = {
+                part: (file[f"x_{part}"], file[f"y_{part}"])
+                for part in ("train", "validation", "test")
+            }
+        started = time.perf_counter()
+        predict = fit(parts, epochs, seed)
+        seconds = time.perf_counter() - started
+        x, y = parts["test"]
+        return {"seconds": seconds, "quality": quality(predict(x), y)}
+
+    return job
 
 
-def quality(scores: NDArray[Any], y: NDArray[Any]) -> float:
+def quality(scores: Array, y: Array) -> float:
     """Return the accuracy if y holds classes, else R2, of scores (rows, out_features)."""
     if y.dtype == np.int64:
         return float((scores.argmax(axis=1) == y).mean())
@@ -94,38 +112,37 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "loss": float(losses[-1])}
 
 
-def scikit_learn(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time MLPClassifier or MLPRegressor."""
+@timed
+def scikit_learn(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit MLPClassifier or MLPRegressor."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     # With a fixed number of epochs it warns that it has not converged.
     warnings.simplefilter("ignore")
-    parts = arrays(path)
-    (x, y), (x_test, y_test) = parts["train"], parts["test"]
-    kind = MLPClassifier if y.dtype == np.int64 else MLPRegressor
-    settings = {
-        "hidden_layer_sizes": (HIDDEN_FEATURES,),
-        "batch_size": BATCH_ROWS,
-        "learning_rate_init": LEARNING_RATE,
-        "alpha": 0.0,
-    }
-    started = time.perf_counter()
-    model = kind(**settings, max_iter=epochs, n_iter_no_change=epochs, random_state=seed)
-    model.fit(x, y if y.dtype == np.int64 else y.ravel())
-    seconds = time.perf_counter() - started
-    scores = model.predict_proba(x_test) if y.dtype == np.int64 else model.predict(x_test)
-    return {"seconds": seconds, "quality": quality(scores, y_test)}
+    x, y = parts["train"]
+    classification = y.dtype == np.int64
+    model = (MLPClassifier if classification else MLPRegressor)(
+        hidden_layer_sizes=(HIDDEN_FEATURES,),
+        batch_size=BATCH_ROWS,
+        learning_rate_init=LEARNING_RATE,
+        alpha=0.0,
+        max_iter=epochs,
+        n_iter_no_change=epochs,
+        random_state=seed,
+    )
+    model.fit(x, y if classification else y.ravel())
+    predict: Predict = model.predict_proba if classification else model.predict
+    return predict
 
 
-def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time NeuralNetClassifier or NeuralNetRegressor, with default callbacks but no table."""
+@timed
+def skorch(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit NeuralNetClassifier or NeuralNetRegressor, with default callbacks but no table."""
     import torch
     from skorch import NeuralNetClassifier, NeuralNetRegressor
 
-    parts = arrays(path)
-    (x, y), (x_test, y_test) = parts["train"], parts["test"]
+    x, y = parts["train"]
     classification = y.dtype == np.int64
-    started = time.perf_counter()
     torch.manual_seed(seed)
     model = (NeuralNetClassifier if classification else NeuralNetRegressor)(
         network(x, y),
@@ -139,28 +156,21 @@ def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
         verbose=0,
     )
     model.fit(x, y)
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": quality(model.forward(x_test).numpy(), y_test)}
+    return lambda x: model.forward(x).numpy()  # type: ignore[no-any-return]
 
 
-def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time a LightningModule under a Trainer without logger, checkpoints and progress bars."""
+@timed
+def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit a LightningModule under a Trainer without logger, checkpoints and progress bars."""
     import logging
 
     import torch
     from lightning import LightningModule, Trainer
-    from torch.utils.data import DataLoader, TensorDataset
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # It warns of the small number of data-loading workers.
     warnings.simplefilter("ignore")
-    parts = arrays(path)
-    x, y = (torch.from_numpy(part) for part in parts["train"])
-    mean_loss = (
-        torch.nn.functional.cross_entropy
-        if y.dtype == torch.int64
-        else torch.nn.functional.mse_loss
-    )
+    mean_loss = torch_loss(parts)
 
     class Module(LightningModule):  # type: ignore[misc] # not installed for mypy
         def __init__(self) -> None:
@@ -174,30 +184,23 @@ def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
-    started = time.perf_counter()
     torch.manual_seed(seed)
     module = Module()
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, **dict.fromkeys(quiet, False)
     )
-    trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True))
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": torch_quality(module.net, parts["test"])}
+    trainer.fit(module, torch_loader(parts))
+    return torch_predict(module.net)
 
 
-def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time the loop of PyTorch's tutorials: DataLoader, nn.Module, torch.optim.Adam."""
+@timed
+def dataloader(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit with the loop of PyTorch's tutorials: DataLoader, nn.Module, torch.optim.Adam."""
     import torch
-    from torch.utils.data import DataLoader, TensorDataset
 
-    parts = arrays(path)
-    x, y = (torch.from_numpy(part) for part in parts["train"])
-    mean_loss = torch.nn.CrossEntropyLoss() if y.dtype == torch.int64 else torch.nn.MSELoss()
-    started = time.perf_counter()
     torch.manual_seed(seed)
-    net = network(*parts["train"])
-    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True)
+    net, loader, mean_loss = network(*parts["train"]), torch_loader(parts), torch_loss(parts)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     for _ in range(epochs):
         for rows, targets in loader:
@@ -205,25 +208,44 @@ def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": torch_quality(net, parts["test"])}
+    return torch_predict(net)
 
 
-def network(x: NDArray[Any], y: NDArray[Any]) -> Any:
+def network(x: Array, y: Array) -> Any:
     """Return an initialised network for a table's training rows and targets."""
     from model.net import TwoLayerNet
 
-    return TwoLayerNet(
-        x.shape[1], HIDDEN_FEATURES, int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1]
-    )
+    out_features = int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1]
+    return TwoLayerNet(x.shape[1], HIDDEN_FEATURES, out_features)
 
 
-def torch_quality(net: Any, test: tuple[NDArray[Any], NDArray[Any]]) -> float:
-    """Return the quality of a network on the test rows."""
+def torch_loader(parts: Parts) -> Any:
+    """Return a DataLoader of shuffled batches of the training rows."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    rows = TensorDataset(*map(torch.from_numpy, parts["train"]))
+    return DataLoader(rows, batch_size=BATCH_ROWS, shuffle=True)
+
+
+def torch_loss(parts: Parts) -> Any:
+    """Return the mean cross-entropy if the targets are classes, else the mean squared error."""
+    from torch.nn import functional
+
+    is_class = parts["train"][1].dtype == np.int64
+    return functional.cross_entropy if is_class else functional.mse_loss
+
+
+def torch_predict(net: Any) -> Predict:
+    """Return a function that evaluates a network on rows."""
     import torch
 
-    with torch.no_grad():
-        return quality(net(torch.from_numpy(test[0])).numpy(), test[1])
+    def predict(x: Array) -> Array:
+        with torch.no_grad():
+            scores: Array = net(torch.from_numpy(x)).numpy()
+        return scores
+
+    return predict
 
 
 if __name__ == "__main__":

@@ -1,42 +1,90 @@
-"""Duration of a training step by the number of threads, over a grid of shapes."""
+"""Duration of a training step by the number of threads, on which model/fit/devices.py bases its rule.
 
+    python -m bench.train.threads
+
+Times a step of in_features -> hidden_features -> 10 on 1, 2, 4, ... threads for a grid of shapes,
+relative to one thread. "plain" is a step of the plain loop on all cores, and "chosen" the number of
+threads that a fit uses.
+"""
+
+import contextlib
+import json
+import os
+import time
 from itertools import product
-from typing import Any
+from pathlib import Path
 
-from rich.console import Console
+import torch
 
-from bench.train.worker import Worker
+from bench.arguments import new_parser
+from bench.report import new_console, new_table
+from bench.train.jobs import RunSteps, engine, plain
+from model.fit.devices import CORES, thread_count
+from model.net import TwoLayerNet
 
 IN_FEATURES = (16, 64, 256, 1000, 4000)
 HIDDEN_FEATURES = (16, 100, 512, 2048, 8192)
 BATCH_ROWS = (16, 64, 256, 1024)
 MAX_MULTIPLICATIONS = 1 << 31
 """Maximum number of multiplications of a forward pass; larger shapes are left out."""
+THREAD_COUNTS = [*(1 << i for i in range(CORES.bit_length()) if 1 << i < CORES), CORES]
+ROUNDS = 3
+"""Number of rounds, of which the fastest counts."""
+SECONDS = 0.03
+"""Approximate duration of one form in one round."""
+MAX_STEPS = 300
 
 
-def thread_grid(worker: Worker, console: Console) -> list[dict[str, Any]]:
-    """Time a step of each shape on each number of threads; print the ratios to one thread."""
-    shapes = []
-    for in_features, hidden_features, batch in product(IN_FEATURES, HIDDEN_FEATURES, BATCH_ROWS):
-        if batch * hidden_features * in_features <= MAX_MULTIPLICATIONS:
-            shape = {"in_features": in_features, "hidden_features": hidden_features, "batch": batch}
-            shapes.append(shape | worker.run("grid", **shape, rounds=3, seconds=0.03))
-    counts = sorted({name for shape in shapes for name in shape["seconds"]} - {"plain"}, key=int)
-    headings = "".join(f"{f'{count} threads':>11}" for count in counts)
-    console.print(
-        "duration of a step of in_features -> hidden -> 10, relative to one thread; "
-        "plain: the plain loop on all cores; chosen: number of threads that a fit uses"
-    )
-    console.print(f" products parameters    in hidden batch      us{headings}{'plain':>11} chosen")
-    for shape in sorted(shapes, key=lambda shape: shape["products"]):
-        seconds = shape["seconds"]
-        columns = "".join(
-            f"{seconds[count] / seconds['1']:11.2f}" if count in seconds else " " * 11
-            for count in (*counts, "plain")
-        )
-        console.print(
-            f"{shape['products']:9.1e} {shape['parameters']:10} {shape['in_features']:5} "
-            f"{shape['hidden_features']:6} {shape['batch']:5} {seconds['1'] * 1e6:7.0f}{columns} "
-            f"{shape['chosen']:6}"
-        )
-    return shapes
+def step_seconds(run: RunSteps, threads: int) -> float:
+    """Return the mean duration of a step."""
+    torch.set_num_threads(threads)
+    run(1)  # warm-up of threads and caches
+    started = time.perf_counter()
+    run(1)
+    steps = max(1, min(MAX_STEPS, int(SECONDS / (time.perf_counter() - started))))
+    started = time.perf_counter()
+    run(steps)
+    return (time.perf_counter() - started) / steps
+
+
+def measure(in_features: int, hidden_features: int, batch: int) -> dict[str, float]:
+    """Return the duration of a step by number of threads, and of the plain loop."""
+    x, y = torch.randn(batch, in_features), torch.randn(batch, 10)
+    run_engine = engine(TwoLayerNet(in_features, hidden_features, 10), x, y)
+    run_plain = plain(TwoLayerNet(in_features, hidden_features, 10), x, y)
+    forms = {str(count): (run_engine, count) for count in THREAD_COUNTS}
+    forms["plain"] = run_plain, CORES
+    # The plain loop prints the loss of every step.
+    with Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
+        rounds = [
+            {name: step_seconds(*form) for name, form in forms.items()} for _ in range(ROUNDS)
+        ]
+    return {name: min(seconds[name] for seconds in rounds) for name in forms}
+
+
+def main() -> None:
+    """Print a table, the smallest shape first, then the JSON document."""
+    new_parser(__doc__).parse_args()
+    shapes = [
+        shape
+        for shape in product(IN_FEATURES, HIDDEN_FEATURES, BATCH_ROWS)
+        if shape[0] * shape[1] * shape[2] <= MAX_MULTIPLICATIONS
+    ]
+    shapes.sort(key=lambda shape: shape[2] * shape[1] * (shape[0] + 10))
+    threads = (f"{count} threads" for count in THREAD_COUNTS)
+    table = new_table("in x hidden, batch", "us", *threads, "plain", "chosen")
+    document = []
+    for in_features, hidden_features, batch in shapes:
+        seconds = measure(in_features, hidden_features, batch)
+        chosen = thread_count(TwoLayerNet(in_features, hidden_features, 10), batch, CORES)
+        shape = {"in_features": in_features, "hidden_features": hidden_features, "batch": batch}
+        document.append({**shape, "seconds": seconds, "chosen": chosen})
+        ratios = (f"{duration / seconds['1']:.2f}" for duration in seconds.values())
+        name = f"{in_features} x {hidden_features}, {batch}"
+        table.add_row(name, f"{seconds['1'] * 1e6:.0f}", *ratios, str(chosen))
+    new_console().print(table, "")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
