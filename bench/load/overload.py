@@ -1,6 +1,6 @@
 """The service under more load than it can serve: goodput, latency, rejections, memory, recovery.
 
-    python -m bench.load.overload [wide | digits ...] [--rounds 3] [--seconds 10] [--factors 1 2 4]
+    python -m bench.load.overload [wide | digits ...] [--rounds 3] [--seconds 10]
 
 wide      1000 -> 4096 -> 10, 64 rows per request in bytes
 digits    64 -> 100 -> 10, one row per request in JSON
@@ -39,6 +39,8 @@ from bench.serve.served_artifact import Server, example_rows, find_or_build_arti
 from bench.serve.stacks import SERVICE
 from service.runtime.predictor import Predictor
 
+FACTORS = (1, 2, 4)
+"""Multiples of the peak rate that are offered."""
 CONNECTIONS = 1024
 """Maximum number of open connections of the open loop."""
 PEAK_CONNECTIONS = (8, 16, 32)
@@ -171,7 +173,7 @@ def probe(server: Server, request: HttpRequest) -> float:
 
 
 def print_medians(
-    console: Console, title: str, loads: dict[float, list[Overload]]
+    console: Console, title: str, loads: dict[int, list[Overload]]
 ) -> dict[str, dict[str, float]]:
     """Print the medians over the rounds by factor; return them by factor and column."""
     names = [field.name for field in fields(Overload)]
@@ -183,9 +185,9 @@ def print_medians(
     for factor, rounds in loads.items():
         columns = zip(*map(astuple, rounds), strict=True)
         medians = Overload(*(statistics.median(column) for column in columns))
-        document[f"{factor:g}x"] = asdict(medians)
+        document[f"{factor}x"] = asdict(medians)
         cells = (f"{x:.3g}" if x < 1000 else f"{x:.0f}" for x in astuple(medians))
-        table.add_row(f"{factor:g}x", *cells)
+        table.add_row(f"{factor}x", *cells)
     console.print(table, "")
     return document
 
@@ -201,13 +203,13 @@ def normal_seconds(server: Server, request: HttpRequest) -> float:
 
 def run_workload(
     workload: Workload, cores: Sequence[int], arguments: argparse.Namespace
-) -> dict[float, list[Overload]]:
+) -> dict[int, list[Overload]]:
     """Return the results of each round by factor; the server runs on the first of the cores."""
     server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
     seconds: int = arguments.seconds
-    loads: dict[float, list[Overload]] = {factor: [] for factor in arguments.factors}
+    loads: dict[int, list[Overload]] = {factor: [] for factor in FACTORS}
     with tempfile.TemporaryDirectory() as name, OpenLoop(generator_cores) as loop:
         artifact = find_or_build_artifact(workload.network, Path(name))
         expected = Predictor(artifact).predict(rows)["probabilities"]
@@ -233,13 +235,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
     parser.add_argument(
         "--seconds", type=int, default=10, help="duration of one load (default: 10)"
-    )
-    parser.add_argument(
-        "--factors",
-        type=float,
-        nargs="+",
-        default=[1, 2, 4],
-        help="multiples of the peak rate to offer (default: 1 2 4)",
     )
     arguments = parser.parse_args()
     require_wrk()

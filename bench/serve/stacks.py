@@ -56,13 +56,7 @@ ALL_PROTOCOLS = (NATIVE_JSON, NATIVE_BINARY, V2_JSON, V2_BINARY)
 SERVICE = Stack("service", (*SERVE, "--no-access-log"), protocols=ALL_PROTOCOLS)
 STACKS = (
     SERVICE,
-    Stack(
-        "ceiling",
-        ("{programs}/hosted.py", "ceiling", "{port}"),
-        protocols=(NATIVE_JSON, NATIVE_BINARY),
-    ),
-    Stack("orjson, bare WSGI", ("{programs}/hosted.py", "bare", "{port}")),
-    Stack("orjson, Flask view", ("{programs}/hosted.py", "view", "{port}")),
+    Stack("ceiling", ("{programs}/ceiling.py", "{port}"), "", (NATIVE_JSON, NATIVE_BINARY)),
     Stack("FastAPI, tuned", ("-m", "uvicorn", "fastapi_tuned:app", *UVICORN), "fastapi"),
     Stack("FastAPI, documented", ("-m", "uvicorn", "fastapi_documented:app", *UVICORN), "fastapi"),
     Stack(

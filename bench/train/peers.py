@@ -156,7 +156,7 @@ def skorch(parts: Parts, epochs: int, seed: int) -> Predict:
         verbose=0,
     )
     model.fit(x, y)
-    return lambda x: model.forward(x).numpy()  # type: ignore[no-any-return]
+    return lambda x: model.forward(x).numpy()
 
 
 @timed

@@ -1,4 +1,4 @@
-"""Duration of a training step by the number of threads, on which model/fit/devices.py bases its rule.
+"""Duration of a training step by number of threads: the basis of a rule in model/fit/devices.py.
 
     python -m bench.train.threads
 

@@ -3,42 +3,42 @@
 import json
 import os
 import subprocess
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
 from bench import REPOSITORY
 from bench.cores import pinning
 
-THREAD_COUNT_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
 
 
 class Worker:
     """A process that answers JSON lines, one per job; a context manager that ends it."""
 
-    def __init__(self, python: Path | str, module: str, cores: Collection[int] = ()) -> None:
+    def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
         """Start the process.
 
         Args:
             python: interpreter.
             module: name of the module that runs the jobs.
-            cores: CPU cores that the process is pinned to, with one thread each; empty for the
-                default settings.
+            core: CPU core that the process is pinned to, with one thread; None for the default
+                settings.
         """
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        if cores:
-            environment |= dict.fromkeys(THREAD_COUNT_VARIABLES, str(len(cores)))
-        if len(cores) == 1:
-            environment["XLA_FLAGS"] = (
-                "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-            )
+        if core is not None:
+            environment |= ONE_THREAD
         self.process = subprocess.Popen(
             [str(python), "-m", module],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=pinning(cores) if cores else None,
+            preexec_fn=None if core is None else pinning({core}),
         )
 
     def run(self, job: str, **arguments: object) -> dict[str, Any]:
