@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,6 @@ def require_wrk() -> None:
 def run_wrk(
     port: int,
     request: HttpRequest,
-    file: Path,
     core: int,
     connections: int,
     seconds: int,
@@ -42,7 +42,6 @@ def run_wrk(
     Args:
         port: TCP port on 127.0.0.1.
         request: request to send.
-        file: file through which wrk gets the request's bytes.
         core: CPU core that wrk runs on.
         connections: number of concurrent connections.
         seconds: duration; it is doubled until at least one response arrives.
@@ -51,16 +50,22 @@ def run_wrk(
     Raises:
         SystemExit: a connection failed, or a response was an error and rejections are not allowed.
     """
-    file.write_bytes(request.encode(port))
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds}s"]
-    command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{port}", "--", str(file)]
-    process = subprocess.run(
-        command, check=True, capture_output=True, text=True, preexec_fn=pinning({core})
-    )
+    command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{port}", "--"]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(request.encode(port))
+        file.flush()
+        process = subprocess.run(
+            [*command, file.name],
+            check=True,
+            capture_output=True,
+            text=True,
+            preexec_fn=pinning({core}),
+        )
     result = json.loads(process.stdout.splitlines()[-1])
     if result["failures"] or (result["error_statuses"] and not rejections):
         raise SystemExit(f"{request.path} on port {port}: not every response was good: {result}")
     if not result["requests"]:
-        return run_wrk(port, request, file, core, connections, 2 * seconds, rejections=rejections)
+        return run_wrk(port, request, core, connections, 2 * seconds, rejections=rejections)
     good = result["requests"] - result["error_statuses"]
     return Throughput(good / result["seconds"], result["p50_s"], result["p99_s"])

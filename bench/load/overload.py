@@ -15,16 +15,13 @@ The generators run on the other cores. "lag" is the delay that they add to a lat
 a response: it stays at zero if the service rejects requests fast enough.
 """
 
-import argparse
 import contextlib
 import http.client
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -99,13 +96,11 @@ class Overload:
 
 def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) -> float:
     """Return the highest rate of good responses that a closed loop reaches."""
-    file = server.folder / "request"
-    return max(
-        run_wrk(
-            server.port, request, file, core, connections, seconds, rejections=True
-        ).requests_per_second
+    runs = (
+        run_wrk(server.port, request, core, connections, seconds, rejections=True)
         for connections in PEAK_CONNECTIONS
     )
+    return max(run.requests_per_second for run in runs)
 
 
 def overload(
@@ -202,27 +197,23 @@ def normal_seconds(server: Server, request: HttpRequest) -> float:
 
 
 def run_workload(
-    workload: Workload, cores: Sequence[int], arguments: argparse.Namespace
+    workload: Workload, cores: Sequence[int], rounds: int, seconds: int
 ) -> dict[int, list[Overload]]:
     """Return the results of each round by factor; the server runs on the first of the cores."""
     server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
-    seconds: int = arguments.seconds
     loads: dict[int, list[Overload]] = {factor: [] for factor in FACTORS}
-    with tempfile.TemporaryDirectory() as name, OpenLoop(generator_cores) as loop:
-        artifact = find_or_build_artifact(workload.network, Path(name))
-        expected = Predictor(artifact).predict(rows)["probabilities"]
-        with Server(SERVICE, artifact, server_core, Path(name) / "server") as server:
-            server.start(request)
-            server.verify(workload.protocol, request, expected)
-            normal = normal_seconds(server, request)
-            for seed in range(arguments.rounds):
-                peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
-                for factor, results in loads.items():
-                    results.append(
-                        overload(server, request, loop, peak, factor, seconds, normal, seed)
-                    )
+    artifact = find_or_build_artifact(workload.network)
+    expected = Predictor(artifact).predict(rows)["probabilities"]
+    with OpenLoop(generator_cores) as loop, Server(SERVICE, artifact, server_core) as server:
+        server.start(request)
+        server.verify(workload.protocol, request, expected)
+        normal = normal_seconds(server, request)
+        for seed in range(rounds):
+            peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
+            for factor, results in loads.items():
+                results.append(overload(server, request, loop, peak, factor, seconds, normal, seed))
     return loads
 
 
@@ -243,7 +234,7 @@ def main() -> None:
     document: dict[str, object] = {"seconds": arguments.seconds, "rounds": arguments.rounds}
     for name in arguments.workloads or WORKLOADS:
         workload = WORKLOADS[name]
-        loads = run_workload(workload, cores, arguments)
+        loads = run_workload(workload, cores, arguments.rounds, arguments.seconds)
         title = (
             f"{name}: {workload.network}, {workload.rows} rows per request, "
             f"{workload.protocol.name}"

@@ -10,10 +10,8 @@ the expected one, and the requests that were not sent because every connection w
 import collections
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -121,16 +119,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     server_core, load_core = assign_cores(2)
-    with tempfile.TemporaryDirectory() as folder:
-        artifact = find_or_build_artifact(arguments.artifact, Path(folder))
-        cases = load_cases(Predictor(artifact).manifest)
-        os.sched_setaffinity(0, {load_core})
-        with (
-            OpenLoop([load_core]) as loop,
-            Server(SERVICE, artifact, server_core, Path(folder) / "server") as server,
-        ):
-            server.start(cases[0].request)
-            samples = soak(server, loop, cases, arguments.minutes, arguments.rate)
+    artifact = find_or_build_artifact(arguments.artifact)
+    cases = load_cases(Predictor(artifact).manifest)
+    os.sched_setaffinity(0, {load_core})
+    with OpenLoop([load_core]) as loop, Server(SERVICE, artifact, server_core) as server:
+        server.start(cases[0].request)
+        samples = soak(server, loop, cases, arguments.minutes, arguments.rate)
     expected = {case.name: case.status for case in cases}
     unsent = sum(samples.statuses.pop((case.name, UNSENT), 0) for case in cases)
     document = {

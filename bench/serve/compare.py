@@ -10,18 +10,17 @@ batching  1000 -> 4096 -> 10, one row per request from 32 connections, with and 
 grid      the same for smaller networks, as bytes: the sizes from which batching pays
 
 The first three parts by default. Every server runs the same model.onnx with one worker, and must
-return the service's probabilities before it is measured. The measured server has one core and wrk
-another; the servers that wait run on a third. Rounds run forwards and backwards in turn. The last
-column of a table is the rate of the first row with the same protocol, divided by the row's own rate:
-the median of the ratios within a round. `--against` compares with the service of another checkout,
-which needs a .venv of its own. `make bench-serve` installs the peers. Linux only.
+return the service's probabilities before it is measured. The measured server has a core, wrk has
+another, and the servers that wait run on a third. Rounds run forwards and backwards in turn. The
+last column of a table is the rate of the first row with the same protocol divided by the row's own,
+as the median of the ratios within a round. `--against` compares with the service of another
+checkout, which needs a .venv of its own. `make bench-serve` installs the peers. Linux only.
 """
 
 import argparse
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,9 +29,9 @@ from bench.arguments import new_parser, one_of
 from bench.cores import assign_cores
 from bench.load.closed_loop import require_wrk
 from bench.report import new_console
-from bench.serve.measurement import Bench, Entry, print_medians, run_rounds, verified_run_seconds
+from bench.serve.measurement import Bench, Entry, measure
 from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, Protocol
-from bench.serve.served_artifact import Server, example_rows
+from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
 from bench.serve.stacks import SERVICE, STACKS, Stack, installed_stacks
 from bench.serve.start import measure_starts
 from service.runtime.predictor import Predictor
@@ -84,15 +83,17 @@ def matrix(bench: Bench, stacks: Sequence[Stack], cells: Sequence[Cell]) -> dict
     """Measure every cell on every stack; print a table per cell, and return the medians by cell."""
     document: dict[str, object] = {}
     for network in dict.fromkeys(cell.network for cell in cells):
-        predictor = Predictor(bench.artifact(network))
+        artifact = find_or_build_artifact(network)
         with contextlib.ExitStack() as stack:
-            servers = [stack.enter_context(bench.server(kind, network)) for kind in stacks]
+            servers = [
+                stack.enter_context(Server(kind, artifact, bench.server_core)) for kind in stacks
+            ]
             for server in servers:
                 protocol = server.stack.protocols[0]
                 server.start(protocol.request(network, example_rows(network, 1)))
                 server.move_to(bench.idle_core)
             for cell in (cell for cell in cells if cell.network == network):
-                document[cell.name] = measure_cell(bench, cell, servers, predictor)
+                document[cell.name] = measure_cell(bench, cell, servers, Predictor(artifact))
     return document
 
 
@@ -101,41 +102,35 @@ def measure_cell(
 ) -> dict[str, object]:
     """Measure one cell on running servers; print a table, and return the medians by row."""
     rows = example_rows(cell.network, cell.rows)
-    expected = predictor.predict(rows)["probabilities"]
     entries = [
         Entry(label(server.stack, protocol), server, protocol, protocol.request(cell.network, rows))
         for server in servers
         for protocol in server.stack.protocols
     ]
-    seconds = [verified_run_seconds(bench, entry, expected) for entry in entries]
-    throughputs = run_rounds(bench, entries, cell.connections, seconds)
     size = f"{cell.rows} rows of {rows.shape[1]}"
     title = f"{size}, {cell.network}, {cell.connections} connections"
-    return print_medians(bench.console, title, entries, throughputs, cell.rows)
+    expected = predictor.predict(rows)["probabilities"]
+    return measure(bench, title, entries, expected, cell.connections)
 
 
 def batching(bench: Bench, network: str, protocols: Sequence[Protocol]) -> dict[str, object]:
     """Measure the service with and without batching; print a table, and return the medians."""
-    row = example_rows(network, 1)
-    predictor = Predictor(bench.artifact(network))
-    expected = predictor.predict(row)["probabilities"]
-    entries = []
+    artifact, row, entries = find_or_build_artifact(network), example_rows(network, 1), []
+    predictor = Predictor(artifact)
     with contextlib.ExitStack() as stack:
         for mode in ("on", "off"):
-            server = stack.enter_context(bench.server(SERVICE, network, TWOLAYERNET_BATCHING=mode))
+            server = stack.enter_context(
+                Server(SERVICE, artifact, bench.server_core, TWOLAYERNET_BATCHING=mode)
+            )
             server.start(protocols[0].request(network, row))
-            for protocol in protocols:
-                request = protocol.request(network, row)
-                server.verify(protocol, request, expected)
-                entries.append(
-                    Entry(f"{protocol.name}, batching {mode}", server, protocol, request)
-                )
             server.move_to(bench.idle_core)
-        seconds = [bench.seconds] * len(entries)
-        throughputs = run_rounds(bench, entries, BATCHING_CONNECTIONS, seconds)
-    size = f"{predictor.weight_bytes / 2**20:.2f} MiB of weights"
-    title = f"1 row of {row.shape[1]}, {network}, {size}, {BATCHING_CONNECTIONS} connections"
-    return print_medians(bench.console, title, entries, throughputs, 1)
+            for protocol in protocols:
+                name, request = f"{protocol.name}, batching {mode}", protocol.request(network, row)
+                entries.append(Entry(name, server, protocol, request))
+        size = f"{predictor.weight_bytes / 2**20:.2f} MiB of weights"
+        title = f"1 row of {row.shape[1]}, {network}, {size}, {BATCHING_CONNECTIONS} connections"
+        expected = predictor.predict(row)["probabilities"]
+        return measure(bench, title, entries, expected, BATCHING_CONNECTIONS)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -180,8 +175,7 @@ def run_part(
 ) -> dict[str, object]:
     """Run one part; print its tables, and return its document."""
     if part == "start":
-        artifact = bench.artifact("digits")
-        costs = measure_starts(bench.console, stacks, artifact, bench.server_core, bench.rounds)
+        costs = measure_starts(bench.console, stacks, "digits", bench.server_core, bench.rounds)
         return {name: asdict(cost) for name, cost in costs.items()}
     if part == "matrix":
         return matrix(bench, stacks, cells)
@@ -199,18 +193,10 @@ def main() -> None:
     server_core, load_core, idle_core = cores = assign_cores(3)
     os.sched_setaffinity(0, {load_core, idle_core})
     document: dict[str, object] = {"cores": cores, "seconds": arguments.seconds}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(
-            console=new_console(),
-            folder=Path(folder),
-            server_core=server_core,
-            load_core=load_core,
-            idle_core=idle_core,
-            seconds=arguments.seconds,
-            rounds=arguments.rounds,
-        )
-        for part in arguments.parts or PARTS[:3]:
-            document[part] = run_part(part, bench, stacks, cells)
+    console, rounds = new_console(), arguments.rounds
+    bench = Bench(console, server_core, load_core, idle_core, arguments.seconds, rounds)
+    for part in arguments.parts or PARTS[:3]:
+        document[part] = run_part(part, bench, stacks, cells)
     print(json.dumps(document))
 
 

@@ -1,12 +1,16 @@
 """An artifact and the server that answers for it: find or build, start, verify, measure, stop."""
 
+import atexit
 import contextlib
+import functools
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,35 +39,34 @@ STOP_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.002
 
 
-def find_or_build_artifact(source: str, folder: Path) -> Path:
+@functools.cache
+def find_or_build_artifact(source: str) -> Path:
     """Return an artifact's folder, artifacts/<name>/<version>.
 
     Args:
-        source: folder of an artifact, or the name of a network: `digits`, or
-            `net-<in_features>-<hidden_features>`, which is fitted to random rows.
-        folder: where networks are trained and exported, unless an earlier call has done so.
+        source: folder of an artifact, or a network to train and export for this process: `digits`,
+            or `net-<in_features>-<hidden_features>`, which is fitted to random rows.
     """
     if Path(source).is_dir():
         return storage.find_version(Path(source)).absolute()
-    artifact = folder.absolute() / "artifacts" / source / "1"
-    if artifact.exists():
-        return artifact
     print(f"training and exporting {source} ...", file=sys.stderr, flush=True)
-    runs = f"--runs={folder.absolute() / 'runs'}"
-    train = ["model", "train", "--epochs", "1", runs]
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    runs, artifacts, data = f"--runs={folder / 'runs'}", folder / "artifacts", f"{source}.npz"
+    train = ["model", "train", "--epochs=1", runs]
     if source != "digits":
         in_features, hidden_features = source.removeprefix("net-").split("-")
-        random, data = np.random.default_rng(0), folder.absolute() / f"{source}.npz"
+        random = np.random.default_rng(0)
         x = random.standard_normal((TRAINING_ROWS, int(in_features)), np.float32)
-        np.savez(data, x=x, y=random.integers(CLASSES, size=TRAINING_ROWS))
-        train += ["--data", str(data), "--hidden", hidden_features]
-    for command in (train, ["export", "build", runs, f"--artifacts={artifact.parents[1]}"]):
+        np.savez(folder / data, x=x, y=random.integers(CLASSES, size=TRAINING_ROWS))
+        train += [f"--data={folder / data}", f"--hidden={hidden_features}"]
+    for command in (train, ["export", "build", runs, f"--artifacts={artifacts}"]):
         process = subprocess.run(
             [sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True
         )
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}: {process.stderr}")
-    return artifact
+    return storage.find_version(artifacts / source)
 
 
 def example_rows(network: str, count: int) -> Rows:
@@ -82,62 +85,53 @@ class Server:
     Attributes:
         stack: the program.
         port: TCP port on 127.0.0.1.
-        folder: working directory.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        artifact: Path,
-        core: int,
-        folder: Path,
-        **environment: str,
-    ) -> None:
+    def __init__(self, stack: Stack, artifact: Path, core: int, **environment: str) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
 
         Args:
             stack: program to start.
             artifact: folder of the artifact to serve, artifacts/<name>/<version>.
             core: CPU core that the server runs on.
-            folder: working directory to create.
             environment: environment variables in addition to those of the stack.
         """
-        self.stack, self.core, self.folder = stack, core, folder
-        folder.mkdir(parents=True)
+        self.stack, self.core = stack, core
         self.port, grpc_port, metrics_port = _free_ports(3)
+        self._temporary = tempfile.TemporaryDirectory()
+        self._folder = Path(self._temporary.name)
         self._fields: dict[str, object] = {
             "artifact": artifact,
             "model": artifact.parent.name,
             "port": self.port,
             "grpc_port": grpc_port,
             "metrics_port": metrics_port,
-            "folder": folder,
+            "folder": self._folder,
             "programs": PROGRAMS,
         }
-        self._python = stack.python
         packages = [PROGRAMS] if stack.peer else [PROGRAMS, stack.checkout]
         self._environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, packages)),
-            "PATH": f"{self._python.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{stack.python.parent}{os.pathsep}{os.environ['PATH']}",
             "BENCH_MODEL": str(artifact / "model.onnx"),
             "ORT_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
             **{name: text.format(**self._fields) for name, text in stack.environment.items()},
             **environment,
         }
-        self._log = folder / "log.txt"
+        self._log = self._folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
         for name, content in stack.files.items():
-            (folder / name).write_text(content.format(**self._fields))
+            (self._folder / name).write_text(content.format(**self._fields))
         if stack.setup and self._run(stack.setup).wait():
             raise SystemExit(f"{stack.name}: {self._log.read_text()}")
 
     def _run(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [str(self._python), *(word.format(**self._fields) for word in arguments)],
-                cwd=self.folder,
+                [str(self.stack.python), *(word.format(**self._fields) for word in arguments)],
+                cwd=self._folder,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -229,6 +223,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._temporary.cleanup()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -10,7 +10,6 @@ does the same with every server.
 import json
 import os
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -47,23 +46,20 @@ def measure_start(stack: Stack, artifact: Path, core: int) -> StartCost:
     manifest, protocol = predictor.manifest, stack.protocols[0]
     rows = np.array([[feature.median for feature in manifest.features]], np.float32)
     request = protocol.request(manifest.name, rows)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Server(stack, artifact, core, Path(folder) / "server") as server,
-    ):
+    with Server(stack, artifact, core) as server:
         first_response = server.start(request)
         if manifest.task == "classification":
             server.verify(protocol, request, predictor.predict(rows)["probabilities"])
         for _ in range(REQUESTS):
             server.send(request)
-        megabytes = server.memory_megabytes()
-        return StartCost(first_response, megabytes, server.stop())
+        return StartCost(first_response, server.memory_megabytes(), server.stop())
 
 
 def measure_starts(
-    console: Console, stacks: Sequence[Stack], artifact: Path, core: int, rounds: int
+    console: Console, stacks: Sequence[Stack], source: str, core: int, rounds: int
 ) -> dict[str, StartCost]:
     """Start each server in turn, round after round; print and return the medians by server."""
+    artifact = find_or_build_artifact(source)
     costs: dict[str, list[StartCost]] = {stack.name: [] for stack in stacks}
     for _ in range(rounds):
         for stack in stacks:
@@ -90,10 +86,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="number of starts (default: 5)")
     arguments = parser.parse_args()
     core, other_core = assign_cores(2)
-    with tempfile.TemporaryDirectory() as folder:
-        artifact = find_or_build_artifact(arguments.artifact, Path(folder))
-        os.sched_setaffinity(0, {other_core})
-        medians = measure_starts(new_console(), [SERVICE], artifact, core, arguments.rounds)
+    os.sched_setaffinity(0, {other_core})
+    console, rounds = new_console(), arguments.rounds
+    medians = measure_starts(console, [SERVICE], arguments.artifact, core, rounds)
     print(json.dumps({"rounds": arguments.rounds, "median": asdict(medians[SERVICE.name])}))
 
 

@@ -70,7 +70,9 @@ def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
         if PEERS_PYTHON.exists():
             jax = stack.enter_context(peer_worker(core))
             jobs["jax_scan"] = partial(jax.run, "jax_scan", **settings)
-        document = {"pinned": time_forms("reference setup, one core", jobs, rounds, console)}
+        document: dict[str, object] = {
+            "pinned": time_forms("reference setup, one core", jobs, rounds, console)
+        }
         jobs = {
             form: partial(default.run, "reference", form=form, **settings)
             for form in ("engine", "plain")

@@ -17,8 +17,6 @@ from rich.console import Console
 from bench import REPOSITORY
 
 FEATURES = 50
-PART_ROWS = 10**6
-"""Number of rows written at once, which bounds the memory for generating them."""
 HIDDEN_FEATURES = 100
 """Number of hidden features of the fits whose rows vary."""
 ROWS = 10**4
@@ -81,16 +79,12 @@ def write_in_child(path: Path, rows: int) -> None:
 
 
 def write(path: Path, rows: int) -> None:
-    """Write random rows as Parquet, one part at a time."""
-    names = [f"x{i}" for i in range(FEATURES)]
-    with tempfile.TemporaryDirectory(dir=path.parent) as parts:
-        for start in range(0, rows, PART_ROWS):
-            random = np.random.default_rng(start)
-            x = random.standard_normal((min(PART_ROWS, rows - start), FEATURES), np.float32)
-            y = np.sin(x.sum(axis=1) / 3) + random.standard_normal(len(x), np.float32) / 2
-            part = pl.DataFrame(x, schema=names).with_columns(y=y)
-            part.write_parquet(f"{parts}/{start:09}.parquet")
-        pl.scan_parquet(f"{parts}/*.parquet").sink_parquet(path)
+    """Write random rows as Parquet."""
+    random = np.random.default_rng(rows)
+    x = random.standard_normal((rows, FEATURES), np.float32)
+    y = np.sin(x.sum(axis=1) / 3) + random.standard_normal(rows, np.float32) / 2
+    table = pl.DataFrame(x, schema=[f"x{i}" for i in range(FEATURES)]).with_columns(y=y)
+    table.write_parquet(path)
 
 
 def measure(path: Path, rows: int, hidden_features: int, epochs: int) -> Cost:

@@ -31,7 +31,6 @@ from model.lessons import formulations
 from model.net import TwoLayerNet
 from model.table import load
 from model.table.column_statistics import column_statistics
-from model.table.dataset import Table
 from model.table.split import split
 from model.train import build_net, standardise_rows
 
@@ -107,22 +106,13 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
     return run
 
 
-def lesson(form: str, seed: int) -> RunSteps:
+def lesson(kind: type[formulations.Form], seed: int) -> RunSteps:
     """Return the steps of a form of model/lessons, on rows and weights that it draws."""
-    kind = LESSONS[form]
     net = kind(formulations.reference(kind, seed))
-
-    def run(steps: int) -> float:
-        return [net.step() for _ in range(steps)][-1]
-
-    return run
+    return lambda steps: [net.step() for _ in range(steps)][-1]
 
 
-FORMS: dict[str, Callable[[TwoLayerNet, Tensor, Tensor], RunSteps]] = {
-    "engine": engine,
-    "floor": floor,
-    "plain": plain,
-}
+FORMS = {form.__name__: form for form in (engine, floor, plain)}
 LESSONS = {form.name: form for form in formulations.FORMS}
 
 
@@ -138,7 +128,7 @@ def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
     of the NPZ file at path.
     """
     if form in LESSONS:
-        run = lesson(form, seed)
+        run = lesson(LESSONS[form], seed)
     else:
         with np.load(path) as file:
             x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
@@ -150,8 +140,15 @@ def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
 
 
 def prepare(name: str, seed: int, path: str) -> dict[str, object]:
-    """Write the three parts of a table, standardised as for the engine, to an NPZ file."""
-    table = synthetic() if name == "synthetic" else load.load_table(name)
+    """Write the three parts of a table, standardised as for the engine, to an NPZ file.
+
+    The table `synthetic` has 200,000 rows of 50 features, five of which determine the target
+    (Friedman 1991).
+    """
+    if name == "synthetic":
+        x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
+        np.savez(path, x=x.astype(np.float32), y=y)
+    table = load.load_table(path if name == "synthetic" else name)
     parts = vars(split(table, seed))
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
     contents: dict[str, Array] = {}
@@ -160,22 +157,6 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
         contents |= {f"x_{part}": x.numpy(), f"y_{part}": y.numpy()}
     np.savez(path, allow_pickle=False, **contents)
     return {"rows": {part: len(indices) for part, indices in parts.items()}}
-
-
-def synthetic() -> Table:
-    """Return 200,000 rows of 50 features, five of which determine the target (Friedman 1991)."""
-    x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
-    return Table(
-        name="synthetic",
-        task="regression",
-        features=tuple(f"x{i}" for i in range(50)),
-        kinds=("float",) * 50,
-        x=x.astype(np.float32),
-        targets=("y",),
-        y=y[:, None],
-        classes=(),
-        notes=(),
-    )
 
 
 @timed
