@@ -1,6 +1,7 @@
 """Console output and ratios for all benchmarks."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -23,3 +24,22 @@ def new_table(title: str, *headings: str) -> Table:
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
     """Return the ratio within each round, in which a change of the machine's speed cancels."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
+def print_medians(
+    console: Console, title: str, rounds: Mapping[str, Sequence[Mapping[str, float]]]
+) -> dict[str, dict[str, float]]:
+    """Print and return the median of each figure over the rounds, by the name of a table's row."""
+    medians = {
+        row: {
+            figure: statistics.median(figures[figure] for figures in series) for figure in series[0]
+        }
+        for row, series in rounds.items()
+    }
+    headings = next(iter(medians.values()))
+    table = new_table(title, *(heading.replace("_", " ") for heading in headings))
+    for row, figures in medians.items():
+        cells = (f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in figures.values())
+        table.add_row(row, *cells)
+    console.print(table, "")
+    return medians

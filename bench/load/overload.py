@@ -10,9 +10,13 @@ then offers multiples of it in an open loop: requests leave when they are due, a
 then. Goodput is the rate of good responses before the end of the load. Afterwards a probe every
 50 ms measures how long the latency takes to return to normal.
 
-The generators run on the other cores. "lag" is the delay that they add to a latency themselves
-(99th percentile). "unsent" is the share of requests that were due while every connection waited for
-a response: it stays at zero if the service rejects requests fast enough.
+The generators run on the other cores. Columns of the table: "peak" is the rate of the closed loop
+just before; "rejected" is the share of requests with status 503; "unsent" the share that was due
+while every connection waited for a response, which stays at zero if the service rejects requests
+fast enough; "failed" the share with another status, a lost connection or no response; "lag" the
+delay that the generators add to a latency themselves (99th percentile); "mb" the proportional set
+size of the process tree; "recovery" the time until three probes in a row take at most twice the
+normal latency.
 """
 
 import contextlib
@@ -21,16 +25,15 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 
 from bench.arguments import new_parser, one_of
 from bench.cores import assign_cores
 from bench.load.closed_loop import require_wrk, run_wrk
 from bench.load.open_loop import UNSENT, Load, OpenLoop, collect
-from bench.report import new_console, new_table
+from bench.report import new_console, print_medians
 from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, HttpRequest, Protocol
 from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
 from bench.serve.stacks import SERVICE
@@ -49,6 +52,9 @@ RECOVERY_PROBES = 3
 """Number of consecutive probes of at most twice the normal latency that count as recovery."""
 RECOVERY_TIMEOUT_SECONDS = 10
 
+Figures = dict[str, float]
+"""Figures of one load by the name of the table's column."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -64,34 +70,6 @@ WORKLOADS = {
     "wide": Workload("net-1000-4096", 64, NATIVE_BINARY),
     "digits": Workload("digits", 1, NATIVE_JSON),
 }
-
-
-@dataclass(frozen=True)
-class Overload:
-    """Result of one load; the fields are the columns of the table."""
-
-    peak_per_s: float
-    """Rate of good responses in the closed loop just before."""
-    offered_per_s: float
-    goodput_per_s: float
-    goodput_of_peak: float
-    p50_ms: float
-    """Latency of the good responses, from the time at which the request was due."""
-    p99_ms: float
-    rejected: float
-    """Share of requests with status 503."""
-    unsent: float
-    """Share of requests that were due while no connection was free."""
-    failed: float
-    """Share of requests with another status, a lost connection, or no response."""
-    lag_ms: float
-    """Delay of the generators themselves, 99th percentile."""
-    before_mb: float
-    """PSS of the process tree before the load."""
-    loaded_mb: float
-    after_mb: float
-    recovery_s: float
-    """Time from the end of the load to the first of the probes with normal latency."""
 
 
 def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) -> float:
@@ -112,7 +90,7 @@ def overload(
     seconds: int,
     normal: float,
     seed: int,
-) -> Overload:
+) -> Figures:
     """Offer a multiple of the peak rate for some seconds, then wait for the normal latency."""
     before, start = server.memory_megabytes(), time.monotonic() + 0.5
     requests = [request.encode(server.port)]
@@ -128,22 +106,22 @@ def overload(
     goodput = float(in_time.sum()) / seconds
     latencies = responses.latency[good] if good.any() else np.array([np.nan])
     p50, p99 = np.quantile(latencies, (0.5, 0.99))
-    return Overload(
-        peak_per_s=peak,
-        offered_per_s=len(responses.status) / seconds,
-        goodput_per_s=goodput,
-        goodput_of_peak=goodput / peak,
-        p50_ms=float(p50) * 1e3,
-        p99_ms=float(p99) * 1e3,
-        rejected=float(rejected.mean()),
-        unsent=float(unsent.mean()),
-        failed=float((~(good | rejected | unsent)).mean()),
-        lag_ms=float(np.quantile(responses.lag, 0.99)) * 1e3,
-        before_mb=before,
-        loaded_mb=loaded,
-        after_mb=server.memory_megabytes(),
-        recovery_s=recovery,
-    )
+    return {
+        "peak_per_s": peak,
+        "offered_per_s": len(responses.status) / seconds,
+        "goodput_per_s": goodput,
+        "goodput_of_peak": goodput / peak,
+        "p50_ms": float(p50) * 1e3,
+        "p99_ms": float(p99) * 1e3,
+        "rejected": float(rejected.mean()),
+        "unsent": float(unsent.mean()),
+        "failed": float((~(good | rejected | unsent)).mean()),
+        "lag_ms": float(np.quantile(responses.lag, 0.99)) * 1e3,
+        "before_mb": before,
+        "loaded_mb": loaded,
+        "after_mb": server.memory_megabytes(),
+        "recovery_s": recovery,
+    }
 
 
 def recovery_seconds(server: Server, request: HttpRequest, normal: float) -> float:
@@ -167,26 +145,6 @@ def probe(server: Server, request: HttpRequest) -> float:
     return time.monotonic() - started if status == 200 else float("inf")
 
 
-def print_medians(
-    console: Console, title: str, loads: dict[int, list[Overload]]
-) -> dict[str, dict[str, float]]:
-    """Print the medians over the rounds by factor; return them by factor and column."""
-    names = [field.name for field in fields(Overload)]
-    table = new_table(
-        title,
-        *(name.replace("_per_", " /").replace("_of_", " of ").replace("_", " ") for name in names),
-    )
-    document = {}
-    for factor, rounds in loads.items():
-        columns = zip(*map(astuple, rounds), strict=True)
-        medians = Overload(*(statistics.median(column) for column in columns))
-        document[f"{factor}x"] = asdict(medians)
-        cells = (f"{x:.3g}" if x < 1000 else f"{x:.0f}" for x in astuple(medians))
-        table.add_row(f"{factor}x", *cells)
-    console.print(table, "")
-    return document
-
-
 def normal_seconds(server: Server, request: HttpRequest) -> float:
     """Return the median latency of probes with pauses between them, as during recovery."""
     probes = []
@@ -198,12 +156,12 @@ def normal_seconds(server: Server, request: HttpRequest) -> float:
 
 def run_workload(
     workload: Workload, cores: Sequence[int], rounds: int, seconds: int
-) -> dict[int, list[Overload]]:
-    """Return the results of each round by factor; the server runs on the first of the cores."""
+) -> dict[str, list[Figures]]:
+    """Return the figures of each round by factor; the server runs on the first of the cores."""
     server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
-    loads: dict[int, list[Overload]] = {factor: [] for factor in FACTORS}
+    loads: dict[str, list[Figures]] = {f"{factor}x": [] for factor in FACTORS}
     artifact = find_or_build_artifact(workload.network)
     expected = Predictor(artifact).predict(rows)["probabilities"]
     with OpenLoop(generator_cores) as loop, Server(SERVICE, artifact, server_core) as server:
@@ -212,8 +170,8 @@ def run_workload(
         normal = normal_seconds(server, request)
         for seed in range(rounds):
             peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
-            for factor, results in loads.items():
-                results.append(overload(server, request, loop, peak, factor, seconds, normal, seed))
+            for factor, figures in zip(FACTORS, loads.values(), strict=True):
+                figures.append(overload(server, request, loop, peak, factor, seconds, normal, seed))
     return loads
 
 

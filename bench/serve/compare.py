@@ -22,7 +22,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.arguments import new_parser, one_of
@@ -175,8 +175,8 @@ def run_part(
 ) -> dict[str, object]:
     """Run one part; print its tables, and return its document."""
     if part == "start":
-        costs = measure_starts(bench.console, stacks, "digits", bench.server_core, bench.rounds)
-        return {name: asdict(cost) for name, cost in costs.items()}
+        core, rounds = bench.server_core, bench.rounds
+        return dict(measure_starts(bench.console, stacks, "digits", core, rounds))
     if part == "matrix":
         return matrix(bench, stacks, cells)
     if part == "batching":

@@ -9,9 +9,7 @@ does the same with every server.
 
 import json
 import os
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from rich.console import Console
 
 from bench.arguments import new_parser
 from bench.cores import assign_cores
-from bench.report import new_console, new_table
+from bench.report import new_console, print_medians
 from bench.serve.served_artifact import ARTIFACT_HELP, Server, find_or_build_artifact
 from bench.serve.stacks import SERVICE, Stack
 from service.runtime.predictor import Predictor
@@ -28,19 +26,7 @@ REQUESTS = 200
 """Number of requests before the memory is read."""
 
 
-@dataclass(frozen=True)
-class StartCost:
-    """Figures of one start."""
-
-    first_response_s: float
-    """Seconds from the command to the first response."""
-    pss_mb: float
-    """Proportional set size of the process tree, in 10^6 bytes."""
-    stop_s: float
-    """Seconds from SIGTERM to the end of the process."""
-
-
-def measure_start(stack: Stack, artifact: Path, core: int) -> StartCost:
+def measure_start(stack: Stack, artifact: Path, core: int) -> dict[str, float]:
     """Start, use and stop a server of an artifact on a core."""
     predictor = Predictor(artifact)
     manifest, protocol = predictor.manifest, stack.protocols[0]
@@ -52,31 +38,24 @@ def measure_start(stack: Stack, artifact: Path, core: int) -> StartCost:
             server.verify(protocol, request, predictor.predict(rows)["probabilities"])
         for _ in range(REQUESTS):
             server.send(request)
-        return StartCost(first_response, server.memory_megabytes(), server.stop())
+        return {
+            "first_response_s": first_response,
+            "pss_mb": server.memory_megabytes(),
+            "stop_s": server.stop(),
+        }
 
 
 def measure_starts(
     console: Console, stacks: Sequence[Stack], source: str, core: int, rounds: int
-) -> dict[str, StartCost]:
+) -> dict[str, dict[str, float]]:
     """Start each server in turn, round after round; print and return the medians by server."""
     artifact = find_or_build_artifact(source)
-    costs: dict[str, list[StartCost]] = {stack.name: [] for stack in stacks}
+    costs: dict[str, list[dict[str, float]]] = {stack.name: [] for stack in stacks}
     for _ in range(rounds):
         for stack in stacks:
             costs[stack.name].append(measure_start(stack, artifact, core))
-    table = new_table(
-        f"from the command to the first response; memory after {REQUESTS} requests; SIGTERM to end",
-        *("first response s", "PSS MB", "stop s"),
-    )
-    medians = {}
-    for name, starts in costs.items():
-        figures = zip(*map(astuple, starts), strict=True)
-        medians[name] = cost = StartCost(*map(statistics.median, figures))
-        table.add_row(
-            name, f"{cost.first_response_s:.2f}", f"{cost.pss_mb:.0f}", f"{cost.stop_s:.2f}"
-        )
-    console.print(table, "")
-    return medians
+    title = f"to the first response; memory after {REQUESTS} requests; from SIGTERM to the end"
+    return print_medians(console, title, costs)
 
 
 def main() -> None:
@@ -89,7 +68,7 @@ def main() -> None:
     os.sched_setaffinity(0, {other_core})
     console, rounds = new_console(), arguments.rounds
     medians = measure_starts(console, [SERVICE], arguments.artifact, core, rounds)
-    print(json.dumps({"rounds": arguments.rounds, "median": asdict(medians[SERVICE.name])}))
+    print(json.dumps({"rounds": arguments.rounds, "median": medians[SERVICE.name]}))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,6 @@ def time_forms(
     for form, series in results.items():
         microseconds = statistics.median(seconds(series)) / STEPS * 1e6
         ratio = statistics.median(ratios(seconds(results["engine"]), seconds(series)))
-        # The floor fits nothing, so its loss is NaN.
         loss = statistics.median(result["loss"] for result in series)
         document[form] = {"us_per_step": microseconds, "engine_to_this": ratio, "loss": loss}
         table.add_row(form, f"{microseconds:.0f}", f"{ratio:.2f}", f"{loss:.2g}")

@@ -70,7 +70,7 @@ def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
 
 
 def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
-    """Return the five matrix products and the fused Adam of a step, which alone fit nothing.
+    """Return the five matrix products and the fused Adam of a step, which fit nothing: the loss is 0.
 
     Their order is that of a step, so the contents of the CPU caches are the same.
     """
@@ -101,7 +101,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
                 amsgrad=False,
                 maximize=False,
             )
-        return float("nan")
+        return 0.0
 
     return run
 

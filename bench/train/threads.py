@@ -18,7 +18,7 @@ import torch
 
 from bench.arguments import new_parser
 from bench.report import new_console, new_table
-from bench.train.jobs import RunSteps, engine, plain
+from bench.train.jobs import engine, plain
 from model.fit.devices import CORES, thread_count
 from model.net import TwoLayerNet
 
@@ -30,21 +30,8 @@ MAX_MULTIPLICATIONS = 1 << 31
 THREAD_COUNTS = [*(1 << i for i in range(CORES.bit_length()) if 1 << i < CORES), CORES]
 ROUNDS = 3
 """Number of rounds, of which the fastest counts."""
-SECONDS = 0.03
-"""Approximate duration of one form in one round."""
+MULTIPLICATIONS_PER_RUN = 1 << 31
 MAX_STEPS = 300
-
-
-def step_seconds(run: RunSteps, threads: int) -> float:
-    """Return the mean duration of a step."""
-    torch.set_num_threads(threads)
-    run(1)  # warm-up of threads and caches
-    started = time.perf_counter()
-    run(1)
-    steps = max(1, min(MAX_STEPS, int(SECONDS / (time.perf_counter() - started))))
-    started = time.perf_counter()
-    run(steps)
-    return (time.perf_counter() - started) / steps
 
 
 def measure(in_features: int, hidden_features: int, batch: int) -> dict[str, float]:
@@ -52,14 +39,21 @@ def measure(in_features: int, hidden_features: int, batch: int) -> dict[str, flo
     x, y = torch.randn(batch, in_features), torch.randn(batch, 10)
     run_engine = engine(TwoLayerNet(in_features, hidden_features, 10), x, y)
     run_plain = plain(TwoLayerNet(in_features, hidden_features, 10), x, y)
-    forms = {str(count): (run_engine, count) for count in THREAD_COUNTS}
-    forms["plain"] = run_plain, CORES
+    forms = [(str(count), count, run_engine) for count in THREAD_COUNTS]
+    products = in_features * hidden_features * batch
+    steps = max(1, min(MAX_STEPS, MULTIPLICATIONS_PER_RUN // products))
+    fastest: dict[str, float] = {}
     # The plain loop prints the loss of every step.
     with Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
-        rounds = [
-            {name: step_seconds(*form) for name, form in forms.items()} for _ in range(ROUNDS)
-        ]
-    return {name: min(seconds[name] for seconds in rounds) for name in forms}
+        for _ in range(ROUNDS):
+            for name, threads, run in [*forms, ("plain", CORES, run_plain)]:
+                torch.set_num_threads(threads)
+                run(1)  # warm-up of threads and caches
+                started = time.perf_counter()
+                run(steps)
+                duration = (time.perf_counter() - started) / steps
+                fastest[name] = min(fastest.get(name, duration), duration)
+    return fastest
 
 
 def main() -> None:
