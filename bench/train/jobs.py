@@ -18,9 +18,9 @@ from bench.train.peers import (
     Array,
     Parts,
     Predict,
-    network,
     run_jobs,
     timed,
+    torch_objects,
     torch_predict,
 )
 from model.config import TrainConfig
@@ -70,7 +70,7 @@ def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
 
 
 def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
-    """Return the five matrix products and the fused Adam of a step, which fit nothing: the loss is 0.
+    """Return the five matrix products and the fused Adam of a step; they fit nothing.
 
     Their order is that of a step, so the contents of the CPU caches are the same.
     """
@@ -166,8 +166,7 @@ def table(parts: Parts, epochs: int, seed: int) -> Predict:
         (torch.from_numpy(x), torch.from_numpy(y)) for x, y in (parts["train"], parts["validation"])
     )
     config = TrainConfig(epochs=epochs, seed=seed)
-    torch.manual_seed(seed)
-    net = network(*parts["train"])
+    net, *_ = torch_objects(parts, seed)
     torch.set_num_threads(thread_count(net, config.batch_size, CORES))
     state = FitState(net, config, classification=train[1].dtype == torch.int64)
     for _ in run_epochs(state, train, validation):

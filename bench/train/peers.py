@@ -143,9 +143,8 @@ def skorch(parts: Parts, epochs: int, seed: int) -> Predict:
 
     x, y = parts["train"]
     classification = y.dtype == np.int64
-    torch.manual_seed(seed)
     model = (NeuralNetClassifier if classification else NeuralNetRegressor)(
-        network(x, y),
+        torch_objects(parts, seed)[0],
         criterion=torch.nn.CrossEntropyLoss if classification else torch.nn.MSELoss,
         optimizer=torch.optim.Adam,
         lr=LEARNING_RATE,
@@ -170,12 +169,12 @@ def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # It warns of the small number of data-loading workers.
     warnings.simplefilter("ignore")
-    mean_loss = torch_loss(parts)
+    network, loader, mean_loss = torch_objects(parts, seed)
 
     class Module(LightningModule):  # type: ignore[misc] # not installed for mypy
         def __init__(self) -> None:
             super().__init__()
-            self.net = network(*parts["train"])
+            self.net = network
 
         def training_step(self, batch: Any, _: int) -> Any:
             rows, targets = batch
@@ -184,14 +183,12 @@ def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
-    torch.manual_seed(seed)
-    module = Module()
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, **dict.fromkeys(quiet, False)
     )
-    trainer.fit(module, torch_loader(parts))
-    return torch_predict(module.net)
+    trainer.fit(Module(), loader)
+    return torch_predict(network)
 
 
 @timed
@@ -199,8 +196,7 @@ def dataloader(parts: Parts, epochs: int, seed: int) -> Predict:
     """Fit with the loop of PyTorch's tutorials: DataLoader, nn.Module, torch.optim.Adam."""
     import torch
 
-    torch.manual_seed(seed)
-    net, loader, mean_loss = network(*parts["train"]), torch_loader(parts), torch_loss(parts)
+    net, loader, mean_loss = torch_objects(parts, seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     for _ in range(epochs):
         for rows, targets in loader:
@@ -211,29 +207,20 @@ def dataloader(parts: Parts, epochs: int, seed: int) -> Predict:
     return torch_predict(net)
 
 
-def network(x: Array, y: Array) -> Any:
-    """Return an initialised network for a table's training rows and targets."""
-    from model.net import TwoLayerNet
-
-    out_features = int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1]
-    return TwoLayerNet(x.shape[1], HIDDEN_FEATURES, out_features)
-
-
-def torch_loader(parts: Parts) -> Any:
-    """Return a DataLoader of shuffled batches of the training rows."""
+def torch_objects(parts: Parts, seed: int) -> tuple[Any, Any, Any]:
+    """Return an initialised network, a DataLoader of shuffled batches, and the mean loss."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    rows = TensorDataset(*map(torch.from_numpy, parts["train"]))
-    return DataLoader(rows, batch_size=BATCH_ROWS, shuffle=True)
+    from model.net import TwoLayerNet
 
-
-def torch_loss(parts: Parts) -> Any:
-    """Return the mean cross-entropy if the targets are classes, else the mean squared error."""
-    from torch.nn import functional
-
-    is_class = parts["train"][1].dtype == np.int64
-    return functional.cross_entropy if is_class else functional.mse_loss
+    torch.manual_seed(seed)
+    x, y = map(torch.from_numpy, parts["train"])
+    is_class = y.dtype == torch.int64
+    net = TwoLayerNet(x.shape[1], HIDDEN_FEATURES, int(y.max()) + 1 if is_class else y.shape[1])
+    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True)
+    functional = torch.nn.functional
+    return net, loader, functional.cross_entropy if is_class else functional.mse_loss
 
 
 def torch_predict(net: Any) -> Predict:
