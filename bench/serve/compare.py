@@ -75,7 +75,7 @@ CELLS = {
 
 
 def label(stack: Stack, protocol: Protocol) -> str:
-    """Return the name of a table's row: JSON is the protocol that goes without saying."""
+    """Return the name of a table's row: the stack, and the protocol unless it is JSON."""
     return stack.name if protocol.name == "JSON" else f"{stack.name}, {protocol.name}"
 
 
@@ -107,8 +107,8 @@ def measure_cell(
         for server in servers
         for protocol in server.stack.protocols
     ]
-    size = f"{cell.rows} rows of {rows.shape[1]}"
-    title = f"{size}, {cell.network}, {cell.connections} connections"
+    size = f"{cell.rows} x {rows.shape[1]} features per request"
+    title = f"{cell.network}, {size}, {cell.connections} connections"
     expected = predictor.predict(rows)["probabilities"]
     return measure(bench, title, entries, expected, cell.connections)
 
@@ -128,7 +128,7 @@ def batching(bench: Bench, network: str, protocols: Sequence[Protocol]) -> dict[
                 name, request = f"{protocol.name}, batching {mode}", protocol.request(network, row)
                 entries.append(Entry(name, server, protocol, request))
         size = f"{predictor.weight_bytes / 2**20:.2f} MiB of weights"
-        title = f"1 row of {row.shape[1]}, {network}, {size}, {BATCHING_CONNECTIONS} connections"
+        title = f"{network}, 1 row per request, {size}, {BATCHING_CONNECTIONS} connections"
         expected = predictor.predict(row)["probabilities"]
         return measure(bench, title, entries, expected, BATCHING_CONNECTIONS)
 
