@@ -105,7 +105,7 @@ audit: .peers/audit/.made ## known vulnerabilities of the pinned versions and of
 	    --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || status=1; done; exit $$status
 
 clean: ## remove the virtual environments and the caches; runs and artifacts stay
-	rm -rf .venv .peers bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
+	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* .import_linter_cache
 
 .venv/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -1,1 +1,1 @@
-"""TODO: benchmarks."""
+"""Load generators, and benchmarks of the service under sustained and excessive load."""

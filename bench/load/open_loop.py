@@ -1,189 +1,228 @@
-"""An open loop: requests leave when they are due, whatever has become of those before, as independent callers send.
+"""Open-loop load: requests leave at random times that do not depend on the responses.
 
-A process that generates load: it answers JSON lines, a job each, with what it found. Latencies count from the moment
-at which a request was due, not from when it left. There are so many connections at most; a request that is due while
-none is free does not leave at all, and is counted. It never sleeps: a core of its own is meant for it.
+Like independent clients, the generators send a request when it is due, whatever became of the
+previous ones, and its latency starts then. A request that is due while every connection waits for a
+response is not sent, and is counted. A generator never sleeps, so it needs a core of its own.
 """
 
 import contextlib
-import json
+import multiprocessing
+import os
 import selectors
 import socket
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-CHUNK = 1 << 18
+GRACE_SECONDS = 5
+"""Time to wait for responses after the last request was due."""
+RECEIVE_BYTES = 1 << 18
 UNSENT, BROKEN, UNANSWERED = 0, 1, 2
-"""In the place of a status: no connection was free; the connection was lost; no answer before the end."""
+"""Stand-ins for a status: no connection was free, the connection was lost, no response in time."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send."""
+
+    port: int
+    """TCP port on 127.0.0.1."""
+    requests: Sequence[bytes]
+    """Complete requests, sent in turn."""
+    rate: float
+    """Requests that fall due per second, at random times."""
+    seconds: float
+    """Duration."""
+    start: float
+    """Time of the start on the clock time.monotonic()."""
+    connections: int
+    """Maximum number of open connections."""
+    seed: int
+    """Seed of the random times."""
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Result of a load; the first four arrays have one element per request."""
+
+    due: NDArray[np.float64]
+    """Time at which the request was due, in seconds from the start."""
+    kind: NDArray[np.int64]
+    """Index into the sequence of requests."""
+    status: NDArray[np.int64]
+    """HTTP status, or UNSENT, BROKEN or UNANSWERED."""
+    latency: NDArray[np.float64]
+    """Seconds from the time at which the request was due to its response, if there is one."""
+    lag: NDArray[np.float64]
+    """Delays of the generators themselves, in seconds, one per request sent."""
 
 
 @dataclass
-class Caller:
-    """A connection, and the request that is under way on it."""
+class Client:
+    """A connection, and the request in flight on it."""
 
     connection: socket.socket
     number: int = -1
-    """Of the request."""
-    left: memoryview = field(default_factory=lambda: memoryview(b""))
-    """What is still to be sent of it."""
-    writes: bool = False
-    """Whether the selector watches for room to send."""
-    answer: bytes = b""
-    """What has come."""
+    """Index of the request in flight; -1 when idle."""
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    """Bytes of the request that are still to be sent."""
+    writing: bool = False
+    """Whether the selector waits for room in the send buffer."""
+    response: bytes = b""
+    """Bytes received so far."""
 
 
-class Loop:
-    """Sends requests to one address as they fall due, and notes status and latency of each."""
+class Generator:
+    """Sends the requests of one load when they are due, and records status and latency of each."""
 
-    def __init__(
-        self, port: int, requests: list[bytes], due: np.ndarray[Any, Any], most_connections: int
-    ) -> None:
-        """Take what to send.
-
-        Args:
-            port: of 127.0.0.1.
-            requests: complete ones, which are sent in turn.
-            due: seconds from the start at which they are, in order.
-            most_connections: open at a time.
-        """
-        self.port, self.requests, self.due, self.most_connections = (
-            port,
-            requests,
-            due.tolist(),
-            most_connections,
-        )
-        self.status = [UNSENT] * len(due)
-        self.latency = [0.0] * len(due)
-        self.late: list[float] = []
-        """Seconds by which each left after it was due: what this generator itself adds."""
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        count = int(load.rate * load.seconds)
+        # Given their number, the arrivals of a Poisson process are uniformly distributed.
+        self.due = np.sort(
+            np.random.default_rng(load.seed).uniform(0, load.seconds, count)
+        ).tolist()
+        self.status = [UNSENT] * count
+        self.latency = [0.0] * count
+        self.lag: list[float] = []
         self.selector = selectors.DefaultSelector()
-        self.idle: list[Caller] = []
-        self.open = 0
+        self.idle: list[Client] = []
+        self.open_count = 0
 
-    def run(self, start: float, grace: float) -> None:
-        """Send everything; then wait for what is under way.
-
-        Args:
-            start: of the clock time.monotonic().
-            grace: seconds after the last request is due.
-        """
-        number, count, due = 0, len(self.due), self.due
-        self.start = start
+    def run(self) -> Responses:
+        """Send all requests, wait for the responses, and return the result."""
+        number, count, start = 0, len(self.due), self.load.start
         while (now := time.monotonic() - start) < 0:
             pass
-        end = (due[-1] if count else 0.0) + grace
-        while number < count or (now < end and len(self.idle) < self.open):
-            while number < count and due[number] <= now:
+        end = self.load.seconds + GRACE_SECONDS
+        while number < count or (now < end and len(self.idle) < self.open_count):
+            while number < count and self.due[number] <= now:
                 self.send(number, now)
                 number += 1
             for key, events in self.selector.select(0):
-                caller: Caller = key.data
                 if events & selectors.EVENT_READ:
-                    self.take(caller)
+                    self.read(key.data)
                 elif events & selectors.EVENT_WRITE:
-                    self.push(caller)
+                    self.write(key.data)
             now = time.monotonic() - start
         for key in list(self.selector.get_map().values()):
             key.data.connection.close()
+        kind = np.arange(count) % len(self.load.requests)
+        arrays = map(np.array, (self.due, kind, self.status, self.latency, self.lag))
+        return Responses(*arrays)
 
     def send(self, number: int, now: float) -> None:
-        """Begin a request, on a connection that is free or on a new one."""
+        """Start a request on an idle or new connection; without one it stays UNSENT."""
         if self.idle:
-            caller = self.idle.pop()
-        elif self.open < self.most_connections:
-            caller = Caller(socket.socket())
-            caller.connection.setblocking(False)
-            caller.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            caller.connection.connect_ex(("127.0.0.1", self.port))
-            self.selector.register(caller.connection, selectors.EVENT_READ, caller)
-            self.open += 1
+            client = self.idle.pop()
+        elif self.open_count < self.load.connections:
+            client = Client(socket.socket())
+            client.connection.setblocking(False)
+            client.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.connection.connect_ex(("127.0.0.1", self.load.port))
+            self.selector.register(client.connection, selectors.EVENT_READ, client)
+            self.open_count += 1
         else:
             return
-        self.late.append(now - self.due[number])
+        self.lag.append(now - self.due[number])
         self.status[number] = UNANSWERED
-        caller.number, caller.left = number, memoryview(self.requests[number % len(self.requests)])
-        self.push(caller)
+        request = self.load.requests[number % len(self.load.requests)]
+        client.number, client.unsent = number, memoryview(request)
+        self.write(client)
 
-    def push(self, caller: Caller) -> None:
-        """Send what the connection takes, and come back for the rest."""
+    def write(self, client: Client) -> None:
+        """Send what fits in the send buffer; the selector reports when the rest can follow."""
         try:
-            caller.left = caller.left[caller.connection.send(caller.left) :]
+            client.unsent = client.unsent[client.connection.send(client.unsent) :]
         except BlockingIOError:
             pass
-        except OSError:  # the other end has closed, perhaps after an answer
-            self.take(caller)
+        except OSError:
+            # The server has closed the connection, perhaps after a response.
+            self.read(client)
             return
-        if bool(caller.left) != caller.writes:
-            caller.writes = bool(caller.left)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if caller.writes else 0)
-            self.selector.modify(caller.connection, events, caller)
+        if bool(client.unsent) != client.writing:
+            client.writing = bool(client.unsent)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.writing else 0)
+            self.selector.modify(client.connection, events, client)
 
-    def take(self, caller: Caller) -> None:
-        """Receive; note the answer when it is complete."""
+    def read(self, client: Client) -> None:
+        """Receive bytes; record the response when it is complete."""
         part = b""
         with contextlib.suppress(OSError):
-            part = caller.connection.recv(CHUNK)
+            part = client.connection.recv(RECEIVE_BYTES)
         if not part:
-            self.drop(caller)
+            if client.number >= 0:
+                self.status[client.number] = BROKEN
+            elif client in self.idle:
+                self.idle.remove(client)
+            self.close(client)
             return
-        caller.answer += part
-        head, separator, body = caller.answer.partition(b"\r\n\r\n")
-        if not separator or len(body) < length_of(head):
+        client.response += part
+        head, separator, body = client.response.partition(b"\r\n\r\n")
+        if not separator or len(body) < content_length(head):
             return
-        self.status[caller.number] = int(head[9:12])
-        self.latency[caller.number] = time.monotonic() - self.start - self.due[caller.number]
-        caller.number, caller.answer = -1, b""
-        if (
-            caller.left or b"onnection: close" in head
-        ):  # an answer before the whole request: what is left is not sent
-            self.close(caller)
+        self.status[client.number] = int(head[9:12])
+        self.latency[client.number] = time.monotonic() - self.load.start - self.due[client.number]
+        client.number, client.response = -1, b""
+        # A response to a request that is not fully sent: the rest must not follow.
+        if client.unsent or b"onnection: close" in head:
+            self.close(client)
         else:
-            self.idle.append(caller)
+            self.idle.append(client)
 
-    def drop(self, caller: Caller) -> None:
-        """Note that a connection was lost."""
-        if caller.number >= 0:
-            self.status[caller.number] = BROKEN
-        elif caller in self.idle:
-            self.idle.remove(caller)
-        self.close(caller)
-
-    def close(self, caller: Caller) -> None:
-        """Give a connection up."""
-        self.selector.unregister(caller.connection)
-        caller.connection.close()
-        self.open -= 1
+    def close(self, client: Client) -> None:
+        """Close a connection, which makes room for a new one."""
+        self.selector.unregister(client.connection)
+        client.connection.close()
+        self.open_count -= 1
 
 
-def length_of(head: bytes) -> int:
-    """Return the Content-Length of a reply."""
+def content_length(head: bytes) -> int:
+    """Return the Content-Length of a response from its status line and headers."""
     lower = head.lower()
-    place = lower.find(b"content-length:") + 15
-    return int(lower[place : (lower + b"\r\n").find(b"\r\n", place)])
+    start = lower.find(b"content-length:") + 15
+    return int(lower[start : (lower + b"\r\n").find(b"\r\n", start)])
 
 
-def main() -> None:
-    """Do jobs from stdin until it ends."""
-    for line in sys.stdin:
-        job = json.loads(line)
-        requests = [Path(path).read_bytes() for path in job["requests"]]
-        random = np.random.default_rng(job["seed"])
-        count = int(job["rate"] * job["seconds"])
-        due = np.sort(
-            random.uniform(0, job["seconds"], count)
-        )  # what a Poisson process looks like, given its count
-        loop = Loop(job["port"], requests, due, job["connections"])
-        loop.run(job["start"], job["grace"])
-        kind = np.arange(count) % len(requests)
-        status, latency = np.array(loop.status, np.int16), np.array(loop.latency)
-        np.savez(job["result"], due=due, kind=kind, status=status, latency=latency)
-        print(json.dumps({"late_s": float(np.quantile(loop.late or [0.0], 0.99))}), flush=True)
+def generate(load: Load) -> Responses:
+    """Run one load in this process."""
+    return Generator(load).run()
 
 
-if __name__ == "__main__":
-    main()
+class OpenLoop:
+    """Generator processes, one per core, that share a load; a context manager that ends them."""
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.executors = [
+            ProcessPoolExecutor(1, spawn, initializer=os.sched_setaffinity, initargs=(0, {core}))
+            for core in cores
+        ]
+        for executor in self.executors:
+            executor.submit(int).result()  # Starts the process.
+
+    def start(self, load: Load) -> list["Future[Responses]"]:
+        """Start a load; `collect` waits for its end."""
+        count = len(self.executors)
+        share = replace(load, rate=load.rate / count, connections=load.connections // count)
+        return [
+            executor.submit(generate, replace(share, seed=load.seed * count + number))
+            for number, executor in enumerate(self.executors)
+        ]
+
+    def __enter__(self) -> "OpenLoop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for executor in self.executors:
+            executor.shutdown()
+
+
+def collect(futures: Sequence["Future[Responses]"]) -> Responses:
+    """Wait for the end of a load, and return the result over all generators."""
+    parts = [vars(future.result()) for future in futures]
+    return Responses(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

@@ -1,8 +1,8 @@
-"""How each protocol asks for predictions of rows, and where its answer holds the probabilities."""
+"""Prediction requests in each protocol, and the probabilities in its responses."""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,58 +10,58 @@ import orjson
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float32]
-"""(rows, in_features)"""
+"""Raw feature values, (batch, in_features)."""
 Probabilities = NDArray[Any]
-"""(rows, classes)"""
+"""Class probabilities, (batch, classes)."""
 
 JSON = "application/json"
-BYTES = "application/octet-stream"
-LENGTH = "Inference-Header-Content-Length"
+BINARY = "application/octet-stream"
+HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request that asks for predictions."""
+class HttpRequest:
+    """An HTTP/1.1 request."""
 
     path: str
-    body: bytes
-    headers: Mapping[str, str]
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
 
-    def raw(self, port: int) -> bytes:
-        """Return it as it goes over the wire."""
+    def encode(self, port: int) -> bytes:
+        """Return the bytes to send to 127.0.0.1:port."""
         lines = [
-            f"POST {self.path} HTTP/1.1",
+            f"{self.method} {self.path} HTTP/1.1",
             f"Host: 127.0.0.1:{port}",
             f"Content-Length: {len(self.body)}",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """How to ask, and how to read the answer."""
+class Protocol:
+    """A way to encode a prediction request and to decode its response."""
 
     name: str
-    ask: Callable[[str, Rows], Question]
-    """Of the model's name and the rows."""
-    read: Callable[[Mapping[str, str], bytes, int], Probabilities]
-    """Of the reply's headers, their names in lower case, its body, and the number of rows."""
-    binary: bool = False
+    request: Callable[[str, Rows], HttpRequest]
+    """Function from the model's name and rows to a request."""
+    probabilities: Callable[[Mapping[str, str], bytes, int], Probabilities]
+    """Function from a response's headers (lower-case names), body and number of rows."""
 
 
-def dumped(document: object) -> bytes:
-    """Return JSON, each float32 with as many digits as it takes."""
+def to_json(document: object) -> bytes:
+    """Return JSON in which each float32 has the fewest digits that identify it."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _ask_v2(model: str, rows: Rows) -> Question:
+def _v2_json_request(model: str, rows: Rows) -> HttpRequest:
     tensor = {"name": "input", "datatype": "FP32", "shape": rows.shape, "data": rows.reshape(-1)}
     document = {"inputs": [tensor], "outputs": [{"name": "probabilities"}, {"name": "label"}]}
-    return Question(f"/v2/models/{model}/infer", dumped(document), {"Content-Type": JSON})
+    return HttpRequest(f"/v2/models/{model}/infer", to_json(document), {"Content-Type": JSON})
 
 
-def _ask_v2_binary(model: str, rows: Rows) -> Question:
+def _v2_binary_request(model: str, rows: Rows) -> HttpRequest:
     size = {"binary_data_size": rows.nbytes}
     document = {
         "inputs": [{"name": "input", "datatype": "FP32", "shape": rows.shape, "parameters": size}],
@@ -70,42 +70,48 @@ def _ask_v2_binary(model: str, rows: Rows) -> Question:
             for name in ("probabilities", "label")
         ],
     }
-    head = dumped(document)
-    headers = {"Content-Type": BYTES, LENGTH: str(len(head))}
-    return Question(f"/v2/models/{model}/infer", head + rows.tobytes(), headers)
+    header = to_json(document)
+    headers = {"Content-Type": BINARY, HEADER_LENGTH: str(len(header))}
+    return HttpRequest(f"/v2/models/{model}/infer", header + rows.tobytes(), headers)
 
 
-def _read_v2(headers: Mapping[str, str], body: bytes, rows: int) -> Probabilities:
+def _v2_json_probabilities(
+    headers: Mapping[str, str], body: bytes, row_count: int
+) -> Probabilities:
     outputs = {output["name"]: output for output in json.loads(body)["outputs"]}
-    return np.array(outputs["probabilities"]["data"]).reshape(rows, -1)
+    return np.array(outputs["probabilities"]["data"]).reshape(row_count, -1)
 
 
-def _read_v2_binary(headers: Mapping[str, str], body: bytes, rows: int) -> Probabilities:
-    length = int(headers[LENGTH.lower()])
-    first = json.loads(body[:length])["outputs"][0]
-    assert first["name"] == "probabilities"
-    return np.frombuffer(
-        body[length : length + first["parameters"]["binary_data_size"]], "<f4"
-    ).reshape(rows, -1)
+def _v2_binary_probabilities(
+    headers: Mapping[str, str], body: bytes, row_count: int
+) -> Probabilities:
+    start = int(headers[HEADER_LENGTH.lower()])
+    output = json.loads(body[:start])["outputs"][0]
+    assert output["name"] == "probabilities"
+    end = start + output["parameters"]["binary_data_size"]
+    return np.frombuffer(body[start:end], "<f4").reshape(row_count, -1)
 
 
-NATIVE = Dialect(
+NATIVE_JSON = Protocol(
     "JSON",
-    lambda model, rows: Question("/predict", dumped({"instances": rows}), {"Content-Type": JSON}),
-    lambda headers, body, rows: np.array(json.loads(body)["probabilities"]),
-)
-OCTETS = Dialect(
-    "octet-stream",
-    lambda model, rows: Question(
-        "/predict", rows.tobytes(), {"Content-Type": BYTES, "Accept": BYTES}
+    lambda model, rows: HttpRequest(
+        "/predict", to_json({"instances": rows}), {"Content-Type": JSON}
     ),
-    lambda headers, body, rows: np.frombuffer(body, "<f4").reshape(rows, -1),
-    binary=True,
+    lambda headers, body, row_count: np.array(json.loads(body)["probabilities"]),
 )
-V2 = Dialect("V2 JSON", _ask_v2, _read_v2)
-V2_BINARY = Dialect("V2 binary", _ask_v2_binary, _read_v2_binary, binary=True)
-MLFLOW = Dialect(
+NATIVE_BINARY = Protocol(
+    "octet-stream",
+    lambda model, rows: HttpRequest(
+        "/predict", rows.tobytes(), {"Content-Type": BINARY, "Accept": BINARY}
+    ),
+    lambda headers, body, row_count: np.frombuffer(body, "<f4").reshape(row_count, -1),
+)
+V2_JSON = Protocol("V2 JSON", _v2_json_request, _v2_json_probabilities)
+V2_BINARY = Protocol("V2 binary", _v2_binary_request, _v2_binary_probabilities)
+MLFLOW_JSON = Protocol(
     "JSON",
-    lambda model, rows: Question("/invocations", dumped({"inputs": rows}), {"Content-Type": JSON}),
-    lambda headers, body, rows: np.array(json.loads(body)["predictions"]["probabilities"]),
+    lambda model, rows: HttpRequest(
+        "/invocations", to_json({"inputs": rows}), {"Content-Type": JSON}
+    ),
+    lambda headers, body, row_count: np.array(json.loads(body)["predictions"]["probabilities"]),
 )

@@ -1,91 +1,74 @@
-"""What a service costs to start and to keep: seconds from the command to ready, and the memory of its process tree.
+"""Cost of a start and of a server at rest: seconds to the first response, memory, seconds to stop.
 
-    python bench/start.py [ARTIFACT] [--rounds 5]
+    python -m bench.serve.start [ARTIFACT] [--rounds 5]
 
-Starts `python -m service serve` with one worker, waits for /readyz, answers 200 requests, and adds up the
-proportional set size of parent and worker. The last line of stdout is one JSON document.
+Starts the service with one worker, waits for its first response, sends 200 more requests, reads the
+proportional set size (PSS) of the process tree, and stops it. `python -m bench.serve.compare start`
+does the same with every server.
 """
 
-import argparse
-import contextlib
-import http.client
 import json
-import signal
-import socket
-import statistics
-import subprocess
-import sys
-import time
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
+import numpy as np
+from rich.console import Console
 
-from service.artifact import manifest, storage
+from bench.arguments import new_parser
+from bench.cores import assign_cores
+from bench.report import new_console, print_medians
+from bench.serve.served_artifact import ARTIFACT_HELP, Server, find_or_build_artifact
+from bench.serve.stacks import SERVICE, Stack
+from service.runtime.predictor import Predictor
 
-DEADLINE_SECONDS = 30
+REQUESTS = 200
+"""Number of requests before the memory is read."""
+
+
+def measure_start(stack: Stack, artifact: Path, core: int) -> dict[str, float]:
+    """Start, use and stop a server of an artifact on a core."""
+    predictor = Predictor(artifact)
+    manifest, protocol = predictor.manifest, stack.protocols[0]
+    rows = np.array([[feature.median for feature in manifest.features]], np.float32)
+    request = protocol.request(manifest.name, rows)
+    with Server(stack, artifact, core) as server:
+        first_response = server.start(request)
+        if manifest.task == "classification":
+            server.verify(protocol, request, predictor.predict(rows)["probabilities"])
+        for _ in range(REQUESTS):
+            server.send(request)
+        return {
+            "first_response_s": first_response,
+            "pss_mb": server.memory_megabytes(),
+            "stop_s": server.stop(),
+        }
+
+
+def measure_starts(
+    console: Console, stacks: Sequence[Stack], source: str, core: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Start each server in turn, round after round; print and return the medians by server."""
+    artifact = find_or_build_artifact(source)
+    costs: dict[str, list[dict[str, float]]] = {stack.name: [] for stack in stacks}
+    for _ in range(rounds):
+        for stack in stacks:
+            costs[stack.name].append(measure_start(stack, artifact, core))
+    title = f"to the first response; memory after {REQUESTS} requests; from SIGTERM to the end"
+    return print_medians(console, title, costs)
 
 
 def main() -> None:
-    """Print one line per round, then the medians."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("artifact", nargs="?", default="artifacts/digits")
-    parser.add_argument("--rounds", type=int, default=5)
+    """Print the medians, then the JSON document."""
+    parser = new_parser(__doc__)
+    parser.add_argument("artifact", nargs="?", default="digits", help=ARTIFACT_HELP)
+    parser.add_argument("--rounds", type=int, default=5, help="number of starts (default: 5)")
     arguments = parser.parse_args()
-    measured = [measure(arguments.artifact) for _ in range(arguments.rounds)]
-    for figures in measured:
-        print("  ".join(f"{name} {value:.3g}" for name, value in figures.items()))
-    medians = {
-        name: statistics.median(figures[name] for figures in measured) for name in measured[0]
-    }
-    print(json.dumps({"rounds": arguments.rounds, "median": medians}))
-
-
-def measure(artifact: str) -> dict[str, float]:
-    """Start, use and stop one service; return seconds to ready, to stopped, and megabytes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "service",
-        "serve",
-        artifact,
-        "--port",
-        str(port),
-        "--no-access-log",
-    ]
-    started = time.perf_counter()
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while status(port) != 200:
-            if server.poll() is not None or time.perf_counter() - started > DEADLINE_SECONDS:
-                raise SystemExit(f"the service did not become ready: {' '.join(command)}")
-            time.sleep(0.002)
-        ready = time.perf_counter() - started
-        body = (storage.find_version(Path(artifact)) / manifest.EXAMPLE).read_bytes()
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        for _ in range(200):
-            connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
-            connection.getresponse().read()
-        tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-        megabytes = sum(process.memory_full_info().pss for process in tree) / 1e6
-    finally:
-        stopping = time.perf_counter()
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=DEADLINE_SECONDS)
-    return {"ready_s": ready, "pss_MB": megabytes, "stop_s": time.perf_counter() - stopping}
-
-
-def status(port: int) -> int:
-    """Return the status of /readyz, or 0 while nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    with contextlib.closing(connection), contextlib.suppress(OSError):
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status
-    return 0
+    core, other_core = assign_cores(2)
+    os.sched_setaffinity(0, {other_core})
+    console, rounds = new_console(), arguments.rounds
+    medians = measure_starts(console, [SERVICE], arguments.artifact, core, rounds)
+    print(json.dumps({"rounds": arguments.rounds, "median": medians[SERVICE.name]}))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""TODO: benchmarks."""
+"""Benchmarks of training and of comparable libraries."""

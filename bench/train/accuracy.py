@@ -1,12 +1,11 @@
-"""Test quality of the default settings over ten seeds: one seed proves nothing.
+"""Test metric of the default settings over several seeds, beside a linear model's.
 
-    python bench/accuracy.py [DATA] [--seeds 10]
+    python -m bench.train.accuracy [DATA] [--seeds 10]
 
-Each seed draws its own split, initial weights and order of rows; the test rows play no part in the choice of the
-epoch. The last line of stdout is one JSON document.
+Each seed draws its own split, initial weights and order of rows. The test rows have no part in the
+choice of the epoch.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from bench.arguments import new_parser
 from model.config import TrainConfig
 from model.run import load_run
 from model.table import load
@@ -22,41 +22,33 @@ from model.train import train
 
 
 def main() -> None:
-    """Print a line per seed, then the mean."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Print a line per seed, then the JSON document."""
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        "data", nargs="?", default="digits", help="file or bundled table (default: digits)"
     )
-    parser.add_argument("source", nargs="?", default="digits")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
     arguments = parser.parse_args()
-    table = load.load_table(arguments.source)
+    table = load.load_table(arguments.data)
     metric = "accuracy" if table.classes else "r2"
-    found, linear = [], []
+    device, console = torch.device("cpu"), Console(quiet=True)
+    values, linear_values = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
-            path = train(
-                table,
-                TrainConfig(seed=seed),
-                torch.device("cpu"),
-                Path(folder),
-                Console(quiet=True),
-            )
+            path = train(table, TrainConfig(seed=seed), device, Path(folder), console)
             record = load_run(path).record
-            found.append(record.metrics["test"][metric])
-            linear.append(record.baselines["linear"][metric])
-            print(f"seed {seed}: test {metric} {found[-1]:.4f}, linear baseline {linear[-1]:.4f}")
-    mean, baseline = statistics.mean(found), statistics.mean(linear)
-    print(
-        json.dumps(
-            {
-                "data": arguments.source,
-                "metric": metric,
-                "mean": mean,
-                "min": min(found),
-                "linear": baseline,
-            }
-        )
-    )
+            value, linear = record.metrics["test"][metric], record.baselines["linear"][metric]
+            print(f"seed {seed}: test {metric} {value:.4f}, linear model {linear:.4f}")
+            values.append(value)
+            linear_values.append(linear)
+    document = {
+        "data": arguments.data,
+        "metric": metric,
+        "mean": statistics.mean(values),
+        "min": min(values),
+        "linear": statistics.mean(linear_values),
+    }
+    print(json.dumps(document))
 
 
 if __name__ == "__main__":

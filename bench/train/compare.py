@@ -1,252 +1,187 @@
-"""What a fit costs, beside its peers: seconds, test quality, and how both time and memory grow.
+"""Duration and test quality of a fit, beside comparable libraries, and how its cost grows.
 
-    python bench/train.py [reference | tables | growth | threads ...] [--seeds 10] [--rounds 15] [--threads 1]
+    python -m bench.train.compare [reference | tables | growth ...] [--seeds 10] [--rounds 15]
 
-reference   64 rows, 1000 -> 100 -> 10, squared error summed, Adam, 500 steps: the engine; the floor, which is a step's
-            products and its Adam alone; the plain loop; the lessons; and JAX with all steps in one lax.scan
-tables      digits, 50 epochs, and 200,000 x 50 numbers, 5 epochs, hidden 100, batches of 64: the fit, which looks at
-            the validation rows every epoch; and, which do not, scikit-learn, skorch, Lightning, a DataLoader's loop
-growth      seconds and peak memory of `python -m model train`, against rows and hidden features, drawn as a plot
-threads     a step on 1, 2, 4, ... threads, shape by shape: where the rule in model/train.py comes from
+reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: the engine; the
+            floor, which is only the matrix products and the Adam of a step; the plain loop; the
+            lessons; and JAX with all steps in one lax.scan; on one core
+tables      digits, 50 epochs, and 200,000 rows of 50 features, 5 epochs; 100 hidden features,
+            batches of 64: the fit, which evaluates the validation rows in every epoch, and
+            scikit-learn, skorch, Lightning and a DataLoader loop, which do not; on one core
+growth      duration and peak memory of `python -m model train` by rows and by hidden features
 
-The first three unless told. Everything runs in one process tree, each library in a process of its own, of which only
-one works at a time: rounds alternate, and a ratio is the median of the rounds' ratios. `make bench-train` makes the
-peers' environment. The last line of stdout is one JSON document. Linux only, which can hold a process to some cores.
+All parts by default. Each library has a process of its own, and only one of them works at a time.
+Rounds alternate, and a ratio is the median of the ratios within a round. `make bench-train`
+installs the peers; without them, only this project is measured. Linux only.
 """
 
-import argparse
 import contextlib
-import functools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from train_growth import growth, thread_grid
 
-BENCH = Path(__file__).resolve().parent
+from bench import REPOSITORY
+from bench.arguments import new_parser, one_of
+from bench.report import new_console, new_table, ratios
+from bench.train.growth import growth
+from bench.train.worker import Worker
+
+PARTS = ("reference", "tables", "growth")
 STEPS = 500
 EPOCHS = {"digits": 50, "synthetic": 5}
-"""Of each table."""
+"""Number of epochs by table."""
+PEERS_PYTHON = REPOSITORY / ".peers" / "train" / "bin" / "python"
+"""Interpreter of the peers' virtual environment."""
 PEERS = ("scikit_learn", "skorch", "lightning", "dataloader")
-CURVE_SEED = 0
+
+Result = dict[str, float]
+"""Result of a job: `seconds`, and `loss` or `quality`."""
 
 
-class Worker:
-    """A process that measures: it does one job at a time, and otherwise waits."""
-
-    def __init__(self, python: Path | str, script: str, cores: Sequence[int] = ()) -> None:
-        """Start it, held to the given cores and to as many threads; with none, as a person would start it."""
-        environment = os.environ | {"PYTHONPATH": str(BENCH.parent)}
-        if cores:
-            environment |= dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(len(cores))
-            )
-        if len(cores) == 1:
-            environment["XLA_FLAGS"] = (
-                "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-            )
-        self.process = subprocess.Popen(
-            [str(python), str(BENCH / script)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=functools.partial(os.sched_setaffinity, 0, cores) if cores else None,
-        )
-
-    def ask(self, job: str, **arguments: object) -> dict[str, Any]:
-        """Have a job done; return its answer."""
-        assert self.process.stdin
-        assert self.process.stdout
-        print(json.dumps({"job": job, **arguments}), file=self.process.stdin, flush=True)
-        if not (line := self.process.stdout.readline()):
-            raise SystemExit(f"{job} ended with exit code {self.process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.process.communicate()
+def project_worker(core: int | None = None) -> Worker:
+    """Start a process that measures this project."""
+    return Worker(sys.executable, "bench.train.jobs", core)
 
 
-def reference(
-    python: Path, cores: Sequence[int], rounds: int, console: Console
-) -> dict[str, object]:
-    """Time the reference set-up in every form on the given cores, then the engine and the plain loop on all."""
+def peer_worker(core: int) -> Worker:
+    """Start a process that measures a peer."""
+    return Worker(PEERS_PYTHON, "bench.train.peers", core)
+
+
+def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
+    """Time all forms of the reference setup on one core, then two with default settings."""
     random = np.random.default_rng(0)
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = f"{folder}/rows.npz"
-        np.savez(
-            path,
-            x=random.standard_normal((64, 1000), np.float32),
-            y=random.standard_normal((64, 10), np.float32),
-        )
-        ours = stack.enter_context(Worker(sys.executable, "train_ours.py", cores))
-        free = stack.enter_context(Worker(sys.executable, "train_ours.py"))
-        jax = stack.enter_context(Worker(python, "train_peers.py", cores))
-        names: list[str] = ours.ask("forms")["names"]
-        for group, forms in {"held": [*names, "jax_scan"], "default": ["engine", "plain"]}.items():
-            found[group] = {form: [] for form in forms}
-            for number in range(-1, rounds):  # the first is to warm up
-                for form, answers in found[group].items():
-                    arguments = {"path": path, "steps": STEPS, "seed": max(0, number)}
-                    if form == "jax_scan":
-                        answer = jax.ask(form, **arguments)
-                    else:
-                        answer = (ours if group == "held" else free).ask(
-                            "reference", form=form, **arguments
-                        )
-                    if number >= 0:
-                        answers.append(answer)
-    titles = {
-        "held": f"reference set-up, {STEPS} steps, threads: {len(cores)}",
-        "default": "the same, default settings",
-    }
-    result: dict[str, object] = {}
-    for group, answers_of in found.items():
-        table = columns(titles[group], "us per step", "engine / it", "last loss")
-        result[group] = figures = {}
-        for form, answers in answers_of.items():
-            microseconds = median(answers, "seconds") / STEPS * 1e6
-            ratio = ratio_of(answers_of["engine"], answers)
-            figures[form] = {"us_per_step": microseconds, "engine_to_it": ratio}
-            if form != "floor":  # it fits nothing
-                figures[form]["loss"] = median(answers, "loss")
-            table.add_row(
-                form,
-                f"{microseconds:.0f}",
-                f"{ratio:.2f}",
-                f"{figures[form]['loss']:.2g}" if form != "floor" else "",
-            )
-        console.print(table, "")
-    return result
-
-
-def tables(python: Path, cores: Sequence[int], seeds: int, console: Console) -> dict[str, object]:
-    """Fit the tables with every seed and every library; then hold a loss curve to a plain loop's."""
-    result: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        path = f"{folder}/rows.npz"
-        ours = stack.enter_context(Worker(sys.executable, "train_ours.py", cores))
-        workers = {"table": ours} | {
-            peer: stack.enter_context(Worker(python, "train_peers.py", cores)) for peer in PEERS
+        x = random.standard_normal((64, 1000), np.float32)
+        np.savez(path, x=x, y=random.standard_normal((64, 10), np.float32))
+        pinned = stack.enter_context(project_worker(core))
+        default = stack.enter_context(project_worker())
+        settings = {"path": path, "steps": STEPS}
+        forms: list[str] = pinned.run("forms")["names"]
+        jobs = {form: partial(pinned.run, "reference", form=form, **settings) for form in forms}
+        if PEERS_PYTHON.exists():
+            jax = stack.enter_context(peer_worker(core))
+            jobs["jax_scan"] = partial(jax.run, "jax_scan", **settings)
+        document: dict[str, object] = {
+            "pinned": time_forms("reference setup, one core", jobs, rounds, console)
         }
-        ours.ask("prepare", name="digits", seed=0, path=path)
+        jobs = {
+            form: partial(default.run, "reference", form=form, **settings)
+            for form in ("engine", "plain")
+        }
+        title = "reference setup, default settings"
+        return document | {"default": time_forms(title, jobs, rounds, console)}
+
+
+def time_forms(
+    title: str, jobs: Mapping[str, Callable[..., Result]], rounds: int, console: Console
+) -> dict[str, Result]:
+    """Run a job per form with the seed of each round; print and return the medians by form."""
+    for job in jobs.values():
+        job(seed=0)  # warm-up
+    results: dict[str, list[Result]] = {form: [] for form in jobs}
+    for seed in range(rounds):
+        for form, job in jobs.items():
+            results[form].append(job(seed=seed))
+    table = new_table(title, "us per step", "engine / this", "last loss")
+    document = {}
+    for form, series in results.items():
+        microseconds = statistics.median(seconds(series)) / STEPS * 1e6
+        ratio = statistics.median(ratios(seconds(results["engine"]), seconds(series)))
+        loss = statistics.median(result["loss"] for result in series)
+        document[form] = {"us_per_step": microseconds, "engine_to_this": ratio, "loss": loss}
+        table.add_row(form, f"{microseconds:.0f}", f"{ratio:.2f}", f"{loss:.2g}")
+    console.print(table, "")
+    return document
+
+
+def tables(seeds: int, core: int, console: Console) -> dict[str, object]:
+    """Fit each table with every library and seed; print and return the figures by table."""
+    document: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        path = f"{folder}/rows.npz"
+        project = stack.enter_context(project_worker(core))
+        workers = {"table": project}
+        for peer in PEERS if PEERS_PYTHON.exists() else ():
+            workers[peer] = stack.enter_context(peer_worker(core))
+        project.run("prepare", name="digits", seed=0, path=path)
         for job, worker in workers.items():
-            worker.ask(job, path=path, epochs=1, seed=0)  # imports, first touches
+            worker.run(job, path=path, epochs=1, seed=0)  # warm-up: imports and page faults
         for name, epochs in EPOCHS.items():
-            found: dict[str, list[dict[str, float]]] = {job: [] for job in workers}
+            results: dict[str, list[Result]] = {job: [] for job in workers}
             for seed in range(seeds):
-                rows = ours.ask("prepare", name=name, seed=seed, path=path)["rows"]
+                rows = project.run("prepare", name=name, seed=seed, path=path)["rows"]
                 for job, worker in workers.items():
-                    found[job].append(worker.ask(job, path=path, epochs=epochs, seed=seed))
-            ours.ask("prepare", name=name, seed=CURVE_SEED, path=path)
-            curve = ours.ask("curve", path=path, epochs=epochs, seed=CURVE_SEED)
-
-            quality = "accuracy" if name == "digits" else "R2"
-            title = f"{name}: {rows['train']} rows to fit, {epochs} epochs, {seeds} seeds, threads: {len(cores)}"
-            table = columns(title, "seconds", "it / ours", f"test {quality}", "ours - it")
-            figures = {}
-            for job, answers in found.items():
-                differences = [
-                    a["quality"] - b["quality"]
-                    for a, b in zip(found["table"], answers, strict=True)
-                ]
-                error = statistics.stdev(differences) / seeds**0.5
-                figures[job] = {
-                    "seconds": median(answers, "seconds"),
-                    "times_ours": ratio_of(answers, found["table"]),
-                    quality: statistics.mean(answer["quality"] for answer in answers),
-                    "ours_better_by": statistics.mean(differences),
-                    "standard_error": error,
-                }
-                seconds, times, mean, better, _ = figures[job].values()
-                difference = "" if job == "table" else f"{better:+.4f} +- {error:.4f}"
-                label = "ours" if job == "table" else job
-                table.add_row(label, f"{seconds:.3f}", f"{times:.2f}", f"{mean:.4f}", difference)
-            console.print(table)
-            console.print(
-                f"training loss by epoch, seed {CURVE_SEED}: ours and a plain loop's differ by at most "
-                f"{curve['float32']:.1e} of it in float32, {curve['float64']:.1e} in float64;\n"
-                f"the plain loop's in float32 and in float64 by {curve['rounding']:.1e}\n"
-            )
-            result[name] = figures | {"loss_curve": curve}
-    return result
+                    results[job].append(worker.run(job, path=path, epochs=epochs, seed=seed))
+            title = f"{name}: {rows['train']} rows to fit, {epochs} epochs, {seeds} seeds, one core"
+            document[name] = print_fits(title, results, console)
+    return document
 
 
-def columns(title: str, *names: str) -> Table:
-    """Begin a table whose first column holds names."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    return table
+def print_fits(
+    title: str, results: Mapping[str, Sequence[Result]], console: Console
+) -> dict[str, Result]:
+    """Print and return the duration and the test quality (accuracy or R2) by library."""
+    table = new_table(title, "seconds", "this / fit", "test quality", "fit - this")
+    document = {}
+    fit = results["table"]
+    for job, series in results.items():
+        differences = [a["quality"] - b["quality"] for a, b in zip(fit, series, strict=True)]
+        figures = {
+            "seconds": statistics.median(seconds(series)),
+            "this_to_fit": statistics.median(ratios(seconds(series), seconds(fit))),
+            "quality": statistics.mean(result["quality"] for result in series),
+            "fit_minus_this": statistics.mean(differences),
+            "standard_error": statistics.stdev(differences) / len(differences) ** 0.5,
+        }
+        duration, ratio, quality, difference, error = figures.values()
+        table.add_row(
+            "fit" if job == "table" else job,
+            f"{duration:.3f}",
+            f"{ratio:.2f}",
+            f"{quality:.4f}",
+            f"{difference:+.4f} +- {error:.4f}",
+        )
+        document[job] = figures
+    console.print(table, "")
+    return document
 
 
-def median(answers: Sequence[Mapping[str, float]], key: str) -> float:
-    """Return the median of one figure over the rounds."""
-    return statistics.median(answer[key] for answer in answers)
-
-
-def ratio_of(above: Sequence[Mapping[str, float]], below: Sequence[Mapping[str, float]]) -> float:
-    """Return the median of the rounds' ratios of seconds."""
-    return statistics.median(a["seconds"] / b["seconds"] for a, b in zip(above, below, strict=True))
+def seconds(results: Sequence[Result]) -> list[float]:
+    """Return the duration of each result."""
+    return [result["seconds"] for result in results]
 
 
 def main() -> None:
-    """Run the parts that are asked for; print their tables, then the JSON document."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "parts", nargs="*", metavar="part", default=["reference", "tables", "growth"]
-    )
-    parser.add_argument("--seeds", type=int, default=10, help="of the tables")
-    parser.add_argument("--rounds", type=int, default=15, help="of the reference set-up")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="of reference and tables: as many cores are used"
-    )
-    parser.add_argument("--most-rows", type=int, default=10**7, help="of growth")
-    parser.add_argument(
-        "--peers", type=Path, default=BENCH.parent / ".peers" / "train" / "bin" / "python"
-    )
+    """Run the parts, then print the JSON document."""
+    parser = new_parser(__doc__)
+    add = parser.add_argument
+    add("parts", nargs="*", type=one_of(PARTS), help="parts to run")
+    add("--seeds", type=int, default=10, help="seeds of the tables part (default: 10)")
+    add("--rounds", type=int, default=15, help="rounds of the reference part (default: 15)")
+    add("--max-rows", type=int, default=10**7, help="rows of the growth part (default: 10000000)")
     arguments = parser.parse_args()
-    known = ("reference", "tables", "growth", "threads")
-    if unknown := set(arguments.parts) - set(known):
-        parser.error(
-            f"unknown part: {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
-        )
     if arguments.seeds < 2:
-        parser.error("--seeds: expected at least 2, for the error of a mean")
-    if {"reference", "tables"} & set(arguments.parts) and not arguments.peers.exists():
-        parser.error(f"{arguments.peers} is missing: make bench-train makes it")
-    cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
-
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=120)
-    document: dict[str, object] = {"cores": len(os.sched_getaffinity(0)), "threads": len(cores)}
-    for part in arguments.parts:
+        parser.error("--seeds: expected at least 2, for the standard error of a mean")
+    if not PEERS_PYTHON.exists():
+        print(f"{PEERS_PYTHON} is missing, so the peers are left out", file=sys.stderr)
+    cores, console = sorted(os.sched_getaffinity(0)), new_console()
+    document: dict[str, object] = {"cores": len(cores)}
+    for part in arguments.parts or PARTS:
         if part == "reference":
-            document[part] = reference(arguments.peers, cores, arguments.rounds, console)
+            document[part] = reference(arguments.rounds, cores[0], console)
         elif part == "tables":
-            document[part] = tables(arguments.peers, cores, arguments.seeds, console)
-        elif part == "growth":
-            document[part] = growth(arguments.most_rows, BENCH / "out" / "growth.png", console)
+            document[part] = tables(arguments.seeds, cores[0], console)
         else:
-            with Worker(sys.executable, "train_ours.py") as worker:
-                document[part] = thread_grid(worker.ask, console)
+            document[part] = growth(arguments.max_rows, console)
     print(json.dumps(document))
 
 

@@ -1,46 +1,70 @@
-"""The peers of bench/train.py, each as its documentation shows it, and the process that runs one of them.
+"""The peers of the training benchmark, each used as its documentation shows, as jobs of a process.
 
-The process lives in a virtual environment of the peers, and imports the one library that it is asked for. It answers
-JSON lines: a request names a job and its arguments, an answer is what the job returns. Times are in seconds, from
-arrays in memory to the fitted model. As in the project's own fit there is no weight decay and no early stopping,
-every training row is fitted to, and no row is held back: the peers look at no validation rows.
+The process runs in the peers' virtual environment, and each job imports only its own library.
+Durations are in seconds, from arrays in memory to the fitted model. As in this project's fit there
+is no weight decay and no early stopping, and every training row is used. Unlike this project's fit,
+the peers do not evaluate the validation rows.
 """
 
 import contextlib
+import functools
 import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-HIDDEN, BATCH, RATE = 100, 64, 1e-3
+HIDDEN_FEATURES, BATCH_ROWS, LEARNING_RATE = 100, 64, 1e-3
+
+Array = NDArray[Any]
+Parts = Mapping[str, tuple[Array, Array]]
+"""Standardised rows and their targets by part: train, validation, test."""
+Predict = Callable[[Array], Array]
+"""Function from rows, (rows, features), to scores, (rows, outputs)."""
 
 
-def serve(jobs: Mapping[str, Callable[..., Mapping[str, object]]]) -> None:
-    """Answer requests from stdin until it ends; what the jobs print goes nowhere, as to a quiet terminal."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 # a device, not a path
+def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
+    """Run jobs from stdin until it ends.
+
+    An input line is a JSON object with the name of a job and its arguments; the output line is its
+    result. The output of the jobs themselves is discarded.
+    """
+    by_name = {job.__name__: job for job in jobs}
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    with Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null):
         for line in sys.stdin:
-            request = json.loads(line)
-            answer = jobs[request.pop("job")](**request)
-            print(json.dumps(answer), file=answers, flush=True)
+            arguments = json.loads(line)
+            result = by_name[arguments.pop("job")](**arguments)
+            print(json.dumps(result), file=results, flush=True)
 
 
-def arrays(path: str) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Read the standardised rows and their targets by part: train, validation, test."""
-    with np.load(path) as file:
-        return {
-            part: (file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "validation", "test")
-        }
+def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, float]]:
+    """Turn a fit of parts, epochs and seed into a job that returns duration and test quality."""
+
+    @functools.wraps(fit)
+    def job(path: str, epochs: int, seed: int) -> dict[str, float]:
+        with np.load(path) as file:
+            parts = {
+                part: (file[f"x_{part}"], file[f"y_{part}"])
+                for part in ("train", "validation", "test")
+            }
+        started = time.perf_counter()
+        predict = fit(parts, epochs, seed)
+        seconds = time.perf_counter() - started
+        x, y = parts["test"]
+        return {"seconds": seconds, "quality": quality(predict(x), y)}
+
+    return job
 
 
-def quality(scores: NDArray[Any], y: NDArray[Any]) -> float:
-    """Return the accuracy where y holds classes, else R2, of scores (rows, out_features)."""
+def quality(scores: Array, y: Array) -> float:
+    """Return the accuracy if y holds classes, else R2, of scores (rows, out_features)."""
     if y.dtype == np.int64:
         return float((scores.argmax(axis=1) == y).mean())
     y, scores = y.astype(np.float64), scores.reshape(y.shape).astype(np.float64)
@@ -48,7 +72,7 @@ def quality(scores: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
-    """Time the reference set-up in JAX, all steps in one lax.scan; it is compiled before the clock starts."""
+    """Time the reference setup in JAX, all steps in one lax.scan, without its compilation."""
     import jax
     from jax import numpy as jnp
 
@@ -61,7 +85,7 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
         value, gradient = jax.value_and_grad(loss)(parameters)
         first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
-        root, rate = jnp.sqrt(1 - 0.999**count), RATE / (1 - 0.9**count)
+        root, rate = jnp.sqrt(1 - 0.999**count), LEARNING_RATE / (1 - 0.9**count)
         parameters = jax.tree.map(
             lambda p, m, v: p - rate * m / (jnp.sqrt(v) / root + 1e-8), parameters, first, second
         )
@@ -70,12 +94,13 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     with np.load(path) as file:
         x, y = jax.device_put(file["x"]), jax.device_put(file["y"])
     random = np.random.default_rng(seed)
-    shapes = (x.shape[1], HIDDEN), (HIDDEN,), (HIDDEN, y.shape[1]), (y.shape[1],)
-    bounds = (x.shape[1] ** -0.5,) * 2 + (HIDDEN**-0.5,) * 2  # as torch begins
-    begin = [
+    width, hidden, outputs = x.shape[1], HIDDEN_FEATURES, y.shape[1]
+    shapes = (width, hidden), (hidden,), (hidden, outputs), (outputs,)
+    bounds = (width**-0.5,) * 2 + (hidden**-0.5,) * 2  # as in torch
+    initial = [
         jnp.float32(random.uniform(-b, b, shape)) for b, shape in zip(bounds, shapes, strict=True)
     ]
-    state = begin, [jnp.zeros_like(p) for p in begin], [jnp.zeros_like(p) for p in begin]
+    state = initial, [jnp.zeros_like(p) for p in initial], [jnp.zeros_like(p) for p in initial]
     counts = jnp.arange(1.0, steps + 1)
     fit = (
         jax.jit(lambda state, counts: jax.lax.scan(adam, state, counts))
@@ -87,133 +112,128 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "loss": float(losses[-1])}
 
 
-def scikit_learn(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time MLPClassifier or MLPRegressor."""
+@timed
+def scikit_learn(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit MLPClassifier or MLPRegressor."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    warnings.simplefilter("ignore")  # the epochs are fixed, so it warns that it has not converged
-    parts = arrays(path)
-    (x, y), (x_test, y_test) = parts["train"], parts["test"]
-    kind = MLPClassifier if y.dtype == np.int64 else MLPRegressor
-    settings = {
-        "hidden_layer_sizes": (HIDDEN,),
-        "batch_size": BATCH,
-        "learning_rate_init": RATE,
-        "alpha": 0.0,
-    }
-    started = time.perf_counter()
-    model = kind(**settings, max_iter=epochs, n_iter_no_change=epochs, random_state=seed)
-    model.fit(x, y if y.dtype == np.int64 else y.ravel())
-    seconds = time.perf_counter() - started
-    scores = model.predict_proba(x_test) if y.dtype == np.int64 else model.predict(x_test)
-    return {"seconds": seconds, "quality": quality(scores, y_test)}
+    # With a fixed number of epochs it warns that it has not converged.
+    warnings.simplefilter("ignore")
+    x, y = parts["train"]
+    classification = y.dtype == np.int64
+    model = (MLPClassifier if classification else MLPRegressor)(
+        hidden_layer_sizes=(HIDDEN_FEATURES,),
+        batch_size=BATCH_ROWS,
+        learning_rate_init=LEARNING_RATE,
+        alpha=0.0,
+        max_iter=epochs,
+        n_iter_no_change=epochs,
+        random_state=seed,
+    )
+    model.fit(x, y if classification else y.ravel())
+    predict: Predict = model.predict_proba if classification else model.predict
+    return predict
 
 
-def skorch(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time NeuralNetClassifier or NeuralNetRegressor, with its default callbacks but not the table that they print."""
+@timed
+def skorch(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit NeuralNetClassifier or NeuralNetRegressor, with default callbacks but no table."""
     import torch
     from skorch import NeuralNetClassifier, NeuralNetRegressor
 
-    parts = arrays(path)
-    (x, y), (x_test, y_test) = parts["train"], parts["test"]
+    x, y = parts["train"]
     classification = y.dtype == np.int64
-    started = time.perf_counter()
-    torch.manual_seed(seed)
     model = (NeuralNetClassifier if classification else NeuralNetRegressor)(
-        network(x, y),
+        torch_objects(parts, seed)[0],
         criterion=torch.nn.CrossEntropyLoss if classification else torch.nn.MSELoss,
         optimizer=torch.optim.Adam,
-        lr=RATE,
+        lr=LEARNING_RATE,
         max_epochs=epochs,
-        batch_size=BATCH,
+        batch_size=BATCH_ROWS,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
     )
     model.fit(x, y)
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": quality(model.forward(x_test).numpy(), y_test)}
+    return lambda x: model.forward(x).numpy()
 
 
-def lightning(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time a LightningModule under a Trainer without logger, checkpoints and bars."""
+@timed
+def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit a LightningModule under a Trainer without logger, checkpoints and progress bars."""
     import logging
 
     import torch
     from lightning import LightningModule, Trainer
-    from torch.utils.data import DataLoader, TensorDataset
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # it warns of few workers for few rows
-    parts = arrays(path)
-    x, y = (torch.from_numpy(part) for part in parts["train"])
-    mean_loss = (
-        torch.nn.functional.cross_entropy
-        if y.dtype == torch.int64
-        else torch.nn.functional.mse_loss
-    )
+    # It warns of the small number of data-loading workers.
+    warnings.simplefilter("ignore")
+    network, loader, mean_loss = torch_objects(parts, seed)
 
-    class Module(LightningModule):  # type: ignore[misc] # it is not installed where types are checked
+    class Module(LightningModule):  # type: ignore[misc] # not installed for mypy
         def __init__(self) -> None:
             super().__init__()
-            self.net = network(*parts["train"])
+            self.net = network
 
         def training_step(self, batch: Any, _: int) -> Any:
             rows, targets = batch
             return mean_loss(self.net(rows), targets)
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters(), lr=RATE)
+            return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
-    started = time.perf_counter()
-    torch.manual_seed(seed)
-    module = Module()
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, **dict.fromkeys(quiet, False)
     )
-    trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True))
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": torch_quality(module.net, parts["test"])}
+    trainer.fit(Module(), loader)
+    return torch_predict(network)
 
 
-def dataloader(path: str, epochs: int, seed: int) -> dict[str, float]:
-    """Time the loop that PyTorch's own tutorials write: DataLoader, nn.Module, torch.optim.Adam."""
+@timed
+def dataloader(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit with the loop of PyTorch's tutorials: DataLoader, nn.Module, torch.optim.Adam."""
     import torch
-    from torch.utils.data import DataLoader, TensorDataset
 
-    parts = arrays(path)
-    x, y = (torch.from_numpy(part) for part in parts["train"])
-    mean_loss = torch.nn.CrossEntropyLoss() if y.dtype == torch.int64 else torch.nn.MSELoss()
-    started = time.perf_counter()
-    torch.manual_seed(seed)
-    net = network(*parts["train"])
-    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True)
-    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    net, loader, mean_loss = torch_objects(parts, seed)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
     for _ in range(epochs):
         for rows, targets in loader:
             loss = mean_loss(net(rows), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "quality": torch_quality(net, parts["test"])}
+    return torch_predict(net)
 
 
-def network(x: NDArray[Any], y: NDArray[Any]) -> Any:
-    """Make the network for a table's training rows and targets."""
+def torch_objects(parts: Parts, seed: int) -> tuple[Any, Any, Any]:
+    """Return an initialised network, a DataLoader of shuffled batches, and the mean loss."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
     from model.net import TwoLayerNet
 
-    return TwoLayerNet(x.shape[1], HIDDEN, int(y.max()) + 1 if y.dtype == np.int64 else y.shape[1])
+    torch.manual_seed(seed)
+    x, y = map(torch.from_numpy, parts["train"])
+    is_class = y.dtype == torch.int64
+    net = TwoLayerNet(x.shape[1], HIDDEN_FEATURES, int(y.max()) + 1 if is_class else y.shape[1])
+    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_ROWS, shuffle=True)
+    functional = torch.nn.functional
+    return net, loader, functional.cross_entropy if is_class else functional.mse_loss
 
 
-def torch_quality(net: Any, test: tuple[NDArray[Any], NDArray[Any]]) -> float:
-    """Return quality() of a network's scores on the test rows."""
+def torch_predict(net: Any) -> Predict:
+    """Return a function that evaluates a network on rows."""
     import torch
 
-    with torch.no_grad():
-        return quality(net(torch.from_numpy(test[0])).numpy(), test[1])
+    def predict(x: Array) -> Array:
+        with torch.no_grad():
+            scores: Array = net(torch.from_numpy(x)).numpy()
+        return scores
+
+    return predict
 
 
 if __name__ == "__main__":
-    serve({job.__name__: job for job in (jax_scan, scikit_learn, skorch, lightning, dataloader)})
+    run_jobs(jax_scan, scikit_learn, skorch, lightning, dataloader)

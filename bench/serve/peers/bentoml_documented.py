@@ -1,4 +1,4 @@
-"""BentoML as its documentation shows it: a service class, an API whose array is annotated with its type and shape."""
+"""BentoML as its documentation shows it: a service whose API annotates dtype and shape."""
 
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ WIDTH = onnx_session.load().get_inputs()[0].shape[1]
 
 @bentoml.service(workers=1)
 class Network:
-    """The model behind one address."""
+    """Service with one API."""
 
     def __init__(self) -> None:
         self.session = onnx_session.load()
@@ -22,6 +22,6 @@ class Network:
     def predict(
         self, instances: Annotated[NDArray[np.float32], DType("float32"), Shape((-1, WIDTH))]
     ) -> dict[str, Any]:
-        """Answer rows of numbers."""
+        """Return the predictions for rows."""
         probabilities, labels = self.session.run(["probabilities", "label"], {"input": instances})
         return {"predictions": labels.tolist(), "probabilities": probabilities.tolist()}

@@ -1,4 +1,4 @@
-"""FastAPI as its documentation shows it: a Pydantic model for the body and one for the reply, `async def`."""
+"""FastAPI as its documentation shows it: Pydantic models for the bodies, `async def`."""
 
 import numpy as np
 import onnx_session
@@ -11,13 +11,13 @@ app = FastAPI()
 
 
 class Instances(BaseModel):
-    """What is sent."""
+    """Body of a request."""
 
     instances: list[list[float]]
 
 
 class Predictions(BaseModel):
-    """What is answered."""
+    """Body of a response."""
 
     predictions: list[int]
     probabilities: list[list[float]]
@@ -25,7 +25,7 @@ class Predictions(BaseModel):
 
 @app.post("/predict")
 async def predict(body: Instances) -> Predictions:
-    """Answer rows of numbers."""
+    """Return the predictions for rows."""
     if any(len(row) != width for row in body.instances):
         raise HTTPException(422, f"expected rows of {width} values")
     rows = np.array(body.instances, np.float32)

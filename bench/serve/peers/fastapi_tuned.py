@@ -1,4 +1,4 @@
-"""FastAPI with everything taken out of the way: the raw body, orjson both ways, a bare Response."""
+"""FastAPI reduced to the raw body, orjson for both directions, and a plain Response."""
 
 import numpy as np
 import onnx_session
@@ -12,7 +12,7 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request) -> Response:
-    """Answer rows of numbers."""
+    """Return the predictions for rows."""
     try:
         rows = np.asarray(orjson.loads(await request.body())["instances"], np.float32)
     except (ValueError, TypeError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Flask as its documentation shows it: request.get_json(), a dictionary returned, the standard library's JSON."""
+"""Flask as its documentation shows it: request.get_json() and a dictionary as the response."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ app = Flask(__name__)
 
 @app.post("/predict")
 def predict() -> dict[str, Any]:
-    """Answer rows of numbers."""
+    """Return the predictions for rows."""
     try:
         rows = np.array(request.get_json()["instances"], np.float32)
     except (ValueError, TypeError, KeyError) as error:

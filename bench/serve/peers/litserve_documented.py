@@ -1,4 +1,4 @@
-"""LitServe as its documentation shows it: a LitAPI whose four methods decode, predict and encode."""
+"""LitServe as its documentation shows it: a LitAPI that decodes, predicts and encodes."""
 
 import sys
 from typing import Any
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 class Network(litserve.LitAPI):
-    """The four steps of a request."""
+    """Steps of a request."""
 
     def setup(self, device: str) -> None:
-        """Open the model."""
+        """Load the model."""
         self.session = onnx_session.load()
 
     def decode_request(self, request: dict[str, Any]) -> NDArray[np.float32]:
-        """Return (rows, in_features)."""
+        """Return the rows, (batch, in_features)."""
         return np.array(request["instances"], np.float32)
 
     def predict(self, rows: NDArray[np.float32]) -> list[Any]:
@@ -26,7 +26,7 @@ class Network(litserve.LitAPI):
         return outputs
 
     def encode_response(self, outputs: list[Any]) -> dict[str, Any]:
-        """Return what is sent as JSON."""
+        """Return the body of the response."""
         probabilities, labels = outputs
         return {"predictions": labels.tolist(), "probabilities": probabilities.tolist()}
 

@@ -1,4 +1,4 @@
-"""Save the model as MLflow's documentation shows it, with a signature that says what it takes.
+"""Save the model as MLflow's documentation shows it, with a signature of its input.
 
 python mlflow_save.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""MLServer as its documentation shows it: a custom runtime, its codecs between the protocol and NumPy."""
+"""MLServer as its documentation shows it: a custom runtime with the NumPy codec."""
 
 import onnx_session
 from mlserver import MLModel
@@ -7,15 +7,15 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class Network(MLModel):
-    """The model behind the Open Inference Protocol."""
+    """Runtime that serves the Open Inference Protocol."""
 
     async def load(self) -> bool:
-        """Open the model."""
+        """Load the model."""
         self.session = onnx_session.load()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer rows of numbers."""
+        """Return the predictions for rows."""
         rows = self.decode(payload.inputs[0], default_codec=NumpyCodec)
         probabilities, labels = self.session.run(["probabilities", "label"], {"input": rows})
         outputs = [

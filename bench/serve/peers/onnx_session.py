@@ -1,4 +1,4 @@
-"""The model of every peer: the same file, in the same runtime, on one thread."""
+"""The model of every peer: the same file, in the same runtime, with one thread."""
 
 import os
 
@@ -6,7 +6,7 @@ import onnxruntime
 
 
 def load() -> onnxruntime.InferenceSession:
-    """Open the file that BENCH_MODEL names; with its defaults ONNX Runtime would leave the core it is held to."""
+    """Load the file that BENCH_MODEL names; ONNX Runtime's default threads would leave the core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(

@@ -1,0 +1,178 @@
+"""Measurements of this project and of plain PyTorch, as jobs of a process.
+
+Every form uses its default number of threads: the engine follows the rule in model/fit/devices.py,
+and the plain loop uses all that torch offers. The parent restricts both through the affinity and
+the environment (OMP_NUM_THREADS) of the process.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.datasets import make_friedman1
+from torch import Tensor, nn
+
+from bench.train.peers import (
+    LEARNING_RATE,
+    Array,
+    Parts,
+    Predict,
+    run_jobs,
+    timed,
+    torch_objects,
+    torch_predict,
+)
+from model.config import TrainConfig
+from model.fit.devices import CORES, thread_count
+from model.fit.loop import FitState, run_epochs
+from model.fit.step import Batch, Step, squared_error
+from model.lessons import formulations
+from model.net import TwoLayerNet
+from model.table import load
+from model.table.column_statistics import column_statistics
+from model.table.split import split
+from model.train import build_net, standardise_rows
+
+RunSteps = Callable[[int], float]
+"""Function that runs a number of steps on the same rows, and returns the loss of the last one."""
+
+
+def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the steps of model/fit/step.py."""
+    torch.set_num_threads(thread_count(net, len(x), CORES))
+    step = Step(net, squared_error)
+    batch = Batch(x, y.t().contiguous(), torch.ones(1, len(x)))
+
+    def run(steps: int) -> float:
+        losses = torch.empty(steps)
+        step.run([batch] * steps, [LEARNING_RATE] * steps, losses)
+        return float(losses[-1])
+
+    return run
+
+
+def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the steps of a tutorial's loop: nn.Module, Adam, .item() and a print in each."""
+    torch.set_num_threads(CORES)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+
+    def run(steps: int) -> float:
+        for number in range(steps):
+            loss = ((net(x) - y) ** 2).sum()
+            print(number, loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return float(loss.detach())
+
+    return run
+
+
+def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
+    """Return the five matrix products and the fused Adam of a step; they fit nothing.
+
+    Their order is that of a step, so the contents of the CPU caches are the same.
+    """
+    torch.set_num_threads(thread_count(net, len(x), CORES))
+    weight1, weight2 = net.linear1.weight.detach(), net.linear2.weight.detach()
+    hidden, scores = torch.rand(len(weight1), len(x)), torch.rand(len(weight2), len(x))
+    hidden_gradient = torch.empty_like(hidden)
+    gradient = torch.full((sum(parameter.numel() for parameter in net.parameters()),), 1e-3)
+    weight1_gradient = gradient[: weight1.numel()].view_as(weight1)
+    weight2_gradient = gradient[weight1.numel() :][: weight2.numel()].view_as(weight2)
+    flat, first, second, count = *(torch.zeros_like(gradient) for _ in range(3)), torch.ones(())
+    state = [flat], [gradient], [first], [second], list[Tensor](), [count]
+
+    def run(steps: int) -> float:
+        for _ in range(steps):
+            torch.mm(weight1, x.t(), out=hidden)
+            torch.mm(weight2, hidden, out=scores)
+            torch.mm(scores, hidden.t(), out=weight2_gradient)
+            torch.mm(weight2.t(), scores, out=hidden_gradient)
+            torch.mm(hidden_gradient, x, out=weight1_gradient)
+            torch._fused_adam_(
+                *state,
+                lr=LEARNING_RATE,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+        return 0.0
+
+    return run
+
+
+def lesson(kind: type[formulations.Form], seed: int) -> RunSteps:
+    """Return the steps of a form of model/lessons, on rows and weights that it draws."""
+    net = kind(formulations.reference(kind, seed))
+    return lambda steps: [net.step() for _ in range(steps)][-1]
+
+
+FORMS = {form.__name__: form for form in (engine, floor, plain)}
+LESSONS = {form.name: form for form in formulations.FORMS}
+
+
+def forms() -> dict[str, object]:
+    """Return the names of the forms that `reference` can time."""
+    return {"names": [*FORMS, *LESSONS]}
+
+
+def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
+    """Return the duration in seconds and the last loss of some steps of one form.
+
+    The forms other than lessons fit the arrays x, (rows, in_features), and y, (rows, out_features),
+    of the NPZ file at path.
+    """
+    if form in LESSONS:
+        run = lesson(LESSONS[form], seed)
+    else:
+        with np.load(path) as file:
+            x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
+        torch.manual_seed(seed)
+        run = FORMS[form](TwoLayerNet(x.shape[1], 100, y.shape[1]), x, y)
+    started = time.perf_counter()
+    loss = run(steps)
+    return {"seconds": time.perf_counter() - started, "loss": loss}
+
+
+def prepare(name: str, seed: int, path: str) -> dict[str, object]:
+    """Write the three parts of a table, standardised as for the engine, to an NPZ file.
+
+    The table `synthetic` has 200,000 rows of 50 features, five of which determine the target
+    (Friedman 1991).
+    """
+    if name == "synthetic":
+        x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
+        np.savez(path, x=x.astype(np.float32), y=y)
+    table = load.load_table(path if name == "synthetic" else name)
+    parts = vars(split(table, seed))
+    net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
+    contents: dict[str, Array] = {}
+    for part, indices in parts.items():
+        x, y = standardise_rows(net, table, indices)
+        contents |= {f"x_{part}": x.numpy(), f"y_{part}": y.numpy()}
+    np.savez(path, allow_pickle=False, **contents)
+    return {"rows": {part: len(indices) for part, indices in parts.items()}}
+
+
+@timed
+def table(parts: Parts, epochs: int, seed: int) -> Predict:
+    """Fit as `python -m model train` does, with an evaluation of the validation rows per epoch."""
+    train, validation = (
+        (torch.from_numpy(x), torch.from_numpy(y)) for x, y in (parts["train"], parts["validation"])
+    )
+    config = TrainConfig(epochs=epochs, seed=seed)
+    net, *_ = torch_objects(parts, seed)
+    torch.set_num_threads(thread_count(net, config.batch_size, CORES))
+    state = FitState(net, config, classification=train[1].dtype == torch.int64)
+    for _ in run_epochs(state, train, validation):
+        pass
+    return torch_predict(net)
+
+
+if __name__ == "__main__":
+    run_jobs(forms, reference, prepare, table)

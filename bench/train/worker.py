@@ -1,0 +1,59 @@
+"""A process that runs measurements one at a time, and otherwise waits."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from bench import REPOSITORY
+from bench.cores import pinning
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+
+
+class Worker:
+    """A process that answers JSON lines, one per job; a context manager that ends it."""
+
+    def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
+        """Start the process.
+
+        Args:
+            python: interpreter.
+            module: name of the module that runs the jobs.
+            core: CPU core that the process is pinned to, with one thread; None for the default
+                settings.
+        """
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        if core is not None:
+            environment |= ONE_THREAD
+        self.process = subprocess.Popen(
+            [str(python), "-m", module],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=None if core is None else pinning({core}),
+        )
+
+    def run(self, job: str, **arguments: object) -> dict[str, Any]:
+        """Run a job to its end; return its result."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps({"job": job, **arguments}), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{job} ended with exit code {self.process.wait()}")
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
