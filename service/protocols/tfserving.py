@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from service.artifact import manifest
+from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, BadInput, Refused, describe_value
 from service.protocols import json_rows, messages
 from service.protocols.messages import CURL_DEFAULT, JSON, Reply, Request
@@ -43,15 +44,14 @@ def answer(request: Request, served: ServedModel) -> Reply:
     return Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def status(served: ServedModel, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
+def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
     """Return the document of GET /v1/models/M: TensorFlow Serving's, and two members for KServe.
 
     Args:
-        served: The version that answers.
+        about: Manifest of the version that answers.
         ready: False while the service drains.
         versions: Every served version, if there are several.
     """
-    about = served.predictor.manifest
     state = {
         "state": "AVAILABLE" if ready else "UNLOADING",
         "status": {"error_code": "OK", "error_message": ""},
@@ -60,9 +60,8 @@ def status(served: ServedModel, ready: bool, versions: Sequence[int] = ()) -> di
     return {"model_version_status": states, "name": about.name, "ready": ready}
 
 
-def metadata(served: ServedModel) -> dict[str, Any]:
+def metadata(about: Manifest) -> dict[str, Any]:
     """Return the document of GET /v1/models/M/metadata: one signature with the graph's tensors."""
-    about = served.predictor.manifest
     outputs = {
         name: _tensor(name, dtype, [-1] if name == "label" else [-1, about.out_features])
         for name, dtype in manifest.OUTPUTS[about.task].items()

@@ -66,14 +66,8 @@ def answer(request: Request, served: ServedModel) -> Reply:
     return _reply(served.infer(rows, place), requested, about, document)
 
 
-def model(served: ServedModel, versions: Sequence[int] = ()) -> Document:
-    """Return the document of GET /v2/models/M.
-
-    Args:
-        served: The version to describe.
-        versions: Every served version, if there are several.
-    """
-    about = served.predictor.manifest
+def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
+    """Return the document of GET /v2/models/M; `versions` are those served, if several are."""
     width, out_features = len(about.features), about.out_features
     return {
         "name": about.name,

@@ -34,19 +34,12 @@ def register_hooks(app: Flask, context: ServiceContext) -> None:
     def finish(response: Response) -> Response:
         if g.is_prediction:
             return response
-        status, seconds = response.status_code, perf_counter() - g.start
-        context.metrics.answered(OTHER_ROUTE, status, seconds, g.get("reason"))
+        environ, status, metrics = request.environ, response.status_code, context.metrics
+        metrics.answered(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
         if status >= 400:
-            body.drain_body(request.environ)
+            body.drain_body(environ)
         response.headers.extend(
-            finish_reply(
-                status,
-                request.environ,
-                g.request_id,
-                g.start,
-                context.access,
-                context.metrics.board,
-            )
+            finish_reply(status, environ, g.request_id, g.start, context.access, metrics.board)
         )
         return response
 

@@ -29,7 +29,8 @@ def v2_routes(context: ServiceContext) -> Blueprint:
     @routes.get("/models/<model>")
     @routes.get("/models/<model>/versions/<version>")
     def model_metadata(model: str, version: str | None = None) -> Response:
-        return document(v2.model(find_model(context, model, version), context.versions.numbers))
+        manifest = find_model(context, model, version).predictor.manifest
+        return document(v2.model_metadata(manifest, context.versions.numbers))
 
     @routes.get("/models/<model>/ready")
     @routes.get("/models/<model>/versions/<version>/ready")
@@ -48,13 +49,13 @@ def v1_routes(context: ServiceContext) -> Blueprint:
     @routes.get("/models/<model>")
     @routes.get("/models/<model>/versions/<version>")
     def status(model: str, version: str | None = None) -> Response:
-        served = find_model(context, model, version)
+        manifest = find_model(context, model, version).predictor.manifest
         versions = () if version else context.versions.numbers
-        return document(tfserving.status(served, not context.metrics.board.draining, versions))
+        return document(tfserving.status(manifest, not context.metrics.board.draining, versions))
 
     @routes.get("/models/<model>/metadata")
     @routes.get("/models/<model>/versions/<version>/metadata")
     def metadata(model: str, version: str | None = None) -> Response:
-        return document(tfserving.metadata(find_model(context, model, version)))
+        return document(tfserving.metadata(find_model(context, model, version).predictor.manifest))
 
     return routes

@@ -23,6 +23,7 @@ from service.web.security import NOSNIFF, AccessControl, Headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
+INTERNAL_ERROR = "internal error; the server's log has the cause under this request_id"
 log = logging.getLogger(__name__)
 
 
@@ -138,26 +139,22 @@ def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Re
     An exception other than BadInput and Refused is logged and answered with status 500.
     """
     accept = environ.get("HTTP_ACCEPT", "")
+    status, detail, where, reason = 500, INTERNAL_ERROR, None, None
+    headers: Headers = ()
     match error:
         case BadInput():
-            reply = replies.problem_reply(
-                error.status, str(error), request_id=request_id, where=error.where, accept=accept
-            )
-            return reply, None
+            status, detail, where = error.status, str(error), error.where
         case Refused():
-            detail, headers = str(error), error.headers
-            reply = replies.problem_reply(
-                error.status, detail, request_id=request_id, accept=accept, headers=headers
-            )
-            return reply, error.reason
-    fields = {
-        "request_id": request_id,
-        "trace_id": replies.trace_id(environ),
-        "path": environ["PATH_INFO"],
-    }
-    log.error("request %s failed", request_id, exc_info=error, extra=fields)
-    detail = "internal error; the server's log has the cause under this request_id"
-    return replies.problem_reply(500, detail, request_id=request_id, accept=accept), None
+            status, detail = error.status, str(error)
+            headers, reason = error.headers, error.reason
+        case _:
+            fields = {"request_id": request_id, "trace_id": replies.trace_id(environ)}
+            fields["path"] = environ["PATH_INFO"]
+            log.error("request %s failed", request_id, exc_info=error, extra=fields)
+    reply = replies.problem_reply(
+        status, detail, request_id=request_id, where=where, accept=accept, headers=headers
+    )
+    return reply, reason
 
 
 def finish_reply(

@@ -101,7 +101,9 @@ def v1_paths(versions: Sequence[ServedModel]) -> Paths:
     ]
     requests, replies = content({JSON: ref("V1Request")}), content({JSON: ref("V1Reply")})
     add_examples(requests, replies, examples, V1, served)
-    metadata: Schema = {"enum": [tfserving.metadata(version) for version in versions]}
+    metadata: Schema = {
+        "enum": [tfserving.metadata(version.predictor.manifest) for version in versions]
+    }
     model = {
         "": _get("v1", "v1Model", "Status of the served versions", {JSON: ref("V1Status")}),
         "/metadata": _get("v1", "v1Metadata", "Metadata of the model", {JSON: metadata}),
@@ -189,13 +191,11 @@ def _post(
     description: str = "",
 ) -> dict[str, Operation]:
     about = {"tags": [tag], "operationId": operation_id, "summary": summary}
-    operation = {
-        **about,
-        **({"description": description} if description else {}),
-        "requestBody": {"required": True, "content": requests},
-        "responses": _responses(replies, PREDICTION_ERRORS),
-    }
-    return {"post": operation}
+    if description:
+        about["description"] = description
+    body = {"required": True, "content": requests}
+    responses = _responses(replies, PREDICTION_ERRORS)
+    return {"post": {**about, "requestBody": body, "responses": responses}}
 
 
 def _responses(replies: Content, errors: Sequence[int]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.artifact.manifest import INPUT, OUTPUTS, Manifest
 from service.protocols import tfserving, v2
-from service.protocols.v2_request import UNSUPPORTED_PARAMETERS
+from service.protocols.v2_request import UNSUPPORTED_PARAMETERS, Document
 from service.web.openapi.schemas import (
     COUNT,
     NUMBER,
@@ -75,14 +75,12 @@ def v1_schemas(manifest: Manifest, max_rows: int, versions: Sequence[str]) -> di
         "state": {"enum": ["AVAILABLE", "UNLOADING"]},
         "status": {"const": {"error_code": "OK", "error_message": ""}},
     }
-    status = members(
-        {
-            "model_version_status": array(members(state), 1),
-            "name": {"const": manifest.name},
-            "ready": _BOOLEAN,
-        }
-    )
-    return {"V1Request": request, "V1Reply": reply, "V1Status": status}
+    status = {"model_version_status": array(members(state), 1), "name": {"const": manifest.name}}
+    return {
+        "V1Request": request,
+        "V1Reply": reply,
+        "V1Status": members(status | {"ready": _BOOLEAN}),
+    }
 
 
 def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
@@ -121,45 +119,30 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 def _infer_reply(manifest: Manifest, versions: Sequence[str]) -> dict[str, Schema]:
     name: Schema = {"const": manifest.name}
-    tensors = [_tensor(manifest, output) for output in OUTPUTS[manifest.task]]
-    inputs = [{"name": INPUT, "datatype": "FP32", "shape": [-1, len(manifest.features)]}]
-    outputs = [
-        {
-            "name": output,
-            "datatype": v2.DATA_TYPES[dtype],
-            "shape": [-1, *_columns(manifest, output)],
-        }
-        for output, dtype in OUTPUTS[manifest.task].items()
-    ]
-    reply: dict[str, Schema] = {
-        "model_name": name,
-        "model_version": {"enum": list(versions)},
-        "outputs": array({"anyOf": tensors}, 1, len(tensors)),
+    version: Schema = {"enum": list(versions)}
+    metadata = v2.model_metadata(manifest)
+    constants = {
+        member: {"const": metadata[member]} for member in ("platform", "inputs", "outputs")
     }
-    metadata: dict[str, Schema] = {
-        "name": name,
-        "versions": array({"enum": list(versions)}, 1),
-        "platform": {"const": v2.PLATFORM},
-        "inputs": {"const": inputs},
-        "outputs": {"const": outputs},
-    }
+    tensors = {"anyOf": [_tensor(manifest, output) for output in metadata["outputs"]]}
+    outputs = array(tensors, 1, len(metadata["outputs"]))
+    reply = {"model_name": name, "model_version": version, "outputs": outputs}
     return {
         "InferReply": members(reply, {"id": STRING}),
-        "ModelMetadata": members(metadata),
+        "ModelMetadata": members({"name": name, "versions": array(version, 1), **constants}),
         "ModelReady": members({"name": name, "ready": {"const": True}}),
     }
 
 
-def _tensor(manifest: Manifest, output: str) -> Schema:
+def _tensor(manifest: Manifest, output: Document) -> Schema:
     """Return the schema of an output of V2, whose data is flat, row after row."""
-    dimensions = 1 + len(_columns(manifest, output))
-    datatype = v2.DATA_TYPES[OUTPUTS[manifest.task][output]]
+    dimensions = len(output["shape"])
     return members(
         {
-            "name": {"const": output},
-            "datatype": {"const": datatype},
+            "name": {"const": output["name"]},
+            "datatype": {"const": output["datatype"]},
             "shape": array(COUNT, dimensions, dimensions),
-            "data": array(_label(manifest) if output == "label" else NUMBER),
+            "data": array(_label(manifest) if output["name"] == "label" else NUMBER),
         }
     )
 
@@ -172,10 +155,6 @@ def _parameters(**known: Schema | bool) -> Schema:
         "additionalProperties": {"type": ["string", "number", "boolean"]},
         "propertyNames": {"not": {"enum": list(UNSUPPORTED_PARAMETERS)}},
     }
-
-
-def _columns(manifest: Manifest, output: str) -> list[int]:
-    return [] if output == "label" else [manifest.out_features]
 
 
 def _label(manifest: Manifest) -> Schema:

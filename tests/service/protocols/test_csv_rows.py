@@ -4,21 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from service.errors import BadInput
 from service.protocols.csv_rows import rows_from_csv
 from service.runtime.session import Rows
+from tests.service.protocols.strategies import float32, matrices
 
 FEATURES = ("a", "b c", "größe, €")
 MAX_ROWS = 1000
 LONG = "x" * 100_000
 
-finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
-matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=finite)
 
-
-@given(matrices)
+@given(matrices(3, min_rows=1, values=float32))
 def test_rows_keep_their_bits(rows: Rows) -> None:
     """A header reorders the columns, and every number keeps its float32 bits."""
     lines = [f"{c!r},{a!r},{b!r}\n" for a, b, c in rows.astype(np.float64).tolist()]

@@ -7,22 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from service.errors import BadInput
 from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
 from service.runtime.session import Rows
+from tests.service.protocols.strategies import float32, matrices
 
 FEATURES = ("a", "b c", "größe, €")
 MAX_ROWS = 1000
 GOOD = [1, 2, 3]
 
 
-finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
-matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=finite)
-
-
-@given(matrices)
+@given(matrices(3, min_rows=1, values=float32))
 def test_rows_keep_their_bits(rows: Rows) -> None:
     """Lists, records in any order of names, and bytes give the same float32."""
     wide = rows.astype(np.float64).tolist()
@@ -132,7 +128,7 @@ def test_bytes_that_do_not_fit(body: bytes, status: int, where: str | None, deta
 )
 def test_too_many_rows(read: Callable[[], Rows], where: str | None) -> None:
     """One row above the limit is 413."""
-    with pytest.raises(BadInput, match="^expected at most 2 rows, found 3 or more$") as caught:
+    with pytest.raises(BadInput, match=r"^expected at most 2 rows, found 3 or more$") as caught:
         read()
     assert (413, where) == (caught.value.status, caught.value.where)
 

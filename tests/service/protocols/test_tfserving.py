@@ -8,13 +8,13 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from service.errors import BadInput, Refused
 from service.protocols import tfserving
 from service.protocols.messages import CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
+from tests.service.protocols.strategies import json_values, matrices
 
 ROW = [1.0, 2.0, 3.0, 2001.0]
 OUTPUTS = ("logits", "probabilities", "label")
@@ -23,16 +23,7 @@ EITHER = 'expected an object with either "instances" or "inputs"'
 NO_MEMBER = "expected no member other than"
 NO_ROWS = "expected a list of rows or records, found an object"
 OVERFLOWS = "the values are too large: the network's answer to this row overflows float32"
-
-values = st.floats(-1e6, 1e6, width=32)
-matrices = hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)), elements=values)
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5) | st.just("input"), inner)
-    ),
-    max_leaves=8,
-)
+named = st.dictionaries(st.just("input"), json_values)
 
 
 def post(served: ServedModel, document: object) -> dict[str, Any]:
@@ -48,7 +39,7 @@ def text(array: Any) -> str:
 
 
 @settings(deadline=None)
-@given(matrices)
+@given(matrices(4))
 def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Rows) -> None:
     """Rows, records and a tensor have the predictor's outputs bit for bit, by row or by output."""
     wide = rows.astype(np.float64).tolist()
@@ -140,7 +131,11 @@ def test_json_that_does_not_fit(
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name", "x"]), anything))
+@given(
+    st.dictionaries(
+        st.sampled_from(["instances", "inputs", "signature_name", "x"]), json_values | named
+    )
+)
 def test_any_document_is_answered_or_refused(
     classifier: ServedModel, document: dict[str, Any]
 ) -> None:
@@ -182,8 +177,8 @@ def test_status(classifier: ServedModel) -> None:
             "model_version_status": [{"version": "1", "state": state, "status": ok}],
             "name": "flowers",
             "ready": ready,
-        } == tfserving.status(classifier, ready)
-    states = tfserving.status(classifier, True, (2, 1))["model_version_status"]
+        } == tfserving.status(classifier.predictor.manifest, ready)
+    states = tfserving.status(classifier.predictor.manifest, True, (2, 1))["model_version_status"]
     assert ["2", "1"] == [version["version"] for version in states]
 
 
@@ -202,8 +197,10 @@ def test_metadata(regressor: ServedModel, classifier: ServedModel) -> None:
     assert {
         "model_spec": {"name": "houses", "signature_name": "", "version": "1"},
         "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
-    } == tfserving.metadata(regressor)
-    definition = tfserving.metadata(classifier)["metadata"]["signature_def"]["signature_def"]
+    } == tfserving.metadata(regressor.predictor.manifest)
+    definition = tfserving.metadata(classifier.predictor.manifest)["metadata"]["signature_def"][
+        "signature_def"
+    ]
     outputs = definition["serving_default"]["outputs"]
     assert list(OUTPUTS) == list(outputs)
     assert tensor("label", "DT_INT64", "-1") == outputs["label"]

@@ -9,7 +9,6 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from service.artifact.manifest import OUTPUTS
 from service.errors import Refused
@@ -17,6 +16,7 @@ from service.protocols import v2
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
+from tests.service.protocols.strategies import matrices
 from tests.service.protocols.v2_messages import (
     JSON_LENGTH_HEADER,
     ROWS,
@@ -31,12 +31,9 @@ from tests.serving import ROOT
 AS_BYTES = {"binary_data_output": True}
 INPUTS = {"inputs": [tensor(ROWS)]}
 
-values = st.floats(-1e6, 1e6, width=32)
-matrices = hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)), elements=values)
-
 
 @settings(deadline=None)
-@given(matrices)
+@given(matrices(4))
 def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Rows) -> None:
     """Nested, flat and binary inputs have the predictor's outputs bit for bit, in either form."""
     document = {"inputs": [tensor(rows)]}
@@ -173,10 +170,12 @@ def test_model_document(classifier: ServedModel, regressor: ServedModel) -> None
             probabilities,
             {"name": "label", "datatype": "INT64", "shape": [-1]},
         ],
-    } == v2.model(classifier)
+    } == v2.model_metadata(classifier.predictor.manifest)
     output = {"name": "output", "datatype": "FP32", "shape": [-1, 1]}
-    assert [output] == v2.model(regressor)["outputs"]
-    assert ["1", "2"] == v2.model(classifier, versions=(1, 2))["versions"]
+    assert [output] == v2.model_metadata(regressor.predictor.manifest)["outputs"]
+    assert ["1", "2"] == v2.model_metadata(classifier.predictor.manifest, versions=(1, 2))[
+        "versions"
+    ]
 
 
 def test_server_document() -> None:

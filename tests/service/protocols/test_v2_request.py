@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from service.errors import BadInput
 from service.protocols import json_rows, v2
 from service.protocols.messages import BYTES, JSON, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
+from tests.service.protocols.strategies import json_values, matrices
 from tests.service.protocols.v2_messages import ROWS, binary, bits, outputs, request, tensor
 
 OVERFLOW = [3e38, -3e38, 3e38, 3e38]
@@ -25,15 +25,6 @@ EITHER = 'expected either "data" or the parameter binary_data_size'
 SIZE_PLACE = "inputs[0].parameters.binary_data_size"
 INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
 
-values = st.floats(-1e6, 1e6, width=32)
-matrices = hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)), elements=values)
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
 paths = st.sampled_from(
     [f"inputs.0.{name}" for name in ("name", "shape.0", "shape.1", "datatype", "data", "data.1.2")]
     + ["inputs", "inputs.0", "inputs.0.shape", "inputs.0.data.1", "inputs.0.parameters"]
@@ -249,7 +240,7 @@ def test_wrong_bytes(
 
 
 @settings(deadline=None)
-@given(matrices, st.data())
+@given(matrices(4), st.data())
 def test_truncated_bodies_are_refused(
     classifier: ServedModel, rows: Rows, data: st.DataObject
 ) -> None:
@@ -261,7 +252,7 @@ def test_truncated_bodies_are_refused(
 
 
 @settings(deadline=None)
-@given(matrices, st.integers(0, 2000))
+@given(matrices(4), st.integers(0, 2000))
 def test_wrong_json_length_is_refused(classifier: ServedModel, rows: Rows, length: int) -> None:
     """Only the true length of the JSON is accepted."""
     valid = binary(rows)
@@ -287,7 +278,7 @@ def test_ignored_members(classifier: ServedModel, members: dict[str, Any]) -> No
 
 
 @settings(deadline=None)
-@given(paths, anything, st.sampled_from([None, b"", bytes(32)]))
+@given(paths, json_values, st.sampled_from([None, b"", bytes(32)]))
 def test_any_document_is_answered_or_refused(
     classifier: ServedModel, path: str, value: object, tail: bytes | None
 ) -> None:

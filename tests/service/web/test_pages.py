@@ -58,7 +58,7 @@ def test_policy(client: FlaskClient, path: str) -> None:
 
 
 def test_index(flowers: StoredArtifact) -> None:
-    """The page names model, version, task, features and classes; its curl line sends the example."""
+    """The page names the model and its columns, and its curl line sends the example."""
     client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
     page = client.get("/", headers=HTML).text
     digest = Predictor(flowers.artifact).digest
