@@ -16,12 +16,18 @@ from service.protocols import json_rows, v2
 from service.protocols.messages import BYTES, JSON, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
+from tests.service.protocols.refusal import refusal
 from tests.service.protocols.strategies import json_values, matrices
 from tests.service.protocols.v2_messages import ROWS, binary, bits, outputs, request, tensor
 
 OVERFLOW = [3e38, -3e38, 3e38, 3e38]
 OVERFLOW_DETAIL = "the values are too large: the network's answer to this row overflows float32"
 EITHER = 'expected either "data" or the parameter binary_data_size'
+LABEL = {"name": "label"}
+NO_MEMBER = "expected no member other than"
+FOUND_X = 'found "x"'
+INPUT_MEMBERS = "name, shape, datatype, parameters, data"
+NO_OUTPUT = "expected one of logits, probabilities, label"
 SIZE_PLACE = "inputs[0].parameters.binary_data_size"
 INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
 
@@ -54,58 +60,35 @@ def changed(path: str, value: object = ...) -> dict[str, Any]:
     return dict(document)
 
 
-def refusal(refused: Request, served: ServedModel) -> tuple[int, str | None, str]:
-    """Return status, place and message of the BadInput that a request raises."""
-    with pytest.raises(BadInput) as caught:
-        v2.answer(refused, served)
-    return caught.value.status, caught.value.where, str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("path", "value", "detail"),
     [
         ("inputs", {}, "expected a list of one input, found an object"),
-        ("inputs", [], "expected a list of one input, found 0"),
         ("inputs", [tensor(ROWS)] * 2, "expected a list of one input, found 2"),
         ("inputs.0", 1, "expected an object, found 1"),
         ("inputs.0.name", "x", 'expected "input", found "x"'),
-        ("inputs.0.name", None, 'expected "input", found null'),
         ("inputs.0.datatype", "FP64", 'expected "FP32", found "FP64"'),
-        ("inputs.0.datatype", ["FP32"], 'expected "FP32", found a list'),
         ("inputs.0.shape", 8, "expected [rows, 4], found 8"),
-        ("inputs.0.shape", [8], "expected [rows, 4], found [8]"),
-        ("inputs.0.shape", [2, 2, 2], "expected [rows, 4], found [2, 2, 2]"),
         ("inputs.0.shape", [4, 2], "expected [rows, 4], found [4, 2]"),
         ("inputs.0.shape", [-1, 4], "expected [rows, 4], found [-1, 4]"),
-        ("inputs.0.shape", [2.0, 4], "expected [rows, 4], found [2.0, 4]"),
         ("inputs.0.shape", [True, 4], "expected [rows, 4], found a list"),
-        ("inputs.0.shape", ["2", 4], "expected [rows, 4], found a list"),
         ("inputs.0.shape", [2**62] * 2, f"expected [rows, 4], found {[2**62] * 2}"),
         ("inputs.0.data", {}, "expected a list, found an object"),
-        ("inputs.0.data", "AAAA", 'expected a list, found "AAAA"'),
-        ("inputs.0.data", None, "expected a list, found null"),
-        ("inputs.0.data", [], "expected 8 values for the shape [2, 4], found 0"),
         ("inputs.0.data", [1] * 7, "expected 8 values for the shape [2, 4], found 7"),
         ("inputs.0.data", [1] * 9, "expected 8 values for the shape [2, 4], found 9"),
         ("inputs.0.data", [[1] * 4], "expected 2 rows for the shape [2, 4], found 1"),
-        ("inputs.0.data.1", 1, "expected a list or an object, found 1"),
-        ("inputs.0.data.1", [1], "expected 4 values, found 1"),
         ("inputs.0.data.1", OVERFLOW, OVERFLOW_DETAIL),
         ("inputs.0.data.1.3", False, "expected a number, found false"),
-        ("inputs.0.parameters", 1, "expected an object, found 1"),
         ("id", 7, "expected a string, found 7"),
-        ("id", None, "expected a string, found null"),
         ("model_name", "houses", 'expected "flowers", found "houses"'),
         ("parameters", [], "expected an object, found a list"),
-        ("parameters", None, "expected an object, found null"),
         ("outputs", {}, "expected a list of outputs, found an object"),
-        ("outputs", None, "expected a list of outputs, found null"),
     ],
 )
 def test_wrong_member(classifier: ServedModel, path: str, value: object, detail: str) -> None:
     """A member that does not fit is 422, and the place is the member."""
     where = re.sub(r"\.(\d+)", r"[\1]", path)
-    assert (422, where, detail) == refusal(request(changed(path, value)), classifier)
+    assert (422, where, detail) == refusal(v2.answer, request(changed(path, value)), classifier)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +96,6 @@ def test_wrong_member(classifier: ServedModel, path: str, value: object, detail:
     [
         ("inputs", ..., None, 'expected the member "inputs"'),
         ("inputs.0.name", ..., "inputs[0]", 'expected the member "name"'),
-        ("inputs.0.shape", ..., "inputs[0]", 'expected the member "shape"'),
-        ("inputs.0.datatype", ..., "inputs[0]", 'expected the member "datatype"'),
         ("inputs.0.data", ..., "inputs[0]", EITHER),
         ("inputs.0.parameters", {"binary_data_size": 32}, "inputs[0]", EITHER),
         ("outputs", [{}], "outputs[0]", 'expected the member "name"'),
@@ -140,38 +121,26 @@ def test_wrong_member(classifier: ServedModel, path: str, value: object, detail:
         ("inputs.0.data", [1] * 7 + [True], "inputs[0].data[7]", "expected a number, found true"),
         ("inputs.0.data", OVERFLOW * 2, "row 0", OVERFLOW_DETAIL),
         ("outputs", ["label"], "outputs[0]", 'expected an object, found "label"'),
-        ("outputs", [{"name": "label"}] * 9, "outputs[1].name", 'the output "label" appears twice'),
-        (
-            "outputs",
-            [{"name": "label"}, {"name": ["x"]}],
-            "outputs[1].name",
-            "expected one of logits, probabilities, label, found a list",
-        ),
+        ("outputs", [LABEL] * 9, "outputs[1].name", 'the output "label" appears twice'),
+        ("outputs", [LABEL, {"name": ["x"]}], "outputs[1].name", f"{NO_OUTPUT}, found a list"),
     ],
 )
 def test_wrong_object(
     classifier: ServedModel, path: str, value: object, where: str | None, detail: str
 ) -> None:
     """A missing, unknown or repeated member is 422, and the place is the object that holds it."""
-    assert (422, where, detail) == refusal(request(changed(path, value)), classifier)
+    assert (422, where, detail) == refusal(v2.answer, request(changed(path, value)), classifier)
 
 
 @pytest.mark.parametrize(
     ("holder", "name", "value", "detail"),
     [
         ("", "a", [], "expected a string, a number, true or false, found a list"),
-        ("", "a", None, "expected a string, a number, true or false, found null"),
         ("", "binary_data_output", 1, "expected true or false, found 1"),
         ("", "sequence_id", 3, "not supported: the model keeps no state"),
         ("inputs[0].", "shared_memory_region", "x", "not supported: there is no shared memory"),
         ("outputs[0].", "binary_data", "true", 'expected true or false, found "true"'),
         ("outputs[0].", "shared_memory_region", "x", "not supported: there is no shared memory"),
-        (
-            "outputs[0].",
-            "classification",
-            2,
-            "not supported: ask for the output label or probabilities",
-        ),
     ],
 )
 def test_wrong_parameter(
@@ -181,20 +150,19 @@ def test_wrong_parameter(
     parameters = {"parameters": {name: value}}
     document: dict[str, Any] = {"inputs": [tensor(ROWS)]}
     if holder == "outputs[0].":
-        document["outputs"] = [{"name": "label"} | parameters]
+        document["outputs"] = [LABEL | parameters]
     elif holder:
         document["inputs"][0] |= parameters
     else:
         document |= parameters
     expected = (422, f"{holder}parameters.{name}", detail)
-    assert expected == refusal(request(document), classifier)
+    assert expected == refusal(v2.answer, request(document), classifier)
 
 
 def sized(size: object, rows: object = 2) -> dict[str, Any]:
     """Return the document of a binary request with this size of its tensor."""
-    parameters = {"binary_data_size": size}
-    shape = [rows, 4]
-    head = {"name": "input", "shape": shape, "datatype": "FP32", "parameters": parameters}
+    head = tensor(ROWS) | {"shape": [rows, 4], "parameters": {"binary_data_size": size}}
+    del head["data"]
     return {"inputs": [head]}
 
 
@@ -204,37 +172,22 @@ def sized(size: object, rows: object = 2) -> dict[str, Any]:
         (request({"inputs": [tensor(ROWS)]}, b"\0"), 400, None, "1 bytes follow the JSON"),
         (request(sized(28), bytes(28)), 422, SIZE_PLACE, "the shape [2, 4], found 28"),
         (request(sized("32"), bytes(32)), 422, SIZE_PLACE, 'the shape [2, 4], found "32"'),
-        (request(sized(32.0), bytes(32)), 422, SIZE_PLACE, "the shape [2, 4], found 32.0"),
         (request(sized(-32), b""), 422, SIZE_PLACE, "the shape [2, 4], found -32"),
         # 4 bytes times 2^60 times 4 overflow 64 bits to 0.
         (request(sized(0, 2**60), b""), 413, "inputs[0].shape", "found 1152921504606846976"),
-        (request(changed("inputs.0.shape", [51, 4])), 413, "inputs[0].shape", "found 51"),
         (request(sized(32), INFINITE), 422, "row 1, column 1", "expected a finite number"),
         (Request(b"{}", BYTES, "", 3), 400, None, "at most the 2 bytes of the body, found 3"),
         (Request(b"", BYTES, "", 0), 400, None, "the body is empty"),
-        (Request(bytes(17), BYTES, "", 0), 422, None, "expected a multiple of 16 bytes"),
-        (Request(bytes(16 * 51), BYTES, "", 0), 413, None, "expected at most 50 rows"),
         (Request(b"", JSON), 400, None, "the body is empty"),
         (Request(b"[]", JSON), 422, None, "expected an object, found a list"),
-        (
-            Request(b'{"inputs": [], "parameters": {"a": 1, "a": 1}}', JSON),
-            400,
-            "parameters",
-            'the key "a" appears twice',
-        ),
-        (
-            Request(b'{"inputs": [], "outputs": [{"parameters": {"a": 1, "a": 1}}]}', JSON),
-            400,
-            "outputs[0].parameters",
-            'the key "a" appears twice',
-        ),
+        (Request(b'{"id": "a", "id": "a", "inputs": []}', JSON), 400, None, "appears twice"),
     ],
 )
 def test_wrong_bytes(
     classifier: ServedModel, refused: Request, status: int, where: str | None, detail: str
 ) -> None:
     """JSON, header and bytes must agree with one another before anything is allocated."""
-    actual = refusal(refused, classifier)
+    actual = refusal(v2.answer, refused, classifier)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
 
@@ -248,7 +201,7 @@ def test_truncated_bodies_are_refused(
     valid = binary(rows)
     truncated = valid.body[: data.draw(st.integers(0, len(valid.body) - 1))]
     for body in (truncated, valid.body + b"\0", valid.body + valid.body):
-        assert 400 == refusal(valid._replace(body=body), classifier)[0]
+        assert 400 == refusal(v2.answer, valid._replace(body=body), classifier)[0]
 
 
 @settings(deadline=None)
