@@ -15,12 +15,10 @@ OFFERED = (JSON, CSV, BYTES)
         ("*/*", JSON),
         ("text/csv", CSV),
         ("text/*", CSV),
-        ("application/*", JSON),
         ("application/json;q=0.5, text/csv;q=0.9", CSV),
         ("text/html, application/octet-stream", BYTES),
         ("application/json;q=0, */*", CSV),
         ("TEXT/CSV", CSV),
-        ("application/problem+json, application/json", JSON),
     ],
 )
 def test_negotiation(accept: str, expected: str) -> None:

@@ -116,12 +116,3 @@ def test_any_instances_are_rows_or_refused(instances: Any) -> None:
         return
     assert (len(instances), 3) == rows.shape
     assert np.isfinite(rows).all()
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_rows_or_refused(body: bytes) -> None:
-    """Every body gives finite rows or a BadInput."""
-    try:
-        assert np.isfinite(rows_from_bytes(body, FEATURES, MAX_ROWS)).all()
-    except BadInput as error:
-        assert error.status in (400, 422)

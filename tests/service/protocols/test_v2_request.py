@@ -97,7 +97,6 @@ def test_wrong_member(classifier: ServedModel, path: str, value: object, detail:
         ("inputs", ..., None, 'expected the member "inputs"'),
         ("inputs.0.name", ..., "inputs[0]", 'expected the member "name"'),
         ("inputs.0.data", ..., "inputs[0]", EITHER),
-        ("inputs.0.parameters", {"binary_data_size": 32}, "inputs[0]", EITHER),
         ("outputs", [{}], "outputs[0]", 'expected the member "name"'),
         (
             "extra",
@@ -140,7 +139,6 @@ def test_wrong_object(
         ("", "sequence_id", 3, "not supported: the model keeps no state"),
         ("inputs[0].", "shared_memory_region", "x", "not supported: there is no shared memory"),
         ("outputs[0].", "binary_data", "true", 'expected true or false, found "true"'),
-        ("outputs[0].", "shared_memory_region", "x", "not supported: there is no shared memory"),
     ],
 )
 def test_wrong_parameter(

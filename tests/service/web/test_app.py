@@ -61,13 +61,6 @@ def test_predictions(
     assert np.array_equal(expected, np.array(values, np.float32))
 
 
-def test_example_of_the_artifact(client: Client, flowers: StoredArtifact) -> None:
-    """`curl -d @example.json`, with curl's own Content-Type, is answered."""
-    body = (flowers.artifact / manifest.EXAMPLE).read_bytes()
-    reply = client.post("/predict", data=body, content_type="application/x-www-form-urlencoded")
-    assert 200 == reply.status_code
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "detail"),
     [
