@@ -11,10 +11,9 @@ from tabular.separator import guess_separator
 
 
 def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
-    """Parse CSV as (rows, in_features) float32.
+    """Parse CSV as (rows, in_features) float32; a header may reorder the columns.
 
-    The first line is a header if one of its cells is not a number; the header may reorder the
-    columns.
+    The first line is a header if one of its cells is not a number.
 
     Raises:
         BadInput: 400 for a body that is not CSV, 422 with line and column for a cell that does not

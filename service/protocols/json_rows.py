@@ -29,22 +29,13 @@ from service.runtime.finite import MAX_BLAS_VALUES
 from service.runtime.session import Rows
 
 MAX_EXTRA_VALUES = 1 << 12
-"""Maximum number of JSON values in addition to the numbers of the rows.
-
-A request slightly above the row limit is therefore refused with its number of rows.
-"""
+"""Maximum number of other JSON values, so large that a few rows too many are refused as rows."""
 MAX_DEPTH = 1024
-"""Maximum nesting of JSON in levels, the limit of orjson and simdjson.
-
-The search for duplicate keys reaches Python's recursion limit a few levels earlier.
-"""
+"""Maximum nesting of JSON in levels: the limit of orjson and simdjson, and nearly Python's own."""
 MIN_SIMDJSON_BYTES = 1 << 12
 """Size in bytes below which orjson and NumPy are about as fast as simdjson."""
 MAX_POOLED_BODY_BYTES = 1 << 20
-"""Maximum size in bytes of a body whose parser returns to the pool.
-
-A parser keeps about ten times the size of the largest body that it has parsed.
-"""
+"""Maximum size in bytes of a body whose parser is pooled: it keeps ten times as much memory."""
 MIN_NUMPY_COUNT_BYTES = 1 << 14
 """Size in bytes from which NumPy counts a character in a quarter of the time of bytes.count."""
 MAX_FLOAT32_SQUARED = float(np.finfo(np.float32).max) ** 2

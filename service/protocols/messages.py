@@ -10,7 +10,7 @@ PROBLEM = "application/problem+json"
 BYTES = "application/octet-stream"
 CSV = "text/csv"
 CURL_DEFAULT = "application/x-www-form-urlencoded"
-"""Content-Type of a body that curl sends without being told a type."""
+"""Content-Type of a body that curl sends without a type option."""
 
 
 class Request(NamedTuple):
@@ -69,7 +69,7 @@ def negotiate(accept: str, offered: tuple[str, ...]) -> str:
 
 
 def _quality(accept: str, media_type: str) -> float:
-    """Return the quality that the most specific matching range gives a media type; 0 is refusal."""
+    """Return the quality of a media type by its most specific range in the header; 0 rejects it."""
     best = (-1, 0.0)
     for part in accept.lower().split(","):
         name, _, parameters = part.partition(";")

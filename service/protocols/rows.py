@@ -53,7 +53,7 @@ def array_from_numbers(values: list[Any], where: str) -> Rows:
 
 
 def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
-    """Read little-endian float32, row-major, as (rows, in_features); the length gives the rows.
+    """Read little-endian float32, row-major, as (rows, in_features), any number of rows.
 
     Raises:
         BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413

@@ -33,10 +33,7 @@ UNSUPPORTED_PARAMETERS = {
     "shared_memory_offset": "there is no shared memory",
     "shared_memory_byte_size": "there is no shared memory",
 }
-"""Parameters that would change the meaning of the reply, and why they are refused.
-
-Unknown parameters are ignored.
-"""
+"""Parameters that would change the reply's meaning, and why they are refused."""
 Document = dict[str, Any]
 RequestedOutputs = dict[str, bool]
 """The requested outputs in their order, and whether each is requested as bytes."""

@@ -9,10 +9,7 @@ from service.artifact.manifest import Feature, Manifest
 
 Schema = dict[str, Any]
 MIN_OVERFLOW = 2.0**128 - 2.0**103
-"""The smallest number that rounds to an infinite float32.
-
-It lies halfway between the largest float32 and 2^128, the next step.
-"""
+"""Smallest number that rounds to an infinite float32: halfway from the largest one to 2^128."""
 MAX_LISTED_FEATURES = 12
 """Maximum number of features that the description of a row lists."""
 NUMBER: Schema = {"type": "number"}

@@ -27,6 +27,10 @@ LABEL = {"name": "label"}
 NO_MEMBER = "expected no member other than"
 FOUND_X = 'found "x"'
 INPUT_MEMBERS = "name, shape, datatype, parameters, data"
+NO_FLAG = "expected true or false, found 1"
+NO_OBJECT = "expected an object, found 1"
+NO_SCALAR = "expected a string, a number, true or false"
+STATELESS = "not supported: the model keeps no state"
 NO_OUTPUT = "expected one of logits, probabilities, label"
 SIZE_PLACE = "inputs[0].parameters.binary_data_size"
 INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
@@ -101,6 +105,16 @@ def test_wrong_member(classifier: ServedModel, path: str, value: object, detail:
         ("x", 1, None, f"{NO_MEMBER} inputs, model_name, id, parameters, outputs, {FOUND_X}"),
         ("inputs.0.x", 1, "inputs[0]", f"{NO_MEMBER} {INPUT_MEMBERS}, {FOUND_X}"),
         ("outputs", [LABEL | {"x": 1}], "outputs[0]", f"{NO_MEMBER} name, parameters, {FOUND_X}"),
+        ("parameters", {"a": []}, "parameters.a", f"{NO_SCALAR}, found a list"),
+        ("parameters", {"binary_data_output": 1}, "parameters.binary_data_output", NO_FLAG),
+        ("parameters", {"sequence_id": 3}, "parameters.sequence_id", STATELESS),
+        (
+            "inputs.0.parameters",
+            {"sequence_end": 1},
+            "inputs[0].parameters.sequence_end",
+            STATELESS,
+        ),
+        ("outputs", [LABEL | {"parameters": 1}], "outputs[0].parameters", NO_OBJECT),
         ("inputs.0.data", [1] * 7 + [True], "inputs[0].data[7]", "expected a number, found true"),
         ("inputs.0.data", OVERFLOW * 2, "row 0", OVERFLOW_DETAIL),
         ("outputs", ["label"], "outputs[0]", 'expected an object, found "label"'),
@@ -108,37 +122,11 @@ def test_wrong_member(classifier: ServedModel, path: str, value: object, detail:
         ("outputs", [LABEL, {"name": ["x"]}], "outputs[1].name", f"{NO_OUTPUT}, found a list"),
     ],
 )
-def test_wrong_object(
+def test_fault_within_a_member(
     classifier: ServedModel, path: str, value: object, where: str | None, detail: str
 ) -> None:
-    """A missing, unknown or repeated member is 422, and the place is the object that holds it."""
+    """A fault within a member is 422, and the place is the object or the value at fault."""
     assert (422, where, detail) == refusal(v2.answer, request(changed(path, value)), classifier)
-
-
-@pytest.mark.parametrize(
-    ("holder", "name", "value", "detail"),
-    [
-        ("", "a", [], "expected a string, a number, true or false, found a list"),
-        ("", "binary_data_output", 1, "expected true or false, found 1"),
-        ("", "sequence_id", 3, "not supported: the model keeps no state"),
-        ("inputs[0].", "shared_memory_region", "x", "not supported: there is no shared memory"),
-        ("outputs[0].", "binary_data", "true", 'expected true or false, found "true"'),
-    ],
-)
-def test_wrong_parameter(
-    classifier: ServedModel, holder: str, name: str, value: object, detail: str
-) -> None:
-    """A parameter of the wrong type, or one that would change the reply's meaning, is 422."""
-    parameters = {"parameters": {name: value}}
-    document: dict[str, Any] = {"inputs": [tensor(ROWS)]}
-    if holder == "outputs[0].":
-        document["outputs"] = [LABEL | parameters]
-    elif holder:
-        document["inputs"][0] |= parameters
-    else:
-        document |= parameters
-    expected = (422, f"{holder}parameters.{name}", detail)
-    assert expected == refusal(v2.answer, request(document), classifier)
 
 
 def sized(size: object, rows: object = 2) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Trickle(io.BytesIO):
 def test_bodies_are_read_to_their_end(
     body: bytes, encoding: str, environ: Callable[[bytes], dict[str, Any]]
 ) -> None:
-    """Every encoding, with or without a length, gives the same bytes; both prove the end."""
+    """Every encoding is read to the same bytes; a length or a compression proves the end."""
     raw = zlib.compressobj(wbits=-15)
     encoded = {
         "gzip": gzip.compress(body),
@@ -136,7 +136,7 @@ def test_content_type_is_the_media_type_alone() -> None:
     ],
 )
 def test_rejected_bodies_are_drained(environ: dict[str, Any], size: int) -> None:
-    """A small body that the client has sent and nobody has read is read to its length."""
+    """A small body that the client has sent and no parser has read is read to its length."""
     drain_body(environ)
     assert size == environ["wsgi.input"].tell()
 
