@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,31 +125,17 @@ def test_information(client: Client, flowers: StoredArtifact) -> None:
     assert {"digest": digest, **content} == client.get("/model").json
 
 
-def truncate(path: Path) -> None:
-    """Cut the model in half."""
-    content = (path / manifest.MODEL).read_bytes()
-    (path / manifest.MODEL).write_bytes(content[: len(content) // 2])
-
-
-def remove_sums(path: Path) -> None:
-    """Remove the hashes."""
-    (path / manifest.SUMS).unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [(truncate, "model.onnx: expected SHA-256"), (remove_sums, "holds no artifact")],
-)
-def test_broken_artifact(artifact: Path, damage: Callable[[Path], None], reason: str) -> None:
+def test_broken_artifact(artifact: Path) -> None:
     """A service without a valid artifact is alive, and refuses all else with the reason."""
-    damage(artifact)
+    model = artifact / manifest.MODEL
+    model.write_bytes(model.read_bytes()[:-1])
     client = create_app(ServiceSettings(artifact=artifact)).test_client()
     assert [200, 200] == [client.get(path).status_code for path in ("/healthz", "/metrics")]
     replies = [client.get(path) for path in NOT_READY_PATHS]
     replies.append(client.get("/", headers={"Accept": "text/html"}))
     for reply in (*replies, client.post("/predict", json=INSTANCES)):
         assert (503, "5") == (reply.status_code, reply.headers["Retry-After"])
-        assert reason in json.loads(reply.data)["detail"]
+        assert manifest.MODEL in json.loads(reply.data)["detail"]
 
 
 def test_draining(flowers: StoredArtifact) -> None:

@@ -65,7 +65,7 @@ def test_public_paths(locked: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "No such file"), ("# none\n", "found none"), ("é", "ASCII")]
+    ("content", "message"), [(None, "No such file"), ("# none\n", "expected"), ("é", "ASCII")]
 )
 def test_bad_token_files(tmp_path: Path, content: str | None, message: str) -> None:
     """A token file that cannot be used is one line that names the setting."""
