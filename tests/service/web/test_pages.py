@@ -71,8 +71,9 @@ def test_index(flowers: StoredArtifact) -> None:
 
 def test_docs(client: FlaskClient) -> None:
     """Every operation and schema has a heading, every link a target, every example a button."""
-    elements = Page(client.get("/docs").text).elements
     document = json.loads(client.get("/openapi.json").data)
+    elements = Page(client.get("/docs").text).elements
+    assert document == json.loads(client.get("/openapi.json").data)
     ids = {attributes["id"] for _, attributes in elements if attributes.get("id")}
     operations = [item for path in document["paths"].values() for item in path.values()]
     assert {operation["operationId"] for operation in operations} <= ids
