@@ -1,1 +1,1 @@
-"""TODO: tabular."""
+"""Rules for tables that training, scoring and HTTP share; needs NumPy at most."""

@@ -1,19 +1,22 @@
-"""TODO: tabular.separator."""
+"""The separator of a CSV file."""
 
 import csv
 
+SEPARATORS = ",;\t|"
 
-def guess_separator(first: str, width: int | None = None) -> str:
-    """Return what separates the cells of a CSV's first line: the separator that gives `width` cells, or the most."""
 
-    def cells(mark: str) -> int:
+def guess_separator(header: str, width: int | None = None) -> str:
+    """Return the separator that cuts the first line of a CSV into `width` cells, or into the most.
+
+    Of equally good separators the first in SEPARATORS wins.
+    """
+
+    def cell_count(separator: str) -> int:
         try:
-            return len(next(csv.reader([first], delimiter=mark), []))
-        except csv.Error:  # uncut, a long line is longer than a cell may be
+            return len(next(csv.reader([header], delimiter=separator), []))
+        except csv.Error:  # an uncut line may exceed the csv module's limit on a cell
             return 0
 
-    counts = {mark: cells(mark) for mark in ",;\t|"}
-    return next(
-        (mark for mark, count in counts.items() if count == width),
-        max(counts, key=counts.__getitem__),
-    )
+    counts = {separator: cell_count(separator) for separator in SEPARATORS}
+    matching = (separator for separator, count in counts.items() if count == width)
+    return next(matching, max(counts, key=counts.__getitem__))

@@ -1,1 +1,1 @@
-"""TODO: service/protocols."""
+"""Pure functions from request bytes to rows and from outputs to reply bytes."""

@@ -1,4 +1,4 @@
-"""TODO: service.protocols.csv_rows."""
+"""CSV bodies as float32 rows."""
 
 import csv
 import io
@@ -10,18 +10,21 @@ from service.runtime.session import Rows
 from tabular.separator import guess_separator
 
 
-def rows_from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
-    """Parse CSV; the first line is a header iff it holds a non-number, and may then reorder the columns.
+def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
+    """Parse CSV as (rows, in_features) float32; a header may reorder the columns.
+
+    The first line is a header if one of its cells is not a number.
 
     Raises:
-        BadInput: 400 when it is not text, 422 with line and column when a cell does not fit; 413 for too many rows.
+        BadInput: 400 for a body that is not CSV, 422 with line and column for a cell that does not
+            fit, 413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8 at byte {error.start}", status=UNPARSEABLE) from None
-    mark = guess_separator((text.lstrip("\r\n").splitlines() or [""])[0], len(features))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    separator = guess_separator((text.lstrip("\r\n").splitlines() or [""])[0], len(features))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     order: Sequence[int] = range(len(features))
     names: Sequence[str] = features
     rows: list[list[float]] = []
@@ -35,17 +38,14 @@ def rows_from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
                 order = _column_order(names, features)
                 continue
             if len(cells) != len(features):
-                raise BadInput(
-                    f"expected {len(features)} values, found {len(cells)}",
-                    where=f"line {reader.line_num}",
-                )
-            require_row_count(len(rows) + 1, most_rows, f"line {reader.line_num}")
+                detail = f"expected {len(features)} values, found {len(cells)}"
+                raise BadInput(detail, where=f"line {reader.line_num}")
+            require_row_count(len(rows) + 1, max_rows, f"line {reader.line_num}")
             rows.append([_parse_cell(cells[i], reader.line_num, names[i]) for i in order])
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise BadInput(
-            f"not CSV: {error}", where=f"line {reader.line_num}", status=UNPARSEABLE
-        ) from None
+        where = f"line {reader.line_num}"
+        raise BadInput(f"not CSV: {error}", where=where, status=UNPARSEABLE) from None
     if not rows:
         raise BadInput("no rows in the body", status=UNPARSEABLE)
     matrix = to_float32(rows)
@@ -57,9 +57,8 @@ def rows_from_csv(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
 
 
 def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
-    if {cell.strip() for cell in cells} == set(
-        features
-    ):  # the names themselves may be numbers: 0, 1, 2
+    # The features may be named 0, 1, 2.
+    if {cell.strip() for cell in cells} == set(features):
         return True
     try:
         [float(cell) for cell in cells]
@@ -69,13 +68,10 @@ def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
 
 
 def _column_order(names: Sequence[str], features: Sequence[str]) -> list[int]:
-    """Return where in a header each feature stands."""
+    """Return the index of each feature in a header."""
     if (name := first_duplicate(names)) is not None:
-        raise BadInput(
-            f"the column '{name[:MAX_SHOWN_CHARACTERS]}' stands twice",
-            where="line 1",
-            status=UNPARSEABLE,
-        )
+        detail = f"the column '{name[:MAX_SHOWN_CHARACTERS]}' appears twice"
+        raise BadInput(detail, where="line 1", status=UNPARSEABLE)
     if problem := name_mismatch(names, features):
         raise BadInput(problem, where="line 1")
     return [names.index(name) for name in features]
@@ -83,9 +79,8 @@ def _column_order(names: Sequence[str], features: Sequence[str]) -> list[int]:
 
 def _parse_cell(cell: str, line: int, column: str) -> float:
     try:
-        if (
-            not cell.isascii() or "_" in cell
-        ):  # Python's float() takes 1_000 and digits of other scripts
+        # Python's float() also accepts 1_000 and the digits of other scripts.
+        if not cell.isascii() or "_" in cell:
             raise ValueError
         return float(cell)
     except ValueError:

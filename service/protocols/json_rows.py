@@ -1,8 +1,7 @@
-"""Request bodies as rows: bytes in, (rows, in_features) float32 out, or a BadInput that names the place.
+"""JSON bodies as float32 rows: strict parsing, and two fast paths that read numbers into arrays.
 
-Pure functions; nothing here knows HTTP or the model beyond its feature names. The fast path of each
-form checks whole columns at C speed; only when a check fails does a slow path look for the place.
-What is more than the caps allow is refused before it becomes an array.
+The fast paths use simdjson and return None whenever they are not certain; the strict parser then
+finds the fault. Limits are enforced before any array or object is allocated.
 """
 
 import json
@@ -30,52 +29,57 @@ from service.runtime.finite import MAX_BLAS_VALUES
 from service.runtime.session import Rows
 
 MAX_EXTRA_VALUES = 1 << 12
-"""Values that JSON may hold beside the numbers of as many rows as are allowed: a few rows more are named as such."""
+"""Maximum number of other JSON values, so large that a few rows too many are refused as rows."""
 MAX_DEPTH = 1024
-"""Levels of JSON: orjson's and simdjson's own limit; the slow look for duplicate keys gives up some levels earlier."""
+"""Maximum nesting of JSON in levels: the limit of orjson and simdjson, and nearly Python's own."""
 MIN_SIMDJSON_BYTES = 1 << 12
-"""Bytes of JSON that orjson and numpy read about as fast as simdjson does."""
+"""Size in bytes below which orjson and NumPy are about as fast as simdjson."""
 MAX_POOLED_BODY_BYTES = 1 << 20
-"""Bytes of JSON whose parser is kept: it keeps some ten times as much memory as the largest body that it parsed."""
+"""Maximum size in bytes of a body whose parser is pooled: it keeps ten times as much memory."""
+MIN_NUMPY_COUNT_BYTES = 1 << 14
+"""Size in bytes from which NumPy counts a character in a quarter of the time of bytes.count."""
 MAX_FLOAT32_SQUARED = float(np.finfo(np.float32).max) ** 2
 _parser_pool: deque[simdjson.Parser] = deque(maxlen=2)
-"""At rest, with memory that the system need not give again; of none is a document alive, which it would refuse."""
+"""Idle parsers, kept to reuse their buffers.
+
+A parser may be pooled only after its document has been released: it refuses to parse before that.
+"""
 
 
-def load_json(body: bytes, most_values: int) -> Any:
+def load_json(body: bytes, max_values: int) -> Any:
     """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
 
     Args:
-        body: of a request.
-        most_values: numbers that its rows may hold; BESIDE are allowed beside them.
+        body: JSON text.
+        max_values: Maximum count of numbers in the rows, apart from MAX_EXTRA_VALUES other values.
 
     Raises:
-        BadInput: 400, with the parser's place or the duplicate's; 413 for too many values, before any is made.
+        BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
     """
     if not body.strip():
         raise BadInput("the body is empty", status=UNPARSEABLE)
-    _require_value_count(body, most_values)
+    _require_value_count(body, max_values)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if "depth limit exceeded" in str(error):
             raise _too_deep() from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
-    # Every key is followed by one colon, and orjson keeps the last of equal keys: as many colons as keys
-    # means no duplicate. More colons may also stand in strings, so only the slow parser can tell.
+    # One colon follows every key, and orjson keeps the last of equal keys: as many colons as keys
+    # exclude a duplicate. Strings may hold further colons, which only the slow parser tells apart.
     if _count_byte(body, b":") != _count_keys(document):
         _reject_duplicates(body)
     return document
 
 
-def rows_from_member(body: bytes, member: str, width: int, most_rows: int) -> Rows | None:
-    """Read {"member": [[...], ...]} from JSON straight into (rows, width) float32, where nothing is wrong with it.
+def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Rows | None:
+    """Read {"member": [[...], ...]} straight into (rows, width) float32.
 
-    It makes no Python object per number, and takes a third of the time that orjson and numpy do; what it reads,
-    load_json and from_instances read alike.
+    No Python object is created per number, which takes a third of the time of orjson and NumPy.
+    The result equals that of load_json and rows_from_instances bit for bit.
 
     Returns:
-        None for anything else, a fault or another form: whoever asks then finds out which.
+        None for a fault or any other document; load_json then tells them apart.
     """
     if body[:1] != b"{":
         return None
@@ -83,29 +87,71 @@ def rows_from_member(body: bytes, member: str, width: int, most_rows: int) -> Ro
         parser = _parser_pool.pop()
     except IndexError:
         parser = simdjson.Parser()
-    wide = _flat_values(parser, body, member, width, most_rows)
+    wide = _flat_values(parser, body, member, width, max_rows)
     if wide is None:
         return None
     if len(body) <= MAX_POOLED_BODY_BYTES:
         _parser_pool.append(parser)
-    if (
-        wide.size <= MAX_BLAS_VALUES and np.vdot(wide, wide) < MAX_FLOAT32_SQUARED
-    ):  # then float32 holds every one of them
+    # If the sum of squares is below the square of float32's largest number, every value fits.
+    if wide.size <= MAX_BLAS_VALUES and np.vdot(wide, wide) < MAX_FLOAT32_SQUARED:
         return wide.astype(np.float32).reshape(-1, width)
     narrow = to_float32(wide.reshape(-1, width))
     return narrow if np.isfinite(narrow).all() else None
 
 
+def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) -> Any | None:
+    """Parse JSON like load_json, with the list at one place read straight into float32.
+
+    Args:
+        body: JSON text.
+        place: Path to a list of numbers or of rows of numbers, such as ("inputs", 0, "data").
+        max_values: Maximum count of numbers in that list.
+
+    Returns:
+        None for a possible fault or any other document; load_json then tells them apart.
+    """
+    if body[:1] != b"{" or len(body) < MIN_SIMDJSON_BYTES:
+        return None
+    try:
+        _require_value_count(body, max_values)  # its BadInput is a ValueError
+        document: Any = simdjson.Parser().parse(body)
+        target = document
+        for step in place:
+            target = target[step]
+        nested = isinstance(target[0], simdjson.Array)
+        shape = [len(target), len(target[0])] if nested else [len(target)]
+        if math.prod(shape) > max_values or (nested and {len(row) for row in target} != {shape[1]}):
+            return None
+        holder = rest = _to_python(document, place)
+        # as_buffer() flattens, and simdjson keeps one of equal keys: equal numbers of brackets and
+        # colons prove that no row holds a list and that no key appears twice.
+        text = orjson.dumps(rest)
+        brackets = text.count(b"[") + (shape[0] + 1 if nested else 1)
+        if (
+            _count_byte(body, b"[") != brackets
+            or _count_byte(body, b":") != text.count(b":")
+            or _count_byte(body, b"\\")
+        ):
+            return None
+        values = to_float32(np.frombuffer(target.as_buffer(of_type="d"), np.float64).reshape(shape))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
+        return None
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = values
+    return rest if np.isfinite(values).all() else None
+
+
 def _flat_values(
-    parser: Any, body: bytes, member: str, width: int, most_rows: int
+    parser: Any, body: bytes, member: str, width: int, max_rows: int
 ) -> NDArray[np.float64] | None:
-    """Return the values of the rows of a member; None where they are not such rows."""
+    """Return the values of the rows of a member, flat, or None if they are not such rows."""
     try:
         document = parser.parse(body)
         rows = document[member]
         count = len(rows)
-        # The buffer is flat: no row may be longer than another, and none may hold a list.
-        if len(document) != 1 or not 0 < count <= most_rows or _count_byte(body, b"[") != count + 1:
+        # as_buffer() flattens: every row must have the same length, and none may hold a list.
+        if len(document) != 1 or not 0 < count <= max_rows or _count_byte(body, b"[") != count + 1:
             return None
         for row in rows:
             if len(row) != width:
@@ -115,70 +161,23 @@ def _flat_values(
         return None
 
 
-def load_with_array(body: bytes, place: Sequence[str | int], most: int) -> Any | None:
-    """Parse JSON with the list at a place straight into float32, the rest as load_json does.
-
-    This is rows_of_member for a document that says more.
-
-    Args:
-        body: of a request.
-        place: where the list stands, of numbers or of rows of them: ("inputs", 0, "data").
-        most: numbers in it.
-
-    Returns:
-        None where there may be a fault, or another form: load_json then finds out which.
-    """
-    if body[:1] != b"{" or len(body) < MIN_SIMDJSON_BYTES:
-        return None
-    try:
-        _require_value_count(body, most)  # a BadInput is a ValueError
-        document: Any = simdjson.Parser().parse(body)
-        found = document
-        for step in place:
-            found = found[step]
-        shape = (
-            (len(found), len(found[0])) if isinstance(found[0], simdjson.Array) else (len(found),)
-        )
-        if math.prod(shape) > most or (
-            len(shape) == 2 and {len(row) for row in found} != {shape[1]}
-        ):
-            return None
-        holder = rest = _to_python(document, place)
-        # The buffer is flat, and of equal keys one is kept: nothing may be nested in a row, and no key stand twice.
-        text = orjson.dumps(rest)
-        lists = text.count(b"[") + (shape[0] + 1 if len(shape) == 2 else 1)
-        if (
-            _count_byte(body, b"[") != lists
-            or _count_byte(body, b":") != text.count(b":")
-            or _count_byte(body, b"\\")
-        ):
-            return None
-        values = to_float32(np.frombuffer(found.as_buffer(of_type="d"), np.float64).reshape(shape))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
-        return None
-    for step in place[:-1]:
-        holder = holder[step]
-    holder[place[-1]] = values
-    return rest if np.isfinite(values).all() else None
-
-
-def _require_value_count(body: bytes, most_values: int) -> None:
-    """Refuse JSON of more values than are allowed, by what each of them needs: a comma before it, or a bracket."""
-    most = most_values + MAX_EXTRA_VALUES
-    if len(body) <= most:
+def _require_value_count(body: bytes, max_values: int) -> None:
+    """Raise BadInput (413) for too many values, counted by the commas and brackets before them."""
+    limit = max_values + MAX_EXTRA_VALUES
+    if len(body) <= limit:
         return
     for mark, name in ((b",", "commas"), (b"[", "brackets"), (b"{", "braces")):
-        # Text may hold them too, a feature's name say: what is in strings is left out where it matters.
-        if (
-            _count_byte(body, mark) > most
-            and (found := _count_byte(_without_strings(body), mark)) > most
-        ):
-            detail = f"expected at most {most} values in the JSON, found more: {found} {name} outside strings"
-            raise BadInput(detail, status=TOO_LARGE)
+        # Strings may hold these characters too. Removing the strings is slow, so it comes second.
+        if _count_byte(body, mark) > limit:
+            count = _count_byte(_without_strings(body), mark)
+            if count > limit:
+                detail = f"found more: {count} {name} outside strings"
+                expected = f"expected at most {limit} values in the JSON"
+                raise BadInput(f"{expected}, {detail}", status=TOO_LARGE)
 
 
 def _without_strings(body: bytes) -> bytes:
-    """Return JSON without what its strings hold."""
+    """Return JSON text without the contents of its strings."""
     text = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
     inside = np.bitwise_xor.accumulate(text == ord('"'))
     return text[~inside].tobytes()
@@ -189,21 +188,19 @@ def _too_deep() -> BadInput:
 
 
 def _count_byte(body: bytes, character: bytes) -> int:
-    """Count a character; NumPy takes a quarter of the time where the body is large, and longer where it is not."""
-    if len(body) < 1 << 14:
+    if len(body) < MIN_NUMPY_COUNT_BYTES:
         return body.count(character)
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
 
 
 def _to_python(value: Any, without: Sequence[str | int]) -> Any:
-    """Return what simdjson read as Python's objects, with None at a place."""
+    """Return a simdjson value as Python objects, with None at one place."""
     if not without:
         return None
 
-    def member(name: str | int) -> Any:  # items() would make a Python object per number
-        return (
-            _to_python(value[name], without[1:]) if name == without[0] else _to_plain(value[name])
-        )
+    def member(name: str | int) -> Any:  # items() would create a Python object per number
+        inner = value[name]
+        return _to_python(inner, without[1:]) if name == without[0] else _to_plain(inner)
 
     if isinstance(value, simdjson.Object):
         return {name: member(name) for name in value}
@@ -217,35 +214,36 @@ def _to_plain(value: Any) -> Any:
 
 
 def _count_keys(document: Any) -> int:
-    """Count the keys where this service expects any: of the document, the objects it lists, and their parameters."""
+    """Count the keys of the document, of the objects that it lists, and of their parameters."""
     if type(document) is not dict:
         return 0
     lists = (value for value in document.values() if type(value) is list)
     objects = [document, *(item for items in lists for item in items if type(item) is dict)]
-    parameters = (found for item in objects if type(found := item.get("parameters")) is dict)
+    parameters = (value for item in objects if type(value := item.get("parameters")) is dict)
     return sum(map(len, objects)) + sum(map(len, parameters))
 
 
 class _DuplicateKey:
-    """Stands where the slow parser found an object with a key twice."""
+    """Placeholder for an object in which a key appears twice."""
 
     def __init__(self, key: str) -> None:
         self.key = key
 
 
 def _reject_duplicates(body: bytes) -> None:
+    """Raise BadInput with the place of the first object in which a key appears twice."""
     duplicates = []
 
-    def members(pairs: list[tuple[str, Any]]) -> Any:
-        if len(found := dict(pairs)) == len(pairs):
-            return found
+    def to_object(pairs: list[tuple[str, Any]]) -> Any:
+        if len(members := dict(pairs)) == len(pairs):
+            return members
         duplicates.append(_DuplicateKey(first_duplicate(key for key, _ in pairs) or ""))
         return duplicates[-1]
 
     def search(value: Any, where: str) -> None:
         match value:
             case _DuplicateKey():
-                detail = f"the key {describe_value(value.key)} stands twice"
+                detail = f"the key {describe_value(value.key)} appears twice"
                 raise BadInput(detail, where=where or None, status=UNPARSEABLE)
             case list():
                 for index, item in enumerate(value):
@@ -255,7 +253,7 @@ def _reject_duplicates(body: bytes) -> None:
                     search(item, shorten(f"{where}.{key[:MAX_SHOWN_CHARACTERS]}" if where else key))
 
     try:
-        document = json.loads(body, object_pairs_hook=members)
+        document = json.loads(body, object_pairs_hook=to_object)
         if duplicates:
             search(document, "")
     except RecursionError:

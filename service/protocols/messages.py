@@ -1,33 +1,35 @@
-"""TODO: service.protocols.messages."""
+"""The request and the reply of every protocol, and the negotiation of a media type."""
 
 import re
 from typing import NamedTuple
 
-from service.errors import Refused
+from service.errors import MAX_SHOWN_CHARACTERS, Refused
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 BYTES = "application/octet-stream"
 CSV = "text/csv"
+CURL_DEFAULT = "application/x-www-form-urlencoded"
+"""Content-Type of a body that curl sends without a type option."""
 
 
 class Request(NamedTuple):
-    """What a dialect is given."""
+    """A request as a protocol reads it."""
 
     body: bytes
-    """Decompressed."""
+    """Decompressed body."""
     content_type: str = ""
-    """The media type alone, in lower case."""
+    """Media type without parameters, in lower case; empty without the header."""
     accept: str = ""
-    """The header as it came."""
+    """Accept header, unparsed."""
     json_length: int | None = None
-    """Bytes of JSON before the tensors, as the Open Inference Protocol's binary extension counts them."""
-    whole: bool = True
-    """Whether the body is known to be all of it, by Content-Length or by its compression's own end."""
+    """Bytes of JSON before the binary tensors (Open Inference Protocol, binary extension)."""
+    is_complete: bool = True
+    """Whether Content-Length or the end of the compressed data proves that no byte is missing."""
 
 
 class Reply(NamedTuple):
-    """What is answered."""
+    """A reply before it is written to HTTP."""
 
     body: bytes
     content_type: str = JSON
@@ -36,47 +38,44 @@ class Reply(NamedTuple):
 
 
 def complete_body(request: Request) -> bytes:
-    """Return a body that is nothing but rows, of which a part would be rows too.
+    """Return the body of a request whose format does not mark its own end, such as CSV.
 
     Raises:
-        Refused: 411, nobody can tell whether they are all there: a host says of a chunked body that breaks off what
-            it says of one that ends.
+        Refused: 411 for a chunked body. WSGI hosts report a chunked body that broke off like one
+            that ended, and a truncated table is a valid, shorter table.
     """
-    if request.body and not request.whole:
-        detail = (
-            "expected Content-Length: of rows in chunks nobody can tell whether they are all there"
-        )
+    if request.body and not request.is_complete:
+        detail = "expected Content-Length: a truncated chunked body of rows cannot be detected"
         raise Refused(411, detail, reason="length_required")
     return request.body
 
 
 def negotiate(accept: str, offered: tuple[str, ...]) -> str:
-    """Return the offered media type that an Accept header ranks highest, the first of equals (RFC 9110, 12.5.1).
+    """Return the offered media type that an Accept header prefers (RFC 9110, 12.5.1).
+
+    Of equally preferred types the first one offered wins.
 
     Raises:
-        Refused: 406, none of them is accepted.
+        Refused: 406 if the header accepts none of them.
     """
     if not accept or accept == "*/*":
         return offered[0]
     ranked = [(_quality(accept, media_type), -index) for index, media_type in enumerate(offered)]
     quality, index = max(ranked)
     if quality <= 0:
-        raise Refused(
-            406,
-            f"Accept: expected one of {', '.join(offered)}, found {accept[:80]}",
-            reason="not_acceptable",
-        )
+        detail = f"expected one of {', '.join(offered)}, found {accept[:MAX_SHOWN_CHARACTERS]}"
+        raise Refused(406, f"Accept: {detail}", reason="not_acceptable")
     return offered[-index]
 
 
 def _quality(accept: str, media_type: str) -> float:
-    """Return how much an Accept header wants a media type, by its most specific range; 0 for not at all."""
+    """Return the quality of a media type by its most specific range in the header; 0 rejects it."""
     best = (-1, 0.0)
     for part in accept.lower().split(","):
         name, _, parameters = part.partition(";")
         name = name.strip()
         if name not in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
             continue
-        found = re.search(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
-        best = max(best, (len(name), min(float(found[1]), 1.0) if found else 1.0))
+        match = re.search(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
+        best = max(best, (len(name), min(float(match[1]), 1.0) if match else 1.0))
     return best[1]

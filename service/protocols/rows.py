@@ -1,4 +1,4 @@
-"""TODO: service.protocols.rows."""
+"""Python values and raw bytes as float32 rows, checked value by value where something is wrong."""
 
 import json
 from collections.abc import Sequence
@@ -13,22 +13,21 @@ from tabular.names import near_miss
 
 Instances = list[Any]
 NUMBER_TYPES = {int, float}
-"""What JSON's numbers are in Python; bool is neither, by type()."""
+"""Python types of a JSON number. They are compared by type(), which keeps bool out."""
 
 
 def rows_from_instances(
-    instances: Any, features: Sequence[str], most_rows: int, where: str = "instances"
+    instances: Any, features: Sequence[str], max_rows: int, where: str = "instances"
 ) -> Rows:
-    """Turn a list of rows, or of records by feature name, into (rows, in_features) float32.
+    """Convert a list of rows, or of records by feature name, to (rows, in_features) float32.
 
     Raises:
-        BadInput: 422, with the place of the first value that does not fit; 413 for too many rows.
+        BadInput: 422 with the place of the first value that does not fit, 413 for too many rows.
     """
     if type(instances) is not list:
-        raise BadInput(
-            f"expected a list of rows or records, found {describe_value(instances)}", where=where
-        )
-    require_row_count(len(instances), most_rows, where)
+        detail = f"expected a list of rows or records, found {describe_value(instances)}"
+        raise BadInput(detail, where=where)
+    require_row_count(len(instances), max_rows, where)
     matrix = _as_matrix(instances, features)
     if matrix is None:
         raise _first_fault(instances, features, where)
@@ -36,59 +35,80 @@ def rows_from_instances(
 
 
 def array_from_numbers(values: list[Any], where: str) -> Rows:
-    """Turn a list of numbers into float32, (len(values),).
+    """Convert a list of numbers to float32, (len(values),).
 
     Raises:
-        BadInput: 422, with the place of the first value that does not fit.
+        BadInput: 422 with the place of the first value that does not fit.
     """
     if not set(map(type, values)) <= NUMBER_TYPES:
         index = next(index for index, value in enumerate(values) if type(value) not in NUMBER_TYPES)
-        raise BadInput(
-            f"expected a number, found {describe_value(values[index])}", where=f"{where}[{index}]"
-        )
+        detail = f"expected a number, found {describe_value(values[index])}"
+        raise BadInput(detail, where=f"{where}[{index}]")
     numbers = to_float32(values)
     if not (finite := np.isfinite(numbers)).all():
         index = int(finite.argmin())
-        raise BadInput(
-            f"expected a number within float32, found {values[index]:g}", where=f"{where}[{index}]"
-        )
+        detail = f"expected a number within float32, found {values[index]:g}"
+        raise BadInput(detail, where=f"{where}[{index}]")
     return numbers
 
 
-def rows_from_bytes(body: bytes, features: Sequence[str], most_rows: int) -> Rows:
-    """Read little-endian float32, row-major; the number of rows follows from the length.
+def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
+    """Read little-endian float32, row-major, as (rows, in_features), any number of rows.
 
     Raises:
-        BadInput: the length is not whole rows, or a value is not finite; 413 for too many rows.
+        BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
+            for too many rows.
     """
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
     width = 4 * len(features)
     if len(body) % width:
-        raise BadInput(
-            f"expected a multiple of {width} bytes ({len(features)} float32 values a row), found {len(body)}"
-        )
-    require_row_count(len(body) // width, most_rows)
+        row = f"{len(features)} float32 values a row"
+        raise BadInput(f"expected a multiple of {width} bytes ({row}), found {len(body)}")
+    require_row_count(len(body) // width, max_rows)
     rows = np.frombuffer(body, dtype="<f4").reshape(-1, len(features))
     if (place := first_non_finite(rows)) is not None:
         i, j = place
-        raise BadInput(
-            f"expected a finite number, found {rows[i, j]}", where=f"row {i}, column {j}"
-        )
+        detail = f"expected a finite number, found {rows[i, j]}"
+        raise BadInput(detail, where=f"row {i}, column {j}")
     return rows.astype(np.float32, copy=False)  # native byte order
 
 
-def require_row_count(rows: int, most_rows: int, where: str | None = None) -> None:
-    if rows > most_rows:
-        raise BadInput(
-            f"expected at most {most_rows} rows, found {rows} or more",
-            where=where,
-            status=TOO_LARGE,
-        )
+def require_row_count(rows: int, max_rows: int, where: str | None = None) -> None:
+    """Raise BadInput (413) if there are more rows than one request may hold."""
+    if rows > max_rows:
+        detail = f"expected at most {max_rows} rows, found {rows} or more"
+        raise BadInput(detail, where=where, status=TOO_LARGE)
+
+
+def name_mismatch(names: Sequence[str], features: Sequence[str]) -> str | None:
+    """Return what is wrong with a set of feature names, or None if they are the model's."""
+    known, present = set(features), set(names)
+    for name in names:
+        if name not in known:
+            short = name[:MAX_SHOWN_CHARACTERS]
+            return f"unknown feature '{short}'{near_miss(short, features)}"
+    missing = next((name for name in features if name not in present), None)
+    return f"missing feature '{missing}'" if missing is not None else None
+
+
+def to_float32(values: Any) -> Rows:
+    """Round to float32 by way of float64; a value beyond float32 becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
+
+
+def first_non_finite(rows: Rows) -> tuple[int, int] | None:
+    """Return the row and the column of the first value that is not finite, or None."""
+    finite = np.isfinite(rows)
+    if finite.all():
+        return None
+    i, j = np.argwhere(~finite)[0].tolist()
+    return i, j
 
 
 def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
-    """Return the rows, or None when anything at all is wrong with them."""
+    """Return the rows, or None if anything is wrong with them."""
     width = len(features)
     kinds = set(map(type, instances))
     if kinds == {dict}:
@@ -107,14 +127,13 @@ def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
 
 
 def _first_fault(instances: Instances, features: Sequence[str], where: str) -> BadInput:
-    """Find the first place at which instances do not fit."""
+    """Return the error that names the first place at which instances do not fit."""
     first, known = type(instances[0]), set(features)
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
-            return BadInput(
-                f"expected a list or an object, found {describe_value(row)}", where=place
-            )
+            detail = f"expected a list or an object, found {describe_value(row)}"
+            return BadInput(detail, where=place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
         if first is dict and row.keys() != known:
@@ -124,41 +143,14 @@ def _first_fault(instances: Instances, features: Sequence[str], where: str) -> B
         cells = [row[name] for name in features] if first is dict else row
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBER_TYPES else ():
             if type(value) not in NUMBER_TYPES:
-                return BadInput(
-                    f"expected a number, found {describe_value(value)}",
-                    where=_place_of_cell(place, j, first, features),
-                )
+                detail = f"expected a number, found {describe_value(value)}"
+                return BadInput(detail, where=_place_of_cell(place, j, first, features))
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = first_non_finite(to_float32(values)) or (0, 0)
-    found = f"expected a number within float32, found {values[i][j]:g}"
-    return BadInput(found, where=_place_of_cell(f"{where}[{i}]", j, first, features))
+    detail = f"expected a number within float32, found {values[i][j]:g}"
+    return BadInput(detail, where=_place_of_cell(f"{where}[{i}]", j, first, features))
 
 
 def _place_of_cell(place: str, column: int, kind: type, features: Sequence[str]) -> str:
-    return (
-        f"{place}[{json.dumps(features[column], ensure_ascii=False) if kind is dict else column}]"
-    )
-
-
-def name_mismatch(found: Sequence[str], features: Sequence[str]) -> str | None:
-    known, given = set(features), set(found)
-    for name in found:
-        if name not in known:
-            return f"unknown feature '{name[:MAX_SHOWN_CHARACTERS]}'{near_miss(name[:MAX_SHOWN_CHARACTERS], features)}"
-    missing = next((name for name in features if name not in given), None)
-    return f"missing feature '{missing}'" if missing is not None else None
-
-
-def to_float32(values: Any) -> Rows:
-    """Round to float32 by way of float64; what overflows becomes infinite, for _not_finite to find."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values, dtype=np.float64).astype(np.float32)
-
-
-def first_non_finite(rows: Rows) -> tuple[int, int] | None:
-    """Return the first place of a value that is not finite, or None."""
-    finite = np.isfinite(rows)
-    if finite.all():
-        return None
-    i, j = np.argwhere(~finite)[0].tolist()
-    return i, j
+    key = json.dumps(features[column], ensure_ascii=False) if kind is dict else column
+    return f"{place}[{key}]"

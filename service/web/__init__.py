@@ -1,1 +1,1 @@
-"""TODO: service/web."""
+"""The Flask application: routes, request path, access control, OpenAPI document and pages."""

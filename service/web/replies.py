@@ -1,34 +1,41 @@
-"""TODO: service.web.replies."""
+"""Replies of the application: documents, pages, problems, and the request IDs in them."""
 
 import random
 import re
+import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from flask import Response, render_template, request
 
 from service.protocols.messages import JSON, PROBLEM, Reply
 from service.web.body import Environ
+from service.web.security import Headers, page_policy
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def request_id(environ: Environ) -> str:
-    """Return the caller's X-Request-ID, or a new one where there is none that is fit for a log."""
-    given = environ.get("HTTP_X_REQUEST_ID")
-    if given and _REQUEST_ID_PATTERN.fullmatch(given):
-        return str(given)
-    # No secret; uuid4() would ask the system, and give up Python's lock to do so.
-    return random.getrandbits(128).to_bytes(16, "big").hex()
+def respond(reply: Reply, headers: Headers = ()) -> Response:
+    """Return a reply as Flask's response."""
+    response = Response(reply.body, reply.status, content_type=reply.content_type)
+    response.headers.extend((*headers, *reply.headers))
+    return response
 
 
-def trace_id(environ: Environ) -> str | None:
-    """Return the trace that a W3C traceparent header names."""
-    given = environ.get("HTTP_TRACEPARENT")
-    match = _TRACEPARENT_PATTERN.fullmatch(given) if given else None
-    return match[1] if match else None
+def document(content: Mapping[str, Any]) -> Response:
+    """Return a JSON document as Flask's response."""
+    return respond(Reply(orjson.dumps(content)))
+
+
+def page(template: str, **values: Any) -> Response:
+    """Render an HTML page whose policy allows only its own style and script."""
+    nonce = secrets.token_urlsafe(16)
+    html = render_template(template, nonce=nonce, root=request.root_url, **values)
+    return respond(Reply(html.encode(), "text/html; charset=utf-8", headers=page_policy(nonce)))
 
 
 def problem_reply(
@@ -38,20 +45,22 @@ def problem_reply(
     request_id: str,
     where: str | None = None,
     accept: str = "",
-    headers: tuple[tuple[str, str], ...] = (),
+    headers: Headers = (),
 ) -> Reply:
-    """Make the one error shape: RFC 9457's members, and `error`, which existing clients read.
+    """Return an error in the shape that all errors have: RFC 9457's members, and `error`.
+
+    Clients of V1 and V2 read `error`.
 
     Args:
-        status: of HTTP.
-        detail: the one line that a person should read.
-        request_id: stands in the log too.
-        where: the place in the payload, such as instances[3][17].
-        accept: the caller's Accept; RFC 9457's media type is for those who ask for it first.
-        headers: of the reply.
+        status: HTTP status.
+        detail: One line for a person.
+        request_id: ID of the request, which the log also carries.
+        where: Place in the body, such as instances[3][17].
+        accept: Accept header; the reply has RFC 9457's media type if the header names it first.
+        headers: Headers of the reply.
     """
     text = f"{where}: {detail}" if where else detail
-    document: dict[str, Any] = {
+    members: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -60,8 +69,23 @@ def problem_reply(
         "request_id": request_id,
     }
     if where:
-        document["where"] = where
-    content_type = (
-        PROBLEM if accept.partition(",")[0].partition(";")[0].strip() == PROBLEM else JSON
-    )
-    return Reply(orjson.dumps(document), content_type, status, headers)
+        members["where"] = where
+    first_type = accept.partition(",")[0].partition(";")[0].strip()
+    content_type = PROBLEM if first_type == PROBLEM else JSON
+    return Reply(orjson.dumps(members), content_type, status, headers)
+
+
+def request_id(environ: Environ) -> str:
+    """Return the client's X-Request-ID if it is safe to log, else a new random ID."""
+    header = environ.get("HTTP_X_REQUEST_ID")
+    if header and _REQUEST_ID_PATTERN.fullmatch(header):
+        return str(header)
+    # The ID is no secret, and uuid4() would release the GIL to call the operating system.
+    return random.getrandbits(128).to_bytes(16, "big").hex()
+
+
+def trace_id(environ: Environ) -> str | None:
+    """Return the trace ID of a W3C traceparent header, or None."""
+    header = environ.get("HTTP_TRACEPARENT")
+    match = _TRACEPARENT_PATTERN.fullmatch(header) if header else None
+    return match[1] if match else None

@@ -1,7 +1,7 @@
-"""The path of a prediction: one function answers every one of them, and carries every guard.
+"""The path of every prediction: one function with all guards, called with and without Flask.
 
-Flask's views call it, and so does the thin dispatch that stands before Flask: an empty Flask view takes longer than
-parsing, running and answering a row. So what is fast and what is checked is one implementation. docs/http.md says more.
+An empty Flask view takes longer than parsing, evaluating and answering a row, so Dispatch answers
+the common routes before Flask sees them. See docs/http.md.
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.errors import BadInput, Refused
 from service.observe import logs
 from service.observe.metrics import ROUTES, SharedMetrics, WorkerMetrics
+from service.protocols import native, tfserving, v2
 from service.protocols.messages import Reply, Request
 from service.runtime.admission import Admission
 from service.runtime.served_model import ServedModel
@@ -22,83 +23,88 @@ from service.web.security import NOSNIFF, AccessControl, Headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-
+INTERNAL_ERROR = "internal error; the server's log has the cause under this request_id"
 log = logging.getLogger(__name__)
 
 
 class Protocol(NamedTuple):
-    """How a protocol asks and is answered."""
+    """A protocol as the request path calls it."""
 
     route: int
-    """In the metrics: an index into metrics.ROUTES."""
+    """Index of the protocol's route in metrics.ROUTES."""
     answer: Callable[[Request, ServedModel], Reply]
-    """Pure; raises BadInput or Refused."""
+    """Pure function; raises BadInput or Refused."""
 
-    @classmethod
-    def of(cls, route: str, answer: Callable[[Request, ServedModel], Reply]) -> "Protocol":
-        """Name the route as the metrics do."""
-        return cls(ROUTES.index(route), answer)
+
+NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
+V2 = Protocol(ROUTES.index("/v2/infer"), v2.answer)
+V1 = Protocol(ROUTES.index("/v1/predict"), tfserving.answer)
+
+
+def model_routes(name: str) -> dict[str, Protocol]:
+    """Return the exact paths of a model's predictions that Dispatch answers."""
+    return {f"/v2/models/{name}/infer": V2, f"/v1/models/{name}:predict": V1}
 
 
 class PredictionPath:
-    """Answers predictions, in any dialect."""
+    """Answer predictions in every protocol."""
 
     def __init__(
         self,
         find: Callable[[], ServedModel],
-        gate: AccessControl,
+        access: AccessControl,
         admission: Admission,
-        figures: WorkerMetrics,
+        metrics: WorkerMetrics,
         *,
         max_body_bytes: int,
     ) -> None:
-        """Take the guards.
+        """Keep the guards.
 
         Args:
-            find: returns what answers where a request names no version; raises Refused.
-            gate: who may ask.
-            admission: how many at a time.
-            figures: where it is counted.
-            max_body_bytes: of a request, compressed or not.
+            find: Returns the current version; raises Refused.
+            access: Token check.
+            admission: Limit on concurrent requests.
+            metrics: Counters of this worker.
+            max_body_bytes: Maximum size of a body in bytes, compressed and decompressed.
         """
-        self.find, self.gate, self.admission, self.figures = find, gate, admission, figures
+        self.find, self.access, self.admission, self.metrics = find, access, admission, metrics
         self.max_body_bytes = max_body_bytes
 
     def __call__(
-        self, environ: Environ, dialect: Protocol, find: Callable[[], ServedModel] | None = None
+        self, environ: Environ, protocol: Protocol, find: Callable[[], ServedModel] | None = None
     ) -> tuple[Reply, Headers]:
-        """Answer a request, with what `find` returns or the current version; whatever happens, there is a reply.
+        """Answer a request with the version that `find` returns, by default the current one.
 
         Returns:
-            the dialect's reply, and the headers that every reply has.
+            The protocol's reply or an error, and the headers that every reply has.
         """
-        began = perf_counter()
+        start = perf_counter()
         request_id = replies.request_id(environ)
-        self.figures.entered()
+        self.metrics.entered()
         reason = None
         try:
-            if self.gate.tokens:
-                self.gate.check(environ)
+            if self.access.tokens:
+                self.access.check(environ)
             served = (find or self.find)()
-            reply = self._admitted(environ, dialect, served)
+            reply = self._admitted(environ, protocol, served)
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
-        self.figures.answered(dialect.route, reply.status, perf_counter() - began, reason)
+        self.metrics.answered(protocol.route, reply.status, perf_counter() - start, reason)
         return reply, finish_reply(
-            reply.status, environ, request_id, began, self.gate, self.figures.board
+            reply.status, environ, request_id, start, self.access, self.metrics.board
         )
 
-    def _admitted(self, environ: Environ, dialect: Protocol, served: ServedModel) -> Reply:
+    def _admitted(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
         admission = self.admission
         admission.enter()
         try:
             request = body.read_request(environ, self.max_body_bytes)
             if served.joins:
-                return dialect.answer(request, served)
+                return protocol.answer(request, served)
             admission.begin()
             try:
-                return dialect.answer(request, served)
+                return protocol.answer(request, served)
             finally:
                 admission.end()
         finally:
@@ -106,66 +112,64 @@ class PredictionPath:
 
 
 class Dispatch:
-    """A WSGI application that answers the hot routes itself and leaves all else to Flask."""
+    """WSGI application that answers exact prediction paths itself and passes the rest to Flask."""
 
     def __init__(
-        self, flask: "WSGIApplication", inference: PredictionPath, routes: Mapping[str, Protocol]
+        self, flask: "WSGIApplication", predict: PredictionPath, routes: Mapping[str, Protocol]
     ) -> None:
-        """Take the routes, by exact path, that are answered to POST."""
-        self.flask, self.inference, self.routes = flask, inference, routes
+        """Keep the protocols by the exact path of a POST; the mapping may grow."""
+        self.flask, self.predict, self.routes = flask, predict, routes
 
     def __call__(self, environ: Environ, start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer, or pass on."""
-        dialect = self.routes.get(environ["PATH_INFO"])
-        if dialect is None or environ["REQUEST_METHOD"] != "POST":
-            environ.pop(
-                "HTTP_UPGRADE", None
-            )  # an offer that may be passed over (RFC 9110, 7.8); werkzeug refuses it
+        """Answer a request or pass it to Flask."""
+        protocol = self.routes.get(environ["PATH_INFO"])
+        if protocol is None or environ["REQUEST_METHOD"] != "POST":
+            # A server may ignore an Upgrade offer (RFC 9110, 7.8), and werkzeug refuses it.
+            environ.pop("HTTP_UPGRADE", None)
             return self.flask(environ, start_response)
-        reply, headers = self.inference(environ, dialect)
-        about = (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
-        start_response(replies.STATUS_LINES[reply.status], [*about, *headers, *reply.headers])
+        reply, headers = self.predict(environ, protocol)
+        entity = (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
+        start_response(replies.STATUS_LINES[reply.status], [*entity, *headers, *reply.headers])
         return [reply.body]
 
 
 def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Reply, str | None]:
-    """Turn what a request ran into, into the one error shape, and the reason for the metrics."""
+    """Return the reply to an exception, and the reason that the metrics count, if it has one.
+
+    An exception other than BadInput and Refused is logged and answered with status 500.
+    """
     accept = environ.get("HTTP_ACCEPT", "")
+    status, detail, where, reason = 500, INTERNAL_ERROR, None, None
+    headers: Headers = ()
     match error:
         case BadInput():
-            reply = replies.problem_reply(
-                error.status, str(error), request_id=request_id, where=error.where, accept=accept
-            )
-            return reply, None
+            status, detail, where = error.status, str(error), error.where
         case Refused():
-            detail, headers = str(error), error.headers
-            reply = replies.problem_reply(
-                error.status, detail, request_id=request_id, accept=accept, headers=headers
-            )
-            return reply, error.reason
-    about = {
-        "request_id": request_id,
-        "trace_id": replies.trace_id(environ),
-        "path": environ["PATH_INFO"],
-    }
-    log.error("request %s failed", request_id, exc_info=error, extra=about)
-    detail = "the server failed; its log has the reason under this request_id"
-    return replies.problem_reply(500, detail, request_id=request_id, accept=accept), None
+            status, detail = error.status, str(error)
+            headers, reason = error.headers, error.reason
+        case _:
+            fields = {"request_id": request_id, "trace_id": replies.trace_id(environ)}
+            fields["path"] = environ["PATH_INFO"]
+            log.error("request %s failed", request_id, exc_info=error, extra=fields)
+    reply = replies.problem_reply(
+        status, detail, request_id=request_id, where=where, accept=accept, headers=headers
+    )
+    return reply, reason
 
 
 def finish_reply(
     status: int,
     environ: Environ,
     request_id: str,
-    began: float,
-    gate: AccessControl,
+    start: float,
+    access: AccessControl,
     board: SharedMetrics,
 ) -> Headers:
-    """Write the line of the access log, and return the headers that every reply has."""
+    """Write the access log's line and return the headers that every reply has."""
     if logs.access.isEnabledFor(logging.INFO):
-        seconds = perf_counter() - began
+        seconds = perf_counter() - start
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        about = {
+        fields = {
             "request_id": request_id,
             "trace_id": replies.trace_id(environ),
             "method": method,
@@ -174,10 +178,10 @@ def finish_reply(
             "seconds": round(seconds, 6),
             "remote": environ.get("REMOTE_ADDR"),
         }
-        logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=about)
+        logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=fields)
     headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
-    if gate.origins:
-        headers += gate.cors(environ)
+    if access.origins:
+        headers += access.cors(environ)
     if board.draining:
         headers += (("Connection", "close"),)
     return headers

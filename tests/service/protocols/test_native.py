@@ -1,4 +1,4 @@
-"""service.dialects.native: what is read, and the reply's shape by task and by Accept."""
+"""service.protocols.native: the replies of POST /predict by task and media type."""
 
 import csv
 import io
@@ -7,94 +7,102 @@ import json
 import numpy as np
 import pytest
 
-from service.errors import Refused
+from service.errors import BadInput, Refused
 from service.protocols import native
-from service.protocols.messages import BYTES, CSV, JSON, Reply, Request
-from service.runtime.predictor import Predictor
+from service.protocols.messages import BYTES, CSV, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
-from service.runtime.session import Rows
-from tests.stored import StoredArtifact
 from tests.tables import CLASSES
 
+RECORD = '{"instances": [{"year": 4, "größe": 3, "sepal width": 2, "petal, length": 1}]}'
+ROWS = {
+    "classifier": np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32),
+    "regressor": np.array([[50, 10, 0.1], [60, 20, 0.1]], np.float32),
+}
 
-def served(made: StoredArtifact) -> ServedModel:
-    """Return an artifact as the dialects see it."""
-    predictor = Predictor(made.artifact)
-    return ServedModel(predictor, predictor.predict, 1000)
 
-
-def ask(made: StoredArtifact, rows: Rows, accept: str = "") -> Reply:
-    """Send rows as JSON."""
+@pytest.mark.parametrize("task", ROWS)
+def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequest) -> None:
+    """JSON, CSV and bytes carry the same float32, under the names of the classes or targets."""
+    served: ServedModel = request.getfixturevalue(task)
+    rows, classifies = ROWS[task], task == "classifier"
+    outputs = served.predictor.predict(rows)
+    expected = outputs["probabilities" if classifies else "output"]
     body = json.dumps({"instances": rows.astype(np.float64).tolist()}).encode()
-    return native.answer(Request(body, JSON, accept), served(made))
+    replies = {accept: native.answer(Request(body, JSON, accept), served) for accept in (CSV, JSON)}
+    assert Reply(expected.tobytes(), BYTES) == native.answer(Request(body, JSON, BYTES), served)
+    document = json.loads(replies[JSON].body)
+    header, *lines = csv.reader(io.StringIO(replies[CSV].body.decode()))
+    for values in (
+        document["probabilities" if classifies else "predictions"],
+        [line[classifies:] for line in lines],
+    ):
+        assert np.array_equal(expected, np.array(values, np.float32))
+    assert "text/csv; charset=utf-8" == replies[CSV].content_type
+    if classifies:
+        assert ["prediction", *(f"probability_{name}" for name in CLASSES)] == header
+        labels = [CLASSES[label] for label in outputs["label"]]
+        assert labels == document["predictions"] == [line[0] for line in lines]
+    else:
+        assert ["prediction_price €"] == header
 
 
-def test_reply_of_no_rows(flowers: StoredArtifact) -> None:
-    """No rows have no predictions, and the reply keeps its shape."""
-    predictor = Predictor(flowers.artifact)
-    reply = native.document(predictor.predict(np.zeros((0, 4), np.float32)), predictor.manifest)
+def test_reply_of_no_rows(classifier: ServedModel) -> None:
+    """A reply without rows keeps the shape of its arrays."""
+    outputs = classifier.predictor.predict(np.zeros((0, 4), np.float32))
+    reply = native.document(outputs, classifier.predictor.manifest)
     assert [] == reply["predictions"]
     assert (0, 3) == reply["probabilities"].shape
 
 
-def test_feature_order_is_the_manifest_s(flowers: StoredArtifact) -> None:
-    """Records are laid out in the order of the network's columns, whatever theirs is."""
-    names = served(flowers).features
-    record = {name: index for index, name in reversed(list(enumerate(names)))}
-    body = json.dumps({"instances": [record]}).encode()
-    assert [[0, 1, 2, 3]] == native.rows(Request(body, JSON), served(flowers))[0].tolist()
-
-
-@pytest.mark.parametrize("task", ["flowers", "houses"])
-def test_every_form_of_reply_has_the_same_numbers(
-    task: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("body", "content_type", "place"),
+    [
+        (b'{"instances": [[1, 2, 3, 4]]}', JSON, "instances[{}]"),
+        (b' {"instances": [[1, 2, 3, 4]]}', "", "instances[{}]"),
+        (b'{"instances": [[1, 2, 3, 4]]}', CURL_DEFAULT, "instances[{}]"),
+        (RECORD.encode(), JSON, "instances[{}]"),
+        (b"1,2,3,4\n", CSV, "row {}"),
+        (np.array([1, 2, 3, 4], "<f4").tobytes(), BYTES, "row {}"),
+    ],
+)
+def test_request_media_types(
+    classifier: ServedModel, body: bytes, content_type: str, place: str
 ) -> None:
-    """JSON, CSV and bytes carry the predictor's float32 bits."""
-    made: StoredArtifact = request.getfixturevalue(task)
-    rows, manifest = made.rows[:20], Predictor(made.artifact).manifest
-    outputs = Predictor(made.artifact).predict(rows)
-    classifies = task == "flowers"
-    expected = outputs["probabilities" if classifies else "output"]
-    raw = ask(made, rows, BYTES)
-    assert (BYTES, expected.tobytes()) == (raw.content_type, raw.body)
-    document = json.loads(ask(made, rows).body)
-    found = np.array(document["probabilities" if classifies else "predictions"], np.float32)
-    assert np.array_equal(expected, found)
-    reply = ask(made, rows, CSV)
-    header, *lines = csv.reader(io.StringIO(reply.body.decode()))
-    assert "text/csv; charset=utf-8" == reply.content_type
-    assert np.array_equal(expected, np.array([line[classifies:] for line in lines], np.float32))
-    if classifies:
-        assert ["prediction", *(f"probability_{name}" for name in CLASSES)] == header
-        assert document["predictions"] == [line[0] for line in lines]
-    else:
-        assert [f"prediction_{target}" for target in manifest.targets] == header
+    """The same row in every form is read in the order of the network's columns."""
+    rows, row_place = native.rows(Request(body, content_type), classifier)
+    assert ([[1, 2, 3, 4]], place) == (rows.tolist(), row_place)
 
 
 @pytest.mark.parametrize(
-    ("accept", "expected"),
+    ("body", "content_type", "status", "where", "detail"),
     [
-        ("*/*", JSON),
-        ("text/csv", "text/csv; charset=utf-8"),
-        ("text/*", "text/csv; charset=utf-8"),
-        ("application/*", JSON),
-        ("application/json;q=0.5, text/csv;q=0.9", "text/csv; charset=utf-8"),
-        ("text/html, application/octet-stream", BYTES),
-        ("application/json;q=0, */*", "text/csv; charset=utf-8"),
-        ("TEXT/CSV", "text/csv; charset=utf-8"),
-        ("application/problem+json, application/json", JSON),
+        (b"", "", 400, None, "the body is empty"),
+        (b"[[1, 2, 3, 4]]", JSON, 422, None, 'expected an object with the member "instances": '),
+        (b'{"rows": []}', JSON, 422, None, 'expected an object with the member "instances": '),
+        (b'{"instances": [], "x": 1}', JSON, 422, "x", 'expected no member other than "instances"'),
     ],
 )
-def test_accept(flowers: StoredArtifact, accept: str, expected: str) -> None:
-    """The form that the caller ranks highest, by RFC 9110's rules, JSON among equals."""
-    assert expected == ask(flowers, flowers.rows[:1], accept).content_type
+def test_refused_bodies(
+    classifier: ServedModel,
+    body: bytes,
+    content_type: str,
+    status: int,
+    where: str | None,
+    detail: str,
+) -> None:
+    """A document that holds more or less than a list of instances is refused."""
+    with pytest.raises(BadInput, match=f"^{detail}") as caught:
+        native.rows(Request(body, content_type), classifier)
+    assert (status, where) == (caught.value.status, caught.value.where)
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0"])
-def test_not_acceptable(flowers: StoredArtifact, accept: str) -> None:
-    """A caller who takes none of the forms is told which there are."""
+@pytest.mark.parametrize(
+    ("content_type", "header"), [("text/plain", "text/plain"), ("", "no Content-Type")]
+)
+def test_unknown_media_type(classifier: ServedModel, content_type: str, header: str) -> None:
+    """A media type that is not supported is 415."""
     with pytest.raises(
-        Refused, match=r"expected one of application/json, text/csv, application/octet-stream"
+        Refused, match=f"expected {JSON}, {CSV} or {BYTES}, found {header}"
     ) as caught:
-        ask(flowers, flowers.rows[:1], accept)
-    assert 406 == caught.value.status
+        native.rows(Request(b"1,2", content_type), classifier)
+    assert 415 == caught.value.status

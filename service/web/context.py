@@ -1,0 +1,81 @@
+"""What the views share: settings, versions, access control, metrics and the prediction path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.artifact import storage
+from service.errors import Refused
+from service.observe.metrics import WorkerMetrics
+from service.runtime.admission import Admission
+from service.runtime.served_model import ServedModel, load_served_model
+from service.runtime.versions import NOT_READY_HEADERS, Versions
+from service.settings import ServiceSettings
+from service.web.request_path import NATIVE, PredictionPath, Protocol, model_routes
+from service.web.security import AccessControl
+
+
+@dataclass(frozen=True)
+class ServiceContext:
+    """The parts of one application."""
+
+    settings: ServiceSettings
+    versions: Versions
+    access: AccessControl
+    metrics: WorkerMetrics
+    predict: PredictionPath
+    fast_routes: Mapping[str, Protocol]
+    """Prediction paths that Dispatch answers without Flask; a loaded model adds its own."""
+
+
+def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceContext:
+    """Load the artifact and assemble what the views need; a broken artifact is not an error here.
+
+    Raises:
+        SettingsError: The token file is unusable.
+    """
+    access = AccessControl(settings.tokens(), settings.origins)
+    fast_routes = {"/predict": NATIVE}
+
+    def on_reload(served: ServedModel | None) -> None:
+        metrics.reloaded(served is not None)
+        if served is not None:
+            manifest = served.predictor.manifest
+            fast_routes.update(model_routes(manifest.name))
+            metrics.serves(manifest.version, served.predictor.digest)
+            metrics.ready(True)
+
+    versions = Versions(
+        lambda: settings.artifact or storage.last_published(settings.artifacts),
+        lambda path: load_served_model(path, settings, metrics),
+        poll_seconds=settings.poll_seconds,
+        on_reload=on_reload,
+    )
+    in_flight = settings.in_flight or 1
+    admission = Admission(
+        in_flight, in_flight + settings.queue, settings.queue_seconds, metrics.waits
+    )
+    predict = PredictionPath(
+        versions.find, access, admission, metrics, max_body_bytes=settings.max_body_bytes
+    )
+    return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
+
+
+def find_model(context: ServiceContext, model: str, version: str | None = None) -> ServedModel:
+    """Return a version of the served model, by default the current one.
+
+    Raises:
+        Refused: 404 for another model or version, 503 while nothing is served.
+    """
+    served = context.versions.find(version)
+    name = served.predictor.manifest.name
+    if model != name:
+        detail = f"expected the model {name}, found {model[:80]!r}"
+        raise Refused(404, detail, reason="not_found")
+    return served
+
+
+def require_ready(context: ServiceContext) -> None:
+    """Raise Refused (503) while the service drains before it stops."""
+    if context.metrics.board.draining:
+        detail = "not ready: draining before the stop"
+        raise Refused(503, detail, reason="not_ready", headers=NOT_READY_HEADERS)

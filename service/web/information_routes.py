@@ -1,0 +1,80 @@
+"""Routes for operators and browsers: health, metrics, the manifest, the OpenAPI document, pages."""
+
+import shlex
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from service.protocols.messages import Reply
+from service.web.context import ServiceContext, require_ready
+from service.web.openapi.document import openapi_document
+from service.web.openapi.examples import format_value
+from service.web.replies import document, page, respond
+
+
+def status_routes(context: ServiceContext) -> Blueprint:
+    """Return the routes of health, readiness, the manifest and the metrics."""
+    routes = Blueprint("status", __name__)
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        return document({"status": "alive"})
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        predictor = context.versions.current.predictor
+        require_ready(context)
+        manifest, problem = predictor.manifest, context.versions.problem
+        model = {"name": manifest.name, "version": str(manifest.version)}
+        members = {"status": "ready", "model": model, "digest": predictor.digest}
+        return document(members | ({"problem": problem} if problem else {}))
+
+    @routes.get("/model")
+    def model() -> Response:
+        predictor = context.versions.current.predictor
+        return document({"digest": predictor.digest, **orjson.loads(predictor.manifest.to_json())})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        # A worker that is never scraped saves the memory of prometheus_client.
+        from service.observe.prometheus_text import metrics_text
+
+        current = context.versions.state.current
+        name = current.predictor.manifest.name if current else ""
+        accept = request.headers.get("Accept", "")
+        return respond(Reply(*metrics_text(context.metrics.board, name, accept)))
+
+    return routes
+
+
+def documentation_routes(context: ServiceContext) -> Blueprint:
+    """Return the routes of the OpenAPI document and of the two pages."""
+    routes = Blueprint("documentation", __name__)
+
+    def description() -> dict[str, Any]:
+        return openapi_document(
+            context.versions.current,
+            max_body_bytes=context.settings.max_body_bytes,
+            authenticated=bool(context.access.tokens),
+            previous=context.versions.state.previous,
+        )
+
+    @routes.get("/openapi.json")
+    def openapi() -> Response:
+        return document(description())
+
+    @routes.get("/docs")
+    def docs() -> Response:
+        return page("docs.html", document=description(), text=format_value)
+
+    @routes.get("/")
+    def index() -> Response:
+        # KServe's V1 client requests / to learn whether the server is alive.
+        if "text/html" not in request.headers.get("Accept", ""):
+            return document({"status": "alive"})
+        about = context.versions.current.predictor
+        example = shlex.quote(about.example.decode().strip())
+        return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
+
+    return routes

@@ -1,0 +1,152 @@
+"""The OpenAPI document as a whole; every part of it describes the served model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from service.artifact.manifest import Manifest
+from service.protocols.v2_request import JSON_LENGTH_HEADER
+from service.runtime.served_model import ServedModel
+from service.web.openapi.error_responses import error_references, error_responses
+from service.web.openapi.operations import information_paths, native_paths, v1_paths, v2_paths
+from service.web.openapi.protocol_schemas import native_schemas, v1_schemas, v2_schemas
+from service.web.openapi.schemas import COUNT, STRING, Schema, model_schemas
+from service.web.security import PUBLIC_PATHS
+
+DESCRIPTION = """\
+One model, served in three protocols. Numbers are finite float32 in requests and replies.
+
+The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. The reply \
+returns `X-Request-ID`, or a new ID, and the log names the trace of a W3C `traceparent`. Every \
+error has the same shape, as `application/json`, or as `application/problem+json` if `Accept` \
+names that first. A method that a path does not support is answered 405, with `Allow`.
+
+The example of a reply answers the request's example of the same name, with `Accept` set to the \
+reply's media type."""
+TAGS = {
+    "native": "The service's own protocol",
+    "v2": "Open Inference Protocol V2",
+    "v1": "TensorFlow Serving's REST API, KServe's V1",
+    "operation": "Health, metrics and documentation",
+}
+HEADERS: dict[str, Any] = {
+    "X-Request-ID": {
+        "required": True,
+        "schema": STRING,
+        "description": "The request's own, or a new one.",
+    },
+    "Retry-After": {
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Seconds to wait before the next attempt.",
+    },
+    "WWW-Authenticate": {"required": True, "schema": STRING},
+    JSON_LENGTH_HEADER: {
+        "schema": COUNT,
+        "description": "Bytes of JSON before the tensors in a binary reply.",
+    },
+}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+Document = dict[str, Any]
+
+
+def openapi_document(
+    served: ServedModel,
+    *,
+    max_body_bytes: int,
+    authenticated: bool = False,
+    previous: ServedModel | None = None,
+) -> Document:
+    """Return the document of every route, which is cached, shared and must not be changed.
+
+    Args:
+        served: The current version; it computes the examples, outside the request queue.
+        max_body_bytes: Maximum size of a request body in bytes.
+        authenticated: Whether requests need a token.
+        previous: The previous version, listed if its features and outputs are the same.
+    """
+    return _document(served, previous, max_body_bytes, authenticated)
+
+
+# The key is the identity of the versions. The cache keeps a replaced version alive until the
+# document of the next one is requested.
+@lru_cache(maxsize=1)
+def _document(
+    served: ServedModel, previous: ServedModel | None, max_body_bytes: int, authenticated: bool
+) -> Document:
+    served = replace(served, run=served.predictor.predict)
+    manifest = served.predictor.manifest
+    models = [served]
+    if previous and _interface(previous.predictor.manifest) == _interface(manifest):
+        models.append(previous)
+    versions = [str(model.predictor.manifest.version) for model in models]
+    targets, width = ", ".join(manifest.targets), len(manifest.features)
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": manifest.name,
+            "version": str(manifest.version),
+            "summary": f"A {manifest.task} of {targets} from {width} features.",
+            "description": DESCRIPTION,
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
+        "paths": {
+            **native_paths(served),
+            **v2_paths(served),
+            **v1_paths(models),
+            **information_paths(),
+        },
+        "components": {
+            "schemas": document_schemas(manifest, served.most_rows, versions),
+            "responses": error_responses(served, max_body_bytes),
+            "headers": HEADERS,
+            "parameters": {"version": _version_parameter(versions)},
+        },
+    }
+    return _secured(document) if authenticated else document
+
+
+def document_schemas(
+    manifest: Manifest, max_rows: int, versions: Sequence[str]
+) -> dict[str, Schema]:
+    """Return the schemas of the document's components by name."""
+    return {
+        **model_schemas(manifest, max_rows, versions),
+        **native_schemas(manifest),
+        **v2_schemas(manifest, max_rows, versions),
+        **v1_schemas(manifest, max_rows, versions),
+    }
+
+
+def _version_parameter(versions: Sequence[str]) -> Document:
+    return {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "enum": versions},
+        "description": "The current version, or the previous one.",
+    }
+
+
+def _secured(document: Document) -> Document:
+    """Require a token for every path that is not public."""
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            if path in PUBLIC_PATHS:
+                operation["security"] = []
+            else:
+                operation["responses"] |= error_references(401)
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
+
+
+def _interface(manifest: Manifest) -> object:
+    """Return what decides the requests and the replies of a model."""
+    names = tuple(feature.name for feature in manifest.features)
+    classes = [(type(value), value) for value in manifest.classes]
+    return manifest.name, manifest.task, names, manifest.targets, classes

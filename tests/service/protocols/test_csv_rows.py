@@ -1,0 +1,85 @@
+"""service.protocols.csv_rows: CSV bodies to float32 rows, or the line and column of a fault."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import BadInput
+from service.protocols.csv_rows import rows_from_csv
+from service.runtime.session import Rows
+from tests.service.protocols.refusal import refusal
+from tests.service.protocols.strategies import float32, matrices
+
+FEATURES = ("a", "b c", "größe, €")
+MAX_ROWS = 1000
+LONG = "x" * 100_000
+
+
+@given(matrices(3, min_rows=1, values=float32))
+def test_rows_keep_their_bits(rows: Rows) -> None:
+    """A header reorders the columns, and every number keeps its float32 bits."""
+    lines = [f"{c!r},{a!r},{b!r}\n" for a, b, c in rows.astype(np.float64).tolist()]
+    actual = rows_from_csv(('"größe, €",a,b c\n' + "".join(lines)).encode(), FEATURES, MAX_ROWS)
+    assert ("float32", rows.tobytes()) == (actual.dtype.name, actual.tobytes())
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_dialects(separator: str, mark: str, end: str) -> None:
+    """Separators, byte-order marks, line ends and spaces around cells do not change the rows."""
+    header = separator.join([" b c ", '"größe, €"', "a"])
+    body = f"{mark}{header}{end}2 {separator}3{separator} 1{end}"
+    assert [[1, 2, 3]] == rows_from_csv(body.encode(), FEATURES, MAX_ROWS).tolist()
+
+
+@pytest.mark.parametrize(
+    ("body", "features", "rows"),
+    [
+        (b"1,2,3\n4,5,6", FEATURES, [[1, 2, 3], [4, 5, 6]]),
+        (b"2,1,0\n7,6,5\n", ("0", "1", "2"), [[5, 6, 7]]),
+    ],
+    ids=["numbers", "feature names that are numbers"],
+)
+def test_header(body: bytes, features: tuple[str, ...], rows: list[list[int]]) -> None:
+    """A first line of numbers is a row, unless the features have these names."""
+    assert rows == rows_from_csv(body, features, MAX_ROWS).tolist()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where", "detail"),
+    [
+        (b"\xff\xfe", 400, None, "not UTF-8 at byte 0"),
+        (b"", 400, None, "no rows"),
+        ('a,b c,"größe, €"\n'.encode(), 400, None, "no rows"),
+        (b"1,2\n", 422, "line 1", "expected 3 values, found 2"),
+        (b"1,2,3\n\n4,5\n", 422, "line 3", "expected 3 values, found 2"),
+        (b"1,2,3\n4,x,6\n", 422, "line 2, column 'b c'", "expected a number, found 'x'"),
+        (b"1,2,3\n4,1_000,6\n", 422, "line 2, column 'b c'", "expected a number, found '1_000'"),
+        (b"1,2,3\n4,nan,6\n", 422, "line 2, column 'b c'", "within float32, found nan"),
+        (b"a,b c,x\n1,2,3\n", 422, "line 1", "unknown feature 'x'"),
+        (b"a,a,b c\n1,2,3\n", 400, "line 1", "the column 'a' appears twice"),
+        (b"x" * 200_000, 400, "line 1", "not CSV: field larger than field limit"),
+        (b'1,2,"3\n', 400, "line 1", "not CSV: unexpected end of data"),
+        (b"1,2,3\n" * 1001, 413, "line 1001", "expected at most 1000 rows, found 1001 or more"),
+        (f"1,2,3\n1,2,{LONG}\n".encode(), 422, "line 2, column 'größe, €'", "xxx ..."),
+        (f"{LONG},{LONG},3\n".encode(), 400, "line 1", "appears twice"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes | str) else None,
+)
+def test_csv_that_does_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
+    """The error has line and column, and stays short however long the cell is."""
+    actual = refusal(rows_from_csv, body, FEATURES, MAX_ROWS)
+    assert (status, where) == actual[:2]
+    assert detail in actual[2]
+    assert len(actual[2]) < 200
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_rows_or_refused(body: bytes) -> None:
+    """Every body gives finite rows or a BadInput."""
+    try:
+        assert np.isfinite(rows_from_csv(body, FEATURES, MAX_ROWS)).all()
+    except BadInput as error:
+        assert error.status in (400, 422)

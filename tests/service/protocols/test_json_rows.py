@@ -1,0 +1,234 @@
+"""service.protocols.json_rows: the strict parser, and the fast paths that must agree with it."""
+
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import BadInput
+from service.protocols import json_rows
+from service.protocols.json_rows import load_json, load_with_array, rows_from_member
+from service.protocols.rows import rows_from_instances
+from service.runtime.session import Rows
+from tests.service.protocols.refusal import refusal
+from tests.service.protocols.strategies import json_values
+
+FEATURES = ("a", "b", "c")
+MAX_ROWS = 1000
+MAX_VALUES = 10 + json_rows.MAX_EXTRA_VALUES
+LONG = "x" * 100_000
+
+numbers = st.integers() | st.floats() | st.integers(-(2**70), 2**70) | st.just(1e39)
+cells = numbers | st.none() | st.booleans() | st.text(max_size=3) | st.lists(numbers, max_size=2)
+rows_of_cells = st.lists(numbers, min_size=3, max_size=3) | st.lists(cells, max_size=4) | cells
+noises = ["", " ", "\ufeff", "[", "]", ',"instances":[]', ',"a":[1]', '"', "\x00", "}"]
+
+
+def strict(body: str | bytes) -> Rows:
+    """Read the instances of a body without the fast path."""
+    document = load_json(body.encode() if isinstance(body, str) else body, MAX_ROWS * 3)
+    return rows_from_instances(document["instances"], FEATURES, MAX_ROWS)
+
+
+def fast(body: str | bytes) -> Rows | None:
+    """Read the instances of a body by the fast path alone."""
+    encoded = body.encode() if isinstance(body, str) else body
+    return rows_from_member(encoded, "instances", 3, MAX_ROWS)
+
+
+@pytest.fixture
+def _simdjson_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read bodies of any size by simdjson."""
+    monkeypatch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
+
+
+@given(
+    st.lists(rows_of_cells, max_size=4),
+    st.sampled_from(["instances", "rows"]),
+    st.sampled_from(noises),
+    st.integers(0, 60),
+)
+def test_fast_path_agrees_with_the_strict_parser(
+    rows: Any, member: str, noise: str, place: int
+) -> None:
+    """What the fast path reads has the bits of the strict parser, which refuses no such body."""
+    text = json.dumps({member: rows})
+    text = text[:place] + noise + text[place:]
+    if (actual := fast(text)) is not None:
+        assert strict(text).tobytes() == actual.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, MAX_ROWS])
+@pytest.mark.parametrize("row", [[1, 2, 3], [0.1, -2.5e-30, 3e38]])
+def test_fast_path_reads_rows_of_numbers(row: list[float], count: int) -> None:
+    """Rows within float32 take the fast path in small and in large bodies."""
+    rows = fast(json.dumps({"instances": [row] * count}))
+    assert rows is not None
+    assert np.array_equal(np.full((count, 3), row, np.float32), rows)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"instances":[[1,[2],3]]}',
+        '{"instances":[[1,2],[3,4,5,6]]}',
+        '{"instances":[[1,2,3],[]]}',
+        '{"instances":[]}',
+        '{"instances":[[1,2,true]]}',
+        '{"instances":[[1,2,1e39]]}',
+        '{"instances":[[1,2,3]],"instances":[[1,2,3]]}',
+        '{"instances":[[1,2,3]],"x":[]}',
+        '\ufeff{"instances":[[1,2,3]]}',
+        '{"instances":[' + ",".join(["[1,2,3]"] * (MAX_ROWS + 1)) + "]}",
+    ],
+    ids=lambda body: body[:40],
+)
+def test_fast_path_declines(body: str) -> None:
+    """Anything but a matrix of numbers within float32 is left to the strict parser."""
+    assert fast(body) is None
+
+
+def test_pooled_parsers_share_nothing() -> None:
+    """Rows keep their values while the same parser reads later bodies, valid and invalid."""
+    matrices = []
+    for number in range(9):
+        body = b'{"instances": [[%d, 2, 3]]}' % number
+        matrices.append(fast(body))
+        assert fast(body[:-2]) is None
+        assert fast(body.replace(b"2", b"[2]")) is None
+    assert [[[number, 2, 3]] for number in range(9)] == [
+        rows.tolist() for rows in matrices if rows is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "detail"),
+    [
+        ("", None, "the body is empty"),
+        ("{", None, "not JSON"),
+        ('{"instances": [[1, 2, NaN]]}', None, "not JSON"),
+        ('{"instances": [[1, 2, 1e400]]}', None, "not JSON"),
+        ("[" * 1025 + "]" * 1025, None, "expected at most 1024 nested levels, found more"),
+        ('{"a:": ' * 1024 + "1" + "}" * 1024, None, "expected at most 1024 nested levels, found"),
+        ('{"a": [], "a": []}', None, 'the key "a" appears twice'),
+        ('{"a": {"b": [], "b": []}}', "a", 'the key "b" appears twice'),
+        ('{"a": [{"b": 1, "c": 2, "b": 3}]}', "a[0]", 'the key "b" appears twice'),
+        ('{"a": [{"parameters": {"b": 1, "b": 2}}]}', "a[0].parameters", 'the key "b" appears'),
+    ],
+    ids=lambda value: value[:30] if value else None,
+)
+def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> None:
+    """The error is 400 and names the object with a duplicate key."""
+    actual = refusal(load_json, body.encode(), 3000)
+    assert (400, where) == actual[:2]
+    assert detail in actual[2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"{LONG}": 1, "{LONG}": 1}}',
+        f'{{"{LONG}":' * 100 + '{"a": 1, "a": 2}' + "}" * 100,
+        "[" * 500 + '{"a": 1, "a": 2}' + "]" * 500,
+        f'{{"instances": "{LONG}"}}',
+        f'{{"instances": [["{LONG}", 2, 3]]}}',
+        f'{{"instances": [{{"{LONG}": 1}}]}}',
+    ],
+    ids=range(6),
+)
+def test_errors_are_short(body: str) -> None:
+    """However long the text in a body is, a message and its place stay short."""
+    _, where, detail = refusal(strict, body)
+    assert len(detail) < 200
+    assert len(where or "") < 200
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text(), min_size=1), st.data())
+def test_duplicate_keys_in_spite_of_colons(record: dict[str, Any], data: st.DataObject) -> None:
+    """Colons in strings neither hide a duplicate key nor suggest one."""
+    members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in record.items()]
+    load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode(), len(members))
+    duplicate = data.draw(st.sampled_from(list(record)))
+    members.insert(data.draw(st.integers(0, len(members))), f"{json.dumps(duplicate)}:1")
+    body = f'{{"instances":[{{{",".join(members)}}}]}}'.encode()
+    assert (400, "instances[0]") == refusal(load_json, body, len(members))[:2]
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_parse_or_are_refused(body: bytes) -> None:
+    """Every body gives a document or a BadInput."""
+    try:
+        load_json(body, 200)
+    except BadInput as error:
+        assert 400 == error.status
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ('{"a": [["::::"' + ",1" * (MAX_VALUES + 1) + "]]}", f"{MAX_VALUES + 1} commas"),
+        ("[" + "[[[]]]," * MAX_VALUES + "1]", f"{3 * MAX_VALUES + 1} brackets"),
+        ("[" + '{"a":{"a":1}},' * MAX_VALUES + "1]", f"{2 * MAX_VALUES} braces"),
+        (r'["\\", "\\\""' + ",1" * MAX_VALUES + "]", f"{MAX_VALUES + 1} commas"),
+        ("," * (MAX_VALUES + 1), f"{MAX_VALUES + 1} commas"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_too_many_values(monkeypatch: pytest.MonkeyPatch, body: str, count: str) -> None:
+    """More values than the rows may hold are 413 before the parser creates them."""
+    monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("the body was parsed"))
+    limit = f"expected at most {MAX_VALUES} values in the JSON"
+    detail = f"{limit}, found more: {count} outside strings"
+    assert (413, None, detail) == refusal(load_json, body.encode(), 10)
+
+
+@pytest.mark.parametrize("name", ["," * 9, "[{,]" * 9, r"\",\\" * 9, "\u20ac,,,,,,"])
+def test_strings_hold_no_values(name: str) -> None:
+    """Commas and brackets in feature names do not count towards the limit."""
+    records = [{name: index, "b": 2} for index in range(MAX_ROWS)]
+    body = json.dumps({"instances": records}).encode()
+    assert {"instances": records} == load_json(body, MAX_ROWS * 2)
+
+
+@pytest.mark.usefixtures("_simdjson_always")
+@pytest.mark.parametrize(
+    "data", [[1.5] * 8, [[1.5, 2, 3, 4]] * 2, [[-(2**63), 2**64 - 1, 2**53 + 1, 1e-46]]]
+)
+def test_array_in_a_document(data: object) -> None:
+    """A list of numbers or of rows becomes a float32 array, unless a limit is exceeded."""
+    content = {"id": "a[1]:2", "parameters": {"x": 1}, "inputs": [{"data": data}]}
+    text = json.dumps(content, ensure_ascii=False)
+    document = load_with_array(text.encode(), ("inputs", 0, "data"), 8)
+    assert document is not None
+    array = document["inputs"][0].pop("data")
+    assert {**content, "inputs": [{}]} == document
+    assert np.array_equal(np.array(data, np.float64).astype(np.float32), array)
+    assert load_with_array(text.encode(), ("inputs", 0, "data"), 3) is None
+    long = text[:-1] + ', "more": [0' + ",0" * (json_rows.MAX_EXTRA_VALUES + 8) + "]}"
+    assert load_with_array(long.encode(), ("inputs", 0, "data"), 8) is None
+
+
+@given(json_values, json_values, st.integers(0, 40))
+def test_array_agrees_with_the_strict_parser(data: object, other: object, place: int) -> None:
+    """What simdjson reads equals what the strict parser reads, with the data as float32."""
+    content = {"id": other, "inputs": [{"data": data}], "outputs": other}
+    text = json.dumps(content).encode()
+    if place % 4 == 0:  # of two equal keys simdjson would keep one
+        text = text[:1] + b'"id": 1, ' + text[1:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
+        document = load_with_array(text, ("inputs", 0, "data"), 100)
+    if document is not None:
+        expected = load_json(text, 100)
+        data = np.array(expected["inputs"][0].pop("data"), np.float64).astype(np.float32)
+        array = document["inputs"][0].pop("data")
+        assert (np.float32, data.shape, data.tobytes()) == (
+            array.dtype,
+            array.shape,
+            array.tobytes(),
+        )
+        assert expected == document

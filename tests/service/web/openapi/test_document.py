@@ -1,0 +1,297 @@
+"""service.web.openapi: the document describes what the service accepts and returns."""
+
+import copy
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from werkzeug.test import TestResponse
+
+from service.artifact.manifest import Manifest
+from service.runtime.predictor import Predictor
+from service.runtime.served_model import ServedModel
+from service.settings import ServiceSettings
+from service.web.app import create_app
+from service.web.openapi.document import document_schemas, openapi_document
+from service.web.openapi.schemas import MIN_OVERFLOW
+from service.web.security import PUBLIC_PATHS
+from tests.stored import DATA, StoredArtifact
+from tests.tables import CLASSES
+
+JSON = "application/json"
+MAX_ROWS = 64
+TOKEN = "token"  # noqa: S105
+ROW = [1.0, 2.0, 3.0, 2001.0]
+NAMES = ["petal, length", "sepal width", "größe", "year"]
+RECORD = dict(zip(NAMES, ROW, strict=True))
+INPUT = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": ROW}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """An application and its document."""
+
+    client: FlaskClient
+    document: dict[str, Any]
+
+    def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield path, method and operation, with a served version in the path."""
+        version = self.document["components"]["parameters"]["version"]["schema"]["enum"][0]
+        for path, item in self.document["paths"].items():
+            for method, operation in item.items():
+                yield path.replace("{version}", version), method, operation
+
+    def faults(self, instance: object, schema: dict[str, Any]) -> list[str]:
+        """Return how a value violates a schema of the document."""
+        validator = Draft202012Validator({**schema, "components": self.document["components"]})
+        return [error.message for error in validator.iter_errors(instance)]
+
+
+def describe(stored: StoredArtifact, **options: Any) -> Description:
+    """Return an application and the document that it serves."""
+    settings = ServiceSettings(
+        artifact=stored.artifact, max_body_bytes=100_000, max_rows=MAX_ROWS, **options
+    )
+    client = create_app(settings).test_client()
+    reply = client.get("/openapi.json", headers={"X-API-Key": TOKEN})
+    return Description(client, json.loads(reply.data))
+
+
+def value_of(reply: TestResponse) -> Any:
+    """Return a reply's body as an example shows it."""
+    return json.loads(reply.data) if reply.mimetype == JSON else reply.text
+
+
+@pytest.fixture(scope="module", params=["flowers", "houses"])
+def description(request: pytest.FixtureRequest) -> Description:
+    """The description of each task."""
+    return describe(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def classifier(flowers: StoredArtifact) -> Description:
+    """The description of the classifier."""
+    return describe(flowers)
+
+
+@pytest.fixture(scope="module")
+def locked(flowers: StoredArtifact, tmp_path_factory: pytest.TempPathFactory) -> Description:
+    """The description of the classifier behind a token."""
+    path = tmp_path_factory.mktemp("locked") / "tokens"
+    path.write_text(TOKEN)
+    return describe(flowers, token_file=path)
+
+
+def test_document_is_valid(description: Description) -> None:
+    """The document follows OpenAPI's own schema, and its operations have unique names."""
+    meta = json.loads((DATA / "openapi-3.1.json").read_bytes())
+    errors = Draft202012Validator(meta).iter_errors(description.document)
+    assert [] == [error.message for error in errors]
+    for schema in description.document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    names = [operation["operationId"] for _, _, operation in description.operations()]
+    assert len(set(names)) == len(names)
+
+
+def test_every_route_is_described(description: Description) -> None:
+    """The paths and methods are those of Flask's routes."""
+    model = description.document["info"]["title"]
+    routes = {
+        (rule.rule.replace("<model>", model).replace("<version>", "{version}"), method.lower())
+        for rule in description.client.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    paths = description.document["paths"]
+    assert routes == {(path, method) for path, item in paths.items() for method in item}
+
+
+def test_examples_are_true(description: Description) -> None:
+    """Every example of a request is valid, and is answered by its reply, which is valid too."""
+    count = 0
+    for path, _, operation in description.operations():
+        replies = operation["responses"]["200"]["content"]
+        for form, content in operation.get("requestBody", {"content": {}})["content"].items():
+            for name, example in content.get("examples", {}).items():
+                assert [] == description.faults(example["value"], content["schema"])
+                accept = next(form for form in replies if name in replies[form].get("examples", ()))
+                body = json.dumps(example["value"]) if form == JSON else example["value"]
+                reply = description.client.post(
+                    path, data=body, content_type=form, headers={"Accept": accept}
+                )
+                assert (200, accept) == (reply.status_code, reply.mimetype)
+                assert replies[accept]["examples"][name]["value"] == value_of(reply)
+                assert [] == description.faults(value_of(reply), replies[accept]["schema"])
+                count += 1
+    assert 3 + 2 * 2 + 2 * 2 == count
+
+
+def test_get_replies_match(description: Description) -> None:
+    """Every GET is answered in each described media type, according to its schema."""
+    for path, method, operation in description.operations():
+        if method == "get":
+            for form, content in operation["responses"]["200"]["content"].items():
+                reply = description.client.get(path, headers={"Accept": form})
+                assert (200, form) == (reply.status_code, reply.mimetype), path
+                assert [] == description.faults(value_of(reply), content["schema"]), path
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        (400, {"data": lambda body: body[:-2]}),
+        (401, {"X-API-Key": "no"}),
+        (406, {"Accept": "image/png"}),
+        (411, {"data": lambda _: b"1,2,3,4\n", "Content-Type": "text/csv"}),
+        (413, {"data": lambda body: body.ljust(100_001)}),
+        (415, {"Content-Type": "text/plain"}),
+        (422, {"data": lambda body: re.sub(rb"\[\[[^,]*,", b"[[", body)}),
+    ],
+)
+def test_errors_match(locked: Description, status: int, change: dict[str, Any]) -> None:
+    """Every error has the described shape and headers, and the text of its example."""
+    content = locked.document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    body = json.dumps(content[JSON]["examples"]["rows"]["value"], separators=(",", ":")).encode()
+    data = change.get("data", bytes)(body)
+    environ = {"wsgi.input": io.BytesIO(data), "CONTENT_LENGTH": str(len(data))}
+    if status == 411:
+        environ |= {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    headers = {"Content-Type": JSON, "X-API-Key": TOKEN, **change}
+    headers.pop("data", None)
+    reply = locked.client.post("/predict", headers=headers, environ_overrides=environ)
+    response = locked.document["components"]["responses"][str(status)]
+    problem = value_of(reply)
+    assert status == reply.status_code
+    assert response["content"][JSON]["example"] | {"request_id": problem["request_id"]} == problem
+    assert [] == locked.faults(problem, response["content"][JSON]["schema"])
+    assert set(response["headers"]) <= set(reply.headers.keys())
+
+
+def test_security(locked: Description, classifier: Description) -> None:
+    """With a token all paths but the public ones require it; without one, none does."""
+    assert [{"bearer": []}, {"key": []}] == locked.document["security"]
+    for path, method, operation in locked.operations():
+        public = path in PUBLIC_PATHS
+        reply = locked.client.open(path, method=method.upper())
+        assert public == (reply.status_code == 200) == (operation.get("security") == [])
+        assert public == ("401" not in operation["responses"])
+    assert "security" not in classifier.document
+    assert not any("401" in operation["responses"] for _, _, operation in classifier.operations())
+
+
+PATHS = {"v0": "/predict", "v2": "/v2/models/flowers/infer", "v1": "/v1/models/flowers:predict"}
+ROWS: list[tuple[object, bool]] = [
+    ([], True),
+    ([RECORD] * 2, True),
+    ([ROW] * MAX_ROWS, True),
+    ([[*ROW[1:], 3.4028235e38]], True),
+    *(([[*ROW[1:], value]], False) for value in (MIN_OVERFLOW, -MIN_OVERFLOW, True, "1", None)),
+    ([ROW] * (MAX_ROWS + 1), False),
+    ([ROW[1:]], False),
+    ([{**RECORD, "more": 1}], False),
+    ([dict(list(RECORD.items())[1:])], False),
+    ([ROW, RECORD], False),
+]
+TENSORS: list[tuple[dict[str, Any], bool]] = [
+    ({"data": [ROW], "parameters": {"any": 1}}, True),
+    ({"parameters": {"binary_data_size": 16}}, False),
+    ({"parameters": {"any": [1]}}, False),
+    ({"name": "x"}, False),
+    ({"datatype": "FP64"}, False),
+]
+BODIES = [
+    *(("v0", {"instances": rows}, valid) for rows, valid in ROWS),
+    ("v0", {"instances": [ROW], "more": 1}, False),
+    ("v0", [ROW], False),
+    *(("v2", {"inputs": [INPUT | change]}, valid) for change, valid in TENSORS),
+    ("v2", {"inputs": [INPUT] * 2}, False),
+    ("v2", {"inputs": [INPUT], "id": 1}, False),
+    ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}]}, True),
+    ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}] * 2}, False),
+    ("v2", {"inputs": [INPUT], "outputs": [{"name": "output"}]}, False),
+    ("v2", {"inputs": [INPUT], "parameters": {"sequence_id": 1}}, False),
+    ("v1", {"instances": [ROW], "signature_name": "serving_default"}, True),
+    ("v1", {"inputs": [ROW]}, True),
+    ("v1", {"inputs": [ROW], "instances": [ROW]}, False),
+    ("v1", {"inputs": [RECORD]}, False),
+    ("v1", {"inputs": [ROW], "signature_name": "other"}, False),
+]
+
+
+@pytest.mark.parametrize(("protocol", "body", "valid"), BODIES)
+def test_schemas_agree_with_the_service(
+    classifier: Description, protocol: str, body: object, valid: bool
+) -> None:
+    """A schema and the service accept the same bodies."""
+    path = PATHS[protocol]
+    content = classifier.document["paths"][path]["post"]["requestBody"]["content"]
+    faults = classifier.faults(body, content[JSON]["schema"])
+    reply = classifier.client.post(path, json=body)
+    assert (valid, valid) == (not faults, reply.status_code == 200), reply.text
+
+
+def versioned(stored: StoredArtifact, version: int, **changes: Any) -> ServedModel:
+    """Return a stored artifact as another version, with changes in its manifest."""
+    predictor = copy.copy(Predictor(stored.artifact))
+    predictor.manifest = dataclasses.replace(predictor.manifest, version=version, **changes)
+    return ServedModel(predictor, predictor.predict, MAX_ROWS)
+
+
+def test_names_that_csv_cannot_carry(flowers: StoredArtifact) -> None:
+    """A feature name that CSV cannot carry costs the example in CSV alone."""
+    name = ' <b>"a"</b>\n\t'
+    features = Predictor(flowers.artifact).manifest.features
+    renamed = (dataclasses.replace(features[0], name=name), *features[1:])
+    document = openapi_document(versioned(flowers, 1, features=renamed), max_body_bytes=1)
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert ["rows", "records"] == list(content[JSON]["examples"])
+    assert "examples" not in content["text/csv"]
+    assert [name, *NAMES[1:]] == list(document["components"]["schemas"]["Record"]["properties"])
+
+
+def test_features_and_classes(classifier: Description) -> None:
+    """The schemas name the features, the range of the training rows, and the classes."""
+    schemas = classifier.document["components"]["schemas"]
+    assert NAMES == list(schemas["Record"]["properties"])
+    assert re.fullmatch(
+        r"integer; in the training rows 19\d\d to 20\d\d, median 200\d.",
+        schemas["Record"]["properties"]["year"]["description"],
+    )
+    assert {"type": "string", "enum": list(CLASSES)} == schemas["Class"]
+
+
+def test_classes_of_other_types() -> None:
+    """Classes keep their JSON types: 1, "1" and true are three classes."""
+    manifest = Manifest.from_json((DATA / "manifest.json").read_bytes())
+    schema = document_schemas(manifest, MAX_ROWS, ["1"])["Class"]
+    assert ["boolean", "integer", "number", "string"] == schema["type"]
+    assert [1, 1.5, True, "1"] == schema["enum"]
+    assert [int, float, bool, str] == [type(value) for value in schema["enum"]]
+
+
+def test_document_is_cached(flowers: StoredArtifact) -> None:
+    """A version's document is computed once, and the document of another leaves it as it is."""
+    one, two = versioned(flowers, 1), versioned(flowers, 2)
+    document = openapi_document(one, max_body_bytes=1)
+    text = json.dumps(document)
+    assert document is openapi_document(one, max_body_bytes=1)
+    openapi_document(two, max_body_bytes=1, previous=one)
+    assert text == json.dumps(document) == json.dumps(openapi_document(one, max_body_bytes=1))
+
+
+def test_previous_version(flowers: StoredArtifact) -> None:
+    """The previous version is listed if its features and classes are the same."""
+    current = versioned(flowers, 2)
+    manifest = current.predictor.manifest
+    for previous, versions in (
+        (versioned(flowers, 1), ["2", "1"]),
+        (versioned(flowers, 1, features=manifest.features[:3]), ["2"]),
+        (versioned(flowers, 1, classes=(*manifest.classes[:2], 3)), ["2"]),
+    ):
+        document = openapi_document(current, max_body_bytes=1, previous=previous)
+        assert versions == document["components"]["parameters"]["version"]["schema"]["enum"]

@@ -1,0 +1,84 @@
+"""service.web.pages: the contents of / and /docs, and the policy that they keep."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.artifact import manifest
+from service.runtime.predictor import Predictor
+from service.settings import ServiceSettings
+from service.web.app import create_app
+from tests.stored import StoredArtifact
+
+HTML = {"Accept": "text/html"}
+
+
+class Page(HTMLParser):
+    """The elements of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.elements.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module", params=["flowers", "houses"])
+def client(request: pytest.FixtureRequest) -> FlaskClient:
+    """A client of the classifier, and of the regressor."""
+    stored: StoredArtifact = request.getfixturevalue(request.param)
+    return create_app(ServiceSettings(artifact=stored.artifact)).test_client()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_policy(client: FlaskClient, path: str) -> None:
+    """Only elements with the nonce of this one reply run, and nothing is loaded from elsewhere."""
+    replies = [client.get(path, headers=HTML) for _ in range(2)]
+    assert "DENY" == replies[0].headers["X-Frame-Options"]
+    nonces = [
+        set(re.findall(r"'nonce-([^']+)'", reply.headers["Content-Security-Policy"]))
+        for reply in replies
+    ]
+    assert 2 == len(set.union(*nonces))
+    elements = Page(replies[0].text).elements
+    assert nonces[0] == {
+        attributes.get("nonce") for tag, attributes in elements if tag in ("style", "script")
+    }
+    for tag, attributes in elements:
+        assert tag not in ("img", "link", "iframe", "form", "base")
+        assert not [name for name in attributes if re.fullmatch("style|src|on.*", name)]
+        assert not (attributes.get("href") or "").startswith(("http", "//"))
+
+
+def test_index(flowers: StoredArtifact) -> None:
+    """The page names the model and its columns, and its curl line sends the example."""
+    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
+    page = client.get("/", headers=HTML).text
+    digest = Predictor(flowers.artifact).digest
+    names = ("flowers", "version 1", "classification", "petal, length", "vïrginica", digest)
+    assert [] == [name for name in names if name not in page]
+    assert "curl http://localhost/predict -H" in page
+    command = html.unescape(page).split("-d '")[1].split("'</pre>")[0]
+    assert json.loads((flowers.artifact / manifest.EXAMPLE).read_bytes()) == json.loads(command)
+
+
+def test_docs(client: FlaskClient) -> None:
+    """Every operation and schema has a heading, every link a target, every example a button."""
+    document = json.loads(client.get("/openapi.json").data)
+    elements = Page(client.get("/docs").text).elements
+    assert document == json.loads(client.get("/openapi.json").data)
+    ids = {attributes["id"] for _, attributes in elements if attributes.get("id")}
+    operations = [item for path in document["paths"].values() for item in path.values()]
+    assert {operation["operationId"] for operation in operations} <= ids
+    assert {f"schema-{name}" for name in document["components"]["schemas"]} <= ids
+    links = {str(attributes["href"]) for tag, attributes in elements if tag == "a"}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    paths = {attributes["data-path"] for tag, attributes in elements if tag == "button"}
+    assert {f".{path}" for path in document["paths"] if "/versions/" not in path} <= paths

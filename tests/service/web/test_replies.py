@@ -1,0 +1,63 @@
+"""service.web.replies: request and trace IDs, and the shape of every error."""
+
+import json
+import re
+
+import pytest
+
+from service.protocols.messages import JSON, PROBLEM
+from service.web import replies
+
+
+def test_request_ids() -> None:
+    """A client's ID is used if it is safe to log; otherwise it is 128 random bits."""
+    assert "a.b-C_1" == replies.request_id({"HTTP_X_REQUEST_ID": "a.b-C_1"})
+    unsafe = ("", "a b", "a\nb", "x" * 129, "é")
+    ids = {replies.request_id({"HTTP_X_REQUEST_ID": header}) for header in unsafe * 100}
+    assert 500 == len(ids)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", name) for name in ids)
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("header", "trace"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
+        ("garbage", None),
+        (None, None),
+    ],
+)
+def test_trace_ids(header: str | None, trace: str | None) -> None:
+    """The examples of the W3C's Trace Context, and what it declares invalid."""
+    assert trace == replies.trace_id({} if header is None else {"HTTP_TRACEPARENT": header})
+
+
+def test_problem() -> None:
+    """An error has the members of RFC 9457, and `error`."""
+    reply = replies.problem_reply(422, "expected 4 values", request_id="r", where="instances[0]")
+    text = "instances[0]: expected 4 values"
+    assert {
+        "type": "about:blank",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": text,
+        "error": text,
+        "request_id": "r",
+        "where": "instances[0]",
+    } == json.loads(reply.body)
+    assert (422, JSON) == (reply.status, reply.content_type)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [("", JSON), (f"{PROBLEM}, */*", PROBLEM), (f"*/*, {PROBLEM}", JSON)],
+)
+def test_problem_media_type(accept: str, content_type: str) -> None:
+    """RFC 9457's media type is used if Accept names it first."""
+    reply = replies.problem_reply(400, "", request_id="r", accept=accept)
+    assert content_type == reply.content_type
