@@ -43,7 +43,10 @@ def test_exported_artifacts_pass(stored: StoredArtifact) -> None:
                 ('{"instances": [[1, 2, 3, true]]}', "instances: expected one or more rows of 4"),
                 ('{"instances": [[1, 2, 3, NaN]]}', "NaN is not valid JSON"),
                 ('{"instances": [[1, 2, 3, 1e39]]}', "instances: a number overflows float32"),
-                ('{"instances": [[3e38, 3e38, 3e38, -3e38]]}', "the outputs overflow float32"),
+                (
+                    '{"instances": [[3.4e38, 3.4e38, 3.4e38, -3.4e38]]}',
+                    "the outputs overflow float32",
+                ),
             )
         ),
     ],
