@@ -158,6 +158,6 @@ FEATURE = dataclasses.asdict(FIXED.features[0])
     ],
 )
 def test_manifest_is_read_strictly(content: bytes, message: str) -> None:
-    """Other types and fields, and JSON that parsers read differently, are rejected with the place."""
+    """Other types and fields, and JSON that parsers read differently, are rejected by place."""
     with pytest.raises(ArtifactError, match=re.escape(message)):
         Manifest.from_json(content)

@@ -134,7 +134,7 @@ def test_allowed_fields_are_those_of_onnx() -> None:
     ],
 )
 def test_other_content_is_rejected(content: bytes, problem: str) -> None:
-    """External data, code, other versions, declared sizes, and what protobuf would merge or skip."""
+    """External data, code, other versions, wrong sizes, and what protobuf would merge or skip."""
     scan_onnx(model())
     with pytest.raises(ArtifactError, match=rf"^model\.onnx: .*{re.escape(problem)}"):
         scan_onnx(content)

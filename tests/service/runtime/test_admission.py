@@ -48,7 +48,7 @@ def test_requests_beyond_the_limit_are_refused() -> None:
     admission.enter()
     admission.enter()
     with pytest.raises(
-        Refused, match="^overloaded: 2 requests are being answered already$"
+        Refused, match=r"^overloaded: 2 requests are being answered already$"
     ) as error:
         admission.enter()
     refusal = error.value
