@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +84,3 @@ def test_certificate_without_key_is_rejected() -> None:
     """One of the two is a mistake, and must not result in plain HTTP."""
     with pytest.raises(SettingsError, match=r"^tls_certificate and tls_key: expected both or"):
         HostSettings(tls_certificate=Path("a.pem"))
-
-
-def test_tokens_are_read_from_lines(tmp_path: Path) -> None:
-    """Empty lines, comments and surrounding spaces are ignored."""
-    path = tmp_path / "tokens"
-    path.write_text("# for the dashboard\n\n  secret-1 \nsecret-2\n")
-    assert (b"secret-1", b"secret-2") == ServiceSettings(token_file=path).tokens()
-    assert () == ServiceSettings().tokens()
-
-
-@pytest.mark.parametrize(
-    ("write", "problem"),
-    [
-        (lambda path: None, "No such file or directory"),
-        (lambda path: path.write_text("# nothing\n"), "expected one token per line"),
-        (lambda path: path.write_text("größe"), "expected ASCII text"),
-    ],
-)
-def test_file_without_tokens_is_rejected(
-    write: Callable[[Path], object], problem: str, tmp_path: Path
-) -> None:
-    """The service does not start without a token if a file of tokens is set."""
-    path = tmp_path / "tokens"
-    write(path)
-    with pytest.raises(SettingsError, match=f"^token_file: {re.escape(str(path))}: {problem}$"):
-        ServiceSettings(token_file=path).tokens()

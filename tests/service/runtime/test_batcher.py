@@ -173,29 +173,46 @@ def test_waiting_requests_are_batched_in_order(
     assert 0 == model.waiting
 
 
-@pytest.mark.parametrize("idle_seconds", [0.0, 5.0])
+@pytest.mark.parametrize(
+    ("idle_seconds", "deadline_seconds"),
+    [(0.0, DEADLINE_SECONDS), (5.0, DEADLINE_SECONDS), (5.0, 0.002)],
+)
 def test_every_caller_has_its_own_outcome(
-    idle_seconds: float, monkeypatch: pytest.MonkeyPatch
+    idle_seconds: float, deadline_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many threads, some with rows that fail, while the batcher's thread ends and starts often."""
+    """Many threads receive their outputs, the errors of their rows, or a refusal without a run."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", idle_seconds)
-    batches: list[int] = []
-    batcher = Batcher(network, 16, 0, DEADLINE_SECONDS, batches.append)
+    ran: set[float] = set()
+    refused: set[float] = set()
+
+    def run(rows: Rows) -> Outputs:
+        ran.update(rows[:, 1].tolist())
+        if deadline_seconds < 1:
+            np.linalg.svd(np.ones((60, 60)))  # This takes about as long as the deadline.
+        return network(rows)
+
+    batcher = Batcher(run, 16, 0, deadline_seconds, lambda rows: None)
 
     def work(number: int) -> None:
         random = np.random.default_rng(number)
-        for turn in range(100):
-            rows = rows_from(number, int(random.integers(0, 20)), 100 * turn)
-            if turn % 4 == 0 and len(rows):
-                error = (ValueError, SystemExit)[number % 2]
-                rows[-1, 0] = (BAD, WORSE)[number % 2]
-                with pytest.raises(error):
-                    batcher(rows)
+        for turn in range(50):
+            rows = rows_from(number, int(random.integers(1, 20)), 10_000 * number + 100 * turn)
+            error = (None, None, ValueError, SystemExit)[turn % 4]
+            if error:
+                rows[-1, 0] = {ValueError: BAD, SystemExit: WORSE}[error]
+            try:
+                outputs = batcher(rows)
+            except Refused:
+                refused.update(rows[:, 1].tolist())
+            except (ValueError, SystemExit) as raised:
+                assert error is type(raised)
             else:
-                assert_outputs(rows, batcher(rows))
+                assert error is None
+                assert_outputs(rows, outputs)
 
     together(16, work)
-    assert max(batches) <= 19
+    assert not ran & refused
+    assert deadline_seconds < 1 or not refused
 
 
 def test_bad_row_fails_only_its_own_request() -> None:
@@ -228,31 +245,6 @@ def test_deadline_applies_to_requests_that_wait() -> None:
             assert_outputs(rows_from(0, 1), call.result())
         assert 2 == len(model.runs)
         assert_outputs(rows_from(1, 3), model.batcher(rows_from(1, 3)))
-
-
-def test_overload_answers_or_refuses_every_request() -> None:
-    """With a deadline that many requests miss, exactly those that are not refused are run."""
-    computed: list[float] = []
-    refused: list[float] = []
-
-    def run(rows: Rows) -> Outputs:
-        computed.extend(rows[:, 1].tolist())
-        np.linalg.svd(np.ones((60, 60)))  # This takes about as long as the deadline.
-        return network(rows)
-
-    batcher = Batcher(run, 2, 0, 0.002, lambda rows: None)
-
-    def work(number: int) -> None:
-        for turn in range(40):
-            rows = rows_from(0, 1, 1000 * number + turn)
-            try:
-                assert_outputs(rows, batcher(rows))
-            except Refused:
-                refused.append(float(rows[0, 1]))
-
-    together(16, work)
-    assert 16 * 40 == len(computed) + len(refused)
-    assert not set(computed) & set(refused)
 
 
 def test_interrupted_request_is_withdrawn() -> None:
