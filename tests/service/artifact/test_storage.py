@@ -73,23 +73,21 @@ def test_damaged_file_is_rejected(artifact: Path, name: str, damage: Damage, pro
         storage.read_artifact(artifact)
 
 
-def replace_by_pipe(path: Path) -> None:
-    """Put a pipe, which has no end, in place of a file."""
-    (path / manifest.GOLDEN).unlink()
-    os.mkfifo(path / manifest.GOLDEN)
+def replace(name: str, make: Damage) -> Damage:
+    """Return a function that puts something else in place of a file."""
 
+    def damage(path: Path) -> None:
+        (path / name).unlink()
+        make(path / name)
 
-def replace_by_folder(path: Path) -> None:
-    """Put a folder in place of a file."""
-    (path / manifest.CARD).unlink()
-    (path / manifest.CARD).mkdir()
+    return damage
 
 
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (replace_by_pipe, "golden.json: expected a regular file, found a pipe"),
-        (replace_by_folder, "README.md: expected a regular file, found a folder"),
+        (replace(manifest.GOLDEN, os.mkfifo), "golden.json: expected a regular file, found a pipe"),
+        (replace(manifest.CARD, Path.mkdir), "README.md: expected a regular file, found a folder"),
         (lambda path: (path / "setup.py").touch(), "unexpected file setup.py"),
         (lambda path: (path / "data").mkdir(), "unexpected file data"),
     ],
@@ -119,7 +117,6 @@ def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -
             (lambda sums, line=b"0" * 64 + b"  " + name: sums + line, problem)
             for name, problem in (
                 (b"../../etc/passwd\n", "line 10: expected"),
-                (b"/etc/passwd\n", "line 10: expected"),
                 (b"..\n", "line 10: '..' is not a file of the format"),
                 (b"other.onnx\n", "line 10: 'other.onnx' is not a file of the format"),
             )

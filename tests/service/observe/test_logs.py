@@ -1,10 +1,10 @@
 """service.observe.logs: a line per event, as JSON for machines or as text for people."""
 
-import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -14,18 +14,6 @@ from service.web.app import create_app
 from tests.stored import StoredArtifact
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-class Terminal(io.StringIO):
-    """A stderr that is, or is not, a terminal."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__()
-        self.is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        """Return whether it is a terminal."""
-        return self.is_terminal
 
 
 @pytest.fixture
@@ -45,14 +33,18 @@ def _restored_loggers() -> Iterator[None]:
     [("auto", False, True), ("auto", True, False), ("json", True, True), ("text", False, False)],
 )
 def test_form_of_the_log(
-    form: str, is_terminal: bool, is_json: bool, monkeypatch: pytest.MonkeyPatch
+    form: Literal["auto", "json", "text"],
+    is_terminal: bool,
+    is_json: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The form is chosen, or depends on the terminal; lines per request can be left out."""
-    monkeypatch.setattr(sys, "stderr", Terminal(is_terminal))
-    logs.configure(form, access_log=False)  # type: ignore[arg-type] # one of its words
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    logs.configure(form, access_log=False)
     logging.getLogger("service.x").info("hello", extra={"request_id": "r"})
     logs.access.info("GET /")
-    (line,) = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    (line,) = capsys.readouterr().err.splitlines()
     if is_json:
         document = json.loads(line)
         assert "T" in document.pop("time")
@@ -60,9 +52,9 @@ def test_form_of_the_log(
         assert expected == document
     else:
         assert "INFO hello [r]" == line
-    logs.configure(form, access_log=True)  # type: ignore[arg-type]
+    logs.configure(form, access_log=True)
     logs.access.info("GET /")
-    assert "GET /" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "GET /" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("formatter", [logs.JSONLines(), logs.TextLines()])

@@ -11,24 +11,16 @@ from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.observe.prometheus_text import metrics_text
 
 
-class Samples:
-    """What Prometheus reads from the shared memory."""
-
-    def __init__(self, shared: SharedMetrics) -> None:
-        text, content_type = metrics_text(shared, "flowers", "")
-        assert content_type.startswith("text/plain")
-        self.values = {
-            (
-                sample.name.removeprefix("twolayernet_"),
-                frozenset(sample.labels.items()),
-            ): sample.value
-            for family in text_string_to_metric_families(text.decode())
-            for sample in family.samples
-        }
-
-    def value(self, sample: str, /, **labels: str) -> float:
-        """Return the value of a sample."""
-        return self.values[sample, frozenset(labels.items())]
+def samples(shared: SharedMetrics) -> dict[str, float]:
+    """Return what Prometheus reads: values by name and sorted labels, such as "ready 0"."""
+    text, content_type = metrics_text(shared, "flowers", "")
+    assert content_type.startswith("text/plain")
+    values = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = [sample.labels[label] for label in sorted(sample.labels)]
+            values[" ".join((sample.name.removeprefix("twolayernet_"), *labels))] = sample.value
+    return values
 
 
 def test_workers_are_added_up() -> None:
@@ -38,73 +30,63 @@ def test_workers_are_added_up() -> None:
     for worker in (one, two, two):
         worker.entered()
         worker.answered(0, 200, 0.002)
-    two.entered()
-    two.answered(1, 503, 0.3, "overloaded")
-    two.entered()
-    two.answered(3, 418, 9.0, "a reason without a label")
+    for route, status, seconds, reason in ((1, 503, 0.3, "overloaded"), (3, 418, 9.0, "unknown")):
+        two.entered()
+        two.answered(route, status, seconds, reason)
     one.entered()
     one.waits(1)
     two.ran(3)
     two.ran(100)
     one.reloaded(True)
     two.reloaded(False)
-    samples = Samples(shared)
-    for expected, name, labels in (
-        (3, "requests_total", {"route": "/predict", "status": "200"}),
-        (1, "requests_total", {"route": "/v2/infer", "status": "503"}),
-        (1, "requests_total", {"route": "other", "status": "other"}),
-        (1, "refusals_total", {"reason": "overloaded"}),
-        (1, "refusals_total", {"reason": "other"}),
-        (0, "request_seconds_bucket", {"route": "/predict", "le": "0.001"}),
-        (3, "request_seconds_bucket", {"route": "/predict", "le": "0.0025"}),
-        (3, "request_seconds_count", {"route": "/predict"}),
-        (pytest.approx(0.006), "request_seconds_sum", {"route": "/predict"}),
-        (0, "request_seconds_bucket", {"route": "other", "le": "5.0"}),
-        (1, "request_seconds_bucket", {"route": "other", "le": "+Inf"}),
-        (1, "in_flight", {"worker": "0"}),
-        (0, "in_flight", {"worker": "1"}),
-        (1, "waiting", {"worker": "0"}),
-        (103, "rows_total", {}),
-        (103, "run_rows_sum", {}),
-        (1, "run_rows_bucket", {"le": "4.0"}),
-        (2, "run_rows_bucket", {"le": "256.0"}),
-        (1, "reloads_total", {"result": "taken"}),
-        (1, "reloads_total", {"result": "refused"}),
-        (1, "worker_starts_total", {"worker": "1"}),
-    ):
-        assert expected == samples.value(name, **labels), (name, labels)
+    expected = {
+        "requests_total /predict 200": 3,
+        "requests_total /v2/infer 503": 1,
+        "requests_total other other": 1,
+        "refusals_total overloaded": 1,
+        "refusals_total other": 1,
+        "request_seconds_bucket 0.001 /predict": 0,
+        "request_seconds_bucket 0.0025 /predict": 3,
+        "request_seconds_count /predict": 3,
+        "request_seconds_sum /predict": pytest.approx(0.006),
+        "request_seconds_bucket 5.0 other": 0,
+        "request_seconds_bucket +Inf other": 1,
+        "in_flight 0": 1,
+        "in_flight 1": 0,
+        "waiting 0": 1,
+        "rows_total": 103,
+        "run_rows_sum": 103,
+        "run_rows_bucket 4.0": 1,
+        "run_rows_bucket 256.0": 2,
+        "reloads_total taken": 1,
+        "reloads_total refused": 1,
+        "worker_starts_total 1": 1,
+    }
+    found = samples(shared)
+    assert expected == {name: found[name] for name in expected}
 
 
-def test_successor_continues_the_counters() -> None:
-    """Counters never decrease when a worker dies; its gauges, and its version, are reset."""
-    shared = SharedMetrics()
-    first = WorkerMetrics(shared)
-    first.entered()
-    first.answered(0, 200, 0.01)
-    first.entered()
-    first.ready(True)
-    first.serves(3, "ab" * 32)
-    WorkerMetrics(shared)
-    samples = Samples(shared)
-    assert 1 == samples.value("requests_total", route="/predict", status="200")
-    assert 2 == samples.value("worker_starts_total", worker="0")
-    assert 0 == samples.value("in_flight", worker="0") == samples.value("ready", worker="0")
-    assert "model" not in {name for name, _ in samples.values}
-
-
-def test_gauges_of_a_worker_that_ended_are_reset() -> None:
-    """The other workers keep theirs; while the service drains, none is ready."""
+def test_gauges_end_with_a_worker_and_counters_continue() -> None:
+    """A successor continues the counters; the gauges of other workers are unaffected."""
     shared = SharedMetrics(workers=2)
     for slot in (0, 1):
         worker = WorkerMetrics(shared, slot)
         worker.entered()
+        worker.answered(0, 200, 0.01)
+        worker.entered()
         worker.ready(True)
+        worker.serves(3, "ab" * 32)
     shared.forget(0)
-    samples = Samples(shared)
-    for gauge in ("ready", "in_flight"):
-        assert [0, 1] == [samples.value(gauge, worker=worker) for worker in ("0", "1")]
+    for starts in (1, 2):
+        found = samples(shared)
+        for gauge in ("ready", "in_flight"):
+            assert (0, 1) == (found[f"{gauge} 0"], found[f"{gauge} 1"])
+        assert (2, starts) == (found["requests_total /predict 200"], found["worker_starts_total 0"])
+        models = [name for name in found if name.startswith("model ")]
+        assert [f"model {'ab' * 32} flowers 3 1"] == models
+        WorkerMetrics(shared, 0)
     shared.drain()
-    assert 0 == Samples(shared).value("ready", worker="1")
+    assert 0 == samples(shared)["ready 1"]
 
 
 def test_forked_worker_writes_shared_memory() -> None:
@@ -118,9 +100,8 @@ def test_forked_worker_writes_shared_memory() -> None:
         shared.drain()
         os._exit(0)
     os.waitpid(child, 0)
-    samples = Samples(shared)
-    assert 1 == samples.value("requests_total", route="/predict", status="200")
-    assert 1 == samples.value("model", worker="1", name="flowers", version="7", digest="cd" * 32)
+    found = samples(shared)
+    assert (1, 1) == (found["requests_total /predict 200"], found[f"model {'cd' * 32} flowers 7 1"])
     assert shared.draining
 
 
@@ -141,12 +122,10 @@ def test_threads_lose_no_counts() -> None:
             list(threads.map(count, range(8)))
     finally:
         sys.setswitchinterval(interval)
-    samples = Samples(worker.board)
-    assert 16_000 == samples.value("requests_total", route="other", status="404")
-    assert 16_000 == samples.value("refusals_total", reason="not_found")
-    assert 16_000 == samples.value("request_seconds_count", route="other")
-    assert 32_000 == samples.value("rows_total")
-    assert 0 == samples.value("in_flight", worker="0")
+    found = samples(worker.board)
+    assert 16_000 == found["requests_total other 404"] == found["refusals_total not_found"]
+    assert 16_000 == found["request_seconds_count other"] == found["rows_total"] / 2
+    assert 0 == found["in_flight 0"]
 
 
 def test_openmetrics_on_request() -> None:

@@ -37,14 +37,6 @@ def edit(change: Callable[[Any], object]) -> bytes:
     return json.dumps(document).encode()
 
 
-@pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
-def test_trained_network_passes(stored: StoredArtifact) -> None:
-    """Both checks accept the artifacts that export wrote."""
-    session = Session((stored.artifact / manifest.MODEL).read_bytes())
-    check_signature(session, read_manifest(stored))
-    check_golden_rows(session, (stored.artifact / manifest.GOLDEN).read_bytes())
-
-
 def test_signature_of_another_model() -> None:
     """Another number of columns, and another name of an output."""
     flowers = read_manifest(FLOWERS)

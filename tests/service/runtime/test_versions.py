@@ -202,30 +202,33 @@ def test_bad_version_never_answers(
     assert [f"version 1 goes on answering: {problem}"] == caplog.messages
 
 
-@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
-def test_fault_of_the_machine_is_tried_again(
-    error: Exception, folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "problem", "loads", "log_lines"),
+    [
+        (OSError(24, "Too many open files"), "[Errno 24] Too many open files", 2, 1),
+        (MemoryError(), "MemoryError()", 2, 1),
+        (RuntimeError("a defect\nin two lines"), "RuntimeError('a defect\\nin two lines')", 1, 2),
+    ],
+)
+def test_error_while_loading(
+    error: Exception,
+    problem: str,
+    loads: int,
+    log_lines: int,
+    folder: Path,
+    follower: Follower,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The files did not change but the machine may have; the problem is logged once."""
+    """A fault of the machine is tried again; a defect rejects the version and logs a traceback."""
     publish(folder / "1")
-    follower.errors = [error, error]
+    follower.errors = [error] * loads
     versions = follower.follow(folder)
     versions.poll()
-    assert [f"not ready: {versions.problem}"] == caplog.messages
+    assert (None, None, f"{folder / '1'}: {problem}") == summary(versions)
+    assert f"not ready: {folder / '1'}: {problem}" == caplog.messages[-1]
+    assert (log_lines, loads) == (len(caplog.messages), len(follower.loads))
     versions.poll()
-    assert (1, None, None) == summary(versions)
-
-
-def test_unexpected_error_rejects_the_version(
-    folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The log has a traceback, and the problem is one line."""
-    publish(folder / "1")
-    follower.errors = [RuntimeError("a defect\nin two lines")]
-    versions = follower.follow(folder)
-    versions.poll()
-    assert f"{folder / '1'}: RuntimeError('a defect\\nin two lines')" == versions.problem
-    assert [True, False] == [record.exc_info is not None for record in caplog.records]
+    assert (loads == 2) == (versions.problem is None)
 
 
 def test_pinned_version_is_waited_for_and_kept(
