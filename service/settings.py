@@ -173,7 +173,9 @@ class ServiceSettings(Settings):
             raise SettingsError(f"token_file: {self.token_file}: {reason}") from None
         tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
         if not tokens:
-            raise SettingsError(f"token_file: {self.token_file}: expected one token per line")
+            raise SettingsError(
+                f"token_file: {self.token_file}: expected one token per line, found none"
+            )
         return tokens
 
 

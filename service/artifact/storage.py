@@ -135,7 +135,7 @@ def candidate_versions(path: Path) -> list[Path]:
         return [path]
     if versions := list_versions(path):
         return [path / str(version) for version in reversed(versions)]
-    problem = "contains no artifact" if path.is_dir() else "no such folder"
+    problem = "holds no artifact" if path.is_dir() else "no such folder"
     raise ArtifactError(
         f"{path}: {problem}; expected artifacts/<name> or artifacts/<name>/<version>"
     )

@@ -118,14 +118,14 @@ class WorkerMetrics:
     therefore never within `cells[i] += n`. A free-threaded build needs a lock here.
     """
 
-    def __init__(self, board: SharedMetrics | None = None, slot: int = 0) -> None:
+    def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
         """Take over a row, and the counters of a worker that used it before.
 
         Args:
-            board: memory shared with the other workers; by default memory of its own.
+            shared: memory shared with the other workers; by default memory of its own.
             slot: index of the row, from 0.
         """
-        self.board = board or SharedMetrics()
+        self.board = shared or SharedMetrics()
         self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
         self.board.forget(slot)
         self._cells[STARTS] += 1

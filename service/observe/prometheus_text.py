@@ -24,16 +24,16 @@ WORKER_GAUGES = {
 """Help text by gauge."""
 
 
-def metrics_text(board: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
+def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
     """Return the metrics of all workers as text, and its media type.
 
     Args:
-        board: memory that the workers share.
+        shared: memory that the workers share.
         name: name of the model.
         accept: Accept header of the request, which selects Prometheus' own format or OpenMetrics.
     """
     registry = CollectorRegistry()
-    registry.register(_Collector(board, name))
+    registry.register(_Collector(shared, name))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -41,12 +41,12 @@ def metrics_text(board: SharedMetrics, name: str, accept: str) -> tuple[bytes, s
 class _Collector(Collector):
     """Converts the cells of all workers to metric families of prometheus_client."""
 
-    def __init__(self, board: SharedMetrics, name: str) -> None:
-        self._board, self._name = board, name
+    def __init__(self, shared: SharedMetrics, name: str) -> None:
+        self._shared, self._name = shared, name
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
-        rows = [self._board.row(slot).tolist() for slot in range(self._board.workers)]
+        rows = [self._shared.row(slot).tolist() for slot in range(self._shared.workers)]
         total = [sum(cells) for cells in zip(*rows, strict=True)]
         yield from _request_families(total)
         yield from _run_families(total)
@@ -54,7 +54,7 @@ class _Collector(Collector):
 
     def _worker_families(self, rows: Sequence[Sequence[float]]) -> Iterator[Metric]:
         for gauge, documentation in WORKER_GAUGES.items():
-            hidden = gauge == "ready" and self._board.draining
+            hidden = gauge == "ready" and self._shared.draining
             family = GaugeMetricFamily(f"twolayernet_{gauge}", documentation, labels=["worker"])
             for slot, cells in enumerate(rows):
                 value = 0 if hidden else cells[metrics.GAUGES.index(gauge)]
@@ -71,7 +71,7 @@ class _Collector(Collector):
         for slot, cells in enumerate(rows):
             starts.add_metric([str(slot)], cells[metrics.STARTS])
             if version := int(cells[metrics.GAUGES.index("version")]):
-                digest = self._board.digest(slot).tobytes().decode()
+                digest = self._shared.digest(slot).tobytes().decode()
                 model.add_metric([str(slot), self._name, str(version), digest], 1)
         yield starts
         yield model

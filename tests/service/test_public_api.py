@@ -23,7 +23,7 @@ def test_manifest_is_read_after_a_check(flowers: StoredArtifact) -> None:
     """read_manifest accepts artifacts/<name> and artifacts/<name>/<version>."""
     for path in (flowers.artifact, str(flowers.artifact.parent)):
         assert Predictor(flowers.artifact).manifest == service.read_manifest(path)
-    with pytest.raises(ArtifactError, match="contains no artifact"):
+    with pytest.raises(ArtifactError, match="holds no artifact"):
         service.read_manifest(flowers.artifact.parent.parent)
 
 

@@ -157,7 +157,7 @@ def test_last_published_is_by_time(tmp_path: Path) -> None:
     [
         (storage.last_published, "", "nothing is published here; export a run first"),
         (storage.last_published, "x", "nothing is published here"),
-        (storage.find_version, "", "contains no artifact; expected artifacts/<name> or artifacts/"),
+        (storage.find_version, "", "holds no artifact; expected artifacts/<name> or artifacts/"),
         (storage.find_version, "x", "x: no such folder; expected artifacts/<name> or artifacts/"),
         (storage.read_artifact, "x", "x: not an artifact: no such folder"),
     ],
