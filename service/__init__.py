@@ -1,8 +1,6 @@
 """Serve an artifact over HTTP, or predict with it from Python. Needs neither torch nor onnx.
 
-from service import Predictor
-
-Predictor("artifacts/houses").predict(rows)
+From Python: `service.Predictor("artifacts/houses").predict(rows)`.
 """
 
 from importlib import import_module
