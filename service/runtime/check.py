@@ -3,6 +3,7 @@
 For model.torchscript.pt that is the hash alone; `python -m export verify` checks its contents.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,22 +49,21 @@ def check_artifact(path: Path) -> Predictor:
     return predictor
 
 
+@dataclass(frozen=True)
+class _Example:
+    """The contents of example.json."""
+
+    instances: tuple[tuple[int | float, ...], ...]
+
+
 def _example_rows(predictor: Predictor) -> Rows:
-    """Return the rows of example.json, or raise ValueError if it is not {"instances": [[...]]}."""
+    """Return the rows of example.json, or raise ValueError if they do not fit the network."""
+    example: _Example = strict_json.decode(strict_json.parse(predictor.example), _Example, "")
     in_features = len(predictor.manifest.features)
-    document = strict_json.parse(predictor.example)
-    instances = document.get("instances") if isinstance(document, dict) else None
-    if not isinstance(instances, list) or set(document) != {"instances"}:
-        raise ValueError('expected an object with one member "instances", a list of rows')
-    if not instances or not all(
-        isinstance(row, list)
-        and len(row) == in_features
-        and all(type(value) in (int, float) for value in row)
-        for row in instances
-    ):
+    if {len(row) for row in example.instances} != {in_features}:
         raise ValueError(f"instances: expected one or more rows of {in_features} numbers")
     with np.errstate(over="ignore"):
-        rows = np.array(instances, np.float64).astype(np.float32)
+        rows = np.array(example.instances, np.float64).astype(np.float32)
     if not np.isfinite(rows).all():
         raise ValueError("instances: a number overflows float32")
     return rows

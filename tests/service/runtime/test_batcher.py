@@ -304,7 +304,7 @@ def count_threads() -> Callable[[], int]:
 def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
     count_threads: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is run for them, the thread ends, and a later request starts another."""
+    """Nothing is run, the thread ends, a later request starts another, and all can be freed."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", 0.01)
     batches: list[int] = []
     batcher = Batcher(network, 2, 0.1, 0.02, batches.append)
@@ -312,7 +312,7 @@ def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
         batcher(rows_from(1, 1))
     until(lambda: 0 == count_threads())
 
-    def answer() -> Outputs | None:
+    def answer(batcher: Batcher = batcher) -> Outputs | None:
         try:
             return batcher(rows_from(2, 2))
         except Refused:  # On a busy machine the new thread may miss the short deadline.
@@ -320,21 +320,11 @@ def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
 
     assert_outputs(rows_from(2, 2), until(answer))
     assert [2] == batches
-
-
-def test_idle_batcher_is_freed(
-    count_threads: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its thread ends, so that a replaced version leaves the memory."""
-    monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", 0.01)
-    with blocked() as model:
-        model.occupy()
-        assert 1 == count_threads()
     until(lambda: 0 == count_threads())
-    batcher = weakref.ref(model.batcher)
-    del model
+    idle = weakref.ref(batcher)
+    del batcher, answer
     gc.collect()
-    assert batcher() is None
+    assert idle() is None
 
 
 def test_batching_pays_from_one_mebibyte() -> None:
