@@ -1,23 +1,27 @@
-"""TODO: service.errors."""
+"""The two ways to refuse a request, and how their messages describe a caller's values."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 MAX_SHOWN_CHARACTERS = 80
-"""Characters of a caller's text that a message or a place shows."""
+"""Maximum number of characters of a caller's text in a message or a location."""
+MAX_VALUE_CHARACTERS = 40
+"""Maximum number of characters of a caller's JSON value in a message."""
 UNPARSEABLE = 400
+"""HTTP status for a body that cannot be parsed."""
 TOO_LARGE = 413
+"""HTTP status for a body with too many bytes or rows."""
 WRONG_FOR_THIS_MODEL = 422
+"""HTTP status for a body that can be parsed but does not fit the model."""
 
 
 class BadInput(ValueError):
-    """A body that cannot be used.
+    """A request body that cannot be used.
 
     Attributes:
-        status: 400 when it cannot be parsed, 413 when it is too much, 422 when it does not fit this model.
-        where: the place in the body, such as instances[3][17], or None for the whole of it.
+        status: UNPARSEABLE, TOO_LARGE or WRONG_FOR_THIS_MODEL.
+        where: location in the body, such as instances[3][17], or None for the whole body.
     """
 
     def __init__(
@@ -28,35 +32,13 @@ class BadInput(ValueError):
         self.where = where
 
 
-def describe_value(value: Any) -> str:
-    """Name a JSON value for a message: its type, and itself where that is short."""
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, str):
-        value = value[:MAX_SHOWN_CHARACTERS]  # as JSON it may be six times as long
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:40] + " ..."
-
-
-def first_duplicate(names: Iterable[str]) -> str | None:
-    """Return the first name that stands twice; looked for pair by pair, a body full of names takes hours."""
-    return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def shorten(text: str) -> str:
-    """Return a caller's text for a message or a place, where it may be as long as the body."""
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + " ..."
-
-
 class Refused(Exception):
-    """A request that is not answered, for a reason that is not in its payload.
+    """A request that is refused for a reason outside its body.
 
     Attributes:
-        status: of the reply.
-        reason: one word for the metrics.
-        headers: of the reply, beside the usual.
+        status: HTTP status of the reply.
+        reason: reason label in the metrics.
+        headers: additional headers of the reply.
     """
 
     def __init__(
@@ -64,3 +46,24 @@ class Refused(Exception):
     ) -> None:
         super().__init__(detail)
         self.status, self.reason, self.headers = status, reason, headers
+
+
+def describe_value(value: object) -> str:
+    """Describe a JSON value in a message: a container by its type, other values by their JSON."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, str):
+        value = value[:MAX_SHOWN_CHARACTERS]  # Escaping can make a long string six times as long.
+    return shorten(json.dumps(value, ensure_ascii=False), MAX_VALUE_CHARACTERS)
+
+
+def shorten(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Cut a text to `limit` characters for a message, because a caller's text can be very long."""
+    return text if len(text) <= limit else text[:limit] + " ..."
+
+
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs more than once, in linear time."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)

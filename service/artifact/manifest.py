@@ -1,12 +1,10 @@
-"""The artifact's contract: which files, what manifest.json says, and how hashes are checked.
+"""The artifact format: the names of its files, the ONNX signature, and manifest.json.
 
-This is the one definition of the format. The producer (export) imports it from its consumer, and it
-needs the standard library alone, so anybody can read it beside docs/artifact.md.
+This module is the only definition of the format; export imports it too.
 """
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,24 +24,26 @@ CARD = "README.md"
 CURVES = "curves.png"
 PROOF = "proof.png"
 OPSET = 17
+"""ONNX operator set of model.onnx."""
 IR_VERSION = 8
-"""What opset 17 came with: the oldest runtimes that know the one read the other."""
+"""ONNX file format version, released with opset 17: any runtime that reads one reads the other."""
 INPUT = "input"
+"""Name of the only input of the ONNX graph."""
 OUTPUTS: dict[str, dict[str, str]] = {
     "regression": {"output": "float32"},
     "classification": {"logits": "float32", "probabilities": "float32", "label": "int64"},
 }
-"""The outputs of the ONNX graph by task: name and dtype, in their order."""
+"""Ordered outputs of the ONNX graph for each task: name and dtype."""
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 
 
 class ArtifactError(ValueError):
-    """An artifact that cannot be trusted or read; the message says which file, expected and found."""
+    """An artifact that cannot be read or trusted; the message names the file and the mismatch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One column of the input; the figures are those of the training rows, in the column's own units."""
+    """One input column; its statistics are those of the training rows, in the column's own unit."""
 
     name: str
     kind: Literal["float", "integer", "boolean"]
@@ -56,31 +56,32 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What manifest.json holds."""
+    """The contents of manifest.json."""
 
     format_version: int = FORMAT_VERSION
     name: str
     version: int
     created: str
-    """ISO 8601, UTC."""
+    """Time of export, ISO 8601 in UTC."""
     task: Literal["regression", "classification"]
     features: tuple[Feature, ...]
-    """In the order of the input's columns."""
+    """Features in the order of the input columns."""
     targets: tuple[str, ...]
+    """Names of the target columns."""
     classes: tuple[str | int | float | bool, ...]
-    """In the order of the logits' columns, in the column's own JSON type; empty for regression."""
+    """Classes in the order of the logits, in the target's JSON type; empty for regression."""
     metrics: Mapping[str, Mapping[str, float]]
-    """By part (train, validation, test), then by metric."""
+    """Metrics of the network by part (train, validation, test) and metric name."""
     baselines: Mapping[str, Mapping[str, float]]
-    """The same metrics on the test rows, of a constant answer and of a linear model."""
+    """Metrics of a constant and of a linear model on the test part, by model and metric name."""
     training: Mapping[str, Any]
-    """The configuration of the fit, its device and versions."""
+    """Training configuration, device and library versions."""
     proof: Mapping[str, Any]
-    """What export checked, with the figures it found."""
+    """Results of the checks that export ran."""
 
     @property
     def out_features(self) -> int:
-        """Columns of `output`, or of `logits` and `probabilities`."""
+        """Number of columns of `output`, or of `logits` and `probabilities`."""
         return len(self.classes) or len(self.targets)
 
     def to_json(self) -> bytes:
@@ -92,59 +93,59 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":
-        """Read the bytes of manifest.json.
+        """Parse the bytes of manifest.json.
 
         Raises:
-            ArtifactError: they are not a manifest of this format version.
+            ArtifactError: the bytes are not a valid manifest of this format version.
         """
         try:
             document = strict_json.parse(content)
-            found = document["format_version"]
+            version = document["format_version"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
-        if type(found) is not int or found != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise ArtifactError(
-                f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {found!r}"
+                f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {version!r}"
             )
         try:
             manifest: Manifest = strict_json.decode(document, cls, "")
         except ValueError as error:
             raise ArtifactError(f"{MANIFEST}: {error}") from None
-        for what, holds in manifest._rules():
-            if not holds:
-                raise ArtifactError(f"{MANIFEST}: expected {what}")
+        for satisfied, requirement in manifest._requirements():
+            if not satisfied:
+                raise ArtifactError(f"{MANIFEST}: expected {requirement}")
         return manifest
 
-    def _rules(self) -> Iterator[tuple[str, bool]]:
-        """Yield what the types leave open, and whether it holds."""
-        names = [feature.name for feature in self.features]
-        classifies = self.task == "classification"
-        parts = (*self.metrics.values(), *self.baselines.values())
+    def _requirements(self) -> Iterator[tuple[bool, str]]:
+        """Yield the requirements that types cannot express: whether each is satisfied, its text."""
         yield (
-            f"a name of [a-z0-9_-], found {self.name!r}",
             re.fullmatch("[a-z0-9_-]+", self.name) is not None,
+            f"a name of [a-z0-9_-], found {self.name!r}",
         )
-        yield f"a version of 1 or more, found {self.version}", self.version >= 1
+        yield self.version >= 1, f"a version of 1 or more, found {self.version}"
         yield (
-            f"created as ISO 8601 in UTC, found {self.created!r}",
             _CREATED.fullmatch(self.created) is not None,
+            f"created in ISO 8601 and UTC, found {self.created!r}",
         )
-        yield "features, each of its own name", 0 < len(names) == len(set(names))
+        names = [feature.name for feature in self.features]
+        yield 0 < len(names) == len(set(names)), "one or more features with unique names"
         for feature in self.features:
             ordered = feature.min <= feature.median <= feature.max and feature.std >= 0
-            yield f"features: {feature.name!r}: min <= median <= max and std >= 0", ordered
-        yield (
-            "targets: one, or several of a regression",
-            0 < len(self.targets) < (2 if classifies else math.inf),
-        )
+            yield ordered, f"features: {feature.name!r}: min <= median <= max and std >= 0"
         distinct = {(type(value), value) for value in self.classes}
+        yield len(distinct) == len(self.classes), "unique classes"
+        if self.task == "classification":
+            yield len(self.targets) == 1, "one target for a classification"
+            yield len(self.classes) >= 1, "classes for a classification"
+        else:
+            yield len(self.targets) >= 1, "one or more targets for a regression"
+            yield not self.classes, "no classes for a regression"
         yield (
-            "classes, each once, of a classification alone",
-            len(distinct) == len(self.classes) >= classifies,
-        )
-        yield "no classes of a regression", classifies or not self.classes
-        yield (
-            "metrics of train, validation and test",
             set(self.metrics) == {"train", "validation", "test"},
+            "metrics of train, validation and test",
         )
-        yield "the same metrics everywhere", all(set(part) == set(parts[0]) for part in parts)
+        parts = (*self.metrics.values(), *self.baselines.values())
+        yield (
+            all(set(part) == set(parts[0]) for part in parts),
+            "the same metrics for every part and baseline",
+        )

@@ -1,8 +1,9 @@
-"""What a model.onnx may hold, read from its bytes before any library parses them. The standard library alone.
+"""Check the bytes of model.onnx against an allow-list before any library parses them.
 
-ONNX is Protocol Buffers (https://protobuf.dev/programming-guides/encoding/); the numbers below are those of
-onnx.proto. Every field that this project's files do not need is refused: external data, which names files of
-the machine; functions, subgraphs and sparse tensors; metadata; operators of other domains.
+ONNX files are Protocol Buffers (https://protobuf.dev/programming-guides/encoding/) with the field
+numbers of onnx.proto. The scanner accepts only the fields that export writes. It rejects external
+data, which refers to other files of the machine, functions, subgraphs, sparse tensors, metadata and
+operators of other domains.
 """
 
 import itertools
@@ -13,12 +14,12 @@ from typing import Any
 from service.artifact.manifest import IR_VERSION, MODEL, OPSET, ArtifactError
 
 Tensors = dict[str, tuple[tuple[int, ...], memoryview]]
-"""By name: shape, and little-endian float32 bytes."""
+"""Shape and little-endian float32 bytes by tensor name."""
 OPERATORS = frozenset({"Sub", "Mul", "Gemm", "Relu", "Add", "Softmax", "ArgMax"})
 FLOAT = 1
-"""TensorProto.DataType.FLOAT."""
+"""Value of TensorProto.DataType.FLOAT."""
 MAX_FIELDS = 10_000
-"""Fields in all the messages of a file; the largest that export writes has some 200."""
+"""Maximum number of fields in all messages of a file; export writes about 200."""
 MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "model": {
         1: ("ir_version", "int"),
@@ -55,8 +56,9 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "shape": {1: ("dim", "dim")},
     "dim": {1: ("dim_value", "int"), 2: ("dim_param", "text")},
 }
-"""By message, then by field number: its name, and a wire form or the message that it holds."""
+"""Allowed fields by message and field number: the name, and a scalar type or a message."""
 REPEATED = {"opset_import", "node", "initializer", "input", "output", "attribute", "dims", "dim"}
+"""Names of the fields that may occur more than once in a message."""
 FORBIDDEN = {
     ("model", 14): "metadata_props",
     ("model", 20): "training_info",
@@ -68,94 +70,94 @@ FORBIDDEN = {
     ("tensor", 13): "external_data",
     ("tensor", 14): "data_location",
 }
-"""Names for messages; every other field that is not in MESSAGES is refused by its number."""
+"""Names of rejected fields, for error messages; other rejected fields are named by number."""
 WIRE_TYPES = {"int": 0, "float": 5}
-"""Wire types by form; 2, a length and as many bytes, for the rest."""
+"""Wire type by scalar type; every other type has wire type 2, a length and that many bytes."""
 
 
 def scan_onnx(content: bytes) -> Tensors:
-    """Return the tensors of a model.onnx that holds nothing but what the format allows.
+    """Return the initializers of a model.onnx that contains only what the format allows.
 
     Raises:
-        ArtifactError: it holds something else; the message names it.
+        ArtifactError: the file contains something else; the message names it.
     """
     try:
-        model = _message(memoryview(content), "model", itertools.count(1))
+        model = _parse_message(memoryview(content), "model", itertools.count(1))
         if not model["graph"]:
-            raise ValueError("holds no graph")
+            raise ValueError("contains no graph")
         graph = model["graph"][0]
-        opsets = [(o["domain"] or [""], o["version"]) for o in model["opset_import"]]
-        _expect("IR version", [IR_VERSION], model["ir_version"])
-        _expect("opsets", [([""], [OPSET])], opsets)
+        opsets = [(opset["domain"] or [""], opset["version"]) for opset in model["opset_import"]]
+        _require_equal("IR version", [IR_VERSION], model["ir_version"])
+        _require_equal("opsets", [([""], [OPSET])], opsets)
         for node in graph["node"]:
             operator = "::".join(filter(None, node["domain"] + node["op_type"]))
             if operator not in OPERATORS:
-                raise ValueError(f"operator {operator[:40]!r} is no part of the format")
-        tensors = [_tensor(tensor) for tensor in graph["initializer"]]
+                raise ValueError(f"operator {operator[:40]!r} is not part of the format")
+        initializers = [_tensor(tensor) for tensor in graph["initializer"]]
     except ValueError as error:
         raise ArtifactError(f"{MODEL}: {error}") from None
-    if len(tensors) != len(found := dict(tensors)):
-        raise ArtifactError(f"{MODEL}: two tensors of one name")
-    return found
+    tensors = dict(initializers)
+    if len(tensors) != len(initializers):
+        raise ArtifactError(f"{MODEL}: two tensors have the same name")
+    return tensors
 
 
 def _tensor(tensor: dict[str, list[Any]]) -> tuple[str, tuple[tuple[int, ...], memoryview]]:
     name, dims = "".join(tensor["name"]), tuple(tensor["dims"])
     data = tensor["raw_data"][0] if tensor["raw_data"] else memoryview(b"")
-    _expect(f"type of {name!r}", [FLOAT], tensor["data_type"])
+    _require_equal(f"data type of {name!r}", [FLOAT], tensor["data_type"])
     if 4 * math.prod(dims) != len(data):
-        raise ValueError(f"{name!r} declares the shape {dims} and holds {len(data)} bytes")
+        raise ValueError(f"{name!r} declares shape {dims} but has {len(data)} bytes")
     return name, (dims, data)
 
 
-def _message(data: memoryview, kind: str, count: Iterator[int]) -> dict[str, list[Any]]:
-    """Read one message as lists of values by field name; MESSAGES, which has no cycle, bounds the depth."""
-    found: dict[str, list[Any]] = {name: [] for name, _ in MESSAGES[kind].values()}
-    at = 0
-    while at < len(data):
-        if next(count) > MAX_FIELDS:
+def _parse_message(data: memoryview, message: str, counter: Iterator[int]) -> dict[str, list[Any]]:
+    """Return the values of a message by field name; MESSAGES is acyclic, which bounds the depth."""
+    fields: dict[str, list[Any]] = {name: [] for name, _ in MESSAGES[message].values()}
+    offset = 0
+    while offset < len(data):
+        if next(counter) > MAX_FIELDS:
             raise ValueError(f"expected at most {MAX_FIELDS} fields, found more")
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if number not in MESSAGES[kind]:
-            raise ValueError(
-                f"{kind} holds {FORBIDDEN.get((kind, number), f'field {number}')}, no part of the format"
-            )
-        name, form = MESSAGES[kind][number]
-        if wire != WIRE_TYPES.get(form, 2):
-            raise ValueError(f"{kind}.{name} has wire type {wire}")
-        if found[name] and name not in REPEATED:
-            raise ValueError(f"{kind}.{name} stands twice")
+        key, offset = _parse_varint(data, offset)
+        number, wire_type = key >> 3, key & 7
+        if number not in MESSAGES[message]:
+            field = FORBIDDEN.get((message, number), f"field {number}")
+            raise ValueError(f"{message} contains {field}, which is not part of the format")
+        name, kind = MESSAGES[message][number]
+        if wire_type != WIRE_TYPES.get(kind, 2):
+            raise ValueError(f"{message}.{name} has wire type {wire_type}")
+        if fields[name] and name not in REPEATED:
+            raise ValueError(f"{message}.{name} occurs twice")
         value: Any
-        if form == "int":
-            value, at = _varint(data, at)
+        if kind == "int":
+            value, offset = _parse_varint(data, offset)
         else:
-            length, at = (4, at) if form == "float" else _varint(data, at)
-            value, at = data[at : at + length], at + length
-            if at > len(data):
-                raise ValueError(f"{kind}.{name} declares {length} bytes and is truncated")
-        if form in MESSAGES:
-            value = _message(value, form, count)
-        found[name].append(str(value, "utf-8") if form == "text" else value)
-    return found
+            length, offset = (4, offset) if kind == "float" else _parse_varint(data, offset)
+            value, offset = data[offset : offset + length], offset + length
+            if offset > len(data):
+                raise ValueError(f"{message}.{name} declares {length} bytes but is truncated")
+        if kind in MESSAGES:
+            value = _parse_message(value, kind, counter)
+        fields[name].append(str(value, "utf-8") if kind == "text" else value)
+    return fields
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Return an unsigned integer of up to 64 bits, and where it ends."""
+def _parse_varint(data: memoryview, offset: int) -> tuple[int, int]:
+    """Return an unsigned integer of up to 64 bits and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
-        if at >= len(data):
+        if offset >= len(data):
             raise ValueError("truncated within a number")
-        byte = data[at]
-        at += 1
+        byte = data[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             if value >> 64:
-                raise ValueError("a number of more than 64 bits")
-            return value, at
-    raise ValueError("a number of more than ten bytes")
+                raise ValueError("a number has more than 64 bits")
+            return value, offset
+    raise ValueError("a number has more than ten bytes")
 
 
-def _expect(what: str, expected: object, found: object) -> None:
-    if expected != found:
-        raise ValueError(f"{what}: expected {expected}, found {found}")
+def _require_equal(subject: str, expected: object, actual: object) -> None:
+    if expected != actual:
+        raise ValueError(f"{subject}: expected {expected}, found {actual}")

@@ -1,4 +1,4 @@
-"""TODO: service.artifact.storage."""
+"""Artifacts on disk: reading one with its hashes checked, and finding versions."""
 
 import hashlib
 import re
@@ -34,30 +34,34 @@ MAX_FILE_BYTES = {
     CURVES: 4 * MEGABYTE,
     PROOF: 4 * MEGABYTE,
 }
-"""The most bytes that a file may have, by name; looked at before it is read."""
+"""Maximum size of each file in bytes, checked before the file is read."""
 FILES = frozenset(MAX_FILE_BYTES)
-"""Every file of an artifact but SHA256SUMS, which names these and no others."""
+"""Every file of an artifact except SHA256SUMS, which lists exactly these."""
 MAX_SUMS_BYTES = 4096
+"""Maximum size of SHA256SUMS in bytes."""
 _FILE_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of an artifact, hashed as they were read, so that what is used is what was checked."""
+    """The files of an artifact in memory, so that the bytes that were hashed are those used."""
 
     path: Path
+    """Version folder, artifacts/<name>/<version>."""
     digest: str
-    """SHA-256 of SHA256SUMS, hexadecimal: it stands for every byte of the artifact."""
+    """SHA-256 of SHA256SUMS in hexadecimal, which identifies every byte of the artifact."""
     manifest: Manifest
     files: Mapping[str, bytes]
+    """Contents by file name, without SHA256SUMS."""
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Read an artifact, `artifacts/<name>/<version>`, and check every file against SHA256SUMS.
+    """Read `artifacts/<name>/<version>` and check every file against SHA256SUMS.
 
     Raises:
-        ArtifactError: a file is missing, extra, no regular file, too large, or not what its hash says.
+        ArtifactError: a file is missing, unexpected, not a regular file, or too large, or its hash
+            does not match.
     """
     try:
         present = {entry.name for entry in path.iterdir()}
@@ -75,26 +79,37 @@ def read_artifact(path: Path) -> Artifact:
     return Artifact(path, hashlib.sha256(sums).hexdigest(), manifest, files)
 
 
-def _read_file(path: Path, limit: int) -> bytes:
-    """Read a file of an artifact: a link would lead out of it, and a pipe has no end."""
+def read_manifest(path: str | Path) -> Manifest:
+    """Return the manifest of an artifact whose hashes match.
+
+    Args:
+        path: `artifacts/<name>/<version>`, or `artifacts/<name>` for its newest version.
+
+    Raises:
+        ArtifactError: there is no artifact, or it is damaged.
+    """
+    return read_artifact(find_version(Path(path))).manifest
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file: a link could point outside the artifact, and a pipe could block."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise ArtifactError(
-            f"{path}: expected a regular file, found {_FILE_KINDS.get(stat.S_IFMT(status.st_mode), 'none')}"
-        )
-    if status.st_size > limit:
-        raise ArtifactError(f"{path}: expected at most {limit} bytes, found {status.st_size}")
+        kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        raise ArtifactError(f"{path}: expected a regular file, found {kind}")
+    if status.st_size > max_bytes:
+        raise ArtifactError(f"{path}: expected at most {max_bytes} bytes, found {status.st_size}")
     return path.read_bytes()
 
 
 def sha256_sums(files: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of SHA256SUMS for these files, as `sha256sum` writes them, sorted by name."""
+    """Return the bytes of SHA256SUMS: the lines that `sha256sum` writes, sorted by file name."""
     lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
     return "".join(lines).encode()
 
 
 def list_versions(parent: Path) -> list[int]:
-    """List the versions in `artifacts/<name>`, ascending."""
+    """Return the version numbers in `artifacts/<name>`, ascending."""
     if not parent.is_dir():
         return []
     names = (entry.name for entry in parent.iterdir() if (entry / SUMS).is_file())
@@ -102,33 +117,35 @@ def list_versions(parent: Path) -> list[int]:
 
 
 def find_version(path: Path) -> Path:
-    """Resolve `artifacts/<name>/<version>`, or `artifacts/<name>` to its newest version.
+    """Return the version folder itself, or the newest version folder of `artifacts/<name>`.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: there is no version.
     """
     return candidate_versions(path)[0]
 
 
 def candidate_versions(path: Path) -> list[Path]:
-    """List `artifacts/<name>/<version>` alone, or every version of `artifacts/<name>`, the newest first.
+    """Return the version folder itself, or all version folders of `artifacts/<name>`, newest first.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: there is no version.
     """
     if (path / SUMS).is_file():
         return [path]
-    if found := list_versions(path):
-        return [path / str(version) for version in reversed(found)]
-    what = "holds no artifact" if path.is_dir() else "no such folder"
-    raise ArtifactError(f"{path}: {what}; expected artifacts/<name> or artifacts/<name>/<version>")
+    if versions := list_versions(path):
+        return [path / str(version) for version in reversed(versions)]
+    problem = "holds no artifact" if path.is_dir() else "no such folder"
+    raise ArtifactError(
+        f"{path}: {problem}; expected artifacts/<name> or artifacts/<name>/<version>"
+    )
 
 
 def last_published(root: Path) -> Path:
-    """Return the folder `root/<name>` whose newest version was published last.
+    """Return the folder `root/<name>` whose newest version was published most recently.
 
     Raises:
-        ArtifactError: nothing is published there.
+        ArtifactError: nothing is published in root.
     """
     names = [parent for parent in root.iterdir() if list_versions(parent)] if root.is_dir() else []
     if not names:
@@ -139,18 +156,17 @@ def last_published(root: Path) -> Path:
 
 
 def _first_mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
-    """Say the first way in which SHA256SUMS and the files differ."""
-    stated = {}
+    """Describe the first difference between SHA256SUMS and the files."""
+    listed = {}
     for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
         if not (match := _SUM_LINE.fullmatch(line)):
-            return (
-                f"{SUMS}: line {number} is not '<64 lower-case hex digits>  <file>': {line[:100]!r}"
-            )
+            expected = "'<64 lower-case hex digits>  <file>'"
+            return f"{SUMS}: line {number}: expected {expected}, found {line[:100]!r}"
         if match[2] not in files:
-            return f"{SUMS}: line {number} names {match[2]!r}, which is no file of the format"
-        stated[match[2]] = match[1]
+            return f"{SUMS}: line {number}: {match[2]!r} is not a file of the format"
+        listed[match[2]] = match[1]
     for name in sorted(files):
-        found = hashlib.sha256(files[name]).hexdigest()
-        if stated.get(name) != found:
-            return f"{name}: expected SHA-256 {stated.get(name, '(not stated)')}, found {found}"
-    return f"{SUMS}: names a file twice, or out of order, or ends without a newline"
+        digest = hashlib.sha256(files[name]).hexdigest()
+        if listed.get(name) != digest:
+            return f"{name}: expected SHA-256 {listed.get(name, '(not listed)')}, found {digest}"
+    return f"{SUMS}: a file is listed twice, the order is wrong, or the last newline is missing"

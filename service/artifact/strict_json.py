@@ -1,6 +1,6 @@
-"""JSON read strictly, and held to the annotations of the dataclass that describes it. The standard library alone.
+"""A strict JSON parser, and decoding of JSON into annotated dataclasses.
 
-A lenient reader takes the last of two equal keys, NaN, or a thousand nested lists; two lenient readers differ.
+Lenient parsers accept duplicate keys, NaN or unbounded nesting, and differ in what they make of it.
 """
 
 import dataclasses
@@ -12,61 +12,65 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 MAX_DEPTH = 16
-"""Levels of lists and objects in one another; the format needs 6."""
+"""Maximum number of nested lists and objects; the format needs 6."""
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _OBJECTS_TO_LISTS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse(content: bytes) -> Any:
-    """Parse UTF-8 JSON of unique keys, finite numbers, 64-bit integers, whole characters and bounded depth.
+    """Parse UTF-8 JSON with unique keys, finite numbers, 64-bit integers and bounded nesting.
 
     Raises:
-        ValueError: it is not that; the message says what was found.
+        ValueError: the content is anything else.
     """
-    nested = _STRING.sub(b"", content).translate(_OBJECTS_TO_LISTS, _NOT_BRACKETS)
+    brackets = _STRING.sub(b"", content).translate(_OBJECTS_TO_LISTS, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
-        nested = nested.replace(b"[]", b"")  # the innermost level
-    if nested:
+        brackets = brackets.replace(b"[]", b"")  # Each pass removes the innermost level.
+    if brackets:
         raise ValueError(
             f"expected at most {MAX_DEPTH} nested levels, found more, or brackets that do not match"
         )
     text = content.decode()
     document = json.loads(
         text,
-        object_pairs_hook=_unique,
+        object_pairs_hook=_object_of_unique_keys,
         parse_constant=_reject_constant,
-        parse_float=_finite,
-        parse_int=_sixty_four_bit,
+        parse_float=_parse_float,
+        parse_int=_parse_integer,
     )
     if "\\u" in text:
-        json.dumps(
-            document, ensure_ascii=False
-        ).encode()  # half of a surrogate pair is no character
+        # Encoding fails for an escaped half of a surrogate pair, which is not a character.
+        json.dumps(document, ensure_ascii=False).encode()
     return document
 
 
-def decode(value: Any, expected: Any, where: str) -> Any:
-    """Return what parse gave as the dataclass, or as the annotation of a field, that describes it.
+def decode(value: Any, annotation: Any, where: str) -> Any:
+    """Convert parsed JSON to the type of an annotation.
 
-    Understood are dataclasses, tuple[X, ...], Mapping[str, X], Literal, unions of plain types, plain types and Any;
-    an object has exactly the fields of its dataclass, and 1 is neither 1.0 nor true.
+    An object must have exactly the fields of its dataclass, and the types of numbers must match: 1
+    is neither 1.0 nor true.
+
+    Args:
+        value: result of parse().
+        annotation: dataclass, tuple[X, ...], Mapping[str, X], Literal, union of plain types, plain
+            type, or Any.
+        where: prefix of error messages, such as "features: [0]: ".
 
     Raises:
-        ValueError: it is not so; the message names the place.
+        ValueError: the value does not match the annotation; the message gives the location.
     """
-    origin, arguments = get_origin(expected), get_args(expected)
-    if dataclasses.is_dataclass(expected):
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if dataclasses.is_dataclass(annotation):
         _require(isinstance(value, dict), where, "an object", value)
-        fields = {field.name: field.type for field in dataclasses.fields(expected)}
-        for name in (*fields, *value):
-            if name not in value or name not in fields:
-                what = "is missing" if name in fields else "is no part of the format"
-                raise ValueError(f"{where}{name!r} {what}")
-        made = {
-            name: decode(value[name], kind, f"{where}{name}: ") for name, kind in fields.items()
-        }
-        return expected(**made)  # type: ignore[operator] # a class, never an instance
+        types = {field.name: field.type for field in dataclasses.fields(annotation)}
+        for name in (*types, *value):
+            if name not in value:
+                raise ValueError(f"{where}{name!r} is missing")
+            if name not in types:
+                raise ValueError(f"{where}{name!r} is not part of the format")
+        fields = {name: decode(value[name], types[name], f"{where}{name}: ") for name in types}
+        return annotation(**fields)  # type: ignore[operator] # a class, never an instance
     if origin is tuple:
         _require(isinstance(value, list), where, "a list", value)
         return tuple(
@@ -80,41 +84,40 @@ def decode(value: Any, expected: Any, where: str) -> Any:
         }
     if origin is Literal:
         _require(value in arguments, where, f"one of {', '.join(arguments)}", value)
-    elif expected is not Any:
-        kinds = arguments if origin is UnionType else (expected,)
+    elif annotation is not Any:
+        kinds = arguments if origin is UnionType else (annotation,)
         _require(type(value) in kinds, where, " or ".join(kind.__name__ for kind in kinds), value)
     return value
 
 
-def _require(holds: bool, where: str, expected: str, found: object) -> None:
-    if not holds:
-        text = json.dumps(found, ensure_ascii=False)
-        raise ValueError(
-            f"{where}expected {expected}, found {text if len(text) <= 60 else text[:60] + ' ...'}"
-        )
+def _require(condition: bool, where: str, expected: str, value: object) -> None:
+    if not condition:
+        text = json.dumps(value, ensure_ascii=False)
+        text = text if len(text) <= 60 else text[:60] + " ..."
+        raise ValueError(f"{where}expected {expected}, found {text}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"key {name!r} stands twice")
-        found[name] = value
-    return found
+def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"duplicate key {key!r}")
+        members[key] = value
+    return members
 
 
 def _reject_constant(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not valid JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"{text} is too large for a number")
     return value
 
 
-def _sixty_four_bit(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
         raise ValueError(f"{text[:20]} ... is too large for an integer")
     return int(text)

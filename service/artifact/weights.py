@@ -1,7 +1,7 @@
-"""The tensors of weights.safetensors, read from its bytes. The standard library alone.
+"""Parse the tensors of weights.safetensors.
 
-The format (https://huggingface.co/docs/safetensors): the header's length as a little-endian 64-bit integer, the
-header as JSON, then the tensors' bytes.
+The format (https://huggingface.co/docs/safetensors) is the header length as a little-endian 64-bit
+integer, the header as JSON, and the bytes of the tensors.
 """
 
 import json
@@ -13,65 +13,64 @@ from service.artifact.manifest import WEIGHTS, ArtifactError
 from service.artifact.onnx_scan import Tensors
 
 MAX_HEADER_BYTES = 2**20
-"""Bytes of the header; eight tensors need under a thousand."""
+"""Maximum size of the header in bytes; eight tensors need less than 1,000."""
 
 
 def read_tensors(content: bytes) -> Tensors:
-    """Return the tensors: float32, one after the other, with nothing between or behind them.
+    """Return the float32 tensors, which must fill the file without gaps.
 
     Raises:
-        ArtifactError: the header declares something else, or more than the file holds.
+        ArtifactError: the header is not canonical, or declares anything but these tensors.
     """
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(MAX_HEADER_BYTES, len(content) - 8):
         raise ArtifactError(
-            f"{WEIGHTS}: declares a header of {length} bytes, and has {len(content)} in all"
+            f"{WEIGHTS}: declares a header of {length} bytes in a file of {len(content)} bytes"
         )
     try:
         header = strict_json.parse(content[8 : 8 + length])
         if not isinstance(header, dict):
-            raise ValueError("the header is no object")
-        found = _tensors(header, memoryview(content)[8 + length :])
+            raise ValueError("expected an object as the header")
+        tensors = _slice_tensors(header, memoryview(content)[8 + length :])
         compact = json.dumps(header, separators=(",", ":")).encode()
         if content[8 : 8 + length] != compact + b" " * (-len(compact) % 8):
-            raise ValueError(
-                "the header is not written as safetensors writes it: no spaces but up to seven behind it"
-            )
-        return found
+            raise ValueError("expected compact JSON, padded with spaces to 8 bytes, as the header")
+        return tensors
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{WEIGHTS}: {error}") from None
 
 
-def _tensors(header: dict[str, Any], data: memoryview) -> Tensors:
-    found: Tensors = {}
+def _slice_tensors(header: dict[str, Any], data: memoryview) -> Tensors:
+    tensors: Tensors = {}
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
-        begin, stop = _offsets(name, entry)
+        start, stop = _offsets(name, entry)
         shape = entry.get("shape")
         if (
             set(entry) != {"dtype", "shape", "data_offsets"}
             or entry["dtype"] != "F32"
-            or not _sizes(shape)
+            or not _are_sizes(shape)
         ):
             raise ValueError(
-                f"{name!r}: expected an F32 tensor, its shape and its offsets, found {str(entry)[:80]}"
+                f"{name!r}: expected dtype F32, shape and data_offsets, found {str(entry)[:80]}"
             )
-        if begin != end or stop > len(data) or stop - begin != 4 * math.prod(shape):
+        if start != end or stop > len(data) or stop - start != 4 * math.prod(shape):
             raise ValueError(
-                f"{name!r}: shape {shape} at bytes {begin} to {stop} of {len(data)}, expected from {end}"
+                f"{name!r}: expected the data of shape {shape} to start at byte {end}, "
+                f"found bytes {start} to {stop} of {len(data)}"
             )
-        found[name], end = (tuple(shape), data[begin:stop]), stop
+        tensors[name], end = (tuple(shape), data[start:stop]), stop
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow the last tensor")
-    return found
+    return tensors
 
 
 def _offsets(name: str, entry: Any) -> tuple[int, int]:
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not _sizes(offsets) or len(offsets) != 2:
-        raise ValueError(f"{name!r}: no tensor")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name!r}: expected a tensor with two data_offsets")
     return offsets[0], offsets[1]
 
 
-def _sizes(values: Any) -> TypeGuard[list[int]]:
+def _are_sizes(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)

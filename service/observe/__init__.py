@@ -1,1 +1,1 @@
-"""TODO: service/observe."""
+"""Metrics and logs of the service."""

@@ -1,4 +1,4 @@
-"""Log lines: one JSON document each for a machine, a readable line for a person at a terminal."""
+"""Log lines: JSON documents for machines, and readable text for people at a terminal."""
 
 import json
 import logging
@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from typing import Literal
 
 FIELDS = ("request_id", "trace_id", "method", "path", "status", "seconds", "remote")
-"""What a record may carry beside its message."""
+"""Optional attributes of a log record that a JSON line includes."""
 access = logging.getLogger("service.access")
+"""Logger of the lines per request."""
 
 
 def configure(form: Literal["auto", "json", "text"], *, access_log: bool) -> None:
-    """Send this process' log to stderr.
+    """Send the log of this process to stderr.
 
     Args:
-        form: auto is text where stderr is a terminal, JSON elsewhere.
-        access_log: whether there is a line per request.
+        form: format of a line; auto means text if stderr is a terminal, and JSON otherwise.
+        access_log: whether every request is logged.
     """
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
@@ -26,7 +27,7 @@ def configure(form: Literal["auto", "json", "text"], *, access_log: bool) -> Non
 
 
 class JSONLines(logging.Formatter):
-    """{"time", "level", "logger", "message"}, what is known of the request, and a traceback where there is one."""
+    """A JSON document per record: time, level, logger, message, FIELDS, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -47,13 +48,13 @@ class JSONLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """LEVEL message, and the request's id where there is one."""
+    """Level and message, followed by the request ID if the record has one."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; a newline in it comes from a traceback of ours, never from a request."""
+        """Return the line; only the tracebacks of this service add further lines."""
         line = super().format(record)
         request_id = getattr(record, "request_id", None)
         return f"{line} [{request_id}]" if request_id and not record.exc_info else line

@@ -1,12 +1,14 @@
-"""What is counted, for Prometheus: right whichever worker is asked, whichever has died.
+"""Counters and gauges of the workers, in memory that all workers share.
 
-The workers write float64 cells of one piece of memory that they share, each its own row of them, and whoever is
-asked adds the rows up (exposition.py). prometheus_client's own multiprocess mode would cost a request about ten
-microseconds, and leaves a file for every worker that has ever lived.
+Each worker writes float64 cells of its own row, and whichever worker is scraped adds up the rows
+(prometheus_text.py), including those of workers that have died. The multiprocess mode of
+prometheus_client would add about ten microseconds to a request, and keeps a file for every worker
+that ever ran.
 """
 
 import mmap
 from bisect import bisect_left
+from itertools import accumulate
 
 ROUTES = ("/predict", "/v2/infer", "/v1/predict", "other")
 STATUSES = (200, 400, 401, 404, 405, 406, 411, 413, 415, 422, 500, 503)
@@ -35,137 +37,143 @@ DEFAULT_REASONS = {
     422: "wrong_for_this_model",
     500: "failed",
 }
-"""Of a refusal that gives no reason of its own."""
+"""Reason label by HTTP status, for refusals that carry no reason."""
+# fmt: off
 LATENCY_BUCKETS_SECONDS = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )
+# fmt: on
+"""Upper bounds of the histogram of latencies."""
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
+"""Upper bounds of the histogram of rows per run."""
 GAUGES = ("ready", "version", "in_flight", "waiting")
-"""What is true of a worker now; its successor begins at zero. The counters go on."""
-REQUESTS = len(GAUGES)
-LATENCY = REQUESTS + len(ROUTES) * (len(STATUSES) + 1)
-LATENCY_SUM = LATENCY + len(ROUTES) * (len(LATENCY_BUCKETS_SECONDS) + 1)
-REFUSALS = LATENCY_SUM + len(ROUTES)
-RUNS = REFUSALS + len(REASONS)
-RUN_ROWS = RUNS + len(ROW_BUCKETS) + 1
-RELOADS = RUN_ROWS + 1
-STARTS = RELOADS + 2
-CELLS = STARTS + 1
-_DIGEST = 64
-_IN_FLIGHT, _WAITING = GAUGES.index("in_flight"), GAUGES.index("waiting")
-_STATUS = {status: index for index, status in enumerate(STATUSES)}
-_REASON = {reason: index for index, reason in enumerate(REASONS)}
+"""Current values of a worker. They start at zero in its successor; counters continue."""
+
+STATUS_CELLS = len(STATUSES) + 1
+"""Number of request counters of a route: one for each status, and one for all others."""
+LATENCY_CELLS = len(LATENCY_BUCKETS_SECONDS) + 1
+"""Number of latency counters of a route: one for each bucket, and one for longer times."""
+ROW_CELLS = len(ROW_BUCKETS) + 1
+"""Number of counters of runs: one for each bucket, and one for larger runs."""
+REQUESTS, LATENCY, LATENCY_SUM, REFUSALS, RUNS, RUN_ROWS, RELOADS, STARTS, CELLS = accumulate(
+    (
+        len(GAUGES),
+        len(ROUTES) * STATUS_CELLS,  # REQUESTS
+        len(ROUTES) * LATENCY_CELLS,  # LATENCY
+        len(ROUTES),  # LATENCY_SUM
+        len(REASONS),  # REFUSALS
+        ROW_CELLS,  # RUNS
+        1,  # RUN_ROWS
+        2,  # RELOADS: loaded, refused
+        1,  # STARTS
+    )
+)
+"""Index of the first cell of each group after the gauges, and the number of cells in a row."""
+_READY, _VERSION, _IN_FLIGHT, _WAITING = range(len(GAUGES))
+_STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
+_REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
+_FLAG_BYTES = 8
+_DIGEST_BYTES = 64
 
 
 class SharedMetrics:
-    """The memory that the workers of one service share; made before they are forked."""
+    """Memory that the workers of a service share; it must be created before they are forked.
+
+    Its layout is a flag that tells whether the service is draining, the row of CELLS float64 cells
+    of each worker, and the digest that each worker serves.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
-        self._memory = mmap.mmap(-1, 8 + workers * (8 * CELLS + _DIGEST))
+        cells_end = _FLAG_BYTES + workers * CELLS * 8
+        self._memory = mmap.mmap(-1, cells_end + workers * _DIGEST_BYTES)
         view = memoryview(self._memory)
-        self._cells = view[8 : 8 + 8 * CELLS * workers].cast("d")
-        self._digests = view[8 + 8 * CELLS * workers :]
+        self._cells = view[_FLAG_BYTES:cells_end].cast("d")
+        self._digests = view[cells_end:]
 
     @property
     def draining(self) -> bool:
-        """Whether the service is about to stop: it still answers, and is no longer ready."""
+        """Whether the service is about to stop: it still answers but is no longer ready."""
         return self._memory[0] != 0
 
     def drain(self) -> None:
-        """Say to every worker that the service is about to stop."""
+        """Tell all workers that the service is about to stop."""
         self._memory[0] = 1
 
     def forget(self, slot: int) -> None:
-        """Clear what was true of a worker that has ended; what it counted stays."""
+        """Set the gauges of a worker that has ended to zero, and keep its counters."""
         self.row(slot)[: len(GAUGES)] = memoryview(bytes(8 * len(GAUGES))).cast("d")
 
     def row(self, slot: int) -> "memoryview[float]":
-        """Return the cells of a worker, live."""
+        """Return a writable view of the cells of a worker."""
         return self._cells[slot * CELLS : (slot + 1) * CELLS]
 
     def digest(self, slot: int) -> "memoryview[int]":
-        """Return the 64 characters of the digest that a worker serves, live."""
-        return self._digests[slot * _DIGEST : (slot + 1) * _DIGEST]
+        """Return a writable view of the digest that a worker serves, 64 hexadecimal digits."""
+        return self._digests[slot * _DIGEST_BYTES : (slot + 1) * _DIGEST_BYTES]
 
 
 class WorkerMetrics:
-    """One worker's row of the board; thread-safe without locks, which would cost a request a microsecond of thirty.
+    """The metrics of one worker. Thread-safe without a lock, which would take a microsecond.
 
-    CPython looks whether another thread should run at calls and at jumps (CHECK_EVAL_BREAKER in its ceval.c), so never
-    within `cells[i] += n`, where i and n are at hand. A build without its global lock needs a lock here.
+    CPython switches threads only at calls and backward jumps (CHECK_EVAL_BREAKER in ceval.c), and
+    therefore never within `cells[i] += n`. A free-threaded build needs a lock here.
     """
 
-    def __init__(self, board: SharedMetrics | None = None, slot: int = 0) -> None:
-        """Take a slot, which a worker that died may have left behind.
+    def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
+        """Take over a row, and the counters of a worker that used it before.
 
         Args:
-            board: shared with the other workers; alone without it.
-            slot: from 0.
+            shared: memory shared with the other workers; by default memory of its own.
+            slot: index of the row, from 0.
         """
-        self.board = board or SharedMetrics()
+        self.board = shared or SharedMetrics()
         self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
         self.board.forget(slot)
         self._cells[STARTS] += 1
 
     def entered(self) -> None:
-        """Count a request in flight."""
+        """Count a request as in flight."""
         self._cells[_IN_FLIGHT] += 1
 
     def answered(self, route: int, status: int, seconds: float, reason: str | None = None) -> None:
-        """Count a request that entered and has its answer now.
+        """Count a request that is in flight as answered.
 
         Args:
             route: index into ROUTES.
-            status: of HTTP.
-            seconds: from the request's arrival to its answer.
-            reason: of a refusal.
+            status: HTTP status of the reply.
+            seconds: time from the arrival of the request to its reply, in seconds.
+            reason: reason of a refusal; by default that of its status.
         """
-        request = REQUESTS + route * (len(STATUSES) + 1) + _STATUS.get(status, len(STATUSES))
-        latency = (
-            LATENCY
-            + route * (len(LATENCY_BUCKETS_SECONDS) + 1)
-            + bisect_left(LATENCY_BUCKETS_SECONDS, seconds)
-        )
+        request = REQUESTS + route * STATUS_CELLS + _STATUS_INDEX.get(status, len(STATUSES))
+        bucket = bisect_left(LATENCY_BUCKETS_SECONDS, seconds)
         cells = self._cells
         cells[_IN_FLIGHT] -= 1
         cells[request] += 1
-        cells[latency] += 1
+        cells[LATENCY + route * LATENCY_CELLS + bucket] += 1
         cells[LATENCY_SUM + route] += seconds
         if status >= 400:
             refusal = reason or DEFAULT_REASONS.get(status, "other")
-            cells[REFUSALS + _REASON.get(refusal, len(REASONS) - 1)] += 1
+            cells[REFUSALS + _REASON_INDEX.get(refusal, len(REASONS) - 1)] += 1
 
     def waits(self, change: int) -> None:
-        """Count a request that begins (1) or ceases (-1) to wait for its turn."""
+        """Count a request that begins (1) or stops (-1) waiting to run."""
         self._cells[_WAITING] += change
 
     def ran(self, rows: int) -> None:
-        """Count one run of the network over so many rows."""
+        """Count a run of the network over this number of rows."""
         self._cells[RUNS + bisect_left(ROW_BUCKETS, rows)] += 1
         self._cells[RUN_ROWS] += rows
 
     def reloaded(self, good: bool) -> None:
-        """Count a version that was taken up, or refused."""
+        """Count a version that was loaded, or refused if it is not good."""
         self._cells[RELOADS + (not good)] += 1
 
     def serves(self, version: int, digest: str) -> None:
-        """Say which version this worker answers with, from now on."""
-        self._cells[GAUGES.index("version")] = version
+        """Record the version that this worker answers with."""
+        self._cells[_VERSION] = version
         self._digest[:] = digest.encode()
 
     def ready(self, ready: bool) -> None:
-        """Say whether this worker is ready."""
-        self._cells[GAUGES.index("ready")] = ready
+        """Record whether this worker is ready."""
+        self._cells[_READY] = ready

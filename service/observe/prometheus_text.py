@@ -1,6 +1,6 @@
-"""The metrics of all workers as the text that Prometheus reads."""
+"""The metrics of all workers in the text formats of Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -16,119 +16,109 @@ from prometheus_client.registry import Collector
 from service.observe import metrics
 from service.observe.metrics import SharedMetrics
 
+WORKER_GAUGES = {
+    "ready": "Whether the worker is ready.",
+    "in_flight": "Requests in the worker that have no answer yet.",
+    "waiting": "Requests in the worker that wait to run.",
+}
+"""Help text by gauge."""
 
-def metrics_text(board: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
+
+def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
     """Return the metrics of all workers as text, and its media type.
 
     Args:
-        board: shared by the workers.
-        name: of the model.
-        accept: the caller's Accept header: Prometheus' own format, or OpenMetrics.
+        shared: memory that the workers share.
+        name: name of the model.
+        accept: Accept header of the request, which selects Prometheus' own format or OpenMetrics.
     """
     registry = CollectorRegistry()
-    registry.register(_Collector(board, name))
+    registry.register(_Collector(shared, name))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
 class _Collector(Collector):
-    """Adds the workers' rows up, in prometheus_client's terms."""
+    """Converts the cells of all workers to metric families of prometheus_client."""
 
-    def __init__(self, board: SharedMetrics, name: str) -> None:
-        self._board, self._name = board, name
+    def __init__(self, shared: SharedMetrics, name: str) -> None:
+        self._shared, self._name = shared, name
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        rows = [self._board.row(slot).tolist() for slot in range(self._board.workers)]
+        """Yield every metric family."""
+        rows = [self._shared.row(slot).tolist() for slot in range(self._shared.workers)]
         total = [sum(cells) for cells in zip(*rows, strict=True)]
+        yield from _request_families(total)
+        yield from _run_families(total)
+        yield from self._worker_families(rows)
 
-        requests = CounterMetricFamily(
-            "twolayernet_requests", "Requests answered.", labels=["route", "status"]
-        )
-        latency = HistogramMetricFamily(
-            "twolayernet_request_seconds",
-            "Seconds from a request's arrival to its answer.",
-            labels=["route"],
-        )
-        for index, route in enumerate(metrics.ROUTES):
-            first = metrics.REQUESTS + index * (len(metrics.STATUSES) + 1)
-            for status, count in zip((*metrics.STATUSES, "other"), total[first:], strict=False):
-                if count:
-                    requests.add_metric([route, str(status)], count)
-            first = metrics.LATENCY + index * (len(metrics.LATENCY_BUCKETS_SECONDS) + 1)
-            buckets = _cumulative(
-                metrics.LATENCY_BUCKETS_SECONDS,
-                total[first : first + len(metrics.LATENCY_BUCKETS_SECONDS) + 1],
-            )
-            latency.add_metric([route], buckets, total[metrics.LATENCY_SUM + index])
-        yield requests
-        yield latency
-
-        refusals = CounterMetricFamily(
-            "twolayernet_refusals", "Requests refused, by reason.", labels=["reason"]
-        )
-        for reason, count in zip(metrics.REASONS, total[metrics.REFUSALS :], strict=False):
-            refusals.add_metric([reason], count)
-        yield refusals
-
-        runs = HistogramMetricFamily("twolayernet_run_rows", "Rows in one run of the network.")
-        runs.add_metric(
-            [],
-            _cumulative(
-                metrics.ROW_BUCKETS,
-                total[metrics.RUNS : metrics.RUNS + len(metrics.ROW_BUCKETS) + 1],
-            ),
-            total[metrics.RUN_ROWS],
-        )
-        yield runs
-        yield CounterMetricFamily(
-            "twolayernet_rows", "Rows evaluated.", value=total[metrics.RUN_ROWS]
-        )
-
-        reloads = CounterMetricFamily(
-            "twolayernet_reloads", "Versions taken up, or refused.", labels=["result"]
-        )
-        reloads.add_metric(["taken"], total[metrics.RELOADS])
-        reloads.add_metric(["refused"], total[metrics.RELOADS + 1])
-        yield reloads
-
-        for gauge, metrics_text in (
-            ("ready", "Whether the worker is ready."),
-            ("in_flight", "Requests in the worker that have no answer yet."),
-            ("waiting", "Requests in the worker that wait for their turn."),
-        ):
-            family = GaugeMetricFamily(f"twolayernet_{gauge}", metrics_text, labels=["worker"])
+    def _worker_families(self, rows: Sequence[Sequence[float]]) -> Iterator[Metric]:
+        for gauge, documentation in WORKER_GAUGES.items():
+            hidden = gauge == "ready" and self._shared.draining
+            family = GaugeMetricFamily(f"twolayernet_{gauge}", documentation, labels=["worker"])
             for slot, cells in enumerate(rows):
-                value = cells[metrics.GAUGES.index(gauge)]
-                family.add_metric(
-                    [str(slot)], 0 if gauge == "ready" and self._board.draining else value
-                )
+                value = 0 if hidden else cells[metrics.GAUGES.index(gauge)]
+                family.add_metric([str(slot)], value)
             yield family
         starts = CounterMetricFamily(
-            "twolayernet_worker_starts", "Times that a worker began.", labels=["worker"]
+            "twolayernet_worker_starts", "Starts of the worker.", labels=["worker"]
         )
         model = GaugeMetricFamily(
             "twolayernet_model",
-            "1 for what the worker serves.",
+            "1 for the version that the worker serves.",
             labels=["worker", "name", "version", "digest"],
         )
         for slot, cells in enumerate(rows):
             starts.add_metric([str(slot)], cells[metrics.STARTS])
             if version := int(cells[metrics.GAUGES.index("version")]):
-                model.add_metric(
-                    [
-                        str(slot),
-                        self._name,
-                        str(version),
-                        self._board.digest(slot).tobytes().decode(),
-                    ],
-                    1,
-                )
+                digest = self._shared.digest(slot).tobytes().decode()
+                model.add_metric([str(slot), self._name, str(version), digest], 1)
         yield starts
         yield model
 
 
-def _cumulative(bounds: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
-    """Return Prometheus' buckets: each holds all that is no larger than its bound."""
+def _request_families(total: Sequence[float]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "twolayernet_requests", "Requests answered.", labels=["route", "status"]
+    )
+    latency = HistogramMetricFamily(
+        "twolayernet_request_seconds",
+        "Seconds from the arrival of a request to its answer.",
+        labels=["route"],
+    )
+    for index, route in enumerate(metrics.ROUTES):
+        counts = total[metrics.REQUESTS + index * metrics.STATUS_CELLS :][: metrics.STATUS_CELLS]
+        for status, count in zip((*metrics.STATUSES, "other"), counts, strict=True):
+            if count:
+                requests.add_metric([route, str(status)], count)
+        counts = total[metrics.LATENCY + index * metrics.LATENCY_CELLS :][: metrics.LATENCY_CELLS]
+        buckets = _buckets(metrics.LATENCY_BUCKETS_SECONDS, counts)
+        latency.add_metric([route], buckets, total[metrics.LATENCY_SUM + index])
+    yield requests
+    yield latency
+    refusals = CounterMetricFamily(
+        "twolayernet_refusals", "Requests refused, by reason.", labels=["reason"]
+    )
+    for reason, count in zip(metrics.REASONS, total[metrics.REFUSALS :], strict=False):
+        refusals.add_metric([reason], count)
+    yield refusals
+
+
+def _run_families(total: Sequence[float]) -> Iterator[Metric]:
+    runs = HistogramMetricFamily("twolayernet_run_rows", "Rows in one run of the network.")
+    counts = total[metrics.RUNS :][: metrics.ROW_CELLS]
+    runs.add_metric([], _buckets(metrics.ROW_BUCKETS, counts), total[metrics.RUN_ROWS])
+    yield runs
+    yield CounterMetricFamily("twolayernet_rows", "Rows evaluated.", value=total[metrics.RUN_ROWS])
+    reloads = CounterMetricFamily(
+        "twolayernet_reloads", "Versions loaded or refused.", labels=["result"]
+    )
+    reloads.add_metric(["taken"], total[metrics.RELOADS])
+    reloads.add_metric(["refused"], total[metrics.RELOADS + 1])
+    yield reloads
+
+
+def _buckets(bounds: tuple[float, ...], counts: Sequence[float]) -> list[tuple[str, float]]:
+    """Return the cumulative counts of a histogram by upper bound."""
     labels = [*(repr(float(bound)) for bound in bounds), "+Inf"]
     return list(zip(labels, accumulate(counts), strict=True))

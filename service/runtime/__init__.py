@@ -1,1 +1,1 @@
-"""TODO: service/runtime."""
+"""A loaded artifact: its session, self-test, versions, admission control and batching. No HTTP."""

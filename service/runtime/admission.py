@@ -1,4 +1,4 @@
-"""Backpressure: a bounded number of requests at work, a bounded number before them, and a deadline on the wait."""
+"""Admission control: bounded concurrency, a bounded queue, and a deadline on the wait."""
 
 import math
 import threading
@@ -10,114 +10,121 @@ from time import monotonic
 from service.errors import Refused
 
 SHORT_WAIT_SECONDS = 0.001
-"""For which one at the door waits for a place: of many small answers one is done sooner."""
+"""Maximum time in seconds that a request waits to be admitted."""
 BACK_OFF_SECONDS = 10 * SHORT_WAIT_SECONDS
-"""For which everybody is refused once that was in vain; and after which those behind look whether they should go."""
+"""Time in seconds during which requests are refused without a wait, after a wait has failed."""
 
 
 class Admission:
-    """Lets `at_work` requests compute at a time; `inside` in all may be read, wait, or be at work.
+    """Two semaphores: one for the requests that are running, one for all that are admitted.
 
-    What is beyond that is refused before its body is read, so that an overloaded service answers what it can in time
-    instead of everything too late, and uploads that stall leave room for those who ask after its health.
+    An admitted request is being read, is waiting in the queue, or is running. Further requests are
+    refused before their bodies are read: an overloaded service then answers on time what it can,
+    and uploads that stall leave threads of the host for health checks.
 
-    Of a small network a refusal costs about as much as an answer, and who is refused asks again: when all were refused
-    at once, four times the load left a quarter of the answers. So one of those who find no place waits at the door,
-    the others behind it, and those for whom the host has no thread wait there. Where answers take microseconds a place
-    is free before the one's patience ends. Where they take milliseconds it is not, and the door closes for a while.
+    For a small network a refusal costs about as much as an answer, and refused clients retry. When
+    all excess requests were refused at once, four times the load left a quarter of the answers.
+    Therefore one excess request waits briefly to be admitted, the next ones wait behind it on a
+    lock, and connections for which the host has no thread wait in the host. If answers take
+    microseconds, a request leaves before the short wait ends. If they take milliseconds, none does,
+    and all excess requests are refused until the back-off is over.
     """
 
     def __init__(
         self,
-        at_work: int,
-        inside: int,
+        max_running: int,
+        max_admitted: int,
         deadline_seconds: float,
-        waits: Callable[[int], object] = lambda change: None,
+        on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Take the bounds.
+        """Set the limits.
 
         Args:
-            at_work: requests that compute at a time.
-            inside: requests in all.
-            deadline_seconds: of the wait.
-            waits: called with 1 when a request begins to wait, and with -1 when it ceases to.
+            max_running: maximum number of running requests.
+            max_admitted: maximum number of admitted requests, running or not.
+            deadline_seconds: maximum time in seconds that an admitted request waits to run.
+            on_wait: called with 1 when a request begins to wait, and with -1 when its wait ends.
         """
-        self.inside, self.deadline_seconds, self._waits = inside, deadline_seconds, waits
-        self._door, self._patience_ends, self._closed_until = threading.Lock(), 0.0, 0.0
-        # Queues of tokens are the cheapest semaphores with a deadline: a tenth of a microsecond.
-        self._inside, self._at_work = _tokens(inside), _tokens(at_work)
-        self.leave = partial(self._inside.put, None)
-        """Go: what must follow enter()."""
-        self.end = partial(self._at_work.put, None)
-        """Give the place at work to the next: what must follow begin()."""
+        self.max_admitted, self.deadline_seconds = max_admitted, deadline_seconds
+        self._on_wait = on_wait
+        self._wait_lock, self._wait_ends, self._back_off_ends = threading.Lock(), 0.0, 0.0
+        # A queue of permits is the fastest semaphore with a timeout: it takes 0.1 microseconds.
+        self._admission_permits, self._run_permits = _permits(max_admitted), _permits(max_running)
+        self.leave = partial(self._admission_permits.put, None)
+        """End what enter() began."""
+        self.end = partial(self._run_permits.put, None)
+        """End what begin() began, and let the next request run."""
 
     def enter(self) -> None:
-        """Come inside, perhaps by way of the door; leave() must follow.
+        """Admit a request, perhaps after a short wait; leave() must follow.
 
         Raises:
-            Refused: 503 with Retry-After, because too many are inside and none leaves soon.
+            Refused: 503 with Retry-After, because too many requests are admitted.
         """
         try:
-            self._inside.get_nowait()
+            self._admission_permits.get_nowait()
         except Empty:
-            if not self._place_soon():
+            if not self._wait_briefly():
                 raise overloaded(
-                    f"{self.inside} requests are being answered already", self.deadline_seconds
+                    f"{self.max_admitted} requests are being answered already",
+                    self.deadline_seconds,
                 ) from None
 
-    def _place_soon(self) -> bool:
-        """Wait at the door for a place; False where none is free soon, or just was not."""
-        came = monotonic()
-        if came < self._closed_until:
+    def _wait_briefly(self) -> bool:
+        """Wait to be admitted; return False if no request leaves in time, or during a back-off."""
+        arrival = monotonic()
+        if arrival < self._back_off_ends:
             return False
-        while not self._door.acquire(timeout=BACK_OFF_SECONDS):
-            if monotonic() > min(self._patience_ends, came + self.deadline_seconds):
+        while not self._wait_lock.acquire(timeout=BACK_OFF_SECONDS):
+            if monotonic() > min(self._wait_ends, arrival + self.deadline_seconds):
                 return False
         try:
-            if monotonic() < self._closed_until:
+            if monotonic() < self._back_off_ends:
                 return False
-            self._patience_ends = monotonic() + SHORT_WAIT_SECONDS
-            # Where somebody else takes the place just as the time runs out, CPython's get() waits on for the next one.
-            # Those behind then see that its patience has ended.
-            self._inside.get(timeout=SHORT_WAIT_SECONDS)
+            self._wait_ends = monotonic() + SHORT_WAIT_SECONDS
+            # If another thread takes the permit just as the timeout expires, CPython's get() waits
+            # for the next permit without a timeout. Because of _wait_ends the threads that wait for
+            # the lock do not wait for it too.
+            self._admission_permits.get(timeout=SHORT_WAIT_SECONDS)
         except Empty:
-            self._closed_until = monotonic() + BACK_OFF_SECONDS
+            self._back_off_ends = monotonic() + BACK_OFF_SECONDS
             return False
         finally:
-            self._door.release()
+            self._wait_lock.release()
         return True
 
     def begin(self) -> None:
-        """Wait for a place at work; end() must follow.
+        """Wait until an admitted request may run; end() must follow.
 
         Raises:
             Refused: 503 with Retry-After, because the deadline passed.
         """
         try:
-            self._at_work.get_nowait()
+            self._run_permits.get_nowait()
         except Empty:
-            self._waits(1)
+            self._on_wait(1)
             try:
-                self._at_work.get(timeout=self.deadline_seconds)
+                self._run_permits.get(timeout=self.deadline_seconds)
             except Empty:
                 raise deadline_exceeded(self.deadline_seconds) from None
             finally:
-                self._waits(-1)
+                self._on_wait(-1)
 
 
-def overloaded(why: str, deadline_seconds: float, *, reason: str = "overloaded") -> Refused:
-    """Return the refusal of a request for which there is no room now."""
+def overloaded(detail: str, deadline_seconds: float, *, reason: str = "overloaded") -> Refused:
+    """Return the refusal of a request for which the service has no capacity now."""
     headers = (("Retry-After", str(max(1, math.ceil(deadline_seconds)))),)
-    return Refused(503, f"overloaded: {why}", reason=reason, headers=headers)
+    return Refused(503, f"overloaded: {detail}", reason=reason, headers=headers)
 
 
 def deadline_exceeded(deadline_seconds: float) -> Refused:
-    """Return the refusal of a request that has waited for too long."""
-    return overloaded(f"no turn within {deadline_seconds:g} s", deadline_seconds, reason="deadline")
+    """Return the refusal of a request that has waited too long."""
+    detail = f"the request waited longer than {deadline_seconds:g} s"
+    return overloaded(detail, deadline_seconds, reason="deadline")
 
 
-def _tokens(count: int) -> SimpleQueue[None]:
-    tokens: SimpleQueue[None] = SimpleQueue()
+def _permits(count: int) -> SimpleQueue[None]:
+    permits: SimpleQueue[None] = SimpleQueue()
     for _ in range(count):
-        tokens.put(None)
-    return tokens
+        permits.put(None)
+    return permits

@@ -1,8 +1,8 @@
-"""The micro-batcher: rows of callers that come together are evaluated together, and each gets its own answers.
+"""Micro-batching: concurrent requests are evaluated in one run, and each receives its own outputs.
 
-A wide network reads its weights from memory for every run, so one run over many rows costs little more than over one.
-Batching is natural, as a database groups its commits: while one batch runs callers gather, and the next takes those
-who wait. Nobody waits for company unless told to.
+A wide network reads its weights from memory in every run, so a run over many rows costs little more
+than a run over one. Requests that arrive while a batch is running form the next batch, as in the
+group commit of a database; by default no request is delayed to fill a batch.
 """
 
 import threading
@@ -16,190 +16,187 @@ from service.runtime.admission import deadline_exceeded
 from service.runtime.session import Outputs, Rows
 
 IDLE_THREAD_SECONDS = 5.0
-"""After so long without a caller who had to wait the thread ends, so that a version nobody asks any more is freed."""
+"""Idle time in seconds after which the thread ends, so that a replaced version can be freed."""
+MIN_BATCHED_WEIGHT_BYTES = 1 << 20
+"""Size of the weights in bytes from which batching increases throughput.
+
+Throughput with batching over throughput without, for one row from each of 32 clients (`grid` of
+bench/serve/compare.py): 0.93 at 0.03 MiB, 0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, 2.2 at 16. The p99
+latency improves everywhere.
+"""
 
 
 class _PendingRequest:
-    """One who waits."""
+    """A request that waits for its batch."""
 
-    __slots__ = ("came", "outputs", "rows", "turn")
+    __slots__ = ("arrival", "done", "outputs", "rows")
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.came = monotonic()
+        self.arrival = monotonic()
         self.outputs: Outputs | None = None
-        self.turn = threading.Lock()  # an Event is three times as slow
-        self.turn.acquire()
+        # The lock is released when the batch has run. An Event is three times as slow.
+        self.done = threading.Lock()
+        self.done.acquire()
 
 
 class Batcher:
-    """Stands before `run` and is called as it is, from any thread.
+    """A thread-safe callable with the signature of `run`, which it calls with batches of rows.
 
-    A caller who is alone runs its own rows: that costs a microsecond more than `run`. Others wait for a thread that
-    joins their rows and runs them. The thread is the batcher's own because a caller that led the others would have to
-    win Python's lock from them twice, when its run ends and when it takes the lead; measured at 32 callers, that
-    answered 0.7 times the requests.
+    A single caller runs its own rows, one microsecond slower than `run` itself. Concurrent callers
+    wait for a thread of the batcher, which concatenates their rows and runs them. If a caller ran
+    the batch instead, it would need the GIL twice more, after the run and to lead the next batch:
+    with 32 callers that gave 0.7 times the throughput.
 
-    Where a joint run fails, every caller runs its own rows alone: what is wrong with one's rows fails nobody else.
+    If a batch fails, each of its callers runs its own rows, so an error affects only the caller
+    whose rows caused it.
     """
 
     def __init__(
         self,
         run: Callable[[Rows], Outputs],
-        most_rows: int,
+        max_rows: int,
         wait_seconds: float,
         deadline_seconds: float,
         on_batch: Callable[[int], object],
-        waits: Callable[[int], object] = lambda change: None,
+        on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Take what evaluates rows, and the bounds.
+        """Set the function and the limits.
 
         Args:
-            run: (batch, in_features) float32 to outputs with as many rows, each row's its own; thread-safe.
-            most_rows: joined in one run; a request that has more runs alone.
-            wait_seconds: for which the first of a batch that is not full waits for company; 0 for not at all.
-            deadline_seconds: of a caller's wait for its turn.
+            run: thread-safe function from float32 (batch, in_features) to outputs of as many rows,
+                where each output row depends only on the input row.
+            max_rows: maximum number of rows in a batch; a request with more rows runs alone.
+            wait_seconds: maximum time in seconds that a request waits for its batch to fill.
+            deadline_seconds: maximum time in seconds that a request waits to run.
             on_batch: called with the number of rows before every run.
-            waits: called with 1 when a caller begins to wait, and with -1, or minus the size of a batch, when it is
-                its turn or it gives up.
+            on_wait: called with 1 when a request begins to wait, and with -1 for each request, or
+                minus the size of the batch, when the wait ends.
         """
-        self._run, self._on_batch, self._waits = run, on_batch, waits
-        self._most_rows, self._wait_seconds, self._deadline_seconds = (
-            most_rows,
-            wait_seconds,
-            deadline_seconds,
-        )
+        self._run, self._on_batch, self._on_wait = run, on_batch, on_wait
+        self._max_rows, self._wait_seconds = max_rows, wait_seconds
+        self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self._waiting: deque[_PendingRequest] = deque()
-        self._inside = 0  # callers, until they have returned
-        self._running = False  # the thread is there
+        self._pending: deque[_PendingRequest] = deque()
+        self._callers = 0
+        self._has_thread = False
 
     def __call__(self, rows: Rows) -> Outputs:
-        """Evaluate rows, (batch, in_features) float32, which the parsers have checked; none is (0, in_features).
+        """Evaluate rows, float32 of shape (batch, in_features); an empty batch is allowed.
 
         Returns:
-            What `run` answers to these rows, perhaps as views of the whole batch's answers. In ONNX Runtime a row's
-            last bits can depend on the rows beside it, within the bounds that export proved.
+            The outputs of `run` for these rows, possibly views of the outputs of the whole batch.
+            ONNX Runtime may round a row differently in another batch, within the proved bounds.
 
         Raises:
-            Refused: 503, it was not its turn before the deadline; the rows are not evaluated.
-            Exception: what `run` raises for these rows.
+            Refused: 503, the deadline passed before the rows were evaluated.
+            Exception: any exception that `run` raises for these rows.
         """
         with self._lock:
-            # Whoever has an answer and not yet returned is inside too. Otherwise the one thread that is awake would
-            # come back with its next request, find nobody waiting, and go ahead with a batch of one, again and again.
-            alone = not self._inside and not self._wait_seconds
-            self._inside += 1
+            # Callers count until they return, even with their outputs. Otherwise the only thread
+            # awake would return, send its next request, and run it alone, again and again.
+            alone = not self._callers and not self._wait_seconds
+            self._callers += 1
         try:
-            outputs = None if alone else self._join(rows)
+            outputs = None if alone else self._run_in_batch(rows)
             return self._evaluate(rows) if outputs is None else outputs
         finally:
             with self._lock:
-                self._inside -= 1
+                self._callers -= 1
 
     def _evaluate(self, rows: Rows) -> Outputs:
         self._on_batch(len(rows))
         return self._run(rows)
 
-    def _join(self, rows: Rows) -> Outputs | None:
-        """Have rows evaluated together with others'; None where that failed."""
-        caller = _PendingRequest(rows)
+    def _run_in_batch(self, rows: Rows) -> Outputs | None:
+        """Return the outputs for rows that are evaluated in a batch, or None if the batch fails."""
+        request = _PendingRequest(rows)
         try:
             with self._lock:
-                if not self._running:
-                    threading.Thread(target=self._serve, name="batcher", daemon=True).start()
-                    self._running = True
-                self._waiting.append(caller)
-                self._waits(1)
+                if not self._has_thread:
+                    threading.Thread(target=self._run_batches, name="batcher", daemon=True).start()
+                    self._has_thread = True
+                self._pending.append(request)
+                self._on_wait(1)
                 self._arrived.notify()
-            in_time = caller.turn.acquire(timeout=self._deadline_seconds)
-        except BaseException:  # such as a signal's handler raises
-            self._withdraw(caller)
+            in_time = request.done.acquire(timeout=self._deadline_seconds)
+        except BaseException:  # A signal handler may raise anything.
+            self._withdraw(request)
             raise
         if not in_time:
-            if self._withdraw(caller):
+            if self._withdraw(request):
                 raise deadline_exceeded(self._deadline_seconds)
-            caller.turn.acquire()  # its rows are being run
-        return caller.outputs
+            request.done.acquire()  # Its batch is running.
+        return request.outputs
 
-    def _withdraw(self, caller: _PendingRequest) -> bool:
-        """Take a caller's rows back; False where it is too late."""
+    def _withdraw(self, request: _PendingRequest) -> bool:
+        """Remove a pending request; return False if its batch has begun."""
         with self._lock:
             try:
-                self._waiting.remove(caller)
+                self._pending.remove(request)
             except ValueError:
                 return False
-            self._waits(-1)
+            self._on_wait(-1)
         return True
 
-    def _serve(self) -> None:
-        """Run batch after batch, until nobody has come for a while."""
-        while batch := self._gather():
+    def _run_batches(self) -> None:
+        """Run batches until no request has been pending for IDLE_THREAD_SECONDS."""
+        while batch := self._next_batch():
             try:
-                self._answer(batch)
-            except (
-                BaseException
-            ):  # what is wrong with a caller's rows rises again where that caller runs them
-                for caller in batch:
-                    caller.outputs = None
+                self._run_batch(batch)
+            except BaseException:  # The caller whose rows caused the error meets it again.
+                for request in batch:
+                    request.outputs = None
             finally:
-                for caller in batch:
-                    caller.turn.release()
+                for request in batch:
+                    request.done.release()
 
-    def _gather(self) -> list[_PendingRequest]:
-        """Wait for callers, and take those of the next batch in the order they came; none when it is time to end."""
+    def _next_batch(self) -> list[_PendingRequest]:
+        """Wait for pending requests and return the oldest; return an empty list after a timeout."""
         with self._lock:
             while True:
-                if not self._arrived.wait_for(lambda: self._waiting, IDLE_THREAD_SECONDS):
-                    self._running = False
+                if not self._arrived.wait_for(lambda: self._pending, IDLE_THREAD_SECONDS):
+                    self._has_thread = False
                     return []
                 if self._wait_seconds:
-                    left = self._waiting[0].came + self._wait_seconds - monotonic()
-                    self._arrived.wait_for(self._full, left)
-                if self._waiting:  # nobody has given up meanwhile
+                    timeout = self._pending[0].arrival + self._wait_seconds - monotonic()
+                    self._arrived.wait_for(self._is_full, timeout)
+                if self._pending:  # They may have been withdrawn in the meantime.
                     break
-            batch: list[_PendingRequest] = []
-            rows = 0
-            while self._waiting and (
-                not batch or rows + len(self._waiting[0].rows) <= self._most_rows
-            ):
-                batch.append(self._waiting.popleft())
+            batch = [self._pending.popleft()]
+            rows = len(batch[0].rows)
+            while self._pending and rows + len(self._pending[0].rows) <= self._max_rows:
+                batch.append(self._pending.popleft())
                 rows += len(batch[-1].rows)
         return batch
 
-    def _full(self) -> bool:
-        return sum(len(caller.rows) for caller in self._waiting) >= self._most_rows
+    def _is_full(self) -> bool:
+        return sum(len(request.rows) for request in self._pending) >= self._max_rows
 
-    def _answer(self, batch: list[_PendingRequest]) -> None:
-        """Evaluate the rows of a batch in one run, and give every caller the answers to its own."""
-        self._waits(-len(batch))
-        outputs = self._evaluate(_concatenate([caller.rows for caller in batch]))
+    def _run_batch(self, batch: list[_PendingRequest]) -> None:
+        """Evaluate the rows of a batch in one run and distribute the outputs."""
+        self._on_wait(-len(batch))
+        outputs = self._evaluate(_concatenate([request.rows for request in batch]))
         start = 0
-        for caller in batch:
-            stop = start + len(caller.rows)
-            caller.outputs = {name: values[start:stop] for name, values in outputs.items()}
+        for request in batch:
+            stop = start + len(request.rows)
+            request.outputs = {name: values[start:stop] for name, values in outputs.items()}
             start = stop
 
 
 def batching_pays(weight_bytes: int) -> bool:
-    """Say whether a network with so many bytes of weights gains by batching: from a mebibyte on.
-
-    Answers with it to those without, one row from each of 32 callers (`python bench/serve.py grid`): 0.93 at 0.03 MiB,
-    0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, 2.2 at 16; p99 is the better everywhere.
-    """
-    return weight_bytes >= 1 << 20
+    """Return whether batching increases the throughput of a network with weights of this size."""
+    return weight_bytes >= MIN_BATCHED_WEIGHT_BYTES
 
 
 def _concatenate(parts: list[Rows]) -> Rows:
     """Return the rows of all parts, in order.
 
-    np.concatenate gives up Python's lock while it copies, and everybody who was just woken would have a turn before the
-    run begins.
+    np.concatenate releases the GIL while it copies, and every thread that has just been woken would
+    run before the batch does.
     """
     if len(parts) == 1:
         return parts[0]
-    rows = sum(map(len, parts))
-    return np.frombuffer(b"".join([part.tobytes() for part in parts]), np.float32).reshape(
-        rows, parts[0].shape[1]
-    )
+    data = b"".join([part.tobytes() for part in parts])
+    return np.frombuffer(data, np.float32).reshape(sum(map(len, parts)), parts[0].shape[1])

@@ -1,19 +1,11 @@
-"""An artifact, loaded, checked against its golden rows, and ready to predict.
+"""The public way to predict with an artifact from Python."""
 
-The session here is the one that serves and the one that export proves: one set of options.
-"""
-
-import os
 from pathlib import Path
 
 from service.artifact import manifest, storage
 from service.artifact.manifest import ArtifactError
 from service.runtime.self_test import check_golden_rows, check_signature
 from service.runtime.session import Outputs, Rows, Session
-
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # read by onnxruntime at its import; on by default there
 
 
 class Predictor:
@@ -22,11 +14,11 @@ class Predictor:
         Predictor("artifacts/houses/1").predict(rows)
 
     Attributes:
-        manifest: what the artifact says of itself.
-        digest: stands for every byte of it.
-        path: artifacts/<name>/<version>.
-        example: the body of a request that works, JSON.
-        weight_bytes: of all its tensors, with the header of the file that holds them.
+        manifest: contents of manifest.json.
+        digest: SHA-256 of SHA256SUMS in hexadecimal, which identifies every byte of the artifact.
+        path: version folder, artifacts/<name>/<version>.
+        example: body of a valid request to /predict, JSON.
+        weight_bytes: size of weights.safetensors in bytes.
     """
 
     def __init__(
@@ -34,8 +26,14 @@ class Predictor:
     ) -> None:
         """Load artifacts/<name>/<version>, or the newest version of artifacts/<name>.
 
+        Args:
+            path: folder of the artifact.
+            threads: number of threads per inference.
+            expect_digest: digest that the artifact must have.
+
         Raises:
-            ArtifactError: it is not whole, not the digest expected, or does not reproduce its golden rows.
+            ArtifactError: the artifact is damaged, has another digest, or does not reproduce its
+                golden rows.
         """
         artifact = storage.read_artifact(storage.find_version(Path(path)))
         if expect_digest not in (None, artifact.digest):
@@ -50,11 +48,11 @@ class Predictor:
         check_golden_rows(self._session, artifact.files[manifest.GOLDEN])
 
     def predict(self, rows: Rows) -> Outputs:
-        """Evaluate rows, (batch, in_features) float32 of raw feature values.
+        """Evaluate rows of raw feature values, float32 of shape (batch, in_features); thread-safe.
 
         Returns:
-            regression: output, (batch, out_features) float32 in the targets' units.
-            classification: logits and probabilities, (batch, classes) float32, and label, (batch,) int64,
-            an index into manifest.classes.
+            For regression: output, float32 (batch, out_features) in the units of the targets.
+            For classification: logits and probabilities, float32 (batch, classes), and label,
+            int64 (batch,), an index into manifest.classes.
         """
         return self._session.run(rows)

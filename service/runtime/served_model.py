@@ -1,4 +1,4 @@
-"""Served: a version of the artifact that answers, and how rows reach it; load() makes it from a folder."""
+"""A version of the artifact that answers requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,34 +19,35 @@ from service.settings import ServiceSettings
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """What a dialect is given beside the request."""
+    """A loaded version, and how the rows of a request are evaluated with it."""
 
     predictor: Predictor
     run: Callable[[Rows], Outputs]
-    """predictor.predict, or the micro-batcher in front of it."""
+    """predictor.predict, with metrics, or a Batcher in front of it."""
     most_rows: int
-    """In one request."""
+    """Maximum number of rows in one request."""
     joins: bool = False
-    """Whether `run` has a queue of its own, and a deadline on it: then all that are inside wait there."""
+    """Whether `run` is a Batcher, which has its own queue and deadline in place of Admission's."""
 
     @cached_property
     def features(self) -> tuple[str, ...]:
-        """The features' names, in the order of the network's columns."""
+        """Names of the features in the order of the network's columns."""
         return tuple(feature.name for feature in self.predictor.manifest.features)
 
     def infer(self, rows: Rows, place: str = "instances[{}]") -> Outputs:
-        """Evaluate rows, (batch, in_features) float32, to finite answers.
+        """Evaluate rows and check that the outputs are finite.
 
         Args:
-            rows: finite.
-            place: how a row is called in the request, by its number.
+            rows: finite float32 values of shape (batch, in_features).
+            place: format string for the location of a row in the request.
 
         Raises:
-            BadInput: a finite row has no finite answer: no such number leaves the service.
-            Refused: 503, the row waited for too long.
+            BadInput: an output overflows float32.
+            Refused: 503, the rows were not evaluated before the deadline.
         """
         outputs = self.run(rows)
-        first = next(iter(outputs.values()))  # the network's own; probabilities follow from them
+        # The first output is that of the last layer; probabilities and labels derive from it.
+        first = next(iter(outputs.values()))
         if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())
             detail = "the values are too large: the network's answer to this row overflows float32"
@@ -54,23 +55,24 @@ class ServedModel:
         return outputs
 
 
-def load_served_model(path: Path, settings: ServiceSettings, figures: WorkerMetrics) -> ServedModel:
-    """Load artifacts/<name>/<version>, its hashes and golden rows checked, and evaluate a first row.
+def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetrics) -> ServedModel:
+    """Load artifacts/<name>/<version>, check it, and evaluate one row as a warm-up.
 
     Raises:
-        ArtifactError: it is not whole, not the digest expected, does not reproduce its golden rows, or has more
-            features than a request may hold numbers.
+        ArtifactError: the artifact is damaged, has another digest than expected, does not reproduce
+            its golden rows, or has more features than a request may have elements.
     """
     predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
     features = predictor.manifest.features
     if len(features) > settings.max_elements:
         raise ArtifactError(
-            f"{path}: max_elements: expected {len(features)}, one row, or more, found {settings.max_elements}"
+            f"{path}: expected max_elements of at least {len(features)}, the number of features, "
+            f"found {settings.max_elements}"
         )
     predictor.predict(np.array([[feature.median for feature in features]], np.float32))
 
     def run(rows: Rows) -> Outputs:
-        figures.ran(len(rows))
+        metrics.ran(len(rows))
         return predictor.predict(rows)
 
     most_rows = min(settings.max_rows, settings.max_elements // len(features))
@@ -78,13 +80,12 @@ def load_served_model(path: Path, settings: ServiceSettings, figures: WorkerMetr
         settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
     ):
         return ServedModel(predictor, run, most_rows)
-    wait_seconds = settings.batch_wait_ms / 1000
-    joined = Batcher(
+    batcher = Batcher(
         predictor.predict,
-        settings.batch_rows,
-        wait_seconds,
-        settings.queue_seconds,
-        figures.ran,
-        figures.waits,
+        max_rows=settings.batch_rows,
+        wait_seconds=settings.batch_wait_ms / 1000,
+        deadline_seconds=settings.queue_seconds,
+        on_batch=metrics.ran,
+        on_wait=metrics.waits,
     )
-    return ServedModel(predictor, joined, most_rows, joins=True)
+    return ServedModel(predictor, batcher, most_rows, joins=True)

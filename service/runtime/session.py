@@ -1,25 +1,36 @@
-"""TODO: service.runtime.session."""
+"""ONNX Runtime, with the one set of options that the service uses and that export proves."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# ONNX Runtime sends telemetry by default and reads this switch when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.artifact.onnx_scan import scan_onnx
 
 MAX_ROWS_PER_RUN = 4096
-"""Rows evaluated at a time: the hidden layer of a large batch would take a gigabyte."""
+"""Maximum number of rows per run, because a large batch needs gigabytes for the hidden layer."""
 Rows = NDArray[np.float32]
+"""Raw feature values, float32 of shape (batch, in_features)."""
 Outputs = dict[str, NDArray[Any]]
-"""By output name: float32 (batch, out_features), and for `label` int64 (batch,)."""
+"""Arrays by output name: float32 (batch, out_features), and int64 (batch,) for `label`."""
 
 
 class Session:
-    """An ONNX Runtime session over the bytes of a model."""
+    """An ONNX Runtime session for the bytes of a model.
+
+    Attributes:
+        inputs: type and shape by input name.
+        outputs: type and shape by output name.
+    """
 
     def __init__(
         self,
@@ -30,17 +41,18 @@ class Session:
         provider: str = "CPUExecutionProvider",
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
-        """Load a model; one thread is the fastest for a small network. What serves leaves the keywords as they are.
+        """Load a model; the service leaves the keyword arguments at their defaults.
 
         Args:
-            model: the bytes of model.onnx; they are scanned before ONNX Runtime parses them.
-            threads: of one run.
-            level: of graph optimisation, a member of onnxruntime.GraphOptimizationLevel.
-            provider: an installed execution provider.
-            provider_options: of that provider.
+            model: bytes of model.onnx, scanned before ONNX Runtime parses them.
+            threads: number of threads per run; one is fastest for a small network.
+            level: graph optimization level, a member of onnxruntime.GraphOptimizationLevel.
+            provider: name of an installed execution provider.
+            provider_options: options of the execution provider.
 
         Raises:
-            ArtifactError: the scan or ONNX Runtime refuses the model, or the provider does not start here.
+            ArtifactError: the scan or ONNX Runtime rejects the model, or the provider does not
+                start.
         """
         scan_onnx(model)
         options = onnxruntime.SessionOptions()
@@ -48,31 +60,27 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
+        providers = [(provider, dict(provider_options or {}))]
         try:
-            chosen = [(provider, dict(provider_options or {}))]
-            self._session = onnxruntime.InferenceSession(model, options, chosen)
-        except Exception as error:  # its exceptions share no base class
-            raise ArtifactError(f"{manifest.MODEL}: ONNX Runtime refuses it: {error}") from None
-        if self._session.get_providers()[0] != provider:  # it falls back to the CPU with a warning
+            self._session = onnxruntime.InferenceSession(model, options, providers)
+        except Exception as error:  # The exceptions of ONNX Runtime have no common base class.
+            raise ArtifactError(f"{manifest.MODEL}: ONNX Runtime rejects it: {error}") from None
+        # ONNX Runtime falls back to the CPU with only a warning.
+        if self._session.get_providers()[0] != provider:
             raise ArtifactError(f"{provider} does not start on this machine")
-        self.inputs = {
-            value.name: (value.type, value.shape) for value in self._session.get_inputs()
-        }
-        self.outputs = {
-            value.name: (value.type, value.shape) for value in self._session.get_outputs()
-        }
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs = {node.name: (node.type, node.shape) for node in inputs}
+        self.outputs = {node.name: (node.type, node.shape) for node in outputs}
         self._names = list(self.outputs)
 
     def run(self, rows: Rows) -> Outputs:
-        """Evaluate rows, (batch, in_features) float32; thread-safe."""
+        """Evaluate rows, float32 of shape (batch, in_features); thread-safe."""
         if len(rows) <= MAX_ROWS_PER_RUN:
             values = self._session.run(self._names, {manifest.INPUT: rows})
         else:
             slices = [
-                self._session.run(
-                    self._names, {manifest.INPUT: rows[start : start + MAX_ROWS_PER_RUN]}
-                )
-                for start in range(0, len(rows), MAX_ROWS_PER_RUN)
+                self._session.run(self._names, {manifest.INPUT: rows[i : i + MAX_ROWS_PER_RUN]})
+                for i in range(0, len(rows), MAX_ROWS_PER_RUN)
             ]
             values = [np.concatenate(parts) for parts in zip(*slices, strict=True)]
         return dict(zip(self._names, values, strict=True))

@@ -1,8 +1,8 @@
-"""The versions of an artifact that answer in this process, and how one takes the place of another.
+"""The versions of an artifact that are in memory, and the replacement of one by another.
 
-Which version should answer: the newest that is whole and passes its self-test. So a bad one is passed over, at a start
-as at a reload, and whoever deletes the newest goes back to the one before it. What answers stays in memory: it goes on
-when its folder is removed with nothing to take its place, or is damaged.
+The newest version that is undamaged and passes its self-test answers. A bad version is therefore
+skipped, at startup and afterwards, and deleting the newest version goes back to the one before. The
+current version stays in memory when its folder is damaged, or is removed without a replacement.
 """
 
 import logging
@@ -20,90 +20,92 @@ from service.errors import Refused
 from service.runtime.served_model import ServedModel
 
 NOT_READY_HEADERS = (("Retry-After", "5"),)
-"""Seconds; said by whoever is not ready."""
+"""Headers of a reply that says that the service is not ready, with a delay in seconds."""
 PRELOAD_PROBLEM = (
-    "the application was loaded before the fork (gunicorn --preload): ONNX Runtime's sessions do not survive that; "
-    "start without preload"
+    "the application was loaded before the fork (gunicorn --preload), and ONNX Runtime sessions do "
+    "not survive a fork; start without preload"
 )
-Source = tuple[Path, tuple[tuple[str, int, int, int], ...]]
-"""A version's folder; and name, inode, time of change and size of every file in it, which change when its bytes do."""
+Snapshot = tuple[Path, tuple[tuple[str, int, int, int], ...]]
+"""A version folder, and the name, inode, modification time and size of its files."""
 log = logging.getLogger(__name__)
 
 
 class VersionState(NamedTuple):
-    """What answers; it is replaced as a whole, so nobody sees half of a swap."""
+    """The versions in memory, replaced as a whole so that no reader sees half of a swap."""
 
     current: ServedModel | None = None
+    """Version that answers by default."""
     previous: ServedModel | None = None
-    """What answered before; it is still reached by its version."""
+    """Version that answered before, still available by its number."""
     problem: str | None = None
-    """Why the newest version does not answer, or why none does."""
+    """Why the newest version on disk does not answer, or why none does."""
 
 
 class Versions:
-    """Follows `artifacts/<name>`, or holds `artifacts/<name>/<version>` once it is there.
+    """Follows `artifacts/<name>`, or waits for `artifacts/<name>/<version>` and keeps it.
 
     Attributes:
-        state: what answers.
+        state: the versions in memory.
     """
 
     def __init__(
         self,
-        choose: Callable[[], Path],
+        find_path: Callable[[], Path],
         load: Callable[[Path], ServedModel],
         *,
         poll_seconds: float,
         on_reload: Callable[[ServedModel | None], object] = lambda served: None,
     ) -> None:
-        """Load what should answer; where that fails, it is tried again at every look.
+        """Load the newest good version, and start a thread that polls for another.
 
         Args:
-            choose: returns the path, or raises ArtifactError while there is none; called until it returns.
-            load: reads, checks and warms up `artifacts/<name>/<version>`; raises ArtifactError where that is to blame.
-            poll_seconds: between two looks.
-            on_reload: called with the version that has begun to answer, and with None for a new problem.
+            find_path: returns the folder to follow, or raises ArtifactError while there is none;
+                called until it returns.
+            load: reads, checks and warms up a version folder; raises ArtifactError if it is bad.
+            poll_seconds: time between two polls in seconds.
+            on_reload: called with a version that begins to answer, and with None for a new problem.
         """
-        self._choose, self._load, self._on_reload = choose, load, on_reload
+        self._find_path, self._load, self._on_reload = find_path, load, on_reload
         self._path: Path | None = None
-        self._answers: Source | None = None
-        self._refused: dict[Source, str] = {}
-        self._looking, self._closed = threading.Lock(), threading.Event()
+        self._current: Snapshot | None = None
+        self._rejected: dict[Snapshot, str] = {}
+        self._poll_lock, self._closed = threading.Lock(), threading.Event()
         self.state = VersionState()
         _instances.add(self)
-        self.look()
-        # A session is built by one thread at a time, and never by one that answers.
+        self.poll()
+        # One thread loads all further versions, which delays no request.
         self._thread = threading.Thread(
-            target=self._poll, args=(poll_seconds,), name="versions", daemon=True
+            target=self._poll_repeatedly, args=(poll_seconds,), name="versions", daemon=True
         )
         self._thread.start()
 
     @property
     def current(self) -> ServedModel:
-        """The version that answers.
+        """The version that answers by default.
 
         Raises:
-            Refused: 503, there is none.
+            Refused: 503, no version is loaded.
         """
         return self.find()
 
     @property
     def problem(self) -> str | None:
-        """Why the newest version does not answer, or why none does."""
+        """Why the newest version on disk does not answer, or why none does."""
         return self.state.problem
 
     @property
     def numbers(self) -> list[int]:
-        """What answers, by its number, ascending."""
+        """Numbers of the versions in memory, ascending."""
         current, previous, _ = self.state
         return sorted(
             {served.predictor.manifest.version for served in (current, previous) if served}
         )
 
     def find(self, version: str | None = None) -> ServedModel:
-        """Return the current version, or the one of the two in memory that a request names.
+        """Return the version in memory that a request names, by default the current one.
 
         Raises:
-            Refused: 503, nothing answers; 404, that version does not.
+            Refused: 503, no version is loaded; 404, this version is not in memory.
         """
         current, previous, problem = self.state
         if current is None:
@@ -117,114 +119,108 @@ class Versions:
         known = " or ".join(map(str, self.numbers))
         raise Refused(404, f"expected version {known}, found {version[:40]!r}", reason="not_found")
 
-    def look(self) -> None:
-        """Look once at what is published, and swap when another version should answer."""
-        with self._looking:
-            current, previous, known = self.state
-            found, problem = self._newest()
-            if found and current and found.predictor.digest == current.predictor.digest:
-                found = None  # its files were written again, as they were
-            # The swap: one assignment.
-            self.state = (
-                VersionState(found, current, problem)
-                if found
-                else VersionState(current, previous, problem)
-            )
-            answering = found or current
-            if found:
-                log.info("ready: %s, digest %s", found.predictor.path, found.predictor.digest)
-                self._on_reload(found)
-            if problem and problem != known:
-                version = answering and answering.predictor.manifest.version
-                log.error(
-                    "%s: %s",
-                    f"version {version} goes on answering" if version else "not ready",
-                    problem,
-                )
+    def poll(self) -> None:
+        """Read the folder once, and swap if another version should answer."""
+        with self._poll_lock:
+            current, previous, old_problem = self.state
+            candidate, problem = self._newest_good()
+            if candidate and current and candidate.predictor.digest == current.predictor.digest:
+                candidate = None  # The same bytes were written again.
+            if candidate:
+                previous, current = current, candidate
+            self.state = VersionState(current, previous, problem)
+            if candidate:
+                predictor = candidate.predictor
+                log.info("ready: %s, digest %s", predictor.path, predictor.digest)
+                self._on_reload(candidate)
+            if problem and problem != old_problem:
+                number = current and current.predictor.manifest.version
+                status = f"version {number} goes on answering" if current else "not ready"
+                log.error("%s: %s", status, problem)
                 self._on_reload(None)
 
     def close(self) -> None:
-        """Stop looking; what answers goes on."""
+        """Stop polling; the versions in memory still answer."""
         self._closed.set()
         self._thread.join()
 
-    def _newest(self) -> tuple[ServedModel | None, str | None]:
-        """Return what should answer instead, if anything, and why nothing newer does."""
-        refused, self._refused = self._refused, {}
+    def _newest_good(self) -> tuple[ServedModel | None, str | None]:
+        """Return a version to swap in, if any, and the problem of the newest version, if any."""
+        rejected, self._rejected = self._rejected, {}
         problem = None
         try:
-            self._path = self._path or self._choose()
+            self._path = self._path or self._find_path()
             for path in storage.candidate_versions(self._path):
-                source = path, _signature(path)
-                if source == self._answers:
+                snapshot = path, _file_states(path)
+                if snapshot == self._current:
                     return None, problem
-                if source in refused:
-                    outcome: ServedModel | str = refused[source]
-                    self._refused[source] = refused[source]
-                else:
-                    outcome = self._try(source)
+                outcome = rejected.get(snapshot) or self._try(snapshot)
                 if isinstance(outcome, ServedModel):
-                    self._answers = source
+                    self._current = snapshot
                     return outcome, problem
+                if snapshot in rejected:
+                    self._rejected[snapshot] = outcome
                 problem = problem or outcome
-                if self._answers and path == self._answers[0]:  # damaged since it was read
-                    break
+                if self._current and path == self._current[0]:
+                    break  # It was damaged after it was loaded, so it stays in memory.
         except (ArtifactError, OSError) as error:
             problem = _one_line(error)
         return None, problem
 
-    def _try(self, source: Source) -> ServedModel | str:
+    def _try(self, snapshot: Snapshot) -> ServedModel | str:
         """Load a version; return it, or why it cannot answer."""
-        path = source[0]
+        path = snapshot[0]
         try:
             served = self._load(path)
-            stated = served.predictor.manifest.version
-            if path != self._path and path.name != str(stated):
-                raise ArtifactError(
-                    f"{manifest.MANIFEST}: expected version {path.name}, found {stated}"
-                )
-            name, current = served.predictor.manifest.name, self.state.current
-            if current and name != current.predictor.manifest.name:
-                expected = current.predictor.manifest.name
-                raise ArtifactError(
-                    f"{manifest.MANIFEST}: expected the model {expected}, found {name}"
-                )
-        except (
-            OSError,
-            MemoryError,
-        ) as error:  # the machine is to blame: tried again at the next look
+            self._check_identity(path, served.predictor.manifest)
+        except (OSError, MemoryError) as error:
+            # The cause is the machine and not the files, so the next poll tries again.
             return _one_line(error, path)
         except Exception as error:
             if not isinstance(error, ArtifactError):
                 log.exception("%s: loading it failed", path)
-            self._refused[source] = _one_line(error, path)  # tried again when a file of it changes
-            return self._refused[source]
+            # It is loaded again when one of its files changes.
+            self._rejected[snapshot] = _one_line(error, path)
+            return self._rejected[snapshot]
         return served
 
-    def _poll(self, seconds: float) -> None:
-        while not self._pinned and not self._closed.wait(seconds):
+    def _check_identity(self, path: Path, loaded: manifest.Manifest) -> None:
+        """Raise ArtifactError if the manifest contradicts the folder or names another model."""
+        if path != self._path and path.name != str(loaded.version):
+            raise ArtifactError(
+                f"{manifest.MANIFEST}: expected version {path.name}, found {loaded.version}"
+            )
+        if (current := self.state.current) and loaded.name != current.predictor.manifest.name:
+            raise ArtifactError(
+                f"{manifest.MANIFEST}: expected the model {current.predictor.manifest.name}, "
+                f"found {loaded.name}"
+            )
+
+    def _poll_repeatedly(self, poll_seconds: float) -> None:
+        while not self._is_pinned and not self._closed.wait(poll_seconds):
             try:
-                self.look()
-            except Exception:  # of a callback: a thread that ended here would never be missed
-                log.exception("looking for a new version failed, and goes on")
+                self.poll()
+            except Exception:  # Nobody would notice that the thread has ended.
+                log.exception("polling for a new version failed; the next poll tries again")
 
     @property
-    def _pinned(self) -> bool:
-        return self._answers is not None and self._answers[0] == self._path
+    def _is_pinned(self) -> bool:
+        return self._current is not None and self._current[0] == self._path
 
 
-def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+def _file_states(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return the name, inode, modification time and size of every file, which change with it."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     return tuple(
-        sorted((name, status.st_ino, status.st_mtime_ns, status.st_size) for name, status in found)
+        sorted((name, status.st_ino, status.st_mtime_ns, status.st_size) for name, status in files)
     )
 
 
 def _one_line(error: Exception, path: Path | None = None) -> str:
-    """Say in one line what went wrong, and where."""
+    """Return the message of an error in one line that names the path."""
     text = str(error) if isinstance(error, ArtifactError | OSError) else repr(error)
-    text = " ".join(text.split())  # ONNX Runtime's have several lines
+    text = " ".join(text.split())  # Messages of ONNX Runtime have several lines.
     return text if path is None or str(path) in text else f"{path}: {text}"
 
 

@@ -1,8 +1,10 @@
-"""service.logs: a line per event, for machines and for people."""
+"""service.observe.logs: a line per event, as JSON for machines or as text for people."""
 
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -11,69 +13,81 @@ from service.settings import ServiceSettings
 from service.web.app import create_app
 from tests.stored import StoredArtifact
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-def record(message: str, **extra: object) -> logging.LogRecord:
-    """Return a record as a logger makes it."""
-    made = logging.LogRecord("service.x", logging.INFO, __file__, 1, message, (), None)
-    made.__dict__.update(extra)
-    return made
+@pytest.fixture
+def _restored_loggers() -> Iterator[None]:
+    """Restore the loggers that a test configures."""
+    root = logging.getLogger()
+    state = root.handlers[:], root.level, logs.access.level
+    yield
+    root.handlers[:], level, access_level = state
+    root.setLevel(level)
+    logs.access.setLevel(access_level)
 
 
-def test_json_lines() -> None:
-    """One JSON document a line, whatever is in the message."""
-    line = logs.JSONLines().format(record('a "b"\nc', request_id="r", status=200))
-    assert "\n" not in line
-    document = json.loads(line)
-    assert {"time", "level", "logger", "message", "request_id", "status"} == set(document)
-    assert ('a "b"\nc', "INFO", 200) == (document["message"], document["level"], document["status"])
+@pytest.mark.usefixtures("_restored_loggers")
+@pytest.mark.parametrize(
+    ("form", "is_terminal", "is_json"),
+    [("auto", False, True), ("auto", True, False), ("json", True, True), ("text", False, False)],
+)
+def test_form_of_the_log(
+    form: Literal["auto", "json", "text"],
+    is_terminal: bool,
+    is_json: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The form is chosen, or depends on the terminal; lines per request can be left out."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    logs.configure(form, access_log=False)
+    logging.getLogger("service.x").info("hello", extra={"request_id": "r"})
+    logs.access.info("GET /")
+    (line,) = capsys.readouterr().err.splitlines()
+    if is_json:
+        document = json.loads(line)
+        assert "T" in document.pop("time")
+        expected = {"level": "INFO", "logger": "service.x", "message": "hello", "request_id": "r"}
+        assert expected == document
+    else:
+        assert "INFO hello [r]" == line
+    logs.configure(form, access_log=True)
+    logs.access.info("GET /")
+    assert "GET /" in capsys.readouterr().err
 
 
-def test_json_lines_carry_a_traceback() -> None:
-    """A failure's traceback is in the document."""
+@pytest.mark.parametrize("formatter", [logs.JSONLines(), logs.TextLines()])
+def test_traceback_is_logged(formatter: logging.Formatter) -> None:
+    """A JSON line includes it, and escapes any newline; text continues on further lines."""
     try:
-        raise RuntimeError("why")
+        raise RuntimeError("the reason")
     except RuntimeError:
-        failed = record("failed")
-        failed.exc_info = sys.exc_info()
-    assert "RuntimeError: why" in json.loads(logs.JSONLines().format(failed))["traceback"]
+        failure = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, 'a "b"\nc', (), failure)
+    line = formatter.format(record)
+    assert "RuntimeError: the reason" in line
+    if isinstance(formatter, logs.JSONLines):
+        assert "\n" not in line
+        assert 'a "b"\nc' == json.loads(line)["message"]
 
 
-def test_text_lines() -> None:
-    """Level, message, and the request's id."""
-    assert "INFO hello [r]" == logs.TextLines().format(record("hello", request_id="r"))
-    assert "INFO hello" == logs.TextLines().format(record("hello"))
-
-
-@pytest.mark.parametrize("path", ["/predict", "/readyz"])
-def test_access_log(flowers: StoredArtifact, path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A line per request with its id, its trace, its status and its time; the path cannot forge another line."""
-    caplog.set_level(logging.INFO, "service.access")
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/readyz")])
+def test_request_is_logged(
+    method: str, path: str, flowers: StoredArtifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line, with the IDs, status and time; a path cannot forge a line; no line if it is off."""
     client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
-    caplog.clear()
-    traced = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
-    method = "POST" if path == "/predict" else "GET"
-    client.open(path, method=method, data=b'{"instances": []}', headers=traced)
-    (line,) = [made for made in caplog.records if made.name == "service.access"]
-    found = {name: getattr(line, name) for name in logs.FIELDS if name not in ("seconds", "remote")}
-    assert {
-        "request_id": "mine",
-        "trace_id": TRACE,
-        "method": method,
-        "path": path,
-        "status": 200,
-    } == found
+    headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
+    caplog.set_level(logging.WARNING, "service.access")
+    client.open(path, method=method)
+    assert [] == [record for record in caplog.records if record.name == "service.access"]
+    caplog.set_level(logging.INFO, "service.access")
+    client.open(path, method=method, data=b'{"instances": []}', headers=headers)
+    (record,) = [record for record in caplog.records if record.name == "service.access"]
+    assert ("mine", TRACE_ID, method, path, 200) == tuple(
+        getattr(record, name) for name in ("request_id", "trace_id", "method", "path", "status")
+    )
+    assert 0 < record.__dict__["seconds"] < 60
     client.get("/a%0AINFO forged")
     assert "\n" not in caplog.records[-1].getMessage()
-
-
-def test_no_access_log_unless_asked_for(
-    flowers: StoredArtifact, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Where it is off, a request writes nothing."""
-    caplog.set_level(logging.WARNING, "service.access")
-    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
-    caplog.clear()
-    client.get("/readyz")
-    assert [] == caplog.records

@@ -1,4 +1,4 @@
-"""service.metrics: what several workers count adds up, whoever is asked and whoever has died."""
+"""service.observe.metrics and prometheus_text: sums over workers that outlive each of them."""
 
 import os
 import sys
@@ -7,115 +7,113 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.observe import prometheus_text
 from service.observe.metrics import SharedMetrics, WorkerMetrics
+from service.observe.prometheus_text import metrics_text
 
-PREFIX = "twolayernet_"
 
-
-def samples(board: SharedMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return what Prometheus would read: by name and labels."""
-    text, content_type = prometheus_text.metrics_text(board, "flowers", "")
+def samples(shared: SharedMetrics) -> dict[str, float]:
+    """Return what Prometheus reads: values by name and sorted labels, such as "ready 0"."""
+    text, content_type = metrics_text(shared, "flowers", "")
     assert content_type.startswith("text/plain")
-    families = text_string_to_metric_families(text.decode())
-    return {
-        (sample.name.removeprefix(PREFIX), frozenset(sample.labels.items())): sample.value
-        for family in families
-        for sample in family.samples
-    }
+    values = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = [sample.labels[label] for label in sorted(sample.labels)]
+            values[" ".join((sample.name.removeprefix("twolayernet_"), *labels))] = sample.value
+    return values
 
 
-def at(
-    found: dict[tuple[str, frozenset[tuple[str, str]]], float], sample: str, /, **labels: str
-) -> float:
-    """Return one sample."""
-    return found[sample, frozenset(labels.items())]
-
-
-def test_workers_add_up() -> None:
-    """Counters and histograms are the sums over workers; gauges are told apart by worker."""
-    board = SharedMetrics(workers=2)
-    one, two = WorkerMetrics(board, 0), WorkerMetrics(board, 1)
-    for figures in (one, two, two):
-        figures.entered()
-        figures.answered(0, 200, 0.002)
-    two.entered()
-    two.answered(1, 503, 0.3, "overloaded")
+def test_workers_are_added_up() -> None:
+    """Counters and histograms are sums over workers; gauges are labelled with the worker."""
+    shared = SharedMetrics(workers=2)
+    one, two = WorkerMetrics(shared, 0), WorkerMetrics(shared, 1)
+    for worker in (one, two, two):
+        worker.entered()
+        worker.answered(0, 200, 0.002)
+    for route, status, seconds, reason in ((1, 503, 0.3, "overloaded"), (3, 418, 9.0, "unknown")):
+        two.entered()
+        two.answered(route, status, seconds, reason)
     one.entered()
+    one.waits(1)
     two.ran(3)
     two.ran(100)
-    found = samples(board)
-    assert 3 == at(found, "requests_total", route="/predict", status="200")
-    assert 1 == at(found, "requests_total", route="/v2/infer", status="503")
-    assert 1 == at(found, "refusals_total", reason="overloaded")
-    assert 0 == at(found, "request_seconds_bucket", route="/predict", le="0.001")
-    assert 3 == at(found, "request_seconds_bucket", route="/predict", le="0.0025")
-    assert 3 == at(found, "request_seconds_count", route="/predict")
-    assert pytest.approx(0.006) == at(found, "request_seconds_sum", route="/predict")
-    assert (1, 0) == (at(found, "in_flight", worker="0"), at(found, "in_flight", worker="1"))
-    assert 103 == at(found, "rows_total")
-    assert 1 == at(found, "run_rows_bucket", le="4.0")
-    assert 2 == at(found, "run_rows_bucket", le="256.0")
+    one.reloaded(True)
+    two.reloaded(False)
+    expected = {
+        "requests_total /predict 200": 3,
+        "requests_total /v2/infer 503": 1,
+        "requests_total other other": 1,
+        "refusals_total overloaded": 1,
+        "refusals_total other": 1,
+        "request_seconds_bucket 0.001 /predict": 0,
+        "request_seconds_bucket 0.0025 /predict": 3,
+        "request_seconds_count /predict": 3,
+        "request_seconds_sum /predict": pytest.approx(0.006),
+        "request_seconds_bucket 5.0 other": 0,
+        "request_seconds_bucket +Inf other": 1,
+        "in_flight 0": 1,
+        "in_flight 1": 0,
+        "waiting 0": 1,
+        "rows_total": 103,
+        "run_rows_sum": 103,
+        "run_rows_bucket 4.0": 1,
+        "run_rows_bucket 256.0": 2,
+        "reloads_total taken": 1,
+        "reloads_total refused": 1,
+        "worker_starts_total 1": 1,
+    }
+    found = samples(shared)
+    assert expected == {name: found[name] for name in expected}
 
 
-def test_a_successor_keeps_the_counters() -> None:
-    """Counters never fall when a worker dies, because its successor goes on with them; its gauges begin anew."""
-    board = SharedMetrics()
-    first = WorkerMetrics(board)
-    first.entered()
-    first.answered(0, 200, 0.01)
-    first.entered()
-    first.ready(True)
-    first.serves(3, "ab" * 32)
-    WorkerMetrics(board)
-    found = samples(board)
-    assert 1 == at(found, "requests_total", route="/predict", status="200")
-    assert 2 == at(found, "worker_starts_total", worker="0")
-    assert (0, 0) == (at(found, "in_flight", worker="0"), at(found, "ready", worker="0"))
-    assert [] == [name for name, _ in found if name == "model"]
-
-
-def test_what_is_forgotten() -> None:
-    """Of a worker that has ended nothing is true; while draining nobody is ready."""
-    board = SharedMetrics(workers=2)
+def test_gauges_end_with_a_worker_and_counters_continue() -> None:
+    """A successor continues the counters; the gauges of other workers are unaffected."""
+    shared = SharedMetrics(workers=2)
     for slot in (0, 1):
-        figures = WorkerMetrics(board, slot)
-        figures.entered()
-        figures.ready(True)
-    board.forget(0)
-    found = samples(board)
-    assert (0, 1) == (at(found, "ready", worker="0"), at(found, "ready", worker="1"))
-    assert (0, 1) == (at(found, "in_flight", worker="0"), at(found, "in_flight", worker="1"))
-    board.drain()
-    assert 0 == at(samples(board), "ready", worker="1")
+        worker = WorkerMetrics(shared, slot)
+        worker.entered()
+        worker.answered(0, 200, 0.01)
+        worker.entered()
+        worker.ready(True)
+        worker.serves(3, "ab" * 32)
+    shared.forget(0)
+    for starts in (1, 2):
+        found = samples(shared)
+        for gauge in ("ready", "in_flight"):
+            assert (0, 1) == (found[f"{gauge} 0"], found[f"{gauge} 1"])
+        assert (2, starts) == (found["requests_total /predict 200"], found["worker_starts_total 0"])
+        models = [name for name in found if name.startswith("model ")]
+        assert [f"model {'ab' * 32} flowers 3 1"] == models
+        WorkerMetrics(shared, 0)
+    shared.drain()
+    assert 0 == samples(shared)["ready 1"]
 
 
-def test_what_a_forked_worker_counts_is_seen() -> None:
-    """The board is the memory of all processes that were forked after it was made."""
-    board = SharedMetrics(workers=2)
+def test_forked_worker_writes_shared_memory() -> None:
+    """The parent sees the counters, the digest and the draining flag."""
+    shared = SharedMetrics(workers=2)
     if (child := os.fork()) == 0:
-        figures = WorkerMetrics(board, 1)
-        figures.entered()
-        figures.answered(0, 200, 0.01)
-        figures.serves(7, "cd" * 32)
-        board.drain()
+        worker = WorkerMetrics(shared, 1)
+        worker.entered()
+        worker.answered(0, 200, 0.01)
+        worker.serves(7, "cd" * 32)
+        shared.drain()
         os._exit(0)
     os.waitpid(child, 0)
-    found = samples(board)
-    assert 1 == at(found, "requests_total", route="/predict", status="200")
-    assert 1 == at(found, "model", worker="1", name="flowers", version="7", digest="cd" * 32)
-    assert board.draining
+    found = samples(shared)
+    assert (1, 1) == (found["requests_total /predict 200"], found[f"model {'cd' * 32} flowers 7 1"])
+    assert shared.draining
 
 
-def test_threads_lose_nothing() -> None:
-    """Every count of every thread arrives, however often they take turns."""
-    figures = WorkerMetrics()
+def test_threads_lose_no_counts() -> None:
+    """Every count of every thread arrives, however often the threads switch."""
+    worker = WorkerMetrics()
 
     def count(_: int) -> None:
         for _ in range(2000):
-            figures.entered()
-            figures.ran(2)
-            figures.answered(3, 404, 9.0)
+            worker.entered()
+            worker.ran(2)
+            worker.answered(3, 404, 9.0)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -124,19 +122,15 @@ def test_threads_lose_nothing() -> None:
             list(threads.map(count, range(8)))
     finally:
         sys.setswitchinterval(interval)
-    found = samples(figures.board)
-    assert 16_000 == at(found, "requests_total", route="other", status="404")
-    assert 16_000 == at(found, "refusals_total", reason="not_found")
-    assert 32_000 == at(found, "rows_total")
-    assert 0 == at(found, "in_flight", worker="0")
-    assert 16_000 == at(found, "request_seconds_bucket", route="other", le="+Inf")
-    assert 0 == at(found, "request_seconds_bucket", route="other", le="5.0")
+    found = samples(worker.board)
+    assert 16_000 == found["requests_total other 404"] == found["refusals_total not_found"]
+    assert 16_000 == found["request_seconds_count other"] == found["rows_total"] / 2
+    assert 0 == found["in_flight 0"]
 
 
 def test_openmetrics_on_request() -> None:
-    """Whoever asks for OpenMetrics has it."""
-    text, content_type = prometheus_text.metrics_text(
-        SharedMetrics(), "x", "application/openmetrics-text; version=1.0.0"
-    )
+    """The Accept header selects the format."""
+    accept = "application/openmetrics-text; version=1.0.0"
+    text, content_type = metrics_text(SharedMetrics(), "x", accept)
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")

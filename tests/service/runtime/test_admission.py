@@ -1,128 +1,151 @@
-"""service.admission: no more at work, no more inside, and no longer a wait than was said."""
+"""service.runtime.admission: limits on running and admitted requests, and on their waits."""
 
-import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import Empty
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
 from service.errors import Refused
-from service.runtime import admission as admissions
+from service.runtime import admission as module
 from service.runtime.admission import Admission
+from tests.serving import DEADLINE_SECONDS, until
 
 
-def test_no_more_inside_than_allowed() -> None:
-    """One too many is refused, with Retry-After; when one leaves, the next may come."""
-    admission = Admission(at_work=1, inside=2, deadline_seconds=1.5)
+def full() -> Admission:
+    """Return an Admission for one request, which is admitted, with a deadline beyond the test's."""
+    admission = Admission(max_running=1, max_admitted=1, deadline_seconds=86400)
+    admission.enter()
+    return admission
+
+
+def start(call: Callable[[], None]) -> Future[None]:
+    """Run a call in a thread, and return once it is inside service.runtime.admission."""
+    identity: Future[int] = Future()
+
+    def run() -> None:
+        identity.set_result(threading.get_ident())
+        call()
+
+    executor = ThreadPoolExecutor(1)
+    future = executor.submit(run)
+    executor.shutdown(wait=False)
+    thread = identity.result(DEADLINE_SECONDS)
+    until(
+        lambda: (
+            (frame := sys._current_frames().get(thread))
+            and frame.f_code.co_filename == module.__file__
+        )
+    )
+    return future
+
+
+def test_requests_beyond_the_limit_are_refused() -> None:
+    """The refusal is 503 with Retry-After; after leave() the next request is admitted."""
+    admission = Admission(max_running=1, max_admitted=2, deadline_seconds=1.5)
     admission.enter()
     admission.enter()
     with pytest.raises(
-        Refused, match="overloaded: 2 requests are being answered already"
-    ) as caught:
+        Refused, match=r"^overloaded: 2 requests are being answered already$"
+    ) as error:
         admission.enter()
-    assert (503, "overloaded", (("Retry-After", "2"),)) == (
-        caught.value.status,
-        caught.value.reason,
-        caught.value.headers,
-    )
+    refusal = error.value
+    assert (503, "overloaded") == (refusal.status, refusal.reason)
+    assert (("Retry-After", "2"),) == refusal.headers
     admission.leave()
     admission.enter()
 
 
-@contextlib.contextmanager
-def at_the_door(admission: Admission) -> Iterator[Future[None]]:
-    """Have somebody wait at the door; whatever happens is in the future."""
-    with ThreadPoolExecutor(1) as threads:
-        future = threads.submit(admission.enter)
-        while not admission._door.locked():
-            assert not future.done()
-        yield future
-
-
-def test_a_place_that_is_free_soon_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is at the door when somebody leaves comes inside."""
-    monkeypatch.setattr(admissions, "SHORT_WAIT_SECONDS", 60)
-    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
-    admission.enter()
-    with at_the_door(admission) as waiting:
-        admission.leave()
-        waiting.result(timeout=30)
-    with pytest.raises(Empty):
-        admission._inside.get_nowait()
-
-
-def test_nobody_waits_for_ever_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython forgets the time of one whose place somebody else takes as it runs out; others are refused even then."""
-    monkeypatch.setattr(admissions, "SHORT_WAIT_SECONDS", 0.05)
-    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
-    admission.enter()
-    interval = sys.getswitchinterval()
-    with at_the_door(admission) as waiting:
-        sleep(0.01)
-        sys.setswitchinterval(10)  # nobody else runs until this thread lets it
-        try:
-            admission.leave()
-            admission.enter()
-            until = monotonic() + 0.1
-            while monotonic() < until:
-                pass
-        finally:
-            sys.setswitchinterval(interval)
-        with pytest.raises(Refused):
-            admission.enter()
-        admission.leave()
-        waiting.exception(timeout=30)
-
-
-def test_the_door_closes_where_no_place_is_free_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once one has waited in vain the next are refused without a wait; a place is taken at once even then."""
-    monkeypatch.setattr(admissions, "BACK_OFF_SECONDS", 3600)
-    admission = Admission(at_work=1, inside=1, deadline_seconds=60)
-    admission.enter()
+def test_request_waits_briefly_to_be_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that waits when another leaves is admitted, and nobody else is."""
+    monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", DEADLINE_SECONDS)
+    admission = full()
+    waiting = start(admission.enter)
+    assert not waiting.done()
+    admission.leave()
+    waiting.result(DEADLINE_SECONDS)
+    monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 0.001)
     with pytest.raises(Refused):
         admission.enter()
-    monkeypatch.setattr(admissions, "_door", None)
-    for _ in range(100):
-        with pytest.raises(Refused):
-            admission.enter()
-    admission.leave()
+
+
+def test_failed_wait_starts_a_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a wait in vain no request waits, and a free place is still taken at once."""
+    monkeypatch.setattr(module, "BACK_OFF_SECONDS", 3600)
+    admission = full()
+    with pytest.raises(Refused):
+        admission.enter()
+    monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 3600)
+    with ThreadPoolExecutor(1) as threads:
+        refusals = [threads.submit(admission.enter) for _ in range(100)]
+        try:
+            assert all(isinstance(call.exception(DEADLINE_SECONDS), Refused) for call in refusals)
+        finally:
+            for _ in refusals:
+                admission.leave()
     admission.enter()
 
 
-def test_no_longer_a_wait_than_the_deadline() -> None:
-    """Whoever has no turn in time is refused, and is counted as waiting only while it waits."""
+def test_no_request_waits_behind_one_that_waits_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython's get() ignores its timeout if another thread takes the item as the time runs out."""
+    monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 0.05)
+    admission = full()
+    interval = sys.getswitchinterval()
+    waiting = start(admission.enter)
+    sys.setswitchinterval(10)  # From here to the reset no other thread runs Python code.
+    try:
+        admission.leave()
+        admission.enter()
+        end = monotonic() + 0.1
+        while monotonic() < end:
+            pass
+    finally:
+        sys.setswitchinterval(interval)
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            refusal = threads.submit(admission.enter).exception(DEADLINE_SECONDS)
+            assert isinstance(refusal, Refused)
+        finally:
+            admission.leave()
+            admission.leave()
+    waiting.exception(DEADLINE_SECONDS)
+
+
+def test_deadline_limits_the_wait_to_run() -> None:
+    """A request that waits too long is refused, and counts as waiting only while it waits."""
     waits: list[int] = []
-    admission = Admission(at_work=1, inside=9, deadline_seconds=0.01, waits=waits.append)
+    admission = Admission(
+        max_running=1, max_admitted=9, deadline_seconds=0.01, on_wait=waits.append
+    )
     admission.begin()
-    with pytest.raises(Refused, match=r"overloaded: no turn within 0\.01 s") as caught:
+    with pytest.raises(
+        Refused, match=r"^overloaded: the request waited longer than 0\.01 s$"
+    ) as error:
         admission.begin()
-    assert ("deadline", [1, -1]) == (caught.value.reason, waits)
+    assert (503, "deadline") == (error.value.status, error.value.reason)
+    assert [1, -1] == waits
     admission.end()
     admission.begin()
     assert [1, -1] == waits
 
 
-def test_never_more_at_work() -> None:
-    """Of many threads no more than `at_work` are between begin() and end(), and all have their turn."""
-    admission = Admission(at_work=3, inside=99, deadline_seconds=60)
-    lock, inside, most = threading.Lock(), 0, 0
+def test_no_more_run_than_allowed() -> None:
+    """Of many threads at most `max_running` are between begin() and end(), and all take a turn."""
+    admission = Admission(max_running=3, max_admitted=99, deadline_seconds=DEADLINE_SECONDS)
+    running: set[int] = set()
+    most = 0
 
-    def work(_: int) -> None:
-        nonlocal inside, most
+    def work(number: int) -> None:
+        nonlocal most
         for _ in range(50):
             admission.begin()
-            with lock:
-                inside += 1
-                most = max(most, inside)
-            with lock:
-                inside -= 1
+            running.add(number)
+            most = max(most, len(running))
+            running.remove(number)
             admission.end()
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(work, range(16)))
     assert most <= 3
-    assert 0 == inside

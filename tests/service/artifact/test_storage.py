@@ -1,0 +1,171 @@
+"""service.artifact.storage: every byte of an artifact is hashed, and versions are found."""
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.artifact import manifest, storage
+from service.artifact.manifest import ArtifactError
+from service.artifact.storage import FILES, MAX_FILE_BYTES, MAX_SUMS_BYTES
+from tests.stored import FLOWERS, HOUSES, RETRAINED_FLOWERS, StoredArtifact
+
+Damage = Callable[[Path], object]
+
+
+@pytest.mark.parametrize(
+    ("stored", "digest"),
+    [
+        (FLOWERS, "cbefb84e745b4cc5b6fd2d46fef590c5d7b09f05d06c7f3e67edf72ac89831bb"),
+        (HOUSES, "c7c1c3bd1bcce8fa1b5f72935761103515733918ce25af44048ae11194d6f61d"),
+        (RETRAINED_FLOWERS, "e0a5b9e17768737ae63646bd6b6d6dec45890b94ee2e37b54b65ea677c5941ef"),
+    ],
+)
+def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> None:
+    """The digest is the SHA-256 of SHA256SUMS, and the artifacts under tests/data are unchanged."""
+    sums = (stored.artifact / manifest.SUMS).read_bytes()
+    assert digest == hashlib.sha256(sums).hexdigest()
+    assert digest == storage.read_artifact(stored.artifact).digest
+
+
+def test_sums_are_what_sha256sum_checks(flowers: StoredArtifact) -> None:
+    """The sha256sum command accepts SHA256SUMS."""
+    command = ["sha256sum", "--strict", "-c", manifest.SUMS]
+    checked = subprocess.run(command, cwd=flowers.artifact, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def move_and_link(path: Path) -> None:
+    """Move a file out of the artifact and leave a link to it."""
+    path.symlink_to(path.rename(path.parent.parent / "outside"))
+
+
+def grow(path: Path) -> None:
+    """Make a file one byte larger than its limit, without writing the bytes."""
+    os.truncate(path, {**MAX_FILE_BYTES, manifest.SUMS: MAX_SUMS_BYTES}[path.name] + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "problem"),
+    [
+        (name, damage, problem)
+        for names, damage, problem in (
+            (FILES | {manifest.SUMS}, Path.unlink, "not an artifact, {} is missing"),
+            (FILES, flip, "{}: expected SHA-256 "),
+            (FILES | {manifest.SUMS}, move_and_link, "{}: expected a regular file, found a symb"),
+            (FILES | {manifest.SUMS}, grow, "{}: expected at most "),
+        )
+        for name in sorted(names)
+    ],
+)
+def test_damaged_file_is_rejected(artifact: Path, name: str, damage: Damage, problem: str) -> None:
+    """A missing, changed, linked or oversized file is named, whichever it is."""
+    damage(artifact / name)
+    with pytest.raises(ArtifactError, match=re.escape(problem.format(name))):
+        storage.read_artifact(artifact)
+
+
+def replace(name: str, make: Damage) -> Damage:
+    """Return a function that puts something else in place of a file."""
+
+    def damage(path: Path) -> None:
+        (path / name).unlink()
+        make(path / name)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (replace(manifest.GOLDEN, os.mkfifo), "golden.json: expected a regular file, found a pipe"),
+        (replace(manifest.CARD, Path.mkdir), "README.md: expected a regular file, found a folder"),
+        (lambda path: (path / "setup.py").touch(), "unexpected file setup.py"),
+        (lambda path: (path / "data").mkdir(), "unexpected file data"),
+    ],
+)
+def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -> None:
+    """Only the files of the format may be in the folder."""
+    damage(artifact)
+    with pytest.raises(ArtifactError, match=re.escape(problem)):
+        storage.read_artifact(artifact)
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (bytes.upper, "line 1: expected '<64 lower-case hex digits>  <file>', found"),
+        (lambda sums: sums.replace(b"  ", b" *"), "line 1: expected"),
+        (lambda sums: b"".join(reversed(sums.splitlines(keepends=True))), "the order is wrong"),
+        (lambda sums: sums + sums.splitlines(keepends=True)[-1], "a file is listed twice"),
+        (lambda sums: sums.rstrip(b"\n"), "the last newline is missing"),
+        (lambda sums: sums[: len(sums) // 2], "SHA256SUMS: line "),
+        (lambda _: b"", "README.md: expected SHA-256 (not listed), found "),
+        (
+            lambda sums: re.sub(rb".{64}(?=  model.onnx)", b"0" * 64, sums),
+            f"model.onnx: expected SHA-256 {'0' * 64}, found ",
+        ),
+        *(
+            (lambda sums, line=b"0" * 64 + b"  " + name: sums + line, problem)
+            for name, problem in (
+                (b"../../etc/passwd\n", "line 10: expected"),
+                (b"..\n", "line 10: '..' is not a file of the format"),
+                (b"other.onnx\n", "line 10: 'other.onnx' is not a file of the format"),
+            )
+        ),
+    ],
+)
+def test_sums_have_one_form(artifact: Path, edit: Callable[[bytes], bytes], problem: str) -> None:
+    """Other forms of SHA256SUMS are rejected, even if `sha256sum -c` accepts them."""
+    path = artifact / manifest.SUMS
+    path.write_bytes(edit(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=re.escape(problem)):
+        storage.read_artifact(artifact)
+
+
+def test_newest_version_is_the_largest_number(tmp_path: Path) -> None:
+    """10 is newer than 9; other names, and folders without hashes, are ignored."""
+    for name in ("9", "10", "011", "x", ".tmp-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / manifest.SUMS).touch()
+    (tmp_path / "11").mkdir()
+    assert [9, 10] == storage.list_versions(tmp_path)
+    assert [tmp_path / "10", tmp_path / "9"] == storage.candidate_versions(tmp_path)
+    assert tmp_path / "10" == storage.find_version(tmp_path)
+    assert tmp_path / "9" == storage.find_version(tmp_path / "9")
+
+
+def test_last_published_is_by_time(tmp_path: Path) -> None:
+    """The name with the youngest newest version is chosen, not the first in the alphabet."""
+    for name, moment in (("a", 300), ("b", 100), ("c", 200)):
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "1" / manifest.SUMS).touch()
+        os.utime(tmp_path / name / "1" / manifest.SUMS, (moment, moment))
+    assert tmp_path / "a" == storage.last_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "problem"),
+    [
+        (storage.last_published, "", "nothing is published here; export a run first"),
+        (storage.last_published, "x", "nothing is published here"),
+        (storage.find_version, "", "holds no artifact; expected artifacts/<name> or artifacts/"),
+        (storage.find_version, "x", "x: no such folder; expected artifacts/<name> or artifacts/"),
+        (storage.read_artifact, "x", "x: not an artifact: no such folder"),
+    ],
+)
+def test_nothing_published(call: Damage, name: str, problem: str, tmp_path: Path) -> None:
+    """A folder without an artifact ends in a message that says what is expected."""
+    with pytest.raises(ArtifactError, match=re.escape(problem)):
+        call(tmp_path / name)
