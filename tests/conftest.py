@@ -13,7 +13,7 @@ from flask import Flask
 from rich.console import Console
 
 from model.run import Run, load_run
-from model.train import train
+from model.training import train
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 torch.set_num_threads(1)  # pytest-xdist uses the cores

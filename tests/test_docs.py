@@ -20,7 +20,7 @@ from export.__main__ import main as export
 from model.config import TrainConfig
 from model.run import load_run
 from model.table import load
-from model.train import train
+from model.training import train
 from service.__main__ import main as service
 from service.artifact.manifest import SUMS, Feature, Manifest
 from service.artifact.onnx_scan import MAX_FIELDS, OPERATORS

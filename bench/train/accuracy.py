@@ -18,7 +18,7 @@ from rich.console import Console
 from model.config import TrainConfig
 from model.run import load_run
 from model.table import load
-from model.train import train
+from model.training import train
 
 
 def main() -> None:

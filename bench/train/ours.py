@@ -24,7 +24,7 @@ from model.table import load
 from model.table.column_statistics import column_statistics
 from model.table.dataset import Table
 from model.table.split import split
-from model.train import build_net, standardise_rows
+from model.scaling import build_net, standardise_rows
 
 RATE = 1e-3
 

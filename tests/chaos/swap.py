@@ -39,7 +39,7 @@ from export import bundle
 from model.config import TrainConfig
 from model.run import load_run
 from model.table import load
-from model.train import train
+from model.training import train
 from service.artifact import manifest, storage
 from service.artifact.storage import Artifact
 from service.runtime.predictor import Predictor

@@ -33,7 +33,7 @@ from model.fit.loop import Epoch, FitState, run_epochs
 from model.net import TwoLayerNet
 from model.run import Run, load_run
 from model.table.dataset import Table
-from model.train import train
+from model.training import train
 from tests.conftest import write_flowers, write_houses
 from tests.serving import DEADLINE_SECONDS, ROOT
 

@@ -12,7 +12,7 @@ from model.config import TrainConfig
 from model.fit.devices import find_device
 from model.run import load_run
 from model.table import load
-from model.train import train
+from model.training import train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -311,11 +311,7 @@ def test_targets_that_are_no_numbers(
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [
-        ("digit", " (did you mean 'digits'?)"),
-        ("Wine", " (did you mean 'wine'?)"),
-        ("houses", ""),
-    ],
+    [("digit", " (did you mean 'digits'?)"), ("Wine", " (did you mean 'wine'?)"), ("houses", "")],
 )
 def test_unknown_name(source: str, expected: str) -> None:
     """A name that is neither a file nor bundled is answered with what there is."""
