@@ -1,0 +1,205 @@
+"""model.__main__: the train command and its options, in this process and in processes of their own."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from torch import distributed
+
+from model.__main__ import main
+from model.config import TrainConfig
+from model.run import load_run
+from tests.serving import DEADLINE_SECONDS, ROOT, free_port
+
+QUICK = ("--hidden", "4", "--epochs", "2")
+HOUSES = ("--data", "houses.csv", "--target", "price")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a table of houses, whose prices are linear."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{20 + i},{i % 7},{1000 * i + 500.5}" for i in range(60)]
+    Path("houses.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
+    return tmp_path
+
+
+def run_train(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, ["train", *arguments], catch_exceptions=False)
+
+
+def test_help_states_every_default() -> None:
+    """Every option has a phrase of its own, and states its default unless that is "not used"."""
+    text = " ".join(CliRunner().invoke(main, ["train", "--help"]).output.split())
+    for option in main.commands["train"].params:
+        assert isinstance(option, click.Option)
+        assert option.help
+        if option.opts[0] not in ("--config", "--resume"):
+            assert "[default:" in text.partition(f" {option.opts[0]} ")[2].partition(" --")[0]
+
+
+def test_markup_in_names_is_printed_as_it_is() -> None:
+    """Names that look like rich's markup or emoji codes come back unchanged."""
+    rows = [f"{i},{i % 5},{i % 2}" for i in range(60)]
+    Path("emoji.csv").write_text("\n".join([":heart:,[red]b,[t]", *rows]) + "\n")
+    result = run_train("--data", "emoji.csv", "--target", "[t]", *QUICK)
+    assert 0 == result.exit_code, result.output
+    lines = result.output.splitlines()
+    assert lines[0].startswith("emoji: 60 rows, 2 features; target '[t]' holds ")
+    assert lines[-1].startswith("runs/emoji/1: complete after ")
+    features = load_run(Path("runs/emoji/1")).record.features
+    assert [":heart:", "[red]b"] == [feature.name for feature in features]
+
+
+def test_options_reach_the_run() -> None:
+    """Every option of the fit is recorded; NPZ files need no --target."""
+    np.savez("a.npz", x=np.random.default_rng(0).normal(size=(60, 2)), y=np.arange(60) % 2)
+    options = (
+        "--data a.npz --task regression --name Other --batch-size 7 --lr 0.5 --seed 3 --device cpu "
+        "--runs out/x --patience 1 --schedule cosine --weight-decay 0.25 --reduction sum"
+    )
+    assert 0 == run_train(*options.split(), *QUICK).exit_code
+    record = load_run(Path("out/x/other/1")).record
+    assert ("regression", "other") == (record.task, record.name)
+    expected = TrainConfig(
+        hidden_features=4,
+        epochs=2,
+        batch_size=7,
+        patience=1,
+        learning_rate=0.5,
+        schedule="cosine",
+        weight_decay=0.25,
+        reduction="sum",
+        seed=3,
+    )
+    assert expected == record.config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("balanced", "balanced"), ("1,2.5,0.125", (1.0, 2.5, 0.125))]
+)
+def test_class_weights(text: str, expected: object) -> None:
+    """The option takes a word, or a number for each class."""
+    assert 0 == run_train("--data", "wine", "--class-weights", text, *QUICK).exit_code
+    assert expected == load_run(Path("runs/wine/1")).record.config.class_weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--data none.csv --target t", "none.csv: no such file"),
+        ("--data newline.csv --target t", "newline.csv: column 'a b', row 1: expected a number, "),
+        ("--epochs 0", "epochs: expected 1 to 2**31 - 1, found 0"),
+        (
+            "--class-weights 1,x",
+            "class_weights: expected equal, balanced, or numbers such as 1,2.5,1, found '1,x'",
+        ),
+        ("--data wine --lr 1e30 --epochs 2", "the loss is "),
+        ("--data wine --runs /proc/none", "/proc/none: No such file or directory"),
+        ("--data wine --runs houses.csv/runs", "houses.csv/runs/wine: Not a directory"),
+    ],
+)
+def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
+    """Bad data or options end in one line and exit code 2, and leave no run behind."""
+    Path("newline.csv").write_text('"a\nb",t\n' + "x,1.5\n" * 20)
+    result = run_train(*arguments.split())
+    last = result.output.splitlines()[-1]
+    assert 2 == result.exit_code
+    assert last.startswith(f"Error: {expected}")
+    assert not list(folder.rglob("run.json"))
+
+
+def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during a fit ends in one line and exit code 130, and leaves nothing behind."""
+
+    def interrupt(*arguments: object) -> Iterator[None]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.training.run_epochs", interrupt)
+    result = run_train("--data", "wine")
+    assert 130 == result.exit_code
+    assert result.output.splitlines()[-1].startswith("Error: interrupted")
+    assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
+
+
+# In processes of their own
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the variables of a process that imports this checkout."""
+    return os.environ | {"PYTHONPATH": str(ROOT)} | changes
+
+
+@pytest.mark.e2e
+def test_log_of_a_real_process(folder: Path) -> None:
+    """The command prints plain lines into a log, and its run has the bits of one in this process."""
+    command = [sys.executable, "-m", "model", "train", *HOUSES, *QUICK]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "\x1b" not in done.stdout
+    assert 0 == run_train(*HOUSES, *QUICK).exit_code
+    first, second = (load_run(folder / "runs" / "houses" / number) for number in "12")
+    assert first.content == second.content
+
+
+@pytest.mark.e2e
+def test_failed_write_in_a_real_process(folder: Path) -> None:
+    """A write that the system refuses, as a full disk does, ends in one line and leaves no draft."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    command = [sys.executable, "-B", "-m", "model", "train", *HOUSES, *QUICK]
+    # Without these variables, coverage does not write a file of its own.
+    variables = {name: value for name, value in environment().items() if not name.startswith("COV")}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
+    assert (2, f"Error: {Path('runs/houses')}: File too large\n") == (done.returncode, done.stderr)
+    assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
+@pytest.mark.parametrize("source", ["wine", pytest.param("houses.csv", marks=pytest.mark.slow)])
+def test_two_processes(folder: Path, source: str) -> None:
+    """Under torchrun two processes fit what one fits, and only the first prints and writes.
+
+    They sum a gradient in another order, so it differs by its rounding, about 1e-6 of itself. Five
+    epochs of one or two Adam steps of 0.001 pass on a thousandth of that, which leaves the losses
+    equal to 1e-5.
+    """
+    fit = ["--data", source, "--epochs", "5", "--schedule", "cosine", "--device", "cpu"]
+    fit += ["--target", "price"] if source == "houses.csv" else ["--class-weights", "balanced"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", str(free_port())]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "model", "train", *fit],
+        capture_output=True,
+        text=True,
+        env=environment(OMP_NUM_THREADS="1"),
+        timeout=DEADLINE_SECONDS,
+    )
+    assert 0 == done.returncode, done.stderr
+    name = source.removesuffix(".csv")
+    (path,) = (folder / "runs" / name).iterdir()
+    lines = done.stdout.splitlines()
+    for beginning in (f"{name}: ", "best epoch ", f"runs/{name}/1: complete after "):
+        assert 1 == sum(line.startswith(beginning) for line in lines), done.stdout
+
+    assert 0 == run_train(*fit, "--runs", "one").exit_code
+    runs = load_run(folder / "one" / name / "1"), load_run(path)
+    expected, actual = (
+        np.array([(epoch.train_loss, epoch.validation_loss) for epoch in run.record.history])
+        for run in runs
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=0)
+    assert runs[0].content != runs[1].content, "the rounding should differ: else it was one process"
