@@ -1,11 +1,14 @@
 """model.__main__: the train command and its options, in this process and in processes of their own."""
 
+import itertools
 import os
+import random
+import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import click
@@ -16,20 +19,29 @@ from torch import distributed
 
 from model.__main__ import main
 from model.config import TrainConfig
+from model.errors import DataError
+from model.fit.checkpoint import newest_checkpoint
 from model.run import load_run
+from tests.model.epochs import interrupt_after, watch_epochs
 from tests.serving import DEADLINE_SECONDS, ROOT, free_port
 
 QUICK = ("--hidden", "4", "--epochs", "2")
 HOUSES = ("--data", "houses.csv", "--target", "price")
+NINE = ("--hidden", "4", "--epochs", "9")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with a table of houses, whose prices are linear."""
+    """A current folder with a table of houses."""
     monkeypatch.chdir(tmp_path)
-    rows = [f"{20 + i},{i % 7},{1000 * i + 500.5}" for i in range(60)]
-    Path("houses.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
+    write_houses(60)
     return tmp_path
+
+
+def write_houses(count: int) -> None:
+    """Write a table of houses, whose prices are linear."""
+    rows = [f"{20 + i},{i % 7},{1000 * i + 500.5}" for i in range(count)]
+    Path("houses.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
 
 
 def run_train(*arguments: str) -> Result:
@@ -119,16 +131,80 @@ def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
 
 
 def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C during a fit ends in one line and exit code 130, and leaves nothing behind."""
-
-    def interrupt(*arguments: object) -> Iterator[None]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("model.training.run_epochs", interrupt)
+    """Ctrl-C before the first checkpoint ends in one line and exit code 130, and leaves nothing."""
+    watch_epochs(monkeypatch, interrupt_after(0))
     result = run_train("--data", "wine")
     assert 130 == result.exit_code
     assert result.output.splitlines()[-1].startswith("Error: interrupted")
     assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
+
+
+# Resuming
+
+
+def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interruption names the checkpoint, which resumes from another folder to the same bits."""
+    arguments = (*HOUSES, *NINE, "--schedule", "cosine")
+    assert 0 == run_train(*arguments, "--runs", "whole").exit_code
+    with monkeypatch.context() as patch:
+        watch_epochs(patch, interrupt_after(4))
+        result = run_train(*arguments, "--name", "Some name", "--save-every", "0")
+    (path,) = (folder / "runs" / "some-name").iterdir()
+    place = path.relative_to(folder)
+    expected = f"{place}: checkpoint after epoch 4; continue it with --resume"
+    assert (130, expected) == (result.exit_code, result.output.splitlines()[-2])
+
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    result = run_train("--resume", "--runs", "../runs", "--name", "Some name", "--save-every", "7")
+    assert 0 == result.exit_code, result.output
+    assert "resuming after epoch 4 of 9" in result.output.splitlines()
+    whole, resumed = load_run(folder / "whole" / "houses" / "1"), load_run(path.parent / "1")
+    assert whole.content == resumed.content
+    assert whole.record.history == resumed.record.history
+    assert whole.record.config == resumed.record.config
+    assert [path.parent / "1"] == list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--epochs 9",
+        "--data houses.csv",
+        "--target a --target b",
+        "--class-weights balanced",
+        "--lr 0.001",  # the default
+        "--config fit.toml",
+    ],
+)
+def test_resume_takes_no_other_settings(folder: Path, arguments: str) -> None:
+    """Any option of the fit beside --resume ends in exit code 2 and one line that names it."""
+    Path("fit.toml").write_text("epochs = 9\n")
+    result = run_train("--resume", *arguments.split())
+    assert 2 == result.exit_code
+    assert re.fullmatch(f"Error: --resume .*{arguments.split()[0]}\n", result.output)
+
+
+@pytest.mark.parametrize(("options", "place"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
+def test_nothing_to_resume(folder: Path, options: list[str], place: str) -> None:
+    """Without a checkpoint, the command names the folder that it looked at, and makes none."""
+    before = sorted(folder.rglob("*"))
+    result = run_train("--resume", *options)
+    expected = f"Error: {place}: no checkpoint to resume\n"
+    assert (2, expected) == (result.exit_code, result.output)
+    assert before == sorted(folder.rglob("*"))
+
+
+def test_command_refuses_changed_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of a file that has changed since is refused, and not deleted."""
+    with monkeypatch.context() as patch:
+        watch_epochs(patch, interrupt_after(4))
+        run_train(*HOUSES, *NINE, "--save-every", "0")
+    write_houses(63)
+    result = run_train("--resume")
+    (path,) = Path("runs/houses").iterdir()
+    expected = f"Error: {path}: the data have changed since this checkpoint; train anew"
+    assert (2, expected) == (result.exit_code, result.output.splitlines()[-1])
 
 
 # In processes of their own
@@ -203,3 +279,42 @@ def test_two_processes(folder: Path, source: str) -> None:
     )
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=0)
     assert runs[0].content != runs[1].content, "the rounding should differ: else it was one process"
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_three_kills(folder: Path) -> None:
+    """After SIGKILL at three random moments, the weights are those of an uninterrupted run."""
+    # So many epochs that none of the fits is over when it is killed.
+    arguments = (*HOUSES, "--hidden", "4", "--epochs", "3000", "--batch-size", "16")
+    start = [sys.executable, "-m", "model", "train"]
+
+    def saved_epochs() -> int:
+        try:
+            return len(newest_checkpoint(Path("runs")).history)
+        except DataError:  # before the first checkpoint
+            return 0
+
+    stops = sorted(random.SystemRandom().sample(range(1, 200), 3))
+    options = itertools.chain([arguments], itertools.repeat(("--resume",)))
+    for stop, chosen in zip(stops, options, strict=False):
+        process = subprocess.Popen(
+            [*start, "--save-every", "0", *chosen],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while saved_epochs() < stop and process.poll() is None:
+            assert time.monotonic() < deadline, f"epoch {stop} of {stops} was not reached"
+        process.send_signal(signal.SIGKILL)
+        output = process.communicate()[0].decode()
+        assert -signal.SIGKILL == process.returncode, output
+    done = subprocess.run([*start, "--resume"], env=environment(), capture_output=True, text=True)
+    assert (0, "") == (done.returncode, done.stderr), stops
+
+    assert 0 == run_train(*arguments, "--runs", "whole").exit_code
+    whole, resumed = load_run(Path("whole/houses/1")), load_run(Path("runs/houses/1"))
+    assert whole.content == resumed.content, stops
+    assert whole.record.history == resumed.record.history, stops
+    assert [resumed.path] == list(resumed.path.parent.iterdir()), "no draft should be left"

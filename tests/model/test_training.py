@@ -14,13 +14,15 @@ from sklearn.utils import compute_class_weight
 
 from model.config import TrainConfig
 from model.errors import DataError, Diverged
-from model.fit.checkpoint import TrainRequest
+from model.fit.checkpoint import CheckpointWriter, TrainRequest, load_checkpoint
+from model.fit.loop import FitState
 from model.metrics import compute_metrics
 from model.run import Run, load_run, net_from_weights
 from model.scaling import predict_rows
 from model.table.dataset import Table
 from model.table.split import split
 from model.training import class_weights, train
+from tests.model.epochs import watch_epochs
 from tests.model.tables import CLASSES, make_table
 
 CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
@@ -214,6 +216,49 @@ def test_divergence_after_good_epochs(
     assert expected.content == run.content
     assert expected.record.history == run.record.history
     assert expected.record.metrics == run.record.metrics
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("request_", [TrainRequest(source="t"), None], ids=["request", "none"])
+def test_checkpoint_exists_only_during_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
+) -> None:
+    """With an interval of 0 each epoch is saved, if a request says how to resume it."""
+    saved_epochs = []
+
+    def look(state: FitState) -> None:
+        paths = tmp_path.rglob("resume-*")
+        saved_epochs.append([len(load_checkpoint(path).history) for path in paths])
+
+    watch_epochs(monkeypatch, look)
+    options: dict[str, Any] = {"request": request_, "checkpoint_seconds": 0}
+    path = train(make_table(), CONFIG, CPU, tmp_path, Console(quiet=True), **options)
+    assert [[], *([number] if request_ else [] for number in range(1, 8))] == saved_epochs
+    assert [path] == list((tmp_path / "t").iterdir())
+
+
+def test_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A complete fit without a run resumes to the same run, on the threads of its checkpoint."""
+    table = make_table()
+    writer = CheckpointWriter(tmp_path, table, TrainRequest(source="t"), CONFIG, 3, 0.0)
+    with monkeypatch.context() as patch:
+        watch_epochs(patch, writer.save)
+        whole = trained(tmp_path, table)
+    checkpoint = load_checkpoint(writer.path)
+    assert 8 == len(checkpoint.history)
+    threads, console = torch.get_num_threads(), Console(quiet=True)
+    resumed = load_run(train(table, CONFIG, CPU, tmp_path / "2", console, checkpoint=checkpoint))
+    torch.set_num_threads(threads)
+    assert whole.content == resumed.content
+    expected = dataclasses.replace(whole.record, threads=3, created=resumed.record.created)
+    assert expected == resumed.record
+
+
+# Output
 
 
 @pytest.mark.parametrize("interval", [0, 10])

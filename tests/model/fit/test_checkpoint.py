@@ -1,16 +1,10 @@
 """model.fit.checkpoint: a fit that is stopped at any moment continues to the same bits."""
 
 import dataclasses
-import itertools
 import json
 import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +12,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner, Result
-from rich.console import Console
 from safetensors import safe_open
 
-from model.__main__ import main
 from model.config import TrainConfig
 from model.errors import DataError
 from model.fit.checkpoint import (
-    Checkpoint,
     CheckpointWriter,
     TrainRequest,
     checksum,
@@ -35,10 +25,7 @@ from model.fit.checkpoint import (
 )
 from model.fit.loop import Epoch, FitState, run_epochs
 from model.net import TwoLayerNet
-from model.run import Run, load_run
 from model.table.dataset import Table
-from model.training import train
-from tests.serving import DEADLINE_SECONDS, ROOT
 
 CONFIG = TrainConfig(hidden_features=6, epochs=12, batch_size=8, learning_rate=0.1)
 REQUEST = TrainRequest(
@@ -318,202 +305,3 @@ def test_tensors_of_another_network(saved: Path, damage: str) -> None:
         tensors["order"] = torch.zeros_like(tensors["order"])
     with pytest.raises(DataError, match=f"^{re.escape(str(saved))}: .*$"):
         dataclasses.replace(checkpoint, tensors=tensors).restore(new_state())
-
-
-# In a run
-
-EpochHook = Callable[[FitState], object]
-
-
-def watch_epochs(monkeypatch: pytest.MonkeyPatch, before_each: EpochHook) -> None:
-    """Call a function with the state before the training goes on after each epoch."""
-
-    def watched(state: FitState, *arguments: Any) -> Iterator[Epoch]:
-        for epoch in run_epochs(state, *arguments):
-            before_each(state)
-            yield epoch
-
-    monkeypatch.setattr("model.training.run_epochs", watched)
-
-
-def interrupt_after(epochs: int) -> EpochHook:
-    """Return a function that interrupts a fit as Ctrl-C does, so many epochs after its checkpoint."""
-
-    def interrupt(state: FitState) -> None:
-        if len(state.history) > epochs:
-            raise KeyboardInterrupt
-
-    return interrupt
-
-
-@pytest.mark.parametrize("request_", [REQUEST, None], ids=["request", "no request"])
-def test_file_exists_only_during_the_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
-) -> None:
-    """With an interval of 0 each epoch is saved, if a request says how to resume it."""
-    saved_epochs = []
-
-    def look(state: FitState) -> None:
-        paths = tmp_path.rglob("resume-*")
-        saved_epochs.append([len(load_checkpoint(path).history) for path in paths])
-
-    watch_epochs(monkeypatch, look)
-    options: dict[str, Any] = {"request": request_, "checkpoint_seconds": 0}
-    device, console = torch.device("cpu"), Console(quiet=True)
-    path = train(make_table(), CONFIG, device, tmp_path, console, **options)
-    assert [[], *([number] if request_ else [] for number in range(1, 12))] == saved_epochs
-    assert [path] == list((tmp_path / "t").iterdir())
-
-
-def test_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A complete fit without a run resumes to the same run, on the threads of its checkpoint."""
-
-    def run(folder: str, checkpoint: Checkpoint | None = None) -> Run:
-        device, console = torch.device("cpu"), Console(quiet=True)
-        table, runs = make_table(), tmp_path / folder
-        return load_run(train(table, CONFIG, device, runs, console, checkpoint=checkpoint))
-
-    writer = make_writer(tmp_path / "checkpoints")
-    watch_epochs(monkeypatch, writer.save)
-    whole = run("whole")
-    monkeypatch.undo()
-    checkpoint = load_checkpoint(writer.path)
-    assert 12 == len(checkpoint.history)
-    threads = torch.get_num_threads()
-    resumed = run("resumed", checkpoint)
-    torch.set_num_threads(threads)
-    assert whole.content == resumed.content
-    expected = dataclasses.replace(whole.record, threads=3, created=resumed.record.created)
-    assert expected == resumed.record
-
-
-# By the command
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with a table."""
-    monkeypatch.chdir(tmp_path)
-    write_rows(60)
-    return tmp_path
-
-
-def write_rows(count: int) -> None:
-    """Write a table of two features and a label."""
-    rows = [f"{i % 7},{i * i % 11},{'yes' if i % 3 else 'no'}" for i in range(count)]
-    Path("labels.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
-
-
-def command(*arguments: str) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(main, ["train", *arguments], catch_exceptions=False)
-
-
-LABELS = ("--data", "labels.csv", "--target", "label", "--hidden", "4", "--epochs", "9")
-
-
-def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interruption names the checkpoint, which resumes from another folder to the same bits."""
-    arguments = (*LABELS, "--schedule", "cosine")
-    assert 0 == command(*arguments, "--runs", "whole").exit_code
-    with monkeypatch.context() as patch:
-        watch_epochs(patch, interrupt_after(4))
-        result = command(*arguments, "--name", "Some name", "--save-every", "0")
-    (path,) = (folder / "runs" / "some-name").iterdir()
-    place = path.relative_to(folder)
-    expected = f"{place}: checkpoint after epoch 4; continue it with --resume"
-    assert (130, expected) == (result.exit_code, result.output.splitlines()[-2])
-
-    (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")
-    result = command("--resume", "--runs", "../runs", "--name", "Some name", "--save-every", "7")
-    assert 0 == result.exit_code, result.output
-    assert "resuming after epoch 4 of 9" in result.output.splitlines()
-    whole, resumed = load_run(folder / "whole" / "labels" / "1"), load_run(path.parent / "1")
-    assert whole.content == resumed.content
-    assert whole.record.history == resumed.record.history
-    assert whole.record.config == resumed.record.config
-    assert [path.parent / "1"] == list(path.parent.iterdir())
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--epochs 9",
-        "--data labels.csv",
-        "--target a --target b",
-        "--class-weights balanced",
-        "--lr 0.001",  # the default
-        "--config fit.toml",
-    ],
-)
-def test_resume_takes_no_other_settings(folder: Path, arguments: str) -> None:
-    """Any option of the fit beside --resume ends in exit code 2 and one line that names it."""
-    Path("fit.toml").write_text("epochs = 9\n")
-    result = command("--resume", *arguments.split())
-    assert 2 == result.exit_code
-    assert re.fullmatch(f"Error: --resume .*{arguments.split()[0]}\n", result.output)
-
-
-@pytest.mark.parametrize(("options", "place"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
-def test_nothing_to_resume(folder: Path, options: list[str], place: str) -> None:
-    """Without a checkpoint, the command names the folder that it looked at, and makes none."""
-    before = sorted(folder.rglob("*"))
-    result = command("--resume", *options)
-    expected = f"Error: {place}: no checkpoint to resume\n"
-    assert (2, expected) == (result.exit_code, result.output)
-    assert before == sorted(folder.rglob("*"))
-
-
-def test_command_refuses_changed_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint of a file that has changed since is refused, and not deleted."""
-    with monkeypatch.context() as patch:
-        watch_epochs(patch, interrupt_after(4))
-        command(*LABELS, "--save-every", "0")
-    write_rows(63)
-    result = command("--resume")
-    (path,) = Path("runs/labels").iterdir()
-    expected = f"Error: {path}: the data have changed since this checkpoint; train anew"
-    assert (2, expected) == (result.exit_code, result.output.splitlines()[-1])
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_three_kills(folder: Path) -> None:
-    """After SIGKILL at three random moments, the weights are those of an uninterrupted run."""
-    # So many epochs that none of the fits is over when it is killed.
-    arguments = (*LABELS[:-1], "3000", "--batch-size", "16")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-m", "model", "train"]
-
-    def saved_epochs() -> int:
-        try:
-            return len(newest_checkpoint(Path("runs")).history)
-        except DataError:  # before the first checkpoint
-            return 0
-
-    stops = sorted(random.SystemRandom().sample(range(1, 200), 3))
-    options = itertools.chain([arguments], itertools.repeat(("--resume",)))
-    for stop, chosen in zip(stops, options, strict=False):
-        process = subprocess.Popen(
-            [*start, "--save-every", "0", *chosen],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while saved_epochs() < stop and process.poll() is None:
-            assert time.monotonic() < deadline, f"epoch {stop} of {stops} was not reached"
-        process.send_signal(signal.SIGKILL)
-        output = process.communicate()[0].decode()
-        assert -signal.SIGKILL == process.returncode, output
-    done = subprocess.run([*start, "--resume"], env=environment, capture_output=True, text=True)
-    assert (0, "") == (done.returncode, done.stderr), stops
-
-    assert 0 == command(*arguments, "--runs", "whole").exit_code
-    whole, resumed = load_run(Path("whole/labels/1")), load_run(Path("runs/labels/1"))
-    assert whole.content == resumed.content, stops
-    assert whole.record.history == resumed.record.history, stops
-    assert [resumed.path] == list(resumed.path.parent.iterdir()), "no draft should be left"
