@@ -11,8 +11,6 @@ from torch import Tensor
 
 from model.fit import batches
 from model.fit.batches import Batches, ProcessShare, Rows
-from model.fit.step import Step, cross_entropy, squared_error
-from model.net import TwoLayerNet
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
 
@@ -42,14 +40,14 @@ class Case:
     @property
     def class_weights(self) -> Tensor | None:
         """Weights of the classes, or None."""
-        return CLASS_WEIGHTS.to(torch.get_default_dtype()) if self.weighted else None
+        return CLASS_WEIGHTS if self.weighted else None
 
-    def make(self, share: ProcessShare | None = None, rows: Rows | None = None) -> Batches:
+    def make(self, share: ProcessShare | None = None) -> Batches:
         """Return the batches of the rows."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(batches, "MAX_CHUNK_VALUES", self.chunk_values)
             return Batches(
-                rows or self.rows,
+                self.rows,
                 self.out_features,
                 self.batch_size,
                 mean=self.mean,
@@ -179,43 +177,6 @@ def test_shares_are_a_partition(case: Case, processes: int) -> None:
             assert torch.equal(getattr(expected, name), together)
         sizes = [len(part.x) for part in parts]
         assert max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 23])
-@pytest.mark.parametrize(
-    ("classification", "weighted", "mean"),
-    [
-        (False, False, True),
-        (False, False, False),
-        (True, False, True),
-        (True, True, True),
-        (True, True, False),
-    ],
-)
-@pytest.mark.usefixtures("float64")
-def test_gradients_of_the_shares_add_up(
-    classification: bool, weighted: bool, mean: bool, batch_size: int, processes: int
-) -> None:
-    """Loss and gradient of a batch are the sums of those of its shares, also of empty ones."""
-    case = Case(classification=classification, weighted=weighted, mean=mean, batch_size=batch_size)
-    torch.manual_seed(0)
-    y = case.rows[1] if classification else torch.randn(case.count, 3)
-    rows = (torch.randn(case.count, 2), y)
-    step = Step(TwoLayerNet(2, 6, 3), cross_entropy if classification else squared_error)
-
-    def reduced(share: ProcessShare) -> Tensor:
-        results = []
-        for chunk in case.make(share, rows).epoch(new_order()):
-            for batch in chunk:
-                step.differentiate(batch, step.reduced[-1])
-                results.append(step.reduced.clone())
-        return torch.stack(results)
-
-    shares = torch.stack([reduced(ProcessShare(rank, processes)) for rank in range(processes)])
-    if batch_size < processes:
-        assert (shares == 0).all(2).any(), "a share should have been empty"
-    torch.testing.assert_close(reduced(ProcessShare()), shares.sum(0), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("chunk_values", "chunks"), [(1, 5), (20, 3), (1000, 2)])

@@ -25,47 +25,29 @@ from model.fit.checkpoint import (
 )
 from model.fit.loop import Epoch, FitState, run_epochs
 from model.net import TwoLayerNet
-from model.table.dataset import Table
+from tests.model.tables import CLASSES, make_table
 
 CONFIG = TrainConfig(hidden_features=6, epochs=12, batch_size=8, learning_rate=0.1)
 REQUEST = TrainRequest(
     source="/data/t.csv", targets=("y",), drop=("a, b", "c"), task="regression", name="T"
 )
-CLASSES = ("no", "yes")
 BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
-
-
-def make_table(classes: tuple[str, ...] = ()) -> Table:
-    """Make a table of two noisy columns and a target that follows from them."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 2)).astype(np.float32)
-    y = x[:, :1] - x[:, 1:] + rng.normal(size=(60, 1))
-    return Table(
-        name="t",
-        task="classification" if classes else "regression",
-        features=("a", "b"),
-        kinds=("float", "float"),
-        x=x,
-        targets=("y",),
-        y=(y[:, 0] > 0).astype(np.int64) if classes else y.astype(np.float64),
-        classes=classes,
-        notes=("note",),
-    )
 
 
 def new_state(config: TrainConfig = CONFIG, classes: tuple[str, ...] = ()) -> FitState:
     """Return the state of a new fit."""
     torch.manual_seed(0)
-    return FitState(TwoLayerNet(2, 6, len(classes) or 1), config, classification=bool(classes))
+    return FitState(TwoLayerNet(4, 6, len(classes) or 1), config, classification=bool(classes))
 
 
 def run_fit(
     state: FitState, classes: tuple[str, ...], after: Callable[[], object] = lambda: None
 ) -> None:
-    """Fit to the end; so few rows overfit, and the best epoch is not the last one."""
-    table = make_table(classes)
-    x, y = torch.from_numpy(table.x), torch.from_numpy(table.y)
-    y = y if classes else y.float()
+    """Fit to the end; so few noisy rows overfit, and the best epoch is not the last one."""
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(60, 4, generator=generator), torch.randn(60, 1, generator=generator)
+    y = x[:, :1] - x[:, 1:2] + noise
+    y = (y[:, 0] > 0).long() if classes else y
     for _ in run_epochs(state, (x[:40], y[:40]), (x[40:], y[40:])):
         after()
 
@@ -198,9 +180,9 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
         {"x": make_table().x + np.float32(1e-6)},
         {"y": make_table().y * 2},
         {"x": make_table().x[:-1], "y": make_table().y[:-1]},
-        {"features": ("a", "c")},
+        {"features": ("year", "constant", "days", "other")},
         {"targets": ("z",)},
-        {"kinds": ("float", "integer")},
+        {"kinds": ("float",) * 4},
         {"task": "classification", "classes": CLASSES, "y": make_table(CLASSES).y},
     ],
     ids=["x", "y", "rows", "features", "targets", "kinds", "task"],

@@ -33,7 +33,12 @@ def classification(rows: int = 50, seed: int = 0) -> Rows:
     return x, (y[:, 0] > 0).long()
 
 
-BOTH = pytest.mark.parametrize("rows", [regression, classification])
+def several_targets(rows: int = 50, seed: int = 0) -> Rows:
+    """Make rows, (rows, 3), and three targets of each, (rows, 3)."""
+    return regression(rows, seed, 3)
+
+
+ALL_TASKS = pytest.mark.parametrize("rows", [regression, several_targets, classification])
 
 
 def new_net(out_features: int = 1) -> TwoLayerNet:
@@ -43,8 +48,8 @@ def new_net(out_features: int = 1) -> TwoLayerNet:
 
 
 def net_for(rows: Any) -> TwoLayerNet:
-    """Make an untrained network for regression() or classification()."""
-    return new_net(2 if rows is classification else 1)
+    """Make an untrained network for the rows of a function above."""
+    return new_net({regression: 1, classification: 2, several_targets: 3}[rows])
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -68,7 +73,7 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-@BOTH
+@ALL_TASKS
 def test_seed_alone_decides(rows: Any) -> None:
     """The same seed gives the same bits, whatever else draws random numbers; another seed others."""
     histories, weights = [], []
@@ -157,7 +162,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
 """Changes to the configuration, and class weights, which a regression leaves out."""
 
 
-@BOTH
+@ALL_TASKS
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.usefixtures("float64")
 def test_losses_equal_a_plain_loop(variant: str, rows: Any) -> None:
@@ -170,15 +175,6 @@ def test_losses_equal_a_plain_loop(variant: str, rows: Any) -> None:
     check_history(expected, list(run_epochs(state, rows(), rows(20, 1), weights)), 1e-11)
 
 
-@pytest.mark.usefixtures("float64")
-def test_several_targets_equal_a_plain_loop() -> None:
-    """The loss of several targets is the mean over all elements, as that of F.mse_loss."""
-    train, validation = regression(50, 0, 3), regression(20, 1, 3)
-    expected = plain_loop(new_net(3), train, validation, config(epochs=20))
-    state = new_state(new_net(3), train, epochs=20)
-    check_history(expected, list(run_epochs(state, train, validation)), 1e-11)
-
-
 def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: int = 99) -> float:
     """Return mean_loss() of rows in batches of a size."""
     loss = cross_entropy if rows[1].dtype == torch.int64 else squared_error
@@ -188,7 +184,7 @@ def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: i
 
 @pytest.mark.parametrize("size", [1, 7, 20, 1000])
 @pytest.mark.parametrize("explicit", [None, (0.25, 3.0)])
-@BOTH
+@ALL_TASKS
 @pytest.mark.usefixtures("float64")
 def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, size: int) -> None:
     """However few rows are computed at once, it is torch's own mean over all rows."""
@@ -197,7 +193,7 @@ def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, si
     with torch.no_grad():
         expected = (
             functional.mse_loss(net(x), y)
-            if rows is regression
+            if y.dtype != torch.int64
             else functional.cross_entropy(net(x), y, weights)
         )
     assert pytest.approx(expected.item(), rel=1e-12) == loss_of(net, (x, y), weights, size)
@@ -254,14 +250,11 @@ def test_patience(patience: int) -> None:
     """The fit ends `patience` epochs after its best one, and is the same fit until then."""
     net, train, validation = overfitting()
     whole = list(run_epochs(new_state(net, train, epochs=40, batch_size=3), train, validation))
-    waited, best = 0, math.inf
-    expected = []
-    for epoch in whole:
-        expected.append(epoch)
-        waited = 0 if epoch.validation_loss < best else waited + 1
-        best = min(best, epoch.validation_loss)
-        if waited == patience:
-            break
+    best, waited, expected = math.inf, 0, list[Epoch]()
+    while waited < patience:
+        expected.append(whole[len(expected)])
+        waited = 0 if expected[-1].validation_loss < best else waited + 1
+        best = min(best, expected[-1].validation_loss)
     net, train, validation = overfitting()
     state = new_state(net, train, epochs=40, batch_size=3, patience=patience)
     assert expected == list(run_epochs(state, train, validation))
@@ -289,41 +282,50 @@ def with_outlier(rows: Rows) -> Rows:
     return rows
 
 
+TRAIN, VALIDATION = regression(), regression(20, 1)
+
+
 @pytest.mark.parametrize(
-    ("train", "validation", "changes", "expected"),
+    ("train", "validation", "changes", "place", "cause"),
     [
         (
-            regression(),
-            regression(20, 1),
+            TRAIN,
+            VALIDATION,
             {"learning_rate": 1e15},
-            f"step 2 (epoch 1), learning rate 1e+15: probably {TOO_LARGE}",
+            "step 2 (epoch 1), learning rate 1e+15",
+            TOO_LARGE,
         ),
         # The only step measures its loss before its update, so only the validation loss diverges.
         (
-            regression(),
-            regression(20, 1),
+            TRAIN,
+            VALIDATION,
             {"learning_rate": 1e15, "batch_size": 50},
-            f"step 1 (epoch 1), learning rate 1e+15: probably {TOO_LARGE}",
+            "step 1 (epoch 1), learning rate 1e+15",
+            TOO_LARGE,
         ),
         (
             with_outlier(regression()),
-            regression(20, 1),
+            VALIDATION,
             {"batch_size": 50},
-            f"step 1 (epoch 1), learning rate 0.01: probably {OUTLIER}",
+            "step 1 (epoch 1), learning rate 0.01",
+            OUTLIER,
         ),
         (
-            regression(),
+            TRAIN,
             with_outlier(regression(20, 1)),
             {},
-            f"step 4 (epoch 1), learning rate 0.01: probably {OUTLIER}",
+            "step 4 (epoch 1), learning rate 0.01",
+            OUTLIER,
         ),
     ],
     ids=["train", "validation", "train outlier", "validation outlier"],
 )
-def test_divergence(train: Rows, validation: Rows, changes: dict[str, Any], expected: str) -> None:
+def test_divergence(
+    train: Rows, validation: Rows, changes: dict[str, Any], place: str, cause: str
+) -> None:
     """The error names the step, the epoch, the rate and the likely cause; net keeps its weights."""
-    net = new_net()
-    with pytest.raises(Diverged, match=f"^{re.escape(f'the loss is inf at {expected}')}$"):
+    net, expected = new_net(), f"the loss is inf at {place}: probably {cause}"
+    with pytest.raises(Diverged, match=f"^{re.escape(expected)}$"):
         list(run_epochs(new_state(net, train, **changes), train, validation))
     assert equal(new_net().state_dict(), net.state_dict())
 

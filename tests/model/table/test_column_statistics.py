@@ -1,11 +1,14 @@
 """model.table.column_statistics: statistics in float64, constant columns, and warnings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from model.table.column_statistics import column_statistics, column_warnings
-from model.table.dataset import Kind, Table
+from model.table.dataset import Kind
+from tests.model.tables import make_table
 
 
 def test_statistics_equal_float64() -> None:
@@ -73,15 +76,6 @@ def rounded(value: str, nearest: str, std: str) -> list[str]:
 def test_warnings(columns: list[NDArray[np.float64]], kind: Kind, expected: list[str]) -> None:
     """A column that float32 rounds is warned about, with figures; a year is not."""
     x = np.stack(columns, axis=1).astype(np.float32)
-    table = Table(
-        name="t",
-        task="regression",
-        features=tuple("abc"[: len(columns)]),
-        kinds=(kind,) * len(columns),
-        x=x,
-        targets=("t",),
-        y=np.arange(50.0)[:, None],
-        classes=(),
-        notes=(),
-    )
+    features = tuple("abc"[: len(columns)])
+    table = dataclasses.replace(make_table(), features=features, kinds=(kind,) * len(columns), x=x)
     assert expected == column_warnings(table, column_statistics(x))

@@ -91,12 +91,6 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
         ),
         ({"a": A, "t": A}, {"drop": ["t"]}, "column 't' is both target and dropped"),
         ({"a": A, "t": A}, {"drop": ["a"]}, "no columns are left for the features"),
-        ({"a": A, "t": A}, {"targets": ["a", "t"]}, "no columns are left for the features"),
-        (
-            {"a": [None, *A[1:]], "t": A},
-            {},
-            "column 'a': 1 missing value, the first in row 1; fill them in or remove the rows",
-        ),
         ({"a": A[:9], "t": A[:9]}, {}, "expected at least 10 rows, found 9"),
         (
             {"a": A[:13], "t": ([0, 1] * 7)[:13]},

@@ -1,5 +1,7 @@
 """model.table.split: the sizes of the parts, and their classes."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,23 +10,15 @@ from numpy.typing import NDArray
 from model.table.dataset import Table
 from model.table.load import MIN_ROWS, MIN_ROWS_PER_CLASS
 from model.table.split import Split, split
+from tests.model.tables import make_table
 
 SHARES = (("train", 0.64), ("validation", 0.16), ("test", 0.20))
 
 
-def make_table(y: NDArray[np.float64] | NDArray[np.int64], classes: int = 0) -> Table:
-    """Make a table of one feature."""
-    return Table(
-        name="t",
-        task="classification" if classes else "regression",
-        features=("a",),
-        kinds=("float",),
-        x=np.zeros((len(y), 1), np.float32),
-        targets=("t",),
-        y=y,
-        classes=tuple(range(classes)),
-        notes=(),
-    )
+def table_of(y: NDArray[np.float64] | NDArray[np.int64], classes: int = 0) -> Table:
+    """Make a table with these targets."""
+    x = np.zeros((len(y), 1), np.float32)
+    return dataclasses.replace(make_table(), x=x, y=y, classes=tuple(range(classes)))
 
 
 def check_partition(parts: Split, rows: int) -> None:
@@ -47,7 +41,7 @@ def labels(draw: st.DrawFn) -> NDArray[np.int64]:
 @given(st.integers(MIN_ROWS, 500), st.integers(0, 2**32 - 1))
 def test_parts_have_their_shares(rows: int, seed: int) -> None:
     """Train, validation and test are a partition into 64, 16 and 20 percent."""
-    parts = split(make_table(np.zeros((rows, 1))), seed)
+    parts = split(table_of(np.zeros((rows, 1))), seed)
     check_partition(parts, rows)
     for name, share in SHARES:
         assert abs(share * rows - len(getattr(parts, name))) < 2
@@ -58,7 +52,7 @@ def test_parts_have_their_shares(rows: int, seed: int) -> None:
 def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
     """Each part has its share of each class to within two rows, and training has every class."""
     counts = np.bincount(y)
-    parts = split(make_table(y, len(counts)), seed)
+    parts = split(table_of(y, len(counts)), seed)
     check_partition(parts, len(y))
     for name, share in SHARES:
         part_counts = np.bincount(y[getattr(parts, name)], minlength=len(counts))
@@ -68,6 +62,6 @@ def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
 
 def test_seed_decides() -> None:
     """The same seed gives the same rows, and another seed others."""
-    first, second, other = (split(make_table(np.zeros((100, 1))), seed) for seed in (5, 5, 6))
+    first, second, other = (split(table_of(np.zeros((100, 1))), seed) for seed in (5, 5, 6))
     assert first.test.tolist() == second.test.tolist()
     assert first.test.tolist() != other.test.tolist()
