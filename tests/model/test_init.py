@@ -18,7 +18,7 @@ def test_public_names(name: str) -> None:
 
 def test_unknown_name() -> None:
     """Another name is an AttributeError, as in every module."""
-    with pytest.raises(AttributeError, match="^module 'model' has no attribute 'surprise'$"):
+    with pytest.raises(AttributeError, match=r"^module 'model' has no attribute 'surprise'$"):
         model.surprise  # noqa: B018 # the access is the thing tested
 
 

@@ -29,7 +29,7 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_grow_with_the_step(
     hidden_features: int, batch_size: int, max_threads: int, expected: int
 ) -> None:
-    """A small step gets one thread, and each PRODUCTS_PER_THREAD multiplications justify another."""
+    """A small step gets one thread, and each PRODUCTS_PER_THREAD products justify another."""
     net = TwoLayerNet(990, hidden_features, 10)
     assert expected == thread_count(net, batch_size, max_threads)
     assert (expected - 1) * PRODUCTS_PER_THREAD <= 1000 * hidden_features * batch_size

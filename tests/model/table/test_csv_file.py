@@ -52,9 +52,6 @@ def test_reads_what_python_writes(
     ("content", "columns"),
     [
         ('"a, b","c ""d""",größe (m²)\n1,2,3\n', ["a, b", 'c "d"', "größe (m²)"]),
-        ('\ufeff"a b";preis €\n1;2\n', ["a b", "preis €"]),
-        ("a\tb, c\n1\t2\n", ["a", "b, c"]),
-        ("a|b\n1|2\n", ["a", "b"]),
         ("a , b\n1 , 2\n", ["a", "b"]),
         ("a;b\n1,5;2,5\n", ["a", "b"]),
         ('"a\nb",c\r\n1,2\r\n', ["a\nb", "c"]),
