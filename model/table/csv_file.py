@@ -101,15 +101,17 @@ def _find_long_row(text: str, separator: str) -> str:
 def _guess_separator(text: str) -> str:
     """Return the separator that gives the header the most columns.
 
-    Separators that give most of the first rows as many columns as the header come first.
+    Separators that give most of the first rows as many columns as the header come first. A wrong
+    separator that splits inside quotes can join lines, so more rows decide between equal widths.
     """
 
-    def rank(separator: str) -> tuple[bool, int]:
+    def rank(separator: str) -> tuple[bool, int, int]:
         try:
             records = islice(_records(text, separator), MAX_SAMPLE_ROWS)
             widths = [len(row) for row in records if row] or [0]
         except csv.Error:  # a long line that is not split exceeds csv's limit on a field
-            return False, 0
-        return widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths), widths[0]
+            return False, 0, 0
+        consistent = widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
+        return consistent, widths[0], len(widths)
 
     return max(",;\t|", key=rank)
