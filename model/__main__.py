@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,14 @@ from model.table.dataset import Task
 if TYPE_CHECKING:
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
-DEFAULTS = TrainConfig()
+Command = Callable[..., Any]
+
+
+def setting(flag: str, field: str, help_text: str, **options: Any) -> Callable[[Command], Command]:
+    """Return the decorator of an option that sets a field of TrainConfig, with its default."""
+    return click.option(
+        flag, field, default=getattr(TrainConfig(), field), help=help_text, **options
+    )
 
 
 def parse_class_weights(
@@ -83,53 +91,40 @@ def main() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write the run to, as NAME/NUMBER.",
 )
-@click.option(
-    "--hidden",
-    "hidden_features",
-    default=DEFAULTS.hidden_features,
-    help="Number of features in the hidden layer.",
-)
-@click.option(
-    "--epochs", default=DEFAULTS.epochs, help="Maximum number of passes over the training rows."
-)
-@click.option(
+@setting("--hidden", "hidden_features", "Number of features in the hidden layer.")
+@setting("--epochs", "epochs", "Maximum number of passes over the training rows.")
+@setting(
     "--patience",
-    default=DEFAULTS.patience,
-    help="Stop after this number of epochs without a lower validation loss (0 disables this).",
+    "patience",
+    "Number of epochs without a lower validation loss after which to stop (0 never stops early).",
 )
-@click.option("--batch-size", default=DEFAULTS.batch_size, help="Number of rows per step of Adam.")
-@click.option(
-    "--lr", "learning_rate", default=DEFAULTS.learning_rate, help="Learning rate of Adam."
-)
-@click.option(
+@setting("--batch-size", "batch_size", "Number of rows per step of Adam.")
+@setting("--lr", "learning_rate", "Learning rate of Adam.")
+@setting(
     "--schedule",
-    default=DEFAULTS.schedule,
+    "schedule",
+    "Learning rate over the fit: constant, or half a cosine wave down to 0.",
     type=click.Choice(["constant", "cosine"]),
-    help="Learning rate over the fit: constant, or half a cosine wave down to 0.",
 )
-@click.option(
+@setting(
     "--weight-decay",
-    default=DEFAULTS.weight_decay,
-    help="Weight decay of AdamW, per step and unit of the learning rate.",
+    "weight_decay",
+    "Weight decay of AdamW: each step shrinks the weights by lr times this share.",
 )
-@click.option(
+@setting(
     "--reduction",
-    default=DEFAULTS.reduction,
+    "reduction",
+    "Reduction of the losses in a batch to the loss of a step.",
     type=click.Choice(["mean", "sum"]),
-    help="Reduction of the losses in a batch to the loss of a step.",
 )
-@click.option(
+@setting(
     "--class-weights",
-    default=DEFAULTS.class_weights,
-    callback=parse_class_weights,
-    help="Weights of the classes in the loss: equal, balanced (inverse to the number of rows), "
+    "class_weights",
+    "Weights of the classes in the loss: equal, balanced (inverse to the number of rows), "
     "or a number for each class in sorted order, such as 1,2.5,1.",
+    callback=parse_class_weights,
 )
-@click.option(
-    "--seed",
-    default=DEFAULTS.seed,
-    help="Seed of the split, the initial weights and the order of the rows.",
-)
+@setting("--seed", "seed", "Seed of the split, the initial weights and the order of the rows.")
 @click.option(
     "--device",
     default="auto",

@@ -19,12 +19,6 @@ def build_net(
 ) -> ScaledNet:
     """Return an untrained network with the scaling of the training rows and of their targets.
 
-    Args:
-        table: the data.
-        train: indices of the training rows.
-        statistics: those of the features over the training rows.
-        hidden_features: width of the hidden layer.
-
     Raises:
         DataError: there is not enough memory for so many hidden features.
     """

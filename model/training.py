@@ -132,11 +132,6 @@ def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
 def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
     """Return the weight of each class, (classes,) float32, or None if all are equal.
 
-    Args:
-        table: the data.
-        train: indices of the training rows.
-        config: the settings.
-
     Raises:
         DataError: there are no classes, or the number of weights is not that of the classes.
     """

@@ -136,9 +136,8 @@ def run_epochs(
             validation_loss = mean_loss(step, validation_batches)
             train_loss = float(losses @ batches.epoch_weights)  # sync point, once an epoch
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-                raise Diverged(
-                    _explain_divergence(state, losses, validation_loss, train, validation)
-                )
+                rows = train, validation
+                raise Diverged(_explain_divergence(state, losses, validation_loss, rows))
             state.add(Epoch(number, train_loss, validation_loss))
             yield state.history[-1]
     finally:
@@ -174,7 +173,7 @@ def mean_loss(step: Step, batches: Sequence[Batch]) -> float:
 
 
 def _explain_divergence(
-    state: FitState, losses: Tensor, validation_loss: float, train: Rows, validation: Rows
+    state: FitState, losses: Tensor, validation_loss: float, parts: Sequence[Rows]
 ) -> str:
     """Return a message with the step whose loss is not finite, and the likely cause.
 
@@ -186,7 +185,7 @@ def _explain_divergence(
     loss = float(losses[index]) if len(diverged) else validation_loss
     step = (number - 1) * steps + index
     rate = learning_rates(state.config, step, 1, steps)[0]
-    largest = max(float(x.abs().max()) for x, _ in (train, validation))
+    largest = max(float(x.abs().max()) for x, _ in parts)
     cause = "the learning rate is too large: try a smaller one"
     if largest > 1e4:
         cause = f"a feature lies {largest:.3g} standard deviations off its mean: look for outliers"

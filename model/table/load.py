@@ -12,9 +12,9 @@ from model.config import BUNDLED_DATASETS
 from model.errors import DataError
 from model.table.bundled import load_bundled
 from model.table.columns import parse_numbers
-from model.table.dataset import ClassValue, FloatArray, IntArray, Kind, Table, Task
+from model.table.dataset import Kind, Table, Task
 from model.table.files import count_rows, read_columns, read_frame, require_columns
-from model.table.target import encode_classes, encode_targets, infer_task
+from model.table.target import encode_target, infer_task
 from tabular.names import near_miss, quote_names
 
 MIN_ROWS = 10
@@ -55,14 +55,7 @@ def load_table(
     x = np.empty((rows, len(features)), np.float32)
     for index, column in enumerate(read_columns(frame, features, source)):
         x[:, index] = parse_numbers(column, source)
-    y: FloatArray | IntArray
-    classes: tuple[ClassValue, ...] = ()
-    if task == "regression":
-        y = encode_targets(target_columns, source)
-    elif len(targets) > 1:
-        raise DataError(f"{source}: classification takes one target, found {len(targets)}")
-    else:
-        classes, y = encode_classes(target_columns[0], source)
+    classes, y = encode_target(target_columns, task, source)
     if rows < (needed := MIN_ROWS_PER_CLASS * len(classes)):
         raise DataError(
             f"{source}: expected at least {needed} rows for {len(classes)} classes, found {rows}"

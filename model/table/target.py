@@ -18,12 +18,7 @@ MIN_ROWS_IN_CLASS = 3
 
 
 def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, str]:
-    """Return the task, and a note about it with the option that overrides it.
-
-    Args:
-        columns: the target columns.
-        task: the task if the user chose one, which is then returned.
-    """
+    """Return the task of the target columns, and a note about it; a task given is kept."""
     names = ", ".join(f"'{column.name}'" for column in columns)
     if task:
         return task, f"{task} of {names}, as given by --task"
@@ -40,7 +35,22 @@ def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, s
     return task, f"target {names} holds {reason} -> {task} (--task {other} overrides)"
 
 
-def encode_targets(columns: Sequence[pl.Series], source: str) -> FloatArray:
+def encode_target(
+    columns: Sequence[pl.Series], task: Task, source: str
+) -> tuple[tuple[ClassValue, ...], FloatArray | IntArray]:
+    """Return the classes, none for a regression, and the targets of each row.
+
+    Raises:
+        DataError: the columns cannot be the target of the task.
+    """
+    if task == "regression":
+        return (), encode_numbers(columns, source)
+    if len(columns) > 1:
+        raise DataError(f"{source}: classification takes one target, found {len(columns)}")
+    return encode_classes(columns[0], source)
+
+
+def encode_numbers(columns: Sequence[pl.Series], source: str) -> FloatArray:
     """Return the targets of a regression, (rows, columns) float64.
 
     Raises:
@@ -84,7 +94,8 @@ def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ..
     if len(classes) < 2:
         raise DataError(f"{where} is {classes[0]!r} in every row: expected two classes or more")
     if counts.min() < MIN_ROWS_IN_CLASS:
-        if column.dtype == pl.String and _mostly_numbers(column):
+        numbers = column.cast(pl.Float64, strict=False) if column.dtype == pl.String else None
+        if numbers is not None and 2 * numbers.count() > len(column):
             parse_numbers(column, source)  # raises the more helpful error, which shows the text
         rare = classes[int(counts.argmin())]
         raise DataError(
@@ -100,7 +111,3 @@ def _plain_type(column: pl.Series) -> str:
     if column.dtype.is_integer():
         return "many distinct integer"
     return "decimal" if column.dtype.is_numeric() else "text"
-
-
-def _mostly_numbers(column: pl.Series) -> bool:
-    return 2 * column.cast(pl.Float64, strict=False).count() > len(column)

@@ -77,7 +77,8 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @ALL_TASKS
 def test_seed_alone_decides(rows: Any) -> None:
     """The same seed gives the same bits, whatever else draws random numbers."""
-    histories, weights = [], []
+    histories: list[list[Epoch]] = []
+    weights = []
     for seed in (0, 0, 1):
         net, history = net_for(rows), []
         for epoch in run_epochs(new_state(net, rows(), seed=seed), rows(), rows(20, 1)):

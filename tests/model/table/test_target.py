@@ -10,7 +10,7 @@ import pytest
 
 from model.errors import DataError
 from model.table.dataset import Task
-from model.table.target import encode_classes, encode_targets, infer_task
+from model.table.target import encode_classes, encode_numbers, infer_task
 
 FEW = "distinct integers -> classification (--task regression overrides)"
 MANY = "values -> regression (--task classification overrides)"
@@ -107,5 +107,5 @@ def test_bad_classes(values: list[Any], expected: str) -> None:
 def test_bad_numbers(values: list[Any], expected: str) -> None:
     """Each defect of a target of a regression ends in one line."""
     with pytest.raises(DataError) as caught:
-        encode_targets([pl.Series("s", np.arange(len(values))), pl.Series("t", values)], "a.csv")
+        encode_numbers([pl.Series("s", np.arange(len(values))), pl.Series("t", values)], "a.csv")
     assert f"a.csv: {expected}" == str(caught.value)
