@@ -39,7 +39,7 @@ def parse_class_weights(
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise DataError(
-            f"class_weights: expected equal, balanced, or numbers such as 1,2.5,1, found {text!r}"
+            f"class_weights: expected equal, balanced, or numbers as 1,2.5,1, found {text!r}"
         ) from None
 
 

@@ -132,7 +132,6 @@ OUTLIER = "column 'noise': an outlier leaves float32's range when it is standard
         (with_outlier("validation"), {}, OUTLIER),
         (with_outlier("test"), {}, OUTLIER),
         (make_table(), {"class_weights": "balanced"}, "class_weights: a regression has no classes"),
-        (make_table(), {"class_weights": (1.0,)}, "class_weights: a regression has no classes"),
         (
             make_table(CLASSES),
             {"class_weights": (1.0, 2.0, 3.0)},
@@ -247,10 +246,9 @@ def test_resumed_run_equals_the_uninterrupted_one(
 # Output
 
 
-@pytest.mark.parametrize("interval", [0, 10])
-def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: int) -> None:
+def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log gets plain lines: warnings, an epoch at each interval, the best epoch, the metrics."""
-    monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", interval)
+    monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", 0)
     log = io.StringIO()
     train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=120))
     assert "\x1b" not in log.getvalue()
@@ -258,8 +256,7 @@ def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: int) -> 
         log.getvalue().splitlines()
     )
     assert "warning: 1 constant column, which the network ignores ('constant')" == warning
-    assert (8 if interval == 0 else 0) == len(epochs)
-    for number, line in enumerate(epochs, start=1):
+    for number, line in zip(range(1, 9), epochs, strict=True):
         assert line.startswith(f"epoch {number} of 8, validation loss ")
     assert best.startswith("best epoch ")
     rows = [row.split()[0] for row in (header, train_row, validation, test, mean, linear)]
@@ -271,6 +268,4 @@ def test_terminal(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     train(make_table(), CONFIG, CPU, tmp_path, console)
-    assert "8/8" in screen.getvalue()
-    assert "validation loss" in screen.getvalue()
-    assert "\x1b" in screen.getvalue()
+    assert re.search("\x1b.*8/8.*validation loss", screen.getvalue(), re.DOTALL)

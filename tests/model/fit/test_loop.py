@@ -322,24 +322,3 @@ def test_divergence(
     with pytest.raises(Diverged, match=f"^{re.escape(expected)}$"):
         list(run_epochs(new_state(net, train, **changes), train, validation))
     assert equal(new_net().state_dict(), net.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("schedule", "rate"),
-    [("constant", "1e+15"), ("cosine", "4.34737e+14")],  # 1e15 (1 + cos(pi 13 / 24)) / 2
-)
-def test_divergence_after_good_epochs(schedule: str, rate: str) -> None:
-    """Steps count from the beginning of the fit, and net gets the best epoch's weights back."""
-    train, validation = regression(), regression(20, 1)
-    state = new_state(new_net(), train, epochs=3)
-    for epoch in run_epochs(state, train, validation):
-        if epoch.number == 3:
-            tensors = copied(state.tensors())
-    net = new_net()
-    later = new_state(net, train, epochs=6, learning_rate=1e15, schedule=schedule)
-    later.restore(tensors, state.history)
-    expected = f"the loss is inf at step 14 (epoch 4), learning rate {rate}: probably {TOO_LARGE}"
-    with pytest.raises(Diverged, match=f"^{re.escape(expected)}$"):
-        list(run_epochs(later, train, validation))
-    assert state.history == later.history
-    assert equal(state.net.state_dict(), net.state_dict())

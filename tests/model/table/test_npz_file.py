@@ -66,7 +66,6 @@ SHAPES = "expected x (rows, in_features) and y (rows,) or (rows, out_features), 
     [
         (b"not NPZ", DAMAGED),
         (npz(x=X, y=X)[:-1], DAMAGED),
-        (npz(x=X, y=X)[:300], DAMAGED),
         (npy(X), DAMAGED),
         (npz(x=X, y=X).replace(b"\0" * 8, b"\1" * 8, 1), DAMAGED),  # wrong checksum
         (archive(b"\x80\x04"), "EOF: reading magic string, expected 8 bytes got 2"),

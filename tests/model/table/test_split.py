@@ -58,10 +58,3 @@ def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
         part_counts = np.bincount(y[getattr(parts, name)], minlength=len(counts))
         assert (abs(share * counts - part_counts) < 2).all()
     assert set(range(len(counts))) == set(y[parts.train].tolist())
-
-
-def test_seed_decides() -> None:
-    """The same seed gives the same rows, and another seed others."""
-    first, second, other = (split(table_of(np.zeros((100, 1))), seed) for seed in (5, 5, 6))
-    assert first.test.tolist() == second.test.tolist()
-    assert first.test.tolist() != other.test.tolist()
