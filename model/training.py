@@ -90,20 +90,11 @@ def train(
         console.print(f"warning: {warning}", style="yellow")
     # Stage the folder before the fit, to report at once that it cannot be written to.
     with staged(runs, table.name) as folder:
-        torch.manual_seed(config.seed)
-        net = build_net(table, data.parts["train"], data.statistics, config.hidden_features)
-        net = net.to(device)
-        step_threads = thread_count(net.net, config.batch_size, CORES)
-        threads = checkpoint.threads if checkpoint else step_threads
-        torch.set_num_threads(threads)
-        state = FitState(net.net, config, classification=bool(table.classes))
+        net, state, threads = _start_fit(data, config, device, checkpoint)
         writer = None
         if request:
             writer = CheckpointWriter(runs, table, request, config, threads, checkpoint_seconds)
-        if checkpoint:
-            checkpoint.restore(state)
-            if writer:
-                writer.epochs = len(checkpoint.history)
+            writer.epochs = len(state.history)
         result = _fit(state, net, data, writer, console)
         record = _describe_run(state, net.cpu().eval(), data, result, str(device), threads)
         save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
@@ -127,6 +118,23 @@ def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
     parts = vars(split(table, config.seed))
     statistics = column_statistics(table.x[parts["train"]])
     return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
+
+
+def _start_fit(
+    data: PreparedTable, config: TrainConfig, device: torch.device, checkpoint: Checkpoint | None
+) -> tuple[ScaledNet, FitState, int]:
+    """Return the network, the state of its fit, and the number of threads, after setting it."""
+    torch.manual_seed(config.seed)
+    net = build_net(data.table, data.parts["train"], data.statistics, config.hidden_features)
+    net = net.to(device)
+    threads = thread_count(net.net, config.batch_size, CORES)
+    if checkpoint:
+        threads = checkpoint.threads
+    torch.set_num_threads(threads)
+    state = FitState(net.net, config, classification=bool(data.table.classes))
+    if checkpoint:
+        checkpoint.restore(state)
+    return net, state, threads
 
 
 def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
