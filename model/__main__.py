@@ -1,11 +1,12 @@
-"""`python -m model train | formulations`: fit a network to rows and leave a complete run behind, or compare lessons."""
+"""`python -m model train | formulations`: fit a network to a table, or compare the lessons."""
 
 import contextlib
 import functools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,11 +17,23 @@ from model.config import BUNDLED_DATASETS, CHECKPOINT_INTERVAL_SECONDS, TrainCon
 from model.errors import DataError
 from model.table.dataset import Task
 
-DEFAULTS = TrainConfig()
+if TYPE_CHECKING:
+    from model.fit.checkpoint import Checkpoint, TrainRequest
+
+Command = Callable[..., Any]
 
 
-def read_weights(ctx: click.Context, option: click.Parameter, text: str) -> str | tuple[float, ...]:
-    """Read equal, balanced, or a number for each class."""
+def setting(flag: str, field: str, help_text: str, **options: Any) -> Callable[[Command], Command]:
+    """Return the decorator of an option that sets a field of TrainConfig, with its default."""
+    return click.option(
+        flag, field, default=getattr(TrainConfig(), field), help=help_text, **options
+    )
+
+
+def parse_class_weights(
+    ctx: click.Context, option: click.Parameter, text: str
+) -> str | tuple[float, ...]:
+    """Return "equal", "balanced", or the comma-separated numbers of text."""
     if text in ("equal", "balanced"):
         return text
     try:
@@ -42,7 +55,7 @@ class TrainingCommands(CommandGroup):
     cls=TrainingCommands, context_settings={"show_default": True, "max_content_width": 110}
 )
 def main() -> None:
-    """Fit a small neural network to rows of numbers."""
+    """Fit a small neural network to a table."""
 
 
 @main.command()
@@ -51,80 +64,93 @@ def main() -> None:
     is_eager=True,
     expose_value=False,
     callback=functools.partial(read_config, comma_separated=("class_weights",)),
-    help="TOML file: data = ..., lr = ...",
+    help="TOML file with values for these options, such as: epochs = 200. The command line wins.",
 )
 @click.option(
     "--data",
     "source",
     default="digits",
-    help=f"{', '.join(BUNDLED_DATASETS)}, or a CSV, Parquet or NPZ file.",
+    help=f"Data to fit: {', '.join(BUNDLED_DATASETS)}, or the path of a CSV, Parquet or NPZ file.",
 )
 @click.option(
-    "--target", "targets", multiple=True, help="Column to predict; again for several (regression)."
+    "--target",
+    "targets",
+    multiple=True,
+    show_default="the data set's own",
+    help="Column to predict. A regression takes several: repeat the option.",
 )
 @click.option(
     "--drop",
     multiple=True,
     callback=read_list,
-    help="Columns to leave out: id,name (as in a CSV line).",
+    show_default="none",
+    help="Columns to leave out, separated by commas and quoted as in a CSV file.",
 )
 @click.option(
     "--task",
     type=click.Choice(["regression", "classification"]),
-    help="Instead of the inferred one.",
+    show_default="inferred from the target",
+    help="Task to fit.",
 )
-@click.option("--name", help="Name of the run and of the artifact, instead of the file's.")
+@click.option(
+    "--name", show_default="that of the data set or file", help="Name of the run and the artifact."
+)
 @click.option(
     "--runs",
     default="runs",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where runs are kept.",
+    help="Folder to write the run to, as NAME/NUMBER.",
 )
-@click.option(
-    "--hidden",
-    "hidden_features",
-    default=DEFAULTS.hidden_features,
-    help="Width of the hidden layer.",
-)
-@click.option("--epochs", default=DEFAULTS.epochs, help="Passes over the training rows, at most.")
-@click.option(
+@setting("--hidden", "hidden_features", "Number of features in the hidden layer.")
+@setting("--epochs", "epochs", "Maximum number of passes over the training rows.")
+@setting(
     "--patience",
-    default=DEFAULTS.patience,
-    help="Stop after so many epochs without a better one; 0: never.",
+    "patience",
+    "Number of epochs without a lower validation loss after which to stop (0 never stops early).",
 )
-@click.option("--batch-size", default=DEFAULTS.batch_size, help="Rows per step.")
-@click.option("--lr", "learning_rate", default=DEFAULTS.learning_rate, help="Adam's learning rate.")
-@click.option(
+@setting("--batch-size", "batch_size", "Number of rows per step of Adam.")
+@setting("--lr", "learning_rate", "Learning rate of Adam.")
+@setting(
     "--schedule",
-    default=DEFAULTS.schedule,
+    "schedule",
+    "Learning rate over the fit: constant, or half a cosine wave down to 0.",
     type=click.Choice(["constant", "cosine"]),
-    help="Of the rate.",
 )
-@click.option("--weight-decay", default=DEFAULTS.weight_decay, help="AdamW's.")
-@click.option(
+@setting(
+    "--weight-decay",
+    "weight_decay",
+    "Weight decay of AdamW: each step shrinks the weights by lr times this share.",
+)
+@setting(
     "--reduction",
-    default=DEFAULTS.reduction,
+    "reduction",
+    "Reduction of the losses in a batch to the loss of a step.",
     type=click.Choice(["mean", "sum"]),
-    help="A batch's loss.",
 )
-@click.option(
+@setting(
     "--class-weights",
-    default=DEFAULTS.class_weights,
-    callback=read_weights,
-    help="equal, balanced, or 1,2.5,1.",
+    "class_weights",
+    "Weights of the classes in the loss: equal, balanced (inverse to the number of rows), "
+    "or a number for each class in sorted order, such as 1,2.5,1.",
+    callback=parse_class_weights,
+)
+@setting("--seed", "seed", "Seed of the split, the initial weights and the order of the rows.")
+@click.option(
+    "--device",
+    default="auto",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Device to fit on; auto takes CUDA if available, else the CPU.",
 )
 @click.option(
-    "--seed", default=DEFAULTS.seed, help="Decides split, initial weights and the order of rows."
-)
-@click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option(
-    "--resume", is_flag=True, help="Go on with the fit that was interrupted last (of --name)."
+    "--resume",
+    is_flag=True,
+    help="Continue the newest checkpoint, of --name if given, with its own settings.",
 )
 @click.option(
     "--save-every",
     default=CHECKPOINT_INTERVAL_SECONDS,
     type=click.IntRange(min=0),
-    help="Seconds between two saves of the unfinished fit.",
+    help="Seconds between two checkpoints of the fit.",
 )
 def train(
     source: str,
@@ -136,74 +162,92 @@ def train(
     device: str,
     resume: bool,
     save_every: int,
-    **chosen: Any,
+    **settings: Any,
 ) -> None:
-    """Fit TwoLayerNet with Adam; keep the epoch with the lowest validation loss."""
-    config = TrainConfig(**chosen)
-    from model import train  # torch takes seconds to import, and here Ctrl-C is understood
+    """Fit a two-layer network to a table, and save the epoch with the lowest validation loss."""
+    config = TrainConfig(**settings)
+    # torch takes seconds to import; here, Ctrl-C during the import ends the command cleanly.
     from model.fit.checkpoint import TrainRequest, newest_checkpoint
-    from model.fit.devices import find_device, process_group
-    from model.table import load
+    from model.fit.devices import find_device
+    from model.table.load import run_name
 
-    started = time.perf_counter()
-    place = source if source in BUNDLED_DATASETS else str(Path(source).absolute())
-    unfinished = None
     if resume:
-        refuse_others(click.get_current_context(), "resume", allowed=("runs", "name", "save_every"))
-        unfinished = newest_checkpoint(runs, name and load.run_name(name))
-        request, config, source = unfinished.request, unfinished.config, unfinished.request.source
-        where = find_device(request.device)
-    else:
-        where = find_device(device)
-        request = TrainRequest(
-            source=place, targets=targets, drop=drop, task=task, name=name, device=str(where)
-        )
-    with process_group(where) as first, contextlib.ExitStack() as stack:
-        if not first:  # the first process of several speaks and writes for all
+        refuse_others(click.get_current_context(), "resume", ("runs", "name", "save_every"))
+        checkpoint = newest_checkpoint(runs, name and run_name(name))
+        request = checkpoint.request
+        _fit(request.source, request, checkpoint.config, checkpoint, runs, save_every)
+        return
+    request = TrainRequest(
+        source=source if source in BUNDLED_DATASETS else str(Path(source).absolute()),
+        targets=targets,
+        drop=drop,
+        task=task,
+        name=name,
+        device=str(find_device(device)),
+    )
+    _fit(source, request, config, None, runs, save_every)
+
+
+def _fit(
+    source: str,
+    request: "TrainRequest",
+    config: TrainConfig,
+    checkpoint: "Checkpoint | None",
+    runs: Path,
+    save_every: int,
+) -> None:
+    """Load the table and fit it, in one process or in those of torchrun."""
+    from model.fit.devices import find_device, process_group
+    from model.table.load import load_table
+    from model.training import train
+
+    start_time = time.perf_counter()
+    device = find_device(request.device)
+    with process_group(device) as first, contextlib.ExitStack() as stack:
+        if not first:  # only the first process prints and leaves a run behind
             runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        console = Console(
-            highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=not first
-        )
-        table = load.load_table(
+        console = _console(quiet=not first)
+        table = load_table(
             source, targets=request.targets, drop=request.drop, task=request.task, name=request.name
         )
         console.print(
             f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}"
         )
-        if unfinished:
-            unfinished.refuse_other(table)
-            console.print(
-                f"going on after epoch {len(unfinished.history)} of {config.epochs}, as begun"
-            )
-        path = train.train(
+        if checkpoint:
+            checkpoint.check_resumable(table)
+            console.print(f"resuming after epoch {len(checkpoint.history)} of {config.epochs}")
+        path = train(
             table,
             config,
-            where,
+            device,
             runs,
             console,
             request=request,
-            unfinished=unfinished,
-            save_seconds=save_every,
+            checkpoint=checkpoint,
+            checkpoint_seconds=save_every,
         )
-        console.print(f"{path}: complete after {time.perf_counter() - started:.1f} s on {where}")
+        seconds = time.perf_counter() - start_time
+        console.print(f"{path}: complete after {seconds:.1f} s on {device}")
 
 
 @main.command()
-@click.option("--steps", default=500, help="Steps of each form.")
-@click.option("--seed", default=0, help="Decides the data and the first weights.")
+@click.option("--steps", default=500, help="Number of steps that each form takes.")
+@click.option("--seed", default=0, help="Seed of the data and the initial weights.")
 @click.option(
     "--plot",
     default="formulations.png",
     type=click.Path(path_type=Path),
-    help="The loss curves, a PNG.",
+    help="PNG file to write the loss curves to.",
 )
 def formulations(steps: int, seed: int, plot: Path) -> None:
-    """Run the same fit written six ways, side by side, held to NumPy in float64."""
-    from model.lessons import comparison
+    """Compare the same fit written six ways with NumPy in float64."""
+    from model.lessons.comparison import compare
 
-    comparison.compare(
-        steps, seed, plot, Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    )
+    compare(steps, seed, plot, _console())
+
+
+def _console(*, quiet: bool = False) -> Console:
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 
 if __name__ == "__main__":

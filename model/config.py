@@ -1,4 +1,4 @@
-"""What a person chooses: the data sets known by name, and TrainConfig. It needs no torch, so that `--help` is quick."""
+"""TrainConfig, the settings of a fit. Imports no torch, because `--help` must be quick."""
 
 import math
 from collections.abc import Mapping
@@ -8,39 +8,43 @@ from typing import Any, Literal, Self
 from model.errors import DataError
 
 BUNDLED_DATASETS = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
-"""Data sets that need no file: scikit-learn's, and the reference set-up on random data."""
+"""Names of the data sets that need no file: four of scikit-learn's, and random numbers."""
 CHECKPOINT_INTERVAL_SECONDS = 30
-"""Between two saves of an unfinished fit: what a SIGKILL costs at most."""
+"""Seconds between two checkpoints of a fit: the most work that a SIGKILL can cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What a person chooses about a fit."""
+    """Settings of a fit."""
 
     hidden_features: int = 100
     """Width of the hidden layer."""
     epochs: int = 100
-    """Passes over the training rows."""
+    """Maximum number of passes over the training rows."""
     batch_size: int = 64
-    """Rows per step of Adam."""
+    """Number of rows in one step of Adam."""
     patience: int = 0
-    """Epochs without a lower validation loss after which the fit stops; 0 never stops early."""
+    """Number of epochs without a lower validation loss that end the fit; 0 disables this."""
     learning_rate: float = 1e-3
-    """Adam's step size, in units of the standardised problem."""
+    """Learning rate of Adam, for standardised features and targets."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """The learning rate stays, or falls to 0 along half a cosine wave over all epochs."""
+    """Course of the learning rate: constant, or half a cosine wave down to 0 over all epochs."""
     weight_decay: float = 0.0
-    """Decoupled from the gradient, as in AdamW."""
+    """Weight decay, decoupled from the gradient as in AdamW."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Whether a step follows the gradient of its batch's mean loss, or of the sum."""
+    """Reduction of the losses in a batch to the loss of a step."""
     class_weights: Literal["equal", "balanced"] | tuple[float, ...] = "equal"
-    """What each class counts in the loss: alike, inversely to its rows, or numbers in the order of the classes."""
+    """Weight of each class in the loss: equal, inverse to its rows, or a number for each class."""
     seed: int = 0
-    """Decides the split, the initial weights and the order of the rows."""
+    """Seed of the split, the initial weights and the order of the rows."""
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Self:
-        """Read a config from JSON, whose lists become tuples; TypeError where a field is unknown."""
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the config in a JSON object, whose lists become tuples.
+
+        Raises:
+            TypeError: a field is unknown.
+        """
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in document.items()
@@ -48,23 +52,21 @@ class TrainConfig:
         return cls(**fields)
 
     def __post_init__(self) -> None:
-        """Raise DataError where a value cannot be used."""
+        """Raise a DataError if a value cannot be used."""
         for name in ("hidden_features", "epochs", "batch_size"):
             if not 1 <= getattr(self, name) < 2**31:
                 raise DataError(f"{name}: expected 1 to 2**31 - 1, found {getattr(self, name)}")
         if self.patience < 0:
-            raise DataError(
-                f"patience: expected 0 (never stop early) or more, found {self.patience}"
-            )
+            raise DataError(f"patience: expected 0 (disabled) or more, found {self.patience}")
         if not 0 < self.learning_rate < math.inf:
             raise DataError(
                 f"learning_rate: expected a positive number, found {self.learning_rate}"
             )
-        if (
-            not 0 <= self.weight_decay * self.learning_rate < 1
-        ):  # a step shrinks the weights by this
+        # A step multiplies the weights by 1 - learning_rate * weight_decay.
+        if not 0 <= self.weight_decay * self.learning_rate < 1:
             raise DataError(
-                f"weight_decay: expected 0 to less than 1 / learning_rate, found {self.weight_decay}"
+                "weight_decay: expected 0 to less than 1 / learning_rate, "
+                f"found {self.weight_decay}"
             )
         if not isinstance(self.class_weights, str):
             for weight in self.class_weights:

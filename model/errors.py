@@ -1,13 +1,9 @@
-"""TODO: model.errors."""
+"""Errors of training whose message tells the user what to correct."""
 
 
 class DataError(ValueError):
-    """What a person gave cannot be used; the message is the one line they should read."""
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    """Data or settings that cannot be used; the message is one line."""
 
 
 class Diverged(DataError):
-    """The loss is not a number any more."""
+    """A loss that became infinite or NaN."""

@@ -1,7 +1,7 @@
-"""The network: TwoLayerNet, and ScaledNet, which carries the scaling of its inputs and outputs with it.
+"""TwoLayerNet, and ScaledNet, which adds the scaling of inputs and outputs.
 
-Training sees TwoLayerNet alone. What is saved, exported and served is a ScaledNet, so that whoever
-calls it gives raw feature values and gets answers in the target's own units.
+The fit works on the TwoLayerNet. A run, an artifact and the service hold the ScaledNet, which maps
+raw feature values to predictions in the units of the targets.
 """
 
 import torch
@@ -25,10 +25,10 @@ class TwoLayerNet(nn.Module):
 
 
 class ScaledNet(nn.Module):
-    """A TwoLayerNet behind a fixed standardisation of its inputs; its subclasses add the head.
+    """A TwoLayerNet behind a fixed standardisation of its inputs; subclasses add the head.
 
-    The scaling is a part of the graph rather than folded into linear1: folding cancels
-    catastrophically where a column's mean is large against its spread.
+    The scaling stays a separate operation, because folding it into linear1 cancels
+    catastrophically if the mean of a column is large against its spread.
     """
 
     shift: Tensor
@@ -42,21 +42,21 @@ class ScaledNet(nn.Module):
         self.register_buffer("scale", scale)
 
     def standardise(self, x: Tensor) -> Tensor:
-        """Map raw rows x, (batch, in_features) float32, to what the net is trained on."""
+        """Map raw rows x, (batch, in_features) float32, to standardised rows of the same shape."""
         return (x - self.shift) * self.scale
 
     def scores(self, x: Tensor) -> Tensor:
         """Map raw rows x, (batch, in_features) float32, to (batch, out_features) float32."""
-        v: Tensor = self.net(self.standardise(x))
-        return v
+        scores: Tensor = self.net(self.standardise(x))
+        return scores
 
     def training_targets(self, y: Tensor) -> Tensor:
-        """Map raw targets to what the loss compares the net's scores with."""
+        """Map raw targets to the values that the loss compares with the scores."""
         return y
 
 
 class ScaledRegressor(ScaledNet):
-    """Answers in the units of the targets."""
+    """A regressor whose output is in the units of the targets."""
 
     output_scale: Tensor
     output_shift: Tensor
@@ -84,10 +84,10 @@ class ScaledRegressor(ScaledNet):
 
 
 class ScaledClassifier(ScaledNet):
-    """Answers with logits, probabilities and the index of the likeliest class."""
+    """A classifier that returns logits, probabilities and the index of the most likely class."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map x, (batch, in_features) float32, to logits and probabilities, (batch, classes), and label.
+        """Map x, (batch, in_features) float32, to the outputs of a classifier.
 
         Returns:
             logits and probabilities, (batch, classes) float32, and label, (batch,) int64.

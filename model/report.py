@@ -1,4 +1,4 @@
-"""What a person reads of a run: metrics beside their baselines, the table at the end, the learning curves."""
+"""The report of a run: the table of metrics, and the learning curves."""
 
 import io
 from collections.abc import Sequence
@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from rich.table import Table as RichTable
 
 from model.fit.loop import Epoch
-from model.run import Metrics
+from model.metrics import Metrics
 
 
-def metrics_table(scores: Metrics, lines: Metrics) -> RichTable:
-    """Lay out the network's metrics by part, then the baselines' on the test rows."""
-    columns = list(scores["test"])
+def metrics_table(metrics: Metrics, baselines: Metrics) -> RichTable:
+    """Lay out the metrics of the network by part, then those of the baselines on the test rows."""
+    columns = list(metrics["test"])
     table = RichTable(box=None, pad_edge=False)
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
-    rows = {part: values for part, values in scores.items() if part != "test"}
-    rows |= {"test": scores["test"]} | {
-        f"  {name} baseline, test": values for name, values in lines.items()
-    }
+    rows = {part: values for part, values in metrics.items() if part != "test"}
+    rows["test"] = metrics["test"]
+    rows |= {f"  {name} baseline, test": values for name, values in baselines.items()}
     for name, values in rows.items():
         style = "bold" if name == "test" else ""
         table.add_row(name, *(f"{values[column]:.4g}" for column in columns), style=style)
@@ -27,7 +26,7 @@ def metrics_table(scores: Metrics, lines: Metrics) -> RichTable:
 
 
 def plot_curves(history: Sequence[Epoch], best_epoch: int, title: str) -> bytes:
-    """Draw the training and validation loss against the epoch; return a PNG."""
+    """Plot the training and the validation loss against the epoch; return a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")

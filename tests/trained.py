@@ -11,7 +11,7 @@ from export import bundle
 from model.config import TrainConfig
 from model.run import Run, load_run
 from model.table import load
-from model.train import train
+from model.training import train
 from tests.tables import write_flowers, write_houses
 
 torch.set_num_threads(1)  # pytest-xdist uses the cores

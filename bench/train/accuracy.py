@@ -18,7 +18,7 @@ from bench.arguments import new_parser
 from model.config import TrainConfig
 from model.run import load_run
 from model.table import load
-from model.train import train
+from model.training import train
 
 
 def main() -> None:

@@ -28,11 +28,12 @@ from model.fit.devices import CORES, thread_count
 from model.fit.loop import FitState, run_epochs
 from model.fit.step import Batch, Step, squared_error
 from model.lessons import formulations
+from model.lessons.form import Form
 from model.net import TwoLayerNet
+from model.scaling import build_net, standardise_rows
 from model.table import load
 from model.table.column_statistics import column_statistics
 from model.table.split import split
-from model.train import build_net, standardise_rows
 
 RunSteps = Callable[[int], float]
 """Function that runs a number of steps on the same rows, and returns the loss of the last one."""
@@ -106,7 +107,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
     return run
 
 
-def lesson(kind: type[formulations.Form], seed: int) -> RunSteps:
+def lesson(kind: type[Form], seed: int) -> RunSteps:
     """Return the steps of a form of model/lessons, on rows and weights that it draws."""
     net = kind(formulations.reference(kind, seed))
     return lambda steps: [net.step() for _ in range(steps)][-1]

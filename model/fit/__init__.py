@@ -1,1 +1,1 @@
-"""TODO: model/fit."""
+"""The fit of a TwoLayerNet: the step, the batches, the loop, devices and checkpoints."""

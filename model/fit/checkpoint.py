@@ -1,7 +1,8 @@
-"""A fit that was interrupted, on disk: one file, `runs/<name>/resume-<settings>.safetensors`, its JSON in the header.
+"""A checkpoint: a fit between two epochs, in one file, `runs/<name>/resume-<hash>.safetensors`.
 
-It stands beside the numbered runs, as a number is a finished run. Two fits of one name differ in their settings, and
-so in their files; with the same settings they are the same fit.
+The hash is that of the settings, because fits of one name with different settings are different
+fits. The header of the file holds the settings and the history as JSON. The numbered folders next
+to it are finished runs.
 """
 
 import contextlib
@@ -30,10 +31,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What a person asked for, enough to ask again."""
+    """The options of the train command that determine its table and its device."""
 
     source: str
-    """A bundled data set, or a file's absolute path."""
+    """Name of a bundled data set, or absolute path of a file."""
     targets: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     task: Task | None = None
@@ -43,7 +44,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """An interrupted fit, between two epochs."""
+    """A fit between two epochs, as read from its file."""
 
     path: Path
     request: TrainRequest
@@ -54,30 +55,28 @@ class Checkpoint:
     history: tuple[Epoch, ...]
     tensors: dict[str, Tensor]
 
-    def refuse_other(self, table: Table) -> None:
-        """Raise a DataError unless the table, and the number of processes, are those that the fit was begun with."""
+    def check_resumable(self, table: Table) -> None:
+        """Raise a DataError if the table or the number of processes differs from the fit's."""
         if table_sha256(table) != self.table_sha256:
-            raise DataError(
-                f"{self.path}: the data have changed since the fit was begun; start it anew"
-            )
-        if process_share().processes != self.processes:
-            raise DataError(
-                f"{self.path}: expected {self.processes} processes, found {process_share().processes}"
-            )
+            raise DataError(f"{self.path}: the data have changed since this checkpoint; train anew")
+        processes = process_share().processes
+        if processes != self.processes:
+            raise DataError(f"{self.path}: expected {self.processes} processes, found {processes}")
 
     def restore(self, state: FitState) -> None:
-        """Bring a new fit to where this one stood; DataError where it is not of the same network."""
+        """Copy this checkpoint into the state of a new fit.
+
+        Raises:
+            DataError: the checkpoint belongs to another network, or its generator is damaged.
+        """
         try:
             state.restore(self.tensors, self.history)
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # a damaged generator's state is torch's RuntimeError
+        except (ValueError, RuntimeError) as error:  # torch refuses a generator by a RuntimeError
             raise DataError(f"{self.path}: {error}") from None
 
 
 class CheckpointWriter:
-    """Keeps one fit's file up to date."""
+    """Writes the checkpoints of one fit, each over the one before."""
 
     def __init__(
         self,
@@ -86,28 +85,22 @@ class CheckpointWriter:
         request: TrainRequest,
         config: TrainConfig,
         threads: int,
-        seconds: float,
+        interval_seconds: float,
     ) -> None:
         self.table, self.request, self.config, self.threads = table, request, config, threads
-        self.seconds = seconds
-        """Between two saves."""
-        settings = json.dumps(
-            [dataclasses.asdict(request), dataclasses.asdict(config)], sort_keys=True
-        )
-        self.path = (
-            runs
-            / table.name
-            / f"resume-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.safetensors"
-        )
+        self.interval_seconds = interval_seconds
+        settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.path = runs / table.name / f"resume-{digest[:8]}.safetensors"
         self.epochs = 0
-        """Of the fit that the file holds; 0 before it is saved."""
+        """Number of epochs in the file; 0 before the first checkpoint."""
         self._sha256 = ""
 
     def save(self, state: FitState) -> None:
         """Write the state, complete or not at all.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         self._sha256 = self._sha256 or table_sha256(self.table)
         document = {
@@ -120,59 +113,55 @@ class CheckpointWriter:
             "history": [dataclasses.astuple(epoch) for epoch in state.history],
         }
         text, tensors = json.dumps(document), state.tensors()
-        replace_file(
-            self.path,
-            safetensors.torch.save(tensors, {"fit": text, "sha256": _checksum(text, tensors)}),
-        )
+        header = {"fit": text, "sha256": checksum(text, tensors)}
+        replace_file(self.path, safetensors.torch.save(tensors, header))
         self.epochs = len(state.history)
 
-    def forget(self) -> None:
-        """Remove the file: the fit is complete."""
+    def remove(self) -> None:
+        """Remove the file, once the fit is a complete run."""
         self.path.unlink(missing_ok=True)
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
-    """Read the fit under `runs` that was interrupted last, of the run's name if one is given.
+    """Read the checkpoint under `runs` that was written last, of one name if given.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: there is no checkpoint, or it cannot be read.
     """
-    found = []
+    times = []
     for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # its fit has just been completed
-            found.append((path.stat().st_mtime_ns, path))
-    if not found:
-        raise DataError(f"{runs / name if name else runs}: no interrupted fit to resume")
-    return load_checkpoint(max(found)[1])
+            times.append((path.stat().st_mtime_ns, path))
+    if not times:
+        raise DataError(f"{runs / name if name else runs}: no checkpoint to resume")
+    return load_checkpoint(max(times)[1])
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read an interrupted fit.
+    """Read a checkpoint.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read, is damaged, or has another format version.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 # not a dictionary
-        if header["sha256"] != _checksum(header["fit"], tensors):
-            raise ValueError("its checksum does not hold")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 # no dict
+        if header["sha256"] != checksum(header["fit"], tensors):
+            raise ValueError("wrong checksum")
         document: dict[str, Any] = json.loads(header["fit"])
         version = document["format_version"]
-        unfinished = _checkpoint(path, document, tensors) if version == FORMAT_VERSION else None
+        if version == FORMAT_VERSION:
+            return _parse(path, document, tensors)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise DataError(
-            f"{path}: not a readable interrupted fit: {' '.join(str(error).split())}"
-        ) from None
-    if unfinished is None:
-        raise DataError(f"{path}: expected format_version {FORMAT_VERSION}, found {version}")
-    return unfinished
+        message = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable checkpoint: {message}") from None
+    raise DataError(f"{path}: expected format_version {FORMAT_VERSION}, found {version}")
 
 
 def table_sha256(table: Table) -> str:
-    """Return the SHA-256 of all that a fit reads of a table, in hexadecimal."""
-    described = [
+    """Return the SHA-256, in hexadecimal, of everything in a table that affects a fit."""
+    description = [
         table.task,
         table.features,
         table.kinds,
@@ -181,25 +170,26 @@ def table_sha256(table: Table) -> str:
         table.x.shape,
         table.y.shape,
     ]
-    digest = hashlib.sha256(json.dumps(described).encode())
+    digest = hashlib.sha256(json.dumps(description).encode())
     digest.update(np.ascontiguousarray(table.x).data)
     digest.update(np.ascontiguousarray(table.y).data)
     return digest.hexdigest()
 
 
-def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hexadecimal, of the header's JSON text and the tensors."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(tensors[name].cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _checkpoint(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+def _parse(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     request = document["request"]
     return Checkpoint(
         path=path,
         request=TrainRequest(**request | {key: tuple(request[key]) for key in ("targets", "drop")}),
-        config=TrainConfig.of(document["config"]),
+        config=TrainConfig.from_json(document["config"]),
         threads=document["threads"],
         processes=document["processes"],
         table_sha256=document["table_sha256"],

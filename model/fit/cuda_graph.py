@@ -1,4 +1,4 @@
-"""A sequence of training steps captured as one CUDA graph."""
+"""Training steps captured as one CUDA graph."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class CapturedSteps:
-    """Training steps captured as one CUDA graph: one launch and no synchronisation per replay."""
+    """A captured sequence of steps: one launch and no synchronisation per replay."""
 
     def __init__(
         self, take_steps: Callable[[Tensor, Tensor], None], steps: int, state: Mapping[str, Tensor]
@@ -15,7 +15,7 @@ class CapturedSteps:
         """Capture the steps and leave the state of the fit unchanged.
 
         Args:
-            take_steps: takes all steps; it reads the learning rates, (steps,) float32, and writes
+            take_steps: takes all steps; reads the learning rates, (steps,) float32, and writes
                 the losses, (steps,) float32.
             steps: the number of steps in the graph.
             state: the tensors that the steps modify, on the CUDA device.

@@ -1,4 +1,4 @@
-"""TODO: model.fit.devices."""
+"""The device, the threads and the processes of a fit."""
 
 import contextlib
 import os
@@ -12,24 +12,26 @@ from model.fit.batches import ProcessShare
 from model.net import TwoLayerNet
 
 CORES = torch.get_num_threads()
-"""What torch found when it was imported: the processor's cores, or OMP_NUM_THREADS."""
+"""Number of threads torch chose at import: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
-"""Multiplications of a forward pass that are worth another thread."""
+"""Number of multiplications in a forward pass that justify one more thread."""
 
 
 def process_share() -> ProcessShare:
-    """Return this process's part of each batch: all of it, unless torchrun started several."""
+    """Return this process's share of each batch: the whole batch, unless torchrun started more."""
     if distributed.is_initialized():
         return ProcessShare(distributed.get_rank(), distributed.get_world_size())
     return ProcessShare()
 
 
 def find_device(name: str) -> torch.device:
-    """Turn auto, cpu or cuda into a device; cuda without CUDA is an error, never a silent CPU."""
+    """Return the device for auto, cpu or cuda.
+
+    Raises:
+        DataError: cuda is requested, and PyTorch finds no CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise DataError(
-            "device: cuda was asked for, and this PyTorch finds no CUDA device (use auto or cpu)"
-        )
+        raise DataError("device: this PyTorch finds no CUDA device; use auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -37,7 +39,7 @@ def find_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[bool]:
-    """Join the processes that torchrun started, if it did; yield whether this is the first of them."""
+    """Join the processes that torchrun started, if any; yield whether this one is the first."""
     if not distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield True
         return
@@ -50,11 +52,17 @@ def process_group(device: torch.device) -> Iterator[bool]:
         distributed.destroy_process_group()
 
 
-def thread_count(net: TwoLayerNet, batch_size: int, most: int) -> int:
-    """Return how many threads a step deserves: a rule on shapes and cores, so that a run repeats bit for bit.
+def thread_count(net: TwoLayerNet, batch_size: int, max_threads: int) -> int:
+    """Return the number of threads for a step.
 
-    A thread more than the work deserves slows a small step down, by far where cores are shared. The rule is read off
-    `python bench/train.py threads`.
+    The rule depends on shapes and cores alone, which makes runs repeatable bit for bit. More
+    threads than the work justifies slow a small step down, most of all on shared cores. The rule
+    comes from the `threads` measurement of bench/train.
+
+    Args:
+        net: the network to fit.
+        batch_size: rows per step.
+        max_threads: upper limit, usually CORES.
     """
     products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
-    return min(most, 1 + products // PRODUCTS_PER_THREAD)
+    return min(max_threads, 1 + products // PRODUCTS_PER_THREAD)

@@ -1,15 +1,15 @@
-"""The engine: one step of the fit, which is the first lesson of formulations.py grown up.
+"""One training step: forward pass, loss, hand-derived gradients, and Adam over one flat parameter.
 
-Forward, loss, gradients derived by hand, and Adam over one flat parameter, into buffers that are made once. Autograd
-records nothing, nothing is allocated, and no optimizer object walks over parameters: on a small network these are most
-of a step's time. The network's parameters
-become views of the flat one, so whoever reads the net sees what is fitted. tests/test_step.py holds the gradients to
-autograd and the updates to torch.optim.
+On a small network most of a step's time goes into autograd's recording, memory allocation, and the
+optimizer's loop over parameters. This step avoids all three: it writes into preallocated buffers.
+The network's parameters become views of the flat parameter. tests/model/fit/test_step.py compares
+the gradients with autograd and the updates with torch.optim.
 
-As in that lesson activations are column-major, a column per row of the data: the large products are quicker so.
+Activations are column-major, one column per row of the data, because the large matrix products are
+faster in this layout; model/lessons/tensor_forms.py derives the same lines.
 
-The loss of a batch is the weighted sum of its rows' losses. The weights carry the mean (1 / rows), the class weights,
-and one process's share among several, so that nothing else has to.
+The loss of a batch is the weighted sum of its rows' losses. The row weights express the mean, the
+class weights, and the share of one process among several.
 """
 
 import functools
@@ -22,16 +22,17 @@ from model.fit.cuda_graph import CapturedSteps
 from model.net import TwoLayerNet
 
 ALIGNMENT_FLOATS = 16
-"""Floats: each parameter begins on a cache line."""
+"""Alignment of each parameter in the flat parameter: 16 floats, the size of a cache line."""
 
 
 class Batch:
     """The rows of one step, float32, on the network's device.
 
     Attributes:
-        x: (batch, in_features), standardised; columns is the same memory read as (in_features, batch).
-        target: (out_features, batch), values, or a one-hot column for each row's class.
-        weight: (1, batch), what a row counts in the loss.
+        x: (batch, in_features), standardised.
+        columns: the same memory viewed as (in_features, batch).
+        target: (out_features, batch), target values, or a one-hot column for the class of each row.
+        weight: (1, batch), the weight of each row in the loss.
         size: the number of rows.
     """
 
@@ -41,7 +42,7 @@ class Batch:
 
 
 class Buffers:
-    """What a step writes to, for batches of one size."""
+    """Preallocated results of a step, for batches of one size."""
 
     def __init__(
         self, batch: int, hidden_features: int, out_features: int, device: torch.device
@@ -51,48 +52,46 @@ class Buffers:
         self.hidden_gradient = torch.empty_like(self.hidden)
         self.scores = torch.empty(out_features, batch, device=device)
         self.scores_gradient = torch.empty_like(self.scores)
-        self.spare = torch.empty_like(self.scores)
-        self.spare_flat, self.scores_gradient_flat = (
-            self.spare.view(-1),
-            self.scores_gradient.view(-1),
-        )
+        self.scratch = torch.empty_like(self.scores)
+        self.scratch_flat = self.scratch.view(-1)
+        self.scores_gradient_flat = self.scores_gradient.view(-1)
         self.ones = torch.ones(batch, device=device)
 
 
 Loss = Callable[[Batch, Buffers, Tensor], None]
-"""Reads at.scores; writes at.scores_gradient, and the loss into a tensor of shape ()."""
+"""Reads buffers.scores; writes buffers.scores_gradient, and the loss into a tensor of shape ()."""
 
 
-def squared_error(batch: Batch, at: Buffers, loss: Tensor) -> None:
-    """L = sum_i w_i |v_i - t_i|^2, so dL/dv = 2 w (v - t)."""
-    difference, gradient = at.spare, at.scores_gradient
-    torch.sub(at.scores, batch.target, out=difference)
+def squared_error(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
+    """Compute L = sum_i w_i |v_i - t_i|^2 and dL/dv = 2 w (v - t)."""
+    difference, gradient = buffers.scratch, buffers.scores_gradient  # (out_features, batch)
+    torch.sub(buffers.scores, batch.target, out=difference)
     torch.mul(difference, batch.weight, out=gradient)
-    torch.dot(at.spare_flat, at.scores_gradient_flat, out=loss)
-    gradient.add_(gradient)  # quicker than a product with a Python number
+    torch.dot(buffers.scratch_flat, buffers.scores_gradient_flat, out=loss)
+    gradient.add_(gradient)  # This is faster than a multiplication by a Python number.
 
 
-def cross_entropy(batch: Batch, at: Buffers, loss: Tensor) -> None:
-    """L = -sum_i w_i t_i . log softmax(v_i), so dL/dv = w (softmax(v) - t), as each t sums to 1."""
-    log_softmax, gradient = at.spare, at.scores_gradient
-    torch.log_softmax(at.scores, 0, out=log_softmax)
+def cross_entropy(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
+    """Compute L = -sum_i w_i t_i . log softmax(v_i) and dL/dv = w (softmax(v) - t)."""
+    log_softmax, gradient = buffers.scratch, buffers.scores_gradient  # (out_features, batch)
+    torch.log_softmax(buffers.scores, 0, out=log_softmax)
     torch.mul(batch.target, batch.weight, out=gradient)
-    torch.dot(at.spare_flat, at.scores_gradient_flat, out=loss)
+    torch.dot(buffers.scratch_flat, buffers.scores_gradient_flat, out=loss)
     loss.neg_()
     torch.exp(log_softmax, out=gradient)
     gradient.sub_(batch.target).mul_(batch.weight)
 
 
 class Step:
-    """A fit in progress: the flat parameter, its gradient, and Adam's moments."""
+    """The state of a fit: the flat parameter, its gradient, and Adam's moments."""
 
     def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
-        """Take over net's parameters, which become views of the flat one.
+        """Turn the parameters of net into views of the flat parameter.
 
         Args:
-            net: float32, on the device where the fit runs.
+            net: float32, on the device of the fit.
             loss: squared_error or cross_entropy.
-            weight_decay: AdamW's, decoupled from the gradient; with 0 it is Adam.
+            weight_decay: AdamW's, decoupled from the gradient; 0 is plain Adam.
         """
         self.loss, self.weight_decay = loss, weight_decay
         shapes = [parameter.shape for parameter in net.parameters()]
@@ -106,14 +105,11 @@ class Step:
 
         self.device = net.linear1.weight.device
         self.parameters = torch.zeros(sum(sizes), device=self.device)
-        self.reduced = torch.zeros(
-            sum(sizes) + 1, device=self.device
-        )  # the gradient, and room for the loss
+        # The last element takes the loss, so that one all_reduce sums the gradient and the loss.
+        self.reduced = torch.zeros(sum(sizes) + 1, device=self.device)
         self.gradient = self.reduced[:-1]
-        self.first_moment, self.second_moment = (
-            torch.zeros_like(self.parameters),
-            torch.zeros_like(self.parameters),
-        )
+        self.first_moment = torch.zeros_like(self.parameters)
+        self.second_moment = torch.zeros_like(self.parameters)
         self.count = torch.zeros((), device=self.device)
         moments = [self.first_moment], [self.second_moment]
         self._adam = [self.parameters], [self.gradient], *moments, list[Tensor](), [self.count]
@@ -134,7 +130,7 @@ class Step:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """What continues the fit bit for bit, by name: the live tensors, to be saved or copied into."""
+        """The tensors by name, not copied, that determine all further steps bit for bit."""
         names = ("parameters", "first_moment", "second_moment", "count")
         return {name: getattr(self, name) for name in names}
 
@@ -142,9 +138,9 @@ class Step:
         """Take a step on each batch.
 
         Args:
-            batches: on a GPU, of the same addresses whenever they are of the same shape and number.
+            batches: on a GPU, batches of the same number and shape must reuse the same memory.
             rates: the learning rate of each step.
-            losses: (steps,) float32, on the device; receives each step's loss, measured before its update.
+            losses: (steps,) float32, on the device; receives the loss before each update.
         """
         if self.device.type == "cuda" and not distributed.is_initialized():
             key = (batches[0].x.data_ptr(), len(batches), *batches[0].x.shape)
@@ -163,57 +159,52 @@ class Step:
             self.take(batch, rate, loss)
 
     def take(self, batch: Batch, rate: float | Tensor, loss: Tensor) -> None:
-        """Take one step; write the loss before it into a tensor of shape ()."""
+        """Take one step; write the loss before the update into loss, a tensor of shape ()."""
         if distributed.is_initialized():
             self.differentiate(batch, self.reduced[-1])
-            distributed.all_reduce(self.reduced)  # of the gradient and the loss at once
+            distributed.all_reduce(self.reduced)
             loss.copy_(self.reduced[-1])
         else:
             self.differentiate(batch, loss)
         self.update(rate)
 
     def evaluate(self, batch: Batch, loss: Tensor) -> Buffers:
-        """Write the batch's loss into a tensor of shape (); return what led to it, and its derivatives by scores."""
-        at = self._buffers.get(batch.size)
-        if at is None:
-            at = self._buffers[batch.size] = Buffers(
+        """Write the loss of the batch into loss, shape (); return the buffers it computed."""
+        buffers = self._buffers.get(batch.size)
+        if buffers is None:
+            buffers = self._buffers[batch.size] = Buffers(
                 batch.size, len(self.bias1), len(self.bias2), self.device
             )
-        torch.addmm(
-            self.bias1_column, self.weight1, batch.columns, out=at.hidden
-        ).relu_()  # (hidden_features, batch)
-        torch.addmm(
-            self.bias2_column, self.weight2, at.hidden, out=at.scores
-        )  # (out_features, batch)
-        self.loss(batch, at, loss)
-        return at
+        # (hidden_features, batch)
+        torch.addmm(self.bias1_column, self.weight1, batch.columns, out=buffers.hidden).relu_()
+        # (out_features, batch)
+        torch.addmm(self.bias2_column, self.weight2, buffers.hidden, out=buffers.scores)
+        self.loss(batch, buffers, loss)
+        return buffers
 
     def differentiate(self, batch: Batch, loss: Tensor) -> None:
-        """Write the batch's loss into a tensor of shape (), and its derivatives by the parameters into gradient."""
+        """Write the loss of the batch into loss, shape (), and its derivatives into gradient."""
         # forward
-        at = self.evaluate(batch, loss)
+        buffers = self.evaluate(batch, loss)
         # backward
-        torch.mm(
-            at.scores_gradient, at.hidden_rows, out=self.weight2_gradient
-        )  # (out_features, hidden_features)
-        torch.mv(at.scores_gradient, at.ones, out=self.bias2_gradient)
-        torch.mm(
-            self.weight2_rows, at.scores_gradient, out=at.hidden_gradient
-        )  # (hidden_features, batch)
-        slope = torch.sign(
-            at.hidden, out=at.hidden
-        )  # ReLU's: 1 where it let a value through, 0 elsewhere
-        at.hidden_gradient.mul_(slope)
-        torch.mm(
-            at.hidden_gradient, batch.x, out=self.weight1_gradient
-        )  # (hidden_features, in_features)
-        torch.mv(at.hidden_gradient, at.ones, out=self.bias1_gradient)
+        scores_gradient, hidden_gradient = buffers.scores_gradient, buffers.hidden_gradient
+        # (out_features, hidden_features), then (out_features,)
+        torch.mm(scores_gradient, buffers.hidden_rows, out=self.weight2_gradient)
+        torch.mv(scores_gradient, buffers.ones, out=self.bias2_gradient)
+        # (hidden_features, batch)
+        torch.mm(self.weight2_rows, scores_gradient, out=hidden_gradient)
+        # The slope of ReLU is 1 where its output is positive and 0 elsewhere.
+        slope = torch.sign(buffers.hidden, out=buffers.hidden)
+        hidden_gradient.mul_(slope)
+        # (hidden_features, in_features), then (hidden_features,)
+        torch.mm(hidden_gradient, batch.x, out=self.weight1_gradient)
+        torch.mv(hidden_gradient, buffers.ones, out=self.bias1_gradient)
 
     def update(self, rate: float | Tensor) -> None:
-        """Move the parameters: Adam (Kingma and Ba 2015), its decay decoupled (Loshchilov and Hutter 2019).
+        """Move the parameters by Adam (Kingma and Ba 2015), with decoupled decay (Loshchilov 2019).
 
-        This is the operator that torch.optim calls. On a small network the Python around it there takes a quarter of
-        the step (bench/train.py), so it is called here, and held to torch.optim by tests.
+        This is the operator inside torch.optim.AdamW. The Python code around it there takes a
+        quarter of a step on a small network, as the benchmark in bench/train shows.
         """
         self.count.add_(self._one)
         torch._fused_adamw_(

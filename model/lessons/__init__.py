@@ -1,1 +1,1 @@
-"""TODO: model/lessons."""
+"""Lessons: the same fit written six ways, and their comparison. Start with formulations.py."""

@@ -1,4 +1,4 @@
-"""The forms of formulations.py side by side: live progress, a table, and their loss curves."""
+"""The formulations side by side: live progress, a table, and the loss curves."""
 
 import io
 import tempfile
@@ -15,55 +15,58 @@ from threadpoolctl import threadpool_limits
 
 from cli.progress import progress_bar
 from model.errors import DataError
-from model.lessons.formulations import FORMS, Form, NumPy, Setup, float64, oracle, primer, reference
+from model.lessons.form import Form, Setup, float64
+from model.lessons.formulations import FORMS, reference
+from model.lessons.numpy_forms import NumPy, oracle
+from model.lessons.tensor_forms import primer
 
-CHUNK = 10
-"""Steps that each form takes in its turn; the gradients of the first of them are checked."""
-LOG_LINES = 5
-"""At most, of how a comparison goes; a terminal has bars."""
+TURN_STEPS = 10
+"""Number of steps that each form takes in its turn; the gradients of the first are checked."""
+MAX_LOG_LINES = 5
+"""Maximum number of progress lines in a log; a terminal shows progress bars instead."""
 
 
 @dataclass
 class Trial:
-    """A form at work, and how it does."""
+    """A form with its losses, its time and the error of its gradients."""
 
     form: Form
     setup: Setup
     losses: list[float] = field(default_factory=list)
-    """Of each step, before its update."""
+    """Loss of each step, before its update."""
     seconds: float = 0.0
-    """Spent on the steps."""
+    """Seconds spent on the steps."""
     error: float = 0.0
-    """The largest difference of its gradients to float64's at the same weights.
+    """Largest difference of the gradients from float64's at the same weights, relative to `scale`.
 
-    Relative to the largest element of the parameter's first gradient, not of the present one: towards the end of a
-    fit the gradients go to 0, and what remains of them is the rounding of the residuals. It grows where rounding
-    moves a hidden value across ReLU's kink.
+    The scale is that of the first gradient instead of the current one, because gradients go to 0
+    towards the end of a fit, where the rounding of the residuals remains. The error grows if
+    rounding moves a hidden value across the kink of ReLU.
     """
-    largest: dict[str, float] = field(default_factory=dict)
-    """Elements of each parameter's first gradient."""
+    scale: dict[str, float] = field(default_factory=dict)
+    """Largest element of each parameter's first gradient."""
 
     def advance(self, steps: int) -> None:
-        """Take steps, and check the gradients of the first."""
+        """Take steps, and check the gradients of the first one."""
         weights = float64(self.form.weights)
         self._take(1)
         gradients = float64(self.form.gradients)
         for name, expected in oracle(self.setup.x.T, self.setup.y.T, weights)[1].items():
-            largest = self.largest.setdefault(name, float(np.abs(expected).max()))
-            self.error = max(self.error, float(np.abs(gradients[name] - expected).max()) / largest)
+            scale = self.scale.setdefault(name, float(np.abs(expected).max()))
+            self.error = max(self.error, float(np.abs(gradients[name] - expected).max()) / scale)
         self._take(steps - 1)
 
     def _take(self, steps: int) -> None:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         self.losses += [self.form.step() for _ in range(steps)]
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.perf_counter() - start_time
 
 
 def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
-    """Run every form on the reference set-up; print how they do, and draw their loss curves to plot, a PNG.
+    """Run every form on the reference problem, print a table, and plot the loss curves to a PNG.
 
     Raises:
-        DataError: steps or seed cannot be used, or plot cannot be written: before the work, not after.
+        DataError: steps or seed is out of range, or plot cannot be written.
     """
     if steps < 1:
         raise DataError(f"steps: expected at least 1, found {steps}")
@@ -74,20 +77,21 @@ def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
     slopes = ", ".join(f"d{name}={leaves[name].grad:g}" for name in ("x", "w", "b"))
     values = ", ".join(f"{name}={leaves[name]:g}" for name in ("x", "w", "b"))
     console.print(
-        f"primer: y = w x + b = {leaves['y']:g} at {values}; y.backward() leaves {slopes}, and none at y"
+        f"primer: y = w x + b = {leaves['y']:g} at {values}; y.backward() stores {slopes} "
+        "in the leaves' .grad"
     )
     trials = run(steps, seed, console)
-    console.print(layout(trials))
+    console.print(comparison_table(trials))
     console.print(
-        "error: the largest difference of gradients to float64's at the same weights, checked every "
-        f"{CHUNK} steps, relative to the largest element of the first gradient"
+        "error: the largest difference of the gradients from float64's at the same weights, "
+        f"checked every {TURN_STEPS} steps, relative to the largest element of the first gradient"
     )
-    plot.write_bytes(curves(trials))
+    plot.write_bytes(plot_losses(trials))
     console.print(f"{plot}: loss curves")
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise a DataError where no file can be written; leave nothing behind, and a file that is there as it is."""
+    """Raise a DataError if the file cannot be written; change nothing on disk."""
     try:
         if path.exists():
             path.open("r+b").close()
@@ -98,25 +102,26 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def run(steps: int, seed: int, console: Console) -> list[Trial]:
-    """Run the forms side by side, each a few steps in its turn, on one thread: a second slows so small a step."""
+    """Run the forms in turns, on one thread, because a second one slows so small a step down."""
     torch.set_num_threads(1)
     setups = [reference(form, seed) for form in FORMS]
     trials = [Trial(form(setup), setup) for form, setup in zip(FORMS, setups, strict=True)]
     with threadpool_limits(1, user_api="blas"), progress_bar(console) as bar:
-        bars = [bar.add_task(f"{trial.form.name:10}", total=steps, note="") for trial in trials]
-        for before in range(0, steps, CHUNK):
-            done = min(before + CHUNK, steps)
-            for trial, shown in zip(trials, bars, strict=True):
+        tasks = [bar.add_task(f"{trial.form.name:10}", total=steps, note="") for trial in trials]
+        for before in range(0, steps, TURN_STEPS):
+            done = min(before + TURN_STEPS, steps)
+            for trial, task in zip(trials, tasks, strict=True):
                 trial.advance(done - before)
-                bar.update(shown, completed=done, note=f"loss {trial.losses[-1]:.3g}")
-            if not console.is_terminal and done * LOG_LINES // steps > before * LOG_LINES // steps:
+                bar.update(task, completed=done, note=f"loss {trial.losses[-1]:.3g}")
+            line_due = done * MAX_LOG_LINES // steps > before * MAX_LOG_LINES // steps
+            if line_due and not console.is_terminal:
                 losses = ", ".join(f"{trial.form.name} {trial.losses[-1]:.3g}" for trial in trials)
                 console.print(f"step {done} of {steps}, loss: {losses}")
     return trials
 
 
-def layout(trials: Sequence[Trial]) -> RichTable:
-    """Lay out how the forms did."""
+def comparison_table(trials: Sequence[Trial]) -> RichTable:
+    """Lay out a row for each form."""
     table = RichTable(box=None, pad_edge=False)
     table.add_column("form")
     table.add_column("by hand")
@@ -127,14 +132,16 @@ def layout(trials: Sequence[Trial]) -> RichTable:
         speed, error = f"{len(trial.losses) / trial.seconds:.0f}", f"{trial.error:.1e}"
         if isinstance(trial.form, NumPy):
             error = "oracle"
-        table.add_row(
-            trial.form.name, trial.form.by_hand, f"{trial.form.rate:.0e}", *losses, speed, error
-        )
+        form = trial.form
+        table.add_row(form.name, form.by_hand, f"{form.rate:.0e}", *losses, speed, error)
     return table
 
 
-def curves(trials: Sequence[Trial]) -> bytes:
-    """Draw the loss of each form against the step; return a PNG. Where forms agree, each is seen through the next."""
+def plot_losses(trials: Sequence[Trial]) -> bytes:
+    """Plot the loss of each form against the step; return a PNG.
+
+    The oracles are wide and translucent, which keeps equal curves visible.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -1,1 +1,1 @@
-"""TODO: model/table."""
+"""A file or a bundled data set becomes a Table: reading, column kinds, the target, the split."""

@@ -1,17 +1,18 @@
-"""TODO: model.table.bundled."""
+"""The bundled data sets: four of scikit-learn's, and random numbers for the reference problem."""
 
 import numpy as np
 import polars as pl
 
 
 def load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Return the frame of a data set in BUNDLED_DATASETS, and the names of its target columns."""
     if name == "synthetic":
-        # The reference set-up fits N=64 rows of standard-normal noise, 1000 -> 100 -> 10: 64 of these 100 train.
+        # The reference problem fits 64 rows of standard-normal noise, 1000 -> 100 -> 10 features.
+        # Of 100 rows, the split uses 64 for training.
         noise = np.random.default_rng(0).standard_normal((100, 1010))
         targets = tuple(f"y{i}" for i in range(10))
-        return pl.DataFrame(
-            noise, schema=[*(f"x{i}" for i in range(1000)), *targets]
-        ).lazy(), targets
+        schema = [*(f"x{i}" for i in range(1000)), *targets]
+        return pl.LazyFrame(noise, schema=schema), targets
     from sklearn import datasets
 
     kwargs = {"scaled": False} if name == "diabetes" else {}

@@ -1,4 +1,4 @@
-"""TODO: model.table.csv_file."""
+"""CSV files: the separator, the header, and the types of the columns."""
 
 import codecs
 import contextlib
@@ -11,16 +11,23 @@ from pathlib import Path
 
 import polars as pl
 
-from model.errors import DataError, first_line
+from model.errors import DataError
 from model.table.columns import MISSING_MARKERS
 
-SAMPLE_BYTES = 1 << 24
-"""Holds the header, and shows the separator, of tables with 100,000 columns."""
+MAX_SAMPLE_BYTES = 1 << 24
+"""Maximum number of bytes read to find the separator and the header, enough for 100,000 columns."""
+MAX_SAMPLE_ROWS = 20
+"""Maximum number of rows compared to find the separator."""
 
 
 def read_csv(path: Path) -> pl.DataFrame:
+    """Read a CSV file in UTF-8, separated by commas, semicolons, tabs or vertical bars.
+
+    Raises:
+        DataError: the file is not UTF-8 or not CSV, or a column name is missing or repeated.
+    """
     with path.open("rb") as file:
-        sample = file.read(SAMPLE_BYTES)
+        sample = file.read(MAX_SAMPLE_BYTES)
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path}: expected UTF-8, found UTF-16; save it as UTF-8")
     try:
@@ -28,6 +35,29 @@ def read_csv(path: Path) -> pl.DataFrame:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     separator = _guess_separator(text)
+    header = _read_header(text, separator, path)
+    try:
+        frame = pl.read_csv(
+            path, separator=separator, infer_schema_length=None, new_columns=header, glob=False
+        )
+    except pl.exceptions.PolarsError as error:
+        reason = _find_long_row(text, separator) or first_line(error)
+        raise DataError(f"{path}: not readable as CSV: {reason}") from None
+    # Blank lines at the end of a file are not rows.
+    filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
+    frame = frame.head(filled[-1] + 1 if len(filled) else 0)
+    return frame.with_columns(
+        _infer_numbers(column) for column in frame.iter_columns() if column.dtype == pl.String
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message; polars adds lines of advice to its own."""
+    return str(error).strip().partition("\n")[0]
+
+
+def _read_header(text: str, separator: str, path: Path) -> list[str]:
+    """Return the names of the columns, all different and not empty."""
     try:
         header = [name.strip() for name in next(_records(text, separator), [])]
     except csv.Error as error:
@@ -38,32 +68,18 @@ def read_csv(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
     for name, count in Counter(header).items():
         if count > 1:
-            raise DataError(
-                f"{path}: column '{name}' stands {count} times in the header; names must differ"
-            )
-    try:
-        frame = pl.read_csv(
-            path, separator=separator, infer_schema_length=None, new_columns=header, glob=False
-        )
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{path}: not readable as CSV: {_first_long_row(text, separator) or first_line(error)}"
-        ) from None
-    filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
-    frame = frame.head(filled[-1] + 1 if len(filled) else 0)  # blank lines at the end are no rows
-    return frame.with_columns(
-        _infer_numbers(column) for column in frame.iter_columns() if column.dtype == pl.String
-    )
+            raise DataError(f"{path}: expected different column names, found {count} of '{name}'")
+    return header
 
 
 def _infer_numbers(text: pl.Series) -> pl.Series:
-    """Return text stripped; as numbers where every value is one or missing: padded with spaces, or NA among them."""
+    """Return a stripped column of text, or numbers if every cell is a number or a missing value."""
     text = text.str.strip_chars().replace("", None)
     values = text.set(text.str.to_lowercase().is_in(MISSING_MARKERS), None)
     for dtype in (pl.Int64, pl.Float64):
-        parsed = values.cast(dtype, strict=False)
-        if parsed.count() == values.count() > 0:
-            return parsed
+        numbers = values.cast(dtype, strict=False)
+        if numbers.count() == values.count() > 0:
+            return numbers
     return text
 
 
@@ -71,8 +87,8 @@ def _records(text: str, separator: str) -> Iterator[list[str]]:
     return csv.reader(io.StringIO(text), delimiter=separator)
 
 
-def _first_long_row(text: str, separator: str) -> str:
-    """Name the first row with more values than the header has columns; an empty string where there is none."""
+def _find_long_row(text: str, separator: str) -> str:
+    """Return a message about the first row that is longer than the header, or an empty string."""
     with contextlib.suppress(csv.Error):
         records = _records(text, separator)
         columns = len(next(records))
@@ -83,13 +99,19 @@ def _first_long_row(text: str, separator: str) -> str:
 
 
 def _guess_separator(text: str) -> str:
-    """Return the separator that cuts the header into the most columns, and most of the first lines like it."""
+    """Return the separator that gives the header the most columns.
 
-    def cuts(separator: str) -> tuple[bool, int]:
+    Separators that give most of the first rows as many columns as the header come first. A wrong
+    separator that splits inside quotes can join lines, so more rows decide between equal widths.
+    """
+
+    def rank(separator: str) -> tuple[bool, int, int]:
         try:
-            widths = [len(row) for row in islice(_records(text, separator), 20) if row] or [0]
-        except csv.Error:  # uncut, a line of many columns is longer than a field may be
-            return False, 0
-        return widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths), widths[0]
+            records = islice(_records(text, separator), MAX_SAMPLE_ROWS)
+            widths = [len(row) for row in records if row] or [0]
+        except csv.Error:  # a long line that is not split exceeds csv's limit on a field
+            return False, 0, 0
+        consistent = widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
+        return consistent, widths[0], len(widths)
 
-    return max(",;\t|", key=cuts)
+    return max(",;\t|", key=rank)

@@ -1,4 +1,4 @@
-"""Rows of numbers with what is to be predicted from them: Table, its split, and its columns described."""
+"""Table: rows of numbers, and the target that a fit is to predict from them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Task = Literal["regression", "classification"]
 Kind = Literal["float", "integer", "boolean"]
 ClassValue = str | int | float | bool
-"""A class, in the JSON type of the column it comes from."""
+"""A class, in the JSON type of its column."""
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -17,24 +17,25 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of numbers with what is to be predicted from them."""
+    """Rows of numbers, and the target that a fit is to predict from them."""
 
     name: str
-    """[a-z0-9_-]+, the name of the run and of the artifact."""
+    """Name of the run and of the artifact, [a-z0-9_-]+."""
     task: Task
     features: tuple[str, ...]
     kinds: tuple[Kind, ...]
+    """Kind of each feature."""
     x: Float32Array
-    """(rows, in_features), raw feature values."""
+    """Raw feature values, (rows, in_features)."""
     targets: tuple[str, ...]
     y: FloatArray | IntArray
-    """(rows, out_features) float64 for regression, (rows,) int64 indices into classes otherwise."""
+    """Targets (rows, out_features) float64, or indices into classes (rows,) int64."""
     classes: tuple[ClassValue, ...]
-    """In sorted order; empty for regression."""
+    """Classes in sorted order; empty for a regression."""
     notes: tuple[str, ...]
-    """What was inferred, with the flag that overrides it."""
+    """Inferred properties, each with the option that overrides it."""
 
     @property
     def out_features(self) -> int:
-        """The width of the network's last layer."""
+        """Width of the network's last layer."""
         return len(self.classes) or len(self.targets)

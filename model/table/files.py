@@ -1,7 +1,6 @@
-"""CSV, Parquet and NPZ files as a polars frame, and a frame's columns as numbers.
+"""CSV, Parquet and NPZ files as lazy polars frames.
 
-Everything a person can get wrong in a file is refused here, in one line that says what, where,
-expected and found. Rows are counted from 1, the header not included.
+Error messages count rows from 1, without the header.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,22 +8,22 @@ from pathlib import Path
 
 import polars as pl
 
-from model.errors import DataError, first_line
-from model.table.csv_file import read_csv
+from model.errors import DataError
+from model.table.csv_file import first_line, read_csv
 from model.table.npz_file import read_npz
 from tabular.names import near_miss, quote_names
 
 MAX_VALUES_PER_READ = 1 << 23
-"""Values that are read from a file at once."""
+"""Maximum number of values read from a Parquet file at once."""
 
 
 def read_frame(path: Path) -> pl.LazyFrame:
     """Read a file by its suffix: .csv .tsv .txt, .parquet .pq, or .npz (arrays x and y).
 
-    Of a Parquet file only the schema is read; its columns are read as they are asked for.
+    Reads only the schema of a Parquet file; read_columns() reads its columns.
 
     Raises:
-        DataError: the file is missing, empty or malformed, or its suffix is not known.
+        DataError: the file is missing, empty or malformed, or its suffix is unknown.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file")
@@ -49,28 +48,33 @@ def read_frame(path: Path) -> pl.LazyFrame:
 
 
 def count_rows(frame: pl.LazyFrame, source: str) -> int:
-    """Return the number of rows; DataError where the file cannot be read."""
+    """Return the number of rows.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     rows: int = _collect(frame.select(pl.len()), source).item()
     return rows
 
 
 def read_columns(frame: pl.LazyFrame, names: Sequence[str], source: str) -> Iterator[pl.Series]:
-    """Read columns in the order given, a few at a time, so that a large file is never held twice.
+    """Yield the columns of these names, a few read at a time, to hold a large file only once.
 
     Raises:
         DataError: the file cannot be read.
     """
-    at_once = max(1, MAX_VALUES_PER_READ // count_rows(frame, source))
-    for start in range(0, len(names), at_once):
-        yield from _collect(frame.select(names[start : start + at_once]), source).iter_columns()
+    count = max(1, MAX_VALUES_PER_READ // count_rows(frame, source))
+    for start in range(0, len(names), count):
+        yield from _collect(frame.select(names[start : start + count]), source).iter_columns()
 
 
-def require_columns(wanted: Sequence[str], found: Sequence[str], role: str, source: str) -> None:
-    """Raise a DataError that names the first of `wanted` that is not in `found`, with the near miss."""
-    for name in wanted:
-        if name not in found:
+def require_columns(names: Sequence[str], columns: Sequence[str], role: str, source: str) -> None:
+    """Raise a DataError for the first of names that is not a column, with the closest column."""
+    for name in names:
+        if name not in columns:
             raise DataError(
-                f"{source}: no {role} '{name}'{near_miss(name, found)}; there are {quote_names(found)}"
+                f"{source}: no {role} '{name}'{near_miss(name, columns)}; "
+                f"there are {quote_names(columns)}"
             )
 
 

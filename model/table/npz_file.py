@@ -1,4 +1,4 @@
-"""TODO: model.table.npz_file."""
+"""NPZ files: the arrays x and y as a data frame, without ever unpickling an object."""
 
 import zipfile
 import zlib
@@ -9,37 +9,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.errors import DataError, first_line
+from model.errors import DataError
 from tabular.names import quote_names
 
 
 def read_npz(path: Path) -> pl.DataFrame:
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                found = [
-                    name.removesuffix(".npy")
-                    for name in archive.namelist()
-                    if name.endswith(".npy")
-                ]
-                arrays = [_read_array(archive, name) for name in ("x", "y") if name in found]
-        except ValueError as error:
-            if "allow_pickle" in str(error):
-                raise DataError(
-                    f"{path}: holds pickled objects, which can run code; save plain arrays"
-                ) from None
-            raise DataError(f"{path}: {first_line(error)}") from None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            RuntimeError,
-        ):  # as zipfile says that bytes are wrong
-            raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
-    if len(arrays) < 2:
-        raise DataError(f"{path}: expected arrays x and y, found {quote_names(found)}")
-    x, y = arrays
+    """Read x, (rows, in_features), and y, (rows,) or (rows, out_features), as named columns.
+
+    Raises:
+        DataError: the file is malformed or holds pickled objects, or an array is not as expected.
+    """
+    x, y = _read_arrays(path)
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
             f"{path}: expected x (rows, in_features) and y (rows,) or (rows, out_features), "
@@ -54,7 +34,27 @@ def read_npz(path: Path) -> pl.DataFrame:
         ) from None
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as file:
-        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return found
+def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = [name for name in archive.namelist() if name.endswith(".npy")]
+                if "x.npy" in members and "y.npy" in members:
+                    return _read_array(archive, "x.npy"), _read_array(archive, "y.npy")
+        except ValueError as error:
+            if "allow_pickle" in str(error):
+                raise DataError(
+                    f"{path}: holds pickled objects, which can run code; save plain arrays"
+                ) from None
+            raise DataError(f"{path}: {' '.join(str(error).split())}") from None
+        # These are the errors that zipfile raises for damaged content.
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+            raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
+    names = quote_names([name.removesuffix(".npy") for name in members])
+    raise DataError(f"{path}: expected arrays x and y, found {names}")
+
+
+def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    with archive.open(member) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array

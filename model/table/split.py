@@ -1,4 +1,4 @@
-"""TODO: model.table.split."""
+"""The split of a table's rows into train, validation and test."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from model.table.dataset import IntArray, Table
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices, disjoint, 64/16/20 percent."""
+    """Disjoint row indices: 64, 16 and 20 percent of the rows."""
 
     train: IntArray
     validation: IntArray
@@ -17,7 +17,7 @@ class Split:
 
 
 def split(table: Table, seed: int) -> Split:
-    """Split into 64/16/20 percent train, validation and test; stratified where there are classes."""
+    """Draw a random split, stratified by class for a classification."""
     from sklearn.model_selection import train_test_split
 
     labels = table.y if table.classes else None

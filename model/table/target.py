@@ -1,4 +1,4 @@
-"""TODO: model.table.target."""
+"""The target: the task that its type suggests, and the encoding of its classes."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,22 @@ import polars as pl
 
 from model.errors import DataError
 from model.table.columns import MISSING_CLASS_MARKERS, parse_numbers, refuse_missing
-from model.table.dataset import ClassValue, IntArray, Task
+from model.table.dataset import ClassValue, FloatArray, IntArray, Task
 
 MAX_INTEGER_CLASSES = 20
+"""Maximum number of distinct integers that are classes unless the task is given."""
+MAX_TARGET_MAGNITUDE = 1e18
+"""Maximum magnitude of a target of a regression, whose square must be within float32."""
+MIN_ROWS_IN_CLASS = 3
+"""Minimum number of rows in each class: one each for train, validation and test."""
 
 
-def infer_task(columns: Sequence[pl.Series], asked: Task | None) -> tuple[Task, str]:
-    """Infer the task from the targets' types, and say so with the flag that overrides it."""
+def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, str]:
+    """Return the task of the target columns, and a note about it; a task given is kept."""
     names = ", ".join(f"'{column.name}'" for column in columns)
-    if asked:
-        return asked, f"{asked} of {names}, as asked"
+    if task:
+        return task, f"{task} of {names}, as given by --task"
     column = columns[0]
-    task: Task
     other: Task
     if len(columns) > 1:
         return "regression", f"{len(columns)} targets -> regression"
@@ -31,28 +35,56 @@ def infer_task(columns: Sequence[pl.Series], asked: Task | None) -> tuple[Task, 
     return task, f"target {names} holds {reason} -> {task} (--task {other} overrides)"
 
 
-def _plain_type(column: pl.Series) -> str:
-    if column.dtype == pl.Boolean:
-        return "true/false"
-    if column.dtype.is_integer():
-        return "many distinct integer"
-    return "decimal" if column.dtype.is_numeric() else "text"
+def encode_target(
+    columns: Sequence[pl.Series], task: Task, source: str
+) -> tuple[tuple[ClassValue, ...], FloatArray | IntArray]:
+    """Return the classes, none for a regression, and the targets of each row.
+
+    Raises:
+        DataError: the columns cannot be the target of the task.
+    """
+    if task == "regression":
+        return (), encode_numbers(columns, source)
+    if len(columns) > 1:
+        raise DataError(f"{source}: classification takes one target, found {len(columns)}")
+    return encode_classes(columns[0], source)
+
+
+def encode_numbers(columns: Sequence[pl.Series], source: str) -> FloatArray:
+    """Return the targets of a regression, (rows, columns) float64.
+
+    Raises:
+        DataError: a cell is not a number, a value is too large, or a column is constant.
+    """
+    y = np.stack([parse_numbers(column, source) for column in columns], axis=1)
+    for column, low, high in zip(columns, y.min(axis=0), y.max(axis=0), strict=True):
+        where = f"{source}: target '{column.name}'"
+        if max(-low, high) > MAX_TARGET_MAGNITUDE:
+            extreme = high if high > -low else low
+            raise DataError(
+                f"{where}: expected values within {MAX_TARGET_MAGNITUDE:g}, found {extreme:g}"
+            )
+        if low == high:
+            raise DataError(f"{where} is {low:g} in every row: nothing to learn")
+    return y
 
 
 def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], IntArray]:
-    """Return the distinct values in sorted order and each row's index into them."""
+    """Return the distinct values in sorted order, and the index of each row's value, (rows,) int64.
+
+    Raises:
+        DataError: a cell is missing, the values are not of a usable type, or a class is too rare.
+    """
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.set(column.str.to_lowercase().is_in(MISSING_CLASS_MARKERS), None)
-    if (
-        column.dtype.is_integer()
-        and column.cast(pl.Int64, strict=False).null_count() > column.null_count()
-    ):
-        raise DataError(
-            f"{source}: target '{column.name}': expected integers of 64 bits, found larger ones"
-        )
-    if column.dtype.is_integer() or column.dtype in (pl.String, pl.Boolean):
+    where = f"{source}: target '{column.name}'"
+    integer = column.dtype.is_integer()
+    if integer and column.cast(pl.Int64, strict=False).null_count() > column.null_count():
+        raise DataError(f"{where}: expected integers of 64 bits, found larger ones")
+    labels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+    if integer or column.dtype in (pl.String, pl.Boolean):
         refuse_missing(column, source)
         labels = column.to_numpy()
     else:
@@ -60,17 +92,22 @@ def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ..
     values, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     classes: tuple[ClassValue, ...] = tuple(values.tolist())
     if len(classes) < 2:
-        raise DataError(
-            f"{source}: target '{column.name}' is {classes[0]!r} in every row: expected two classes or more"
-        )
-    if counts.min() < 3:
-        if column.dtype == pl.String and 2 * column.cast(pl.Float64, strict=False).count() > len(
-            column
-        ):
-            parse_numbers(column, source)  # names the text in what is a column of numbers
+        raise DataError(f"{where} is {classes[0]!r} in every row: expected two classes or more")
+    if counts.min() < MIN_ROWS_IN_CLASS:
+        numbers = column.cast(pl.Float64, strict=False) if column.dtype == pl.String else None
+        if numbers is not None and 2 * numbers.count() > len(column):
+            parse_numbers(column, source)  # raises the more helpful error, which shows the text
         rare = classes[int(counts.argmin())]
         raise DataError(
-            f"{source}: class {rare!r} of target '{column.name}': expected at least 3 rows (one each for train, "
-            f"validation and test), found {counts.min()}"
+            f"{where}: class {rare!r}: expected at least {MIN_ROWS_IN_CLASS} rows (one each for "
+            f"train, validation and test), found {counts.min()}"
         )
     return classes, indices.astype(np.int64)
+
+
+def _plain_type(column: pl.Series) -> str:
+    if column.dtype == pl.Boolean:
+        return "true/false"
+    if column.dtype.is_integer():
+        return "many distinct integer"
+    return "decimal" if column.dtype.is_numeric() else "text"

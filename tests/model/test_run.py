@@ -1,7 +1,8 @@
-"""model.checkpoint: a run on disk."""
+"""model.run: a run on disk, and the errors of a damaged one."""
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from model.errors import DataError
 from model.fit.loop import Epoch
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
 from model.run import (
-    MAX_KEPT_ROWS,
+    MAX_SAVED_ROWS,
     Feature,
     RunRecord,
     find_run,
@@ -29,11 +30,11 @@ from model.run import (
 from model.table.dataset import ClassValue
 
 CLASSES: tuple[ClassValue, ...] = ("a, €", 1, 1.5, True)
-"""One of each JSON type that a class can have."""
+"""Classes of each JSON type."""
 
 
 def record(classes: tuple[ClassValue, ...]) -> RunRecord:
-    """Make a record of two features, one with a name to be quoted."""
+    """Make a record of two features, of extreme numbers and a name that needs quotes."""
     return RunRecord(
         name="houses",
         created="2026-01-02T03:04:05+00:00",
@@ -58,7 +59,7 @@ def record(classes: tuple[ClassValue, ...]) -> RunRecord:
 
 
 def network(classes: tuple[ClassValue, ...]) -> ScaledNet:
-    """Make an untrained network to go with record()."""
+    """Make an untrained network for record()."""
     torch.manual_seed(0)
     shift, scale = torch.tensor([2000.1, 0.1]), torch.tensor([1 / 3, 0.0])
     if classes:
@@ -80,82 +81,83 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("classes", [(), CLASSES])
-def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...]) -> None:
-    """Every figure, name and bit comes back: the record, the tensors, the kept rows, and the answers."""
-    stated, net = record(classes), network(classes)
-    save_run(tmp_path, stated, net, ROWS)
+@pytest.mark.parametrize(("classes", "out_features"), [((), 1), (CLASSES, 4)])
+def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...], out_features: int) -> None:
+    """Every number, name and bit comes back: the record, the tensors, the rows, the outputs."""
+    written, net = record(classes), network(classes)
+    save_run(tmp_path, written, net, ROWS)
     run = load_run(tmp_path)
-    assert stated == run.record
+    assert written == run.record
+    assert out_features == run.record.out_features
     assert [type(value) for value in classes] == [type(value) for value in run.record.classes]
     assert set(net.state_dict()) == set(run.weights)
     for name, tensor in net.state_dict().items():
         assert tensor.numpy().tobytes() == run.weights[name].tobytes()
     assert (tmp_path / "weights.safetensors").read_bytes() == run.content
-    assert np.array_equal(ROWS[:MAX_KEPT_ROWS], run.rows)
-    again = net_from_weights(run.weights)
-    assert type(net) is type(again)
-    assert not again.training
-    for expected, found in zip(
-        net(torch.from_numpy(ROWS)), again(torch.from_numpy(ROWS)), strict=True
-    ):
-        assert torch.equal(expected, found)
+    assert np.array_equal(ROWS[:MAX_SAVED_ROWS], run.rows)
+    rebuilt, x = net_from_weights(run.weights), torch.from_numpy(ROWS)
+    assert type(net) is type(rebuilt)
+    assert not rebuilt.training
+    for expected, actual in zip(net(x), rebuilt(x), strict=True):
+        assert torch.equal(expected, actual)
 
 
-@pytest.mark.parametrize(("classes", "expected"), [((), 1), (CLASSES, 4)])
-def test_out_features(classes: tuple[ClassValue, ...], expected: int) -> None:
-    """The last layer is as wide as there are classes, or targets."""
-    assert expected == record(classes).out_features
-
-
-def test_saving_is_deterministic_and_holds_no_pickle(saved: Path, tmp_path: Path) -> None:
-    """The same run gives the same bytes: JSON of one kind, and tensors behind a JSON header."""
-    (tmp_path / "again").mkdir()
-    save_run(tmp_path / "again", record(CLASSES), network(CLASSES), ROWS)
+def test_files_are_deterministic_and_hold_no_pickle(saved: Path, tmp_path: Path) -> None:
+    """The same run gives the same bytes: JSON, and tensors behind a JSON header."""
+    save_run(tmp_path, record(CLASSES), network(CLASSES), ROWS)
+    names = {"run.json", "weights.safetensors", "rows.safetensors"}
+    assert names == {path.name for path in saved.iterdir()}
     for path in saved.iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
-    assert {"run.json", "weights.safetensors", "rows.safetensors"} == {
-        path.name for path in saved.iterdir()
-    }
-    for name in ("weights.safetensors", "rows.safetensors"):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+    for name in names - {"run.json"}:
         content = (saved / name).read_bytes()
         json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert (
-        dataclasses.asdict(record(CLASSES)).keys()
-        == json.loads((saved / "run.json").read_bytes()).keys()
-    )
+    document = json.loads((saved / "run.json").read_bytes())
+    assert dataclasses.asdict(record(CLASSES)).keys() == document.keys()
 
 
-def edited(**changes: Any) -> Callable[[Path], object]:
+# Damaged runs
+
+Damage = Callable[[Path], object]
+
+
+def edited(**changes: Any) -> Damage:
     """Return a function that changes members of a run's run.json; None removes one."""
 
     def edit(path: Path) -> None:
         document = json.loads((path / "run.json").read_bytes()) | changes
-        kept = {key: value for key, value in document.items() if value is not None}
-        (path / "run.json").write_text(json.dumps(kept))
+        members = {key: value for key, value in document.items() if value is not None}
+        (path / "run.json").write_text(json.dumps(members))
 
     return edit
 
 
-def removed(name: str) -> Callable[[Path], object]:
+def feature(**changes: float) -> list[dict[str, Any]]:
+    """Return the features of record(), the second one changed."""
+    features = [dataclasses.asdict(each) for each in record(CLASSES).features]
+    return [features[0], features[1] | changes]
+
+
+def removed(name: str) -> Damage:
     """Return a function that removes a file of a run."""
     return lambda path: (path / name).unlink()
 
 
-def cut(name: str) -> Callable[[Path], object]:
-    """Return a function that keeps the first half of a file of a run."""
+def cut(name: str) -> Damage:
+    """Return a function that removes the second half of a file of a run."""
     return lambda path: os.truncate(path / name, (path / name).stat().st_size // 2)
+
+
+FILES = ("run.json", "weights.safetensors", "rows.safetensors")
+STATISTICS = "/run.json: feature 'age': expected finite statistics with min <= max"
+ONE_NETWORK = ": weights, rows and run.json are not of one network"
 
 
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (removed("run.json"), ": not a complete run, run.json is missing"),
-        (removed("weights.safetensors"), ": not a complete run, weights.safetensors is missing"),
-        (removed("rows.safetensors"), ": not a complete run, rows.safetensors is missing"),
-        (cut("run.json"), ": not a readable run: "),
-        (cut("weights.safetensors"), ": not a readable run: "),
-        (cut("rows.safetensors"), ": not a readable run: "),
+        *((removed(name), f": not a complete run, {name} is missing") for name in FILES),
+        *((cut(name), ": not a readable run: ") for name in FILES),
         (lambda path: (path / "run.json").write_text("[]"), ": not a readable run: "),
         (lambda path: (path / "run.json").write_bytes(b"\xff"), ": not a readable run: "),
         (edited(format_version=2), "/run.json: expected format_version 1, found 2"),
@@ -163,25 +165,34 @@ def cut(name: str) -> Callable[[Path], object]:
         (edited(features=None), ": not a readable run: 'features'"),
         (edited(history=[1]), ": not a readable run: "),
         (edited(surprise=1), ": not a readable run: "),
+        (edited(config={"epochs": 0}), ": not a readable run: epochs: expected 1 to 2**31 - 1, "),
+        (edited(features=[]), ONE_NETWORK),
+        (edited(task="regression"), ONE_NETWORK),
+        (edited(features=feature(mean=math.nan)), STATISTICS),
+        (edited(features=feature(min=3.0, max=2.0)), STATISTICS),
+        (edited(metrics=[]), "/run.json: metrics: expected those of the train rows, found none"),
         (
-            edited(config={"epochs": 0}),
-            ": not a readable run: epochs: expected 1 to 2**31 - 1, found 0",
+            edited(metrics={"train": {}, "validation": {}}),
+            "/run.json: metrics: expected those of the test rows, found none",
         ),
+        (edited(name="../x"), "/run.json: expected a name of [a-z0-9_-], found '../x'"),
     ],
 )
-def test_bad_run(saved: Path, damage: Callable[[Path], object], expected: str) -> None:
-    """What is missing or cannot be read is said in one line, never with a traceback."""
+def test_damaged_run(saved: Path, damage: Damage, expected: str) -> None:
+    """Any damage ends in one line that begins with the folder."""
     damage(saved)
     with pytest.raises(DataError, match=f"^{re.escape(str(saved) + expected)}.*$"):
         load_run(saved)
 
 
-def test_newest_run_is_the_one_finished_last(saved: Path) -> None:
-    """Over all names; drafts and other folders do not count."""
+# Finding a run
+
+
+def test_newest_run(saved: Path) -> None:
+    """The newest run.json counts, over all names or of one; drafts and other folders do not."""
     root = saved.parent.parent
-    for index, name in enumerate(
-        ("houses/2", "houses/10", "cars/3", "houses/.tmp-x", "houses/notes")
-    ):
+    names = ("houses/2", "houses/10", "cars/3", "houses/.tmp-x", "houses/notes")
+    for index, name in enumerate(names):
         (root / name).mkdir(parents=True)
         (root / name / "run.json").touch()
         os.utime(root / name / "run.json", (4e9 + index, 4e9 + index))
@@ -190,20 +201,15 @@ def test_newest_run_is_the_one_finished_last(saved: Path) -> None:
     assert root / "houses" / "2" == find_run(str(root / "houses" / "2"))
 
 
-def test_no_run(tmp_path: Path) -> None:
-    """Where there is none, the command that makes one is named."""
-    expected = f"{tmp_path}: no complete run; train one first (python -m model train)"
+def test_no_run(saved: Path, tmp_path: Path) -> None:
+    """The error names the command that makes a run, the closest run, or the missing file."""
+    empty, wrong = tmp_path / "empty", saved.parent.parent / "house"
+    expected = f"{empty}: no complete run; train one first (python -m model train)"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        newest_run(tmp_path)
-
-
-def test_unknown_run(saved: Path, tmp_path: Path) -> None:
-    """A near miss is suggested; a folder that is no run is said to be none."""
-    wrong = saved.parent.parent / "house"
+        newest_run(empty)
     expected = f"{wrong}: no such run (did you mean '{saved.parent}'?)"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         find_run(str(wrong))
-    with pytest.raises(
-        DataError, match=f"^{re.escape(str(tmp_path))}: not a run, run.json is missing$"
-    ):
+    expected = f"{tmp_path}: not a run, run.json is missing"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         find_run(str(tmp_path))

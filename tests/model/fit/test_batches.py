@@ -1,5 +1,6 @@
-"""model.batches: every row once an epoch, and weights by which the shares of several processes make one whole."""
+"""model.fit.batches: every row once an epoch, and the weights by which shares make a whole."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -10,23 +11,21 @@ from torch import Tensor
 
 from model.fit import batches
 from model.fit.batches import Batches, ProcessShare, Rows
-from model.fit.step import Step, cross_entropy, squared_error
-from model.net import TwoLayerNet
 
-CLASS_WEIGHTS = (0.5, 1.0, 4.0)
+CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows, and how they are cut."""
+    """Rows, and the options of their batches."""
 
     count: int = 23
     in_features: int = 2
     batch_size: int = 5
     classification: bool = False
     mean: bool = True
-    class_weights: bool = False
-    chunk_floats: int = batches.MAX_CHUNK_VALUES
+    weighted: bool = False
+    chunk_values: int = batches.MAX_CHUNK_VALUES
     out_features: int = 3
 
     @property
@@ -34,61 +33,58 @@ class Case:
         """Rows whose first feature is their number, and whose target follows from it."""
         number = torch.arange(self.count)
         x = number[:, None].float().repeat(1, self.in_features)
-        y = (
-            number % self.out_features
-            if self.classification
-            else number[:, None] + torch.arange(self.out_features) / 4
-        )
-        return x, y if self.classification else y.float()
+        if self.classification:
+            return x, number % self.out_features
+        return x, number[:, None] + torch.arange(self.out_features) / 4
 
     @property
-    def weights(self) -> Tensor | None:
-        """What each class counts."""
-        return torch.tensor(CLASS_WEIGHTS) if self.class_weights and self.classification else None
+    def class_weights(self) -> Tensor | None:
+        """Weights of the classes, or None."""
+        return CLASS_WEIGHTS if self.weighted else None
 
-    def make(self, share: ProcessShare | None = None, rows: Rows | None = None) -> Batches:
-        """Cut the rows."""
+    def make(self, share: ProcessShare | None = None) -> Batches:
+        """Return the batches of the rows."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(batches, "MAX_CHUNK_VALUES", self.chunk_floats)
+            patch.setattr(batches, "MAX_CHUNK_VALUES", self.chunk_values)
             return Batches(
-                rows or self.rows,
+                self.rows,
                 self.out_features,
                 self.batch_size,
                 mean=self.mean,
-                class_weights=self.weights,
+                class_weights=self.class_weights,
                 share=share,
             )
 
 
 @dataclass(frozen=True)
-class Seen:
+class Copy:
     """One batch, copied out of its buffers."""
 
     numbers: list[int]
     x: Tensor
     target: Tensor
-    """(batch, out_features)."""
+    """Targets, (batch, out_features)."""
     weight: Tensor
-    """(batch,)."""
+    """Row weights, (batch,)."""
 
 
-def epoch(made: Batches, order: torch.Generator) -> list[Seen]:
-    """Draw one epoch."""
+def new_order(seed: int = 0) -> torch.Generator:
+    """Return the generator of a fit's order."""
+    return torch.Generator().manual_seed(seed)
+
+
+def draw_epoch(drawn: Batches, order: torch.Generator | None = None) -> list[Copy]:
+    """Draw one epoch, and copy its batches."""
     return [
-        Seen(
+        Copy(
             batch.x[:, 0].long().tolist(),
             batch.x.clone(),
             batch.target.t().clone(),
             batch.weight[0].clone(),
         )
-        for chunk in made.epoch(order)
+        for chunk in drawn.epoch(order or new_order())
         for batch in chunk
     ]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    """Make the generator of a fit."""
-    return torch.Generator().manual_seed(seed)
 
 
 cases = st.builds(
@@ -98,161 +94,102 @@ cases = st.builds(
     batch_size=st.integers(1, 70),
     classification=st.booleans(),
     mean=st.booleans(),
-    class_weights=st.booleans(),
-    chunk_floats=st.integers(1, 200),
+    chunk_values=st.integers(1, 200),
+).flatmap(
+    lambda case: st.builds(
+        dataclasses.replace,
+        st.just(case),
+        weighted=st.booleans() if case.classification else st.just(False),
+    )
 )
 
 
 @given(case=cases)
 @settings(deadline=None)
-def test_every_row_once_in_the_generators_order(case: Case) -> None:
-    """Two epochs are two permutations drawn from the generator and nothing else; only the last batch is smaller."""
-    made, order, expected = case.make(), seeded(), seeded()
+def test_every_row_once_in_the_order_of_the_generator(case: Case) -> None:
+    """Two epochs are two permutations drawn from the generator; only the last batch is smaller.
+
+    One batch of all rows draws no order.
+    """
+    drawn, order, expected = case.make(), new_order(), new_order()
     x, y = case.rows
     for _ in range(2):
-        seen = epoch(made, order)
+        epoch = draw_epoch(drawn, order)
         torch.rand(3)  # from the global generator, which has no part in it
-        numbers = [number for batch in seen for number in batch.numbers]
+        numbers = [number for batch in epoch for number in batch.numbers]
         if case.batch_size >= case.count:
             assert list(range(case.count)) == numbers
         else:
             assert torch.randperm(case.count, generator=expected).tolist() == numbers
         full, rest = divmod(case.count, min(case.batch_size, case.count))
-        assert [min(case.batch_size, case.count)] * full + [rest] * bool(rest) == [
-            len(batch.x) for batch in seen
-        ]
-        assert made.steps == len(seen)
-        for batch in seen:
+        sizes = [min(case.batch_size, case.count)] * full + [rest] * bool(rest)
+        assert sizes == [len(batch.x) for batch in epoch]
+        assert drawn.steps == len(epoch)
+        for batch in epoch:
             assert torch.equal(x[batch.numbers], batch.x)
-            targets = (
-                torch.eye(case.out_features)[y[batch.numbers]]
-                if case.classification
-                else y[batch.numbers]
-            )
+            targets = y[batch.numbers]
+            if case.classification:
+                targets = torch.eye(case.out_features)[targets]
             assert torch.equal(targets, batch.target)
     assert torch.equal(expected.get_state(), order.get_state())
 
 
 @given(case=cases)
 @settings(deadline=None)
-def test_weights(case: Case) -> None:
-    """Rows count alike, or as their class; in a mean they add up to 1, or to 1 / out_features for each element."""
-    made = case.make()
-    for batch in epoch(made, seeded()):
-        counts = torch.ones(len(batch.x))
-        if case.weights is not None:
-            counts = case.weights[case.rows[1][batch.numbers]]
+def test_row_weights(case: Case) -> None:
+    """Rows weigh the same, or as their class; in a mean they add up to 1 for each element."""
+    for batch in draw_epoch(case.make()):
+        weights = torch.ones(len(batch.x))
+        if case.class_weights is not None:
+            weights = case.class_weights[case.rows[1][batch.numbers]]
         if case.mean:
-            counts = counts / counts.sum() / (1 if case.classification else case.out_features)
-        torch.testing.assert_close(counts, batch.weight)
+            weights = weights / weights.sum() / (1 if case.classification else case.out_features)
+        torch.testing.assert_close(weights, batch.weight)
 
 
 @given(case=cases)
 @settings(deadline=None)
-def test_shares_of_the_epochs_loss(case: Case) -> None:
-    """The steps' losses add up to the mean over all rows' elements, weighted by class where a step's is a sum."""
-    assume(case.weights is None or not case.mean)  # a mean of weighted means is another
-    made = case.make()
-    row_loss = torch.arange(case.count) + 1.0
-    losses = torch.stack(
-        [(row_loss[batch.numbers] * batch.weight).sum() for batch in epoch(made, seeded())]
-    )
-    counts = torch.ones(case.count) if case.weights is None else case.weights[case.rows[1]]
+def test_epoch_weights(case: Case) -> None:
+    """The steps' losses add up to the mean over all rows' elements, weighted by class."""
+    assume(not case.weighted or not case.mean)  # a mean of weighted means is another number
+    drawn = case.make()
+    row_losses = torch.arange(case.count) + 1.0
+    losses = [(row_losses[batch.numbers] * batch.weight).sum() for batch in draw_epoch(drawn)]
+    weights = torch.ones(case.count)
+    if case.class_weights is not None:
+        weights = case.class_weights[case.rows[1]]
     elements = 1 if case.classification else case.out_features
-    expected = (row_loss * counts).sum() / counts.sum() / elements
-    torch.testing.assert_close(expected, losses @ made.epoch_weights, rtol=1e-5, atol=0)
+    expected = (row_losses * weights).sum() / weights.sum() / elements
+    actual = torch.stack(losses) @ drawn.epoch_weights
+    torch.testing.assert_close(expected, actual, rtol=1e-5, atol=0)
 
 
 @given(case=cases, processes=st.integers(1, 5))
 @settings(deadline=None)
-def test_shares_of_several_processes_are_the_whole(case: Case, processes: int) -> None:
-    """Put together they are the batch that one process takes, bit for bit, weights too; none has a row of another's."""
-    whole = epoch(case.make(), seeded())
-    parts = [epoch(case.make(ProcessShare(rank, processes)), seeded()) for rank in range(processes)]
-    assert [len(whole)] * processes == [len(part) for part in parts]
-    for expected, *found in zip(whole, *parts, strict=True):
-        assert expected.numbers == [number for part in found for number in part.numbers]
-        assert torch.equal(expected.x, torch.cat([part.x for part in found]))
-        assert torch.equal(expected.target, torch.cat([part.target for part in found]))
-        assert torch.equal(expected.weight, torch.cat([part.weight for part in found]))
-        sizes = [len(part.x) for part in found]
+def test_shares_are_a_partition(case: Case, processes: int) -> None:
+    """Concatenated, the shares of all processes are the whole batch, bit for bit."""
+    whole = draw_epoch(case.make())
+    shares = [draw_epoch(case.make(ProcessShare(rank, processes))) for rank in range(processes)]
+    for expected, *parts in zip(whole, *shares, strict=True):
+        assert expected.numbers == [number for part in parts for number in part.numbers]
+        for name in ("x", "target", "weight"):
+            together = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(getattr(expected, name), together)
+        sizes = [len(part.x) for part in parts]
         assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 23])
-@pytest.mark.parametrize(
-    ("classification", "class_weights", "mean"),
-    [
-        (False, False, True),
-        (False, False, False),
-        (True, False, True),
-        (True, True, True),
-        (True, True, False),
-    ],
-)
-@pytest.mark.usefixtures("float64")
-def test_gradients_of_the_shares_add_up(
-    classification: bool, class_weights: bool, mean: bool, batch_size: int, processes: int
-) -> None:
-    """Loss and gradient of the whole are the sums of the shares', in float64 to 1e-12, also where a share is empty."""
-    case = Case(
-        classification=classification, class_weights=class_weights, mean=mean, batch_size=batch_size
+@pytest.mark.parametrize(("chunk_values", "chunks"), [(1, 5), (20, 3), (1000, 2)])
+def test_chunks_do_not_change_the_batches(chunk_values: int, chunks: int) -> None:
+    """However few batches are gathered at once, they are the same, in buffers that are reused."""
+    drawn = Case(chunk_values=chunk_values).make()
+    assert chunks == len(drawn.chunks)
+    for expected, actual in zip(draw_epoch(Case().make()), draw_epoch(drawn), strict=True):
+        assert torch.equal(expected.x, actual.x)
+        assert torch.equal(expected.target, actual.target)
+        assert torch.equal(expected.weight, actual.weight)
+    first, second = (
+        [[batch.x.data_ptr() for batch in chunk] for chunk in drawn.epoch(new_order(seed))]
+        for seed in (0, 1)
     )
-    torch.manual_seed(0)
-    rows = (
-        torch.randn(case.count, 2),
-        case.rows[1] if classification else torch.randn(case.count, 3),
-    )
-    step = Step(TwoLayerNet(2, 6, 3), cross_entropy if classification else squared_error)
-
-    def reduced(share: ProcessShare) -> list[Tensor]:
-        found = []
-        for chunk in case.make(share, rows).epoch(seeded()):
-            for batch in chunk:
-                step.differentiate(batch, step.reduced[-1])
-                found.append(step.reduced.clone())
-        return found
-
-    whole = torch.stack(reduced(ProcessShare()))
-    parts = torch.stack(
-        [torch.stack(reduced(ProcessShare(rank, processes))) for rank in range(processes)]
-    )
-    if batch_size < processes:
-        assert (parts == 0).all(2).any(), "a share should have been empty"
-    torch.testing.assert_close(whole, parts.sum(0), rtol=1e-12, atol=1e-12)
-
-
-@given(rows=st.integers(0, 1000), processes=st.integers(1, 9))
-def test_shares_cut_a_batch_without_gap(rows: int, processes: int) -> None:
-    """Each begins where the one before ends."""
-    cuts = [ProcessShare(rank, processes).of(rows) for rank in range(processes)]
-    assert [0, *(end for _, end in cuts)] == [*(begin for begin, _ in cuts), rows]
-
-
-@pytest.mark.parametrize("batch_size", [23, 24, 1000])
-def test_one_batch_of_all_rows_draws_no_order(batch_size: int) -> None:
-    """Their order does not matter: the generator is not touched, and the batch is gathered once for all epochs."""
-    order = seeded()
-    made = Case(batch_size=batch_size).make()
-    for _ in range(2):
-        (batch,) = epoch(made, order)
-        assert list(range(23)) == batch.numbers
-    assert torch.equal(seeded().get_state(), order.get_state())
-
-
-def test_chunks_do_not_change_the_batches() -> None:
-    """However few batches are gathered at once, they are the same, through buffers of the same addresses."""
-    expected = epoch(Case().make(), seeded())
-    for chunk_floats, chunks in ((1, 5), (20, 3), (1000, 2)):
-        made = Case(chunk_floats=chunk_floats).make()
-        assert chunks == len(made.chunks)
-        found = epoch(made, seeded())
-        for left, right in zip(expected, found, strict=True):
-            assert torch.equal(left.x, right.x)
-            assert torch.equal(left.target, right.target)
-            assert torch.equal(left.weight, right.weight)
-        addresses = [[batch.x.data_ptr() for batch in chunk] for chunk in made.epoch(seeded())]
-        assert addresses == [
-            [batch.x.data_ptr() for batch in chunk] for chunk in made.epoch(seeded(1))
-        ]
+    assert first == second

@@ -1,4 +1,4 @@
-"""Training on CUDA: the same fit, and a run that export and service cannot tell from another."""
+"""Training on CUDA: the fit of the CPU to rounding, and repeatable bit for bit."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,21 @@ from rich.console import Console
 
 from model.config import TrainConfig
 from model.fit.devices import find_device
-from model.run import load_run
-from model.table import load
-from model.train import train
+from model.run import Run, load_run
+from model.table.load import load_table
+from model.training import train
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]
+
+
+def trained(source: str, device: str, folder: Path, **changes: Any) -> Run:
+    """Train for a few epochs and load the run."""
+    config = TrainConfig(epochs=5, **changes)
+    table, console = load_table(source), Console(quiet=True)
+    return load_run(train(table, config, find_device(device), folder, console))
 
 
 @pytest.mark.parametrize(
@@ -30,30 +37,17 @@ pytestmark = [
     ],
 )
 def test_losses_follow_the_cpu(source: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    """Same seed, same split, same weights and order of rows: the first epochs' losses agree to rounding."""
-    table = load.load_table(source)
-    config = TrainConfig(epochs=5, **changes)
+    """Seed, split, weights and order are the same: the first losses agree to rounding."""
     losses = []
-    for name in ("cpu", "cuda"):
-        path = train(table, config, torch.device(name), tmp_path / name, Console(quiet=True))
-        record = load_run(path).record
-        assert name == record.device
+    for device in ("cpu", "cuda"):
+        record = trained(source, device, tmp_path, **changes).record
+        assert device == record.device
         losses.append([(epoch.train_loss, epoch.validation_loss) for epoch in record.history])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
-def test_auto_takes_the_gpu() -> None:
-    """Auto means CUDA where there is one."""
-    assert torch.device("cuda") == find_device("auto")
-
-
-def test_gpu_run_repeats_bit_for_bit(tmp_path: Path) -> None:
-    """Two runs with one seed on the GPU end in the same weights."""
-    table = load.load_table("digits")
-    runs = [
-        load_run(
-            train(table, TrainConfig(epochs=5), find_device("cuda"), tmp_path, Console(quiet=True))
-        )
-        for _ in range(2)
-    ]
-    assert runs[0].content == runs[1].content
+def test_run_repeats_bit_for_bit(tmp_path: Path) -> None:
+    """Two runs of one seed have the same weights."""
+    first, second = (trained("digits", "auto", tmp_path) for _ in range(2))
+    assert "cuda" == first.record.device
+    assert first.content == second.content

@@ -1,0 +1,105 @@
+"""The forms on tensors: gradients derived by hand, and autograd."""
+
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from model.lessons.form import Form, Setup, Start
+
+
+class Manual(Form):
+    """The lines of NumPy in PyTorch.
+
+    Replaces arrays by tensors, which can be float32 and on a GPU. By hand: the weights, the
+    gradients and the update.
+    """
+
+    name, by_hand = "manual", "gradients, update"
+    start: ClassVar[Start] = "normal"
+    rate = 1e-6
+    weights: dict[str, Tensor]
+
+    def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:
+        self.x = torch.tensor(setup.x, dtype=dtype).T  # (in, rows): a column per row of data
+        self.y = torch.tensor(setup.y, dtype=dtype).T  # (out, rows)
+        self.w1 = torch.tensor(setup.weights["w1"], dtype=dtype)  # (hidden, in)
+        self.w2 = torch.tensor(setup.weights["w2"], dtype=dtype)  # (out, hidden)
+        self.weights = {"w1": self.w1, "w2": self.w2}
+        self.learning_rate = setup.learning_rate
+
+    def step(self) -> float:
+        """Take a step; return the loss before its update."""
+        # forward
+        a = self.w1 @ self.x  # (hidden, rows)
+        h = a.clamp(min=0)  # (hidden, rows): ReLU
+        v = self.w2 @ h  # (out, rows)
+        loss = (v - self.y).pow(2).sum()  # ()
+        # backward
+        dv = 2 * (v - self.y)  # (out, rows)
+        dw2 = dv @ h.T  # (out, hidden)
+        dh = self.w2.T @ dv  # (hidden, rows)
+        da = dh.masked_fill(a <= 0, 0)  # (hidden, rows): the slope of ReLU is 0 there
+        dw1 = da @ self.x.T  # (hidden, in)
+        self.gradients = {"w1": dw1, "w2": dw2}
+        # update, in place
+        self.w1 -= self.learning_rate * dw1
+        self.w2 -= self.learning_rate * dw2
+        return loss.item()  # sync point: with a GPU, Python waits here for the number
+
+
+def primer() -> dict[str, Tensor]:
+    """Run autograd on three numbers: y = w x + b at x=1, w=2, b=3.
+
+    A tensor with requires_grad is a leaf, and autograd records what is computed from it.
+    y.backward() goes through the record from y to the leaves, and adds dy/dleaf to the .grad of
+    each leaf. y is not a leaf, so it receives no .grad.
+
+    Returns:
+        x, w and b, with dx = w = 2, dw = x = 1 and db = 1 in .grad; and y, without .grad.
+    """
+    x = torch.tensor(1.0, requires_grad=True)  # ()
+    w = torch.tensor(2.0, requires_grad=True)  # ()
+    b = torch.tensor(3.0, requires_grad=True)  # ()
+    y = w * x + b  # ()
+    y.backward()  # type: ignore[no-untyped-call] # torch's
+    return {"x": x, "w": w, "b": b, "y": y}
+
+
+def leaf_gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the .grad of each weight, as backward() left it."""
+    return {name: cast(Tensor, weight.grad) for name, weight in weights.items()}
+
+
+class Autograd(Manual):
+    """Manual without its backward lines.
+
+    Replaces the derivation by requires_grad and loss.backward(). By hand: the weights, the update,
+    which must not be recorded, and zeroing the gradients, to which backward() adds.
+    """
+
+    name, by_hand = "autograd", "update, zeroing"
+
+    def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(setup, dtype)
+        self.w1.requires_grad_()  # (hidden, in)
+        self.w2.requires_grad_()  # (out, hidden)
+
+    def step(self) -> float:
+        """Take a step; return the loss before its update."""
+        # forward
+        # relu has the values of clamp; at exactly 0 its slope is 0, and that of clamp is 1.
+        h = (self.w1 @ self.x).relu()  # (hidden, rows)
+        v = self.w2 @ h  # (out, rows)
+        loss = (v - self.y).pow(2).sum()  # ()
+        # backward
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        self.gradients = leaf_gradients(self.weights)  # (hidden, in), (out, hidden)
+        # update
+        with torch.no_grad():  # torch refuses to change a recorded leaf in place
+            self.w1 -= self.learning_rate * self.gradients["w1"]
+            self.w2 -= self.learning_rate * self.gradients["w2"]
+        # Without this line nothing raises, and the next gradients are added to these.
+        self.w1.grad = self.w2.grad = None
+        return loss.item()

@@ -1,0 +1,85 @@
+"""From a Table to a ScaledNet and back: the scaling, the standardised rows, the predictions."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.errors import DataError
+from model.fit.batches import Rows
+from model.fit.loop import MAX_SLICE_VALUES
+from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
+from model.table.column_statistics import ColumnStatistics, column_statistics
+from model.table.dataset import Float32Array, FloatArray, IntArray, Table
+
+
+def build_net(
+    table: Table, train: IntArray, statistics: ColumnStatistics, hidden_features: int
+) -> ScaledNet:
+    """Return an untrained network with the scaling of the training rows and of their targets.
+
+    Raises:
+        DataError: there is not enough memory for so many hidden features.
+    """
+    shape = len(table.features), hidden_features, table.out_features
+    try:
+        net = TwoLayerNet(*shape)
+    except RuntimeError:  # torch has no narrower error for a failed allocation
+        raise DataError(
+            f"hidden_features: no memory for a network of {' -> '.join(map(str, shape))}"
+        ) from None
+    shift, scale = _float32(statistics.mean), _float32(statistics.scale)
+    if table.classes:
+        return ScaledClassifier(net, shift, scale)
+    targets = column_statistics(table.y[train].astype(np.float64))
+    spread = np.where(targets.constant, 1.0, targets.std)
+    return ScaledRegressor(net, shift, scale, _float32(spread), _float32(targets.mean))
+
+
+def standardise_rows(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
+    """Return the rows at indices, standardised, with their training targets, on the net's device.
+
+    Works in slices, because a large table must not be in memory three times.
+
+    Raises:
+        DataError: a standardised value leaves float32's range.
+    """
+    device, width = net.shift.device, len(table.features)
+    x = torch.empty(len(indices), width, device=device)
+    for rows in _slices(len(indices), width):
+        x[rows] = net.standardise(torch.from_numpy(table.x[indices[rows]]).to(device))
+        finite = x[rows].isfinite().all(dim=0)
+        if not finite.all():
+            name = table.features[int(finite.logical_not().nonzero()[0])]
+            raise DataError(
+                f"column '{name}': an outlier leaves float32's range when it is standardised"
+            )
+    return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
+
+
+def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
+    """Return predictions (rows, out_features), or probabilities (rows, classes), for rows of raw x.
+
+    Raises:
+        DataError: a prediction is infinite or NaN.
+    """
+    slices = []
+    with torch.no_grad():
+        for rows in _slices(len(indices), x.shape[1] + net.net.linear1.out_features):
+            out: Tensor | tuple[Tensor, Tensor, Tensor] = net(torch.from_numpy(x[indices[rows]]))
+            slices.append((out[1] if isinstance(out, tuple) else out).double().numpy())
+    predictions: FloatArray = np.concatenate(slices)
+    if not np.isfinite(predictions).all():
+        raise DataError("the predictions leave float32's range: scale the columns of the data")
+    return predictions
+
+
+def _slices(rows: int, width: int) -> Iterator[slice]:
+    """Cut rows of `width` float32 values into slices of at most MAX_SLICE_VALUES values."""
+    size = max(1, MAX_SLICE_VALUES // width)
+    return (slice(start, start + size) for start in range(0, rows, size))
+
+
+def _float32(values: FloatArray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

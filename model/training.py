@@ -1,0 +1,261 @@
+"""From a Table to a run on disk: split, standardise, fit, measure, save."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from cli.progress import progress_bar
+from cli.staging import publish, staged
+from model.config import CHECKPOINT_INTERVAL_SECONDS, TrainConfig
+from model.errors import DataError, Diverged
+from model.fit.batches import Rows
+from model.fit.checkpoint import Checkpoint, CheckpointWriter, TrainRequest
+from model.fit.devices import CORES, thread_count
+from model.fit.loop import Epoch, FitState, run_epochs
+from model.metrics import Metrics, baseline_metrics, compute_metrics
+from model.net import ScaledNet
+from model.report import metrics_table, plot_curves
+from model.run import MAX_SAVED_ROWS, Feature, RunRecord, save_run
+from model.scaling import build_net, predict_rows, standardise_rows
+from model.table.column_statistics import ColumnStatistics, column_statistics, column_warnings
+from model.table.dataset import IntArray, Table
+from model.table.split import split
+from tabular.names import quote_names
+
+LOG_INTERVAL_SECONDS = 10
+"""Seconds between two progress lines in a log; a terminal shows a progress bar instead."""
+
+
+@dataclass(frozen=True)
+class PreparedTable:
+    """A table with all that a fit derives from it."""
+
+    table: Table
+    parts: Mapping[str, IntArray]
+    """Row indices of the parts train, validation and test."""
+    statistics: ColumnStatistics
+    """Statistics of the features over the training rows."""
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The result of a fit; the network's parameters are those of the best epoch."""
+
+    best: Epoch
+    baselines: Metrics
+    diverged: Diverged | None
+    """The error that ended the fit early, if the loss diverged after a good epoch."""
+
+
+def train(
+    table: Table,
+    config: TrainConfig,
+    device: torch.device,
+    runs: Path,
+    console: Console,
+    *,
+    request: TrainRequest | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = CHECKPOINT_INTERVAL_SECONDS,
+) -> Path:
+    """Fit a network to the table, print the metrics, and return the folder of the run.
+
+    Args:
+        table: the data.
+        config: the settings of the fit.
+        device: the device of the fit.
+        runs: the folder that holds runs/<name>/<n>.
+        console: where to print.
+        request: how to load the table again, for --resume; None writes no checkpoints.
+        checkpoint: the fit to continue; of the same table, config and request.
+        checkpoint_seconds: seconds between two checkpoints.
+
+    Raises:
+        DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
+        Diverged: the loss diverged later; the run of the best epoch is complete.
+        OSError: the run cannot be written; no part of it remains.
+    """
+    data = prepare_table(table, config)
+    for warning in data.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    # Stage the folder before the fit, to report at once that it cannot be written to.
+    with staged(runs, table.name) as folder:
+        net, state, threads = _start_fit(data, config, device, checkpoint)
+        writer = None
+        if request:
+            writer = CheckpointWriter(runs, table, request, config, threads, checkpoint_seconds)
+            writer.epochs = len(state.history)
+        result = _fit(state, net, data, writer, console)
+        record = _describe_run(state, net.cpu().eval(), data, result, str(device), threads)
+        save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
+        curves = plot_curves(state.history, result.best.number, f"{table.name}, loss")
+        (folder / "curves.png").write_bytes(curves)
+        path = publish(folder)
+    if writer:
+        writer.remove()
+    console.print(
+        f"best epoch {result.best.number} of {len(state.history)}, "
+        f"validation loss {result.best.validation_loss:.4g}"
+    )
+    console.print(metrics_table(record.metrics, record.baselines))
+    if result.diverged:
+        raise Diverged(f"{path} holds the best epoch, {result.best.number}: {result.diverged}")
+    return path
+
+
+def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
+    """Split the table, and compute the statistics and the warnings of its training rows."""
+    parts = vars(split(table, config.seed))
+    statistics = column_statistics(table.x[parts["train"]])
+    return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
+
+
+def _start_fit(
+    data: PreparedTable, config: TrainConfig, device: torch.device, checkpoint: Checkpoint | None
+) -> tuple[ScaledNet, FitState, int]:
+    """Return the network, the state of its fit, and the number of threads, after setting it."""
+    torch.manual_seed(config.seed)
+    net = build_net(data.table, data.parts["train"], data.statistics, config.hidden_features)
+    net = net.to(device)
+    threads = thread_count(net.net, config.batch_size, CORES)
+    if checkpoint:
+        threads = checkpoint.threads
+    torch.set_num_threads(threads)
+    state = FitState(net.net, config, classification=bool(data.table.classes))
+    if checkpoint:
+        checkpoint.restore(state)
+    return net, state, threads
+
+
+def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor | None:
+    """Return the weight of each class, (classes,) float32, or None if all are equal.
+
+    Raises:
+        DataError: there are no classes, or the number of weights is not that of the classes.
+    """
+    if config.class_weights == "equal":
+        return None
+    if not table.classes:
+        raise DataError("class_weights: a regression has no classes")
+    if config.class_weights == "balanced":
+        counts = np.bincount(table.y[train].astype(np.int64), minlength=len(table.classes))
+        return torch.from_numpy((len(train) / (len(counts) * counts)).astype(np.float32))
+    if len(config.class_weights) != len(table.classes):
+        names = quote_names([str(value) for value in table.classes])
+        raise DataError(
+            f"class_weights: expected {len(table.classes)}, one for each of {names}, "
+            f"found {len(config.class_weights)}"
+        )
+    return torch.tensor(config.class_weights)
+
+
+def _fit(
+    state: FitState,
+    net: ScaledNet,
+    data: PreparedTable,
+    writer: CheckpointWriter | None,
+    console: Console,
+) -> FitResult:
+    """Fit the network, then measure the baselines on the same standardised rows."""
+    table, parts = data.table, data.parts
+    rows = {part: standardise_rows(net, table, indices) for part, indices in parts.items()}
+    weights = class_weights(table, parts["train"], state.config)
+    weights = None if weights is None else weights.to(net.shift.device)
+    diverged = _run_with_progress(state, rows, weights, writer, console)
+    if state.best_epoch is None:
+        raise diverged or DataError("no epoch was done")
+    train, test = (
+        (rows[part][0].cpu().numpy(), table.y[parts[part]]) for part in ("train", "test")
+    )
+    baselines = baseline_metrics(train, test, len(table.classes))
+    return FitResult(state.best_epoch, baselines, diverged)
+
+
+def _run_with_progress(
+    state: FitState,
+    rows: Mapping[str, Rows],
+    weights: Tensor | None,
+    writer: CheckpointWriter | None,
+    console: Console,
+) -> Diverged | None:
+    """Run the epochs with progress and checkpoints; return the error if the loss diverged."""
+    log_time = checkpoint_time = time.monotonic()
+    epochs = state.config.epochs
+    with progress_bar(console) as bar:
+        task = bar.add_task("fit", total=epochs, completed=len(state.history), note="")
+        try:
+            for epoch in run_epochs(state, rows["train"], rows["validation"], weights):
+                note = f"validation loss {epoch.validation_loss:.4g}"
+                bar.update(task, advance=1, note=note)
+                now = time.monotonic()
+                if not console.is_terminal and now - log_time >= LOG_INTERVAL_SECONDS:
+                    log_time = now
+                    console.print(f"epoch {epoch.number} of {epochs}, {note}")
+                if writer and now - checkpoint_time >= writer.interval_seconds:
+                    writer.save(state)
+                    checkpoint_time = time.monotonic()
+        except Diverged as error:
+            return error
+        except BaseException:
+            if writer and writer.epochs:
+                console.print(
+                    f"{writer.path}: checkpoint after epoch {writer.epochs}; "
+                    "continue it with --resume"
+                )
+            raise
+    return None
+
+
+def _describe_run(
+    state: FitState,
+    net: ScaledNet,
+    data: PreparedTable,
+    result: FitResult,
+    device: str,
+    threads: int,
+) -> RunRecord:
+    """Measure the network on each part of the split, and return the record of the run."""
+    table = data.table
+    metrics = {}
+    for part, indices in data.parts.items():
+        predictions = predict_rows(net, table.x, indices)
+        metrics[part] = compute_metrics(predictions, table.y[indices], len(table.classes))
+    packages = ("twolayernet", "torch", "numpy")
+    versions = {package: metadata.version(package) for package in packages}
+    return RunRecord(
+        name=table.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=table.task,
+        features=_features(table, data.statistics),
+        targets=table.targets,
+        classes=table.classes,
+        config=state.config,
+        device=device,
+        threads=threads,
+        rows={part: len(indices) for part, indices in data.parts.items()},
+        best_epoch=result.best.number,
+        history=tuple(state.history),
+        metrics=metrics,
+        baselines=result.baselines,
+        notes=(*table.notes, *data.warnings, *([str(result.diverged)] if result.diverged else [])),
+        versions={"python": platform.python_version()} | versions,
+    )
+
+
+def _features(table: Table, statistics: ColumnStatistics) -> tuple[Feature, ...]:
+    names = ("min", "max", "mean", "median", "std")
+    values = zip(*(getattr(statistics, name).tolist() for name in names), strict=True)
+    return tuple(
+        Feature(name=name, kind=kind, **dict(zip(names, row, strict=True)))
+        for name, kind, row in zip(table.features, table.kinds, values, strict=True)
+    )

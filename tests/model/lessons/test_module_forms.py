@@ -1,0 +1,44 @@
+"""model.lessons.module_forms: the names of the layers, and the draw of their weights."""
+
+import math
+
+import numpy as np
+import pytest
+
+from model.lessons.form import Setup, float64
+from model.lessons.formulations import reference
+from model.lessons.module_forms import Sequential, parameters_by_name, sequential
+from model.net import TwoLayerNet
+
+
+def test_layers_by_index_and_by_name() -> None:
+    """A layer is the same object by index and by name, and its names are TwoLayerNet's."""
+    net = sequential(5, 4, 3)
+    assert (net[0], net[1], net[2]) == (net.linear1, net.relu, net.linear2)
+    assert list(TwoLayerNet(5, 4, 3).state_dict()) == list(net.state_dict())
+    shapes = [tuple(weight.shape) for weight in parameters_by_name(net).values()]
+    assert [(4, 5), (4,), (3, 4), (3,)] == shapes
+
+
+def test_draw_is_that_of_linear() -> None:
+    """Uniform within 1 / sqrt(in), whose deviation is 1 / sqrt(3 in); the seed alone decides."""
+    weights, same, other = (
+        float64(parameters_by_name(sequential(400, 300, 200, seed))) for seed in (0, 0, 1)
+    )
+    for name, inputs in (("w1", 400), ("w2", 300)):
+        assert np.abs(weights[name]).max() <= inputs**-0.5
+        assert pytest.approx((3 * inputs) ** -0.5, rel=0.01) == weights[name].std()
+        assert np.array_equal(weights[name], same[name])
+        assert not np.array_equal(weights[name], other[name])
+    assert not weights["b1"].any()
+    assert not weights["b2"].any()
+
+
+def test_scale_of_the_draw_decides() -> None:
+    """Gradient descent at 1e-3 converges from sequential()'s draw, and not from He's."""
+    setup = reference(Sequential, 0)
+    wide = {name: math.sqrt(6) * values for name, values in setup.weights.items()}
+    narrow, he = Sequential(setup), Sequential(Setup(setup.x, setup.y, wide, setup.learning_rate))
+    losses = [(narrow.step(), he.step()) for _ in range(60)]
+    assert losses[-1][0] < 1e-1
+    assert not losses[-1][1] < 10

@@ -1,0 +1,70 @@
+"""model.scaling: the scaling of a table, its standardised rows, and predictions."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from model.errors import DataError
+from model.net import ScaledNet
+from model.scaling import build_net, predict_rows, standardise_rows
+from model.table.column_statistics import column_statistics
+from model.table.dataset import Table
+from tests.model.tables import CLASSES, make_table
+
+TRAIN = np.arange(64)
+
+
+def untrained(table: Table) -> ScaledNet:
+    """Return an untrained network, scaled by the first 64 rows."""
+    return build_net(table, TRAIN, column_statistics(table.x[TRAIN]), 8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-41])
+def test_scaling_is_that_of_the_training_rows(scale: float) -> None:
+    """Training rows get mean 0 and spread 1; constant columns and the smallest spreads get 0."""
+    table = make_table()
+    table.x[:, 3] *= scale
+    x, y = standardise_rows(untrained(table), table, TRAIN)
+    np.testing.assert_allclose(x.double().numpy().mean(axis=0), 0, atol=1e-4)
+    expected = [1, 0, 1, 1 if scale == 1 else 0]
+    np.testing.assert_allclose(x.double().numpy().std(axis=0), expected, rtol=1e-5)
+    np.testing.assert_allclose([y.double().mean(), y.double().std(correction=0)], [0, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_slices_equal_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]) -> None:
+    """However few rows are computed at once, results are the same and in the order of indices."""
+    table, indices = make_table(classes), np.random.default_rng(0).permutation(100)[:37]
+    net = untrained(table)
+    with torch.no_grad():
+        x = net.standardise(torch.from_numpy(table.x))[indices]
+        outputs = net(torch.from_numpy(table.x))
+        predictions = (outputs[1] if classes else outputs).double().numpy()[indices]
+        targets = net.training_targets(torch.from_numpy(table.y))[indices]
+    for slice_values in (1, 4 * 10, 12 * 10, 1 << 22):  # one row, a number that leaves a rest, all
+        monkeypatch.setattr("model.scaling.MAX_SLICE_VALUES", slice_values)
+        rows = standardise_rows(net, table, indices)
+        assert torch.equal(x, rows[0])
+        assert torch.equal(targets, rows[1])
+        actual = predict_rows(net, table.x, indices)
+        np.testing.assert_allclose(predictions, actual, rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_that_are_not_finite() -> None:
+    """An infinite prediction is an error."""
+    table = make_table()
+    net = untrained(table)
+    net.output_scale.fill_(3e38)  # type: ignore[operator] # a buffer of the regressor
+    expected = "the predictions leave float32's range: scale the columns of the data"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
+        predict_rows(net, table.x * 100, np.arange(10))
+
+
+def test_network_that_does_not_fit_into_memory() -> None:
+    """A hidden layer beyond the address space is an error that shows the sizes of the layers."""
+    table = make_table()
+    expected = f"hidden_features: no memory for a network of 4 -> {2**46} -> 1"
+    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
+        build_net(table, TRAIN, column_statistics(table.x), 2**46)

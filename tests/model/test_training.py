@@ -1,0 +1,271 @@
+"""model.training: from a Table to a complete run on disk."""
+
+import dataclasses
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from sklearn.utils import compute_class_weight
+
+from model.config import TrainConfig
+from model.errors import DataError, Diverged
+from model.fit.checkpoint import CheckpointWriter, TrainRequest, load_checkpoint
+from model.fit.loop import FitState
+from model.metrics import compute_metrics
+from model.run import Run, load_run, net_from_weights
+from model.scaling import predict_rows
+from model.table.dataset import Table
+from model.table.split import split
+from model.training import class_weights, train
+from tests.model.epochs import watch_epochs
+from tests.model.tables import CLASSES, make_table
+
+CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
+CPU = torch.device("cpu")
+BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
+
+
+def trained(folder: Path, table: Table, **changes: Any) -> Run:
+    """Train on the CPU and load the run."""
+    config = dataclasses.replace(CONFIG, **changes)
+    return load_run(train(table, config, CPU, folder / "runs", Console(quiet=True)))
+
+
+@BOTH
+def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """Two runs of one seed differ in nothing but their time of creation; another seed's differs."""
+    first, second, other = (trained(tmp_path, make_table(classes), seed=seed) for seed in (5, 5, 6))
+    assert tmp_path / "runs" / "t" / "2" == second.path
+    assert first.content == second.content
+    assert first.content != other.content
+    assert first.record == dataclasses.replace(second.record, created=first.record.created)
+    assert (first.path / "curves.png").read_bytes() == (second.path / "curves.png").read_bytes()
+
+
+@BOTH
+def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """Other test rows give the same weights, history and statistics, and other test metrics."""
+    table = make_table(classes)
+    test = split(table, CONFIG.seed).test
+    x, y = table.x.copy(), table.y.copy()
+    x[test] = np.random.default_rng(1).normal(1e6, 1e6, x[test].shape)
+    if not classes:  # classes decide the split itself
+        y[test] = -y[test]
+    first = trained(tmp_path, table)
+    second = trained(tmp_path, dataclasses.replace(table, x=x, y=y))
+    assert first.content == second.content
+    assert first.record.history == second.record.history
+    assert first.record.features == second.record.features
+    assert first.record.metrics["validation"] == second.record.metrics["validation"]
+    assert first.record.metrics["test"] != second.record.metrics["test"]
+
+
+@BOTH
+def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    """The recorded metrics are those of the saved network, at the lowest validation loss."""
+    table = make_table(classes)
+    # The learning rate is coarse, so that the loss goes up and down.
+    run = trained(tmp_path, table, epochs=30, learning_rate=0.3)
+    losses = [epoch.validation_loss for epoch in run.record.history]
+    best = run.record.best_epoch
+    assert min(losses) == losses[best - 1]
+    assert best < 30, "the last epoch should not be the best"
+    net = net_from_weights(run.weights)
+    for part, rows in vars(split(table, CONFIG.seed)).items():
+        predictions = predict_rows(net, table.x, rows)
+        expected = compute_metrics(predictions, table.y[rows], len(classes))
+        assert expected == run.record.metrics[part]
+    if not classes:  # the validation loss is in units of the targets' spread
+        rmse = losses[best - 1] ** 0.5 * float(run.weights["output_scale"][0])
+        assert pytest.approx(rmse, rel=1e-4) == run.record.metrics["validation"]["rmse"]
+
+
+def test_record(tmp_path: Path) -> None:
+    """The record holds the table's columns, the statistics of its training rows, the settings."""
+    table = make_table()
+    run = trained(tmp_path, table)
+    record, parts = run.record, split(table, CONFIG.seed)
+    assert ("t", "regression", table.targets, ()) == (
+        record.name,
+        record.task,
+        record.targets,
+        record.classes,
+    )
+    assert (CONFIG, "cpu") == (record.config, record.device)
+    assert {"train": 64, "validation": 16, "test": 20} == record.rows
+    warning = "1 constant column, which the network ignores ('constant')"
+    assert ("note", warning) == record.notes
+    assert {"mean", "linear"} == record.baselines.keys()
+    train_x = table.x[parts.train].astype(np.float64)
+    assert table.features == tuple(feature.name for feature in record.features)
+    assert table.kinds == tuple(feature.kind for feature in record.features)
+    for name in ("mean", "std", "min", "max", "median"):
+        actual = [getattr(feature, name) for feature in record.features]
+        assert pytest.approx(getattr(np, name)(train_x, axis=0)) == actual
+    assert np.array_equal(table.x[parts.validation], run.rows)
+
+
+def with_outlier(part: str) -> Table:
+    """Make a table with a value in the part that leaves float32's range when standardised."""
+    table = make_table(rows=400)
+    table.x[:, 3] *= 0.1
+    table.x[getattr(split(table, CONFIG.seed), part)[0], 3] = 3e38
+    return table
+
+
+OUTLIER = "column 'noise': an outlier leaves float32's range when it is standardised"
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "expected"),
+    [
+        (
+            make_table(),
+            {"learning_rate": 1e30},
+            r"the loss is (inf|nan) at step 1 \(epoch 1\), learning rate 1e\+30: .*",
+        ),
+        (with_outlier("validation"), {}, OUTLIER),
+        (with_outlier("test"), {}, OUTLIER),
+        (make_table(), {"class_weights": "balanced"}, "class_weights: a regression has no classes"),
+        (
+            make_table(CLASSES),
+            {"class_weights": (1.0, 2.0, 3.0)},
+            "class_weights: expected 2, one for each of 'cheap', 'dear', found 3",
+        ),
+    ],
+)
+def test_failed_fit_leaves_nothing(
+    tmp_path: Path, table: Table, changes: dict[str, Any], expected: str
+) -> None:
+    """Divergence at once, values out of range and wrong weights end in one line, without a run."""
+    with pytest.raises(DataError, match=f"^{expected}$"):
+        trained(tmp_path, table, **changes)
+    assert [tmp_path / "runs"] == list(tmp_path.rglob("*"))
+
+
+def test_class_weights() -> None:
+    """Balanced weights are scikit-learn's over the training rows; numbers are used as they are."""
+    y = np.array([0] * 70 + [1] * 20 + [2] * 10)
+    table, train = dataclasses.replace(make_table(("a", "b", "c")), y=y), np.arange(10, 95)
+
+    def weights(value: Any) -> Any:
+        return class_weights(table, train, dataclasses.replace(CONFIG, class_weights=value))
+
+    assert weights("equal") is None
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=y[train])
+    np.testing.assert_allclose(expected, weights("balanced").numpy(), rtol=1e-7)
+    assert [0.5, 1.0, 3.25] == weights((0.5, 1.0, 3.25)).tolist()
+
+
+def test_class_weights_reach_the_fit(tmp_path: Path) -> None:
+    """A class of a larger weight is predicted more often."""
+    noise = np.random.default_rng(3).integers(0, 2, 100)
+    table = dataclasses.replace(make_table(CLASSES), y=noise)
+    shares = []
+    for weights in ((1.0, 30.0), (30.0, 1.0)):
+        net = net_from_weights(trained(tmp_path, table, class_weights=weights).weights)
+        shares.append(predict_rows(net, table.x, np.arange(100)).argmax(axis=1).mean())
+    assert shares[0] > 0.9 > 0.1 > shares[1]
+
+
+def rates_that_jump(
+    config: TrainConfig, first: int, steps: int, steps_per_epoch: int
+) -> list[float]:
+    """Return learning rates that are far too large after three epochs."""
+    return [config.learning_rate if first < 3 * steps_per_epoch else 1e30] * steps
+
+
+@BOTH
+def test_divergence_after_good_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
+) -> None:
+    """The run of the good epochs is complete, and both it and the error give the reason."""
+    table, log = make_table(classes), io.StringIO()
+    expected = trained(tmp_path / "good", table, epochs=3)
+    monkeypatch.setattr("model.fit.loop.learning_rates", rates_that_jump)
+    console, request = Console(file=log, width=200), TrainRequest(source="t")
+    with pytest.raises(Diverged) as caught:
+        train(table, CONFIG, CPU, tmp_path, console, request=request, checkpoint_seconds=0)
+    run = load_run(tmp_path / "t" / "1")
+    assert [run.path] == list(run.path.parent.iterdir()), "the checkpoint should be removed"
+    best, reason = run.record.best_epoch, run.record.notes[-1]
+    pattern = r"the loss is (inf|nan) at step 4 \(epoch 4\), learning rate 1e\+30: probably .*"
+    assert re.fullmatch(pattern, reason)
+    assert f"{run.path} holds the best epoch, {best}: {reason}" == str(caught.value)
+    assert f"best epoch {best} of 3, validation loss " in log.getvalue().splitlines()[1]
+    assert expected.content == run.content
+    assert expected.record.history == run.record.history
+    assert expected.record.metrics == run.record.metrics
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("request_", [TrainRequest(source="t"), None], ids=["request", "none"])
+def test_checkpoint_exists_only_during_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
+) -> None:
+    """With an interval of 0 each epoch is saved, if a request says how to resume it."""
+    saved_epochs = []
+
+    def look(state: FitState) -> None:
+        paths = tmp_path.rglob("resume-*")
+        saved_epochs.append([len(load_checkpoint(path).history) for path in paths])
+
+    watch_epochs(monkeypatch, look)
+    options: dict[str, Any] = {"request": request_, "checkpoint_seconds": 0}
+    path = train(make_table(), CONFIG, CPU, tmp_path, Console(quiet=True), **options)
+    assert [[], *([number] if request_ else [] for number in range(1, 8))] == saved_epochs
+    assert [path] == list((tmp_path / "t").iterdir())
+
+
+def test_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A complete fit without a run resumes to the same run, on the threads of its checkpoint."""
+    table = make_table()
+    writer = CheckpointWriter(tmp_path, table, TrainRequest(source="t"), CONFIG, 3, 0.0)
+    with monkeypatch.context() as patch:
+        watch_epochs(patch, writer.save)
+        whole = trained(tmp_path, table)
+    checkpoint = load_checkpoint(writer.path)
+    assert 8 == len(checkpoint.history)
+    threads, console = torch.get_num_threads(), Console(quiet=True)
+    resumed = load_run(train(table, CONFIG, CPU, tmp_path / "2", console, checkpoint=checkpoint))
+    torch.set_num_threads(threads)
+    assert whole.content == resumed.content
+    expected = dataclasses.replace(whole.record, threads=3, created=resumed.record.created)
+    assert expected == resumed.record
+
+
+# Output
+
+
+def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log gets plain lines: warnings, an epoch at each interval, the best epoch, the metrics."""
+    monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", 0)
+    log = io.StringIO()
+    train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=120))
+    assert "\x1b" not in log.getvalue()
+    warning, *epochs, best, header, train_row, validation, test, mean, linear = (
+        log.getvalue().splitlines()
+    )
+    assert "warning: 1 constant column, which the network ignores ('constant')" == warning
+    for number, line in zip(range(1, 9), epochs, strict=True):
+        assert line.startswith(f"epoch {number} of 8, validation loss ")
+    assert best.startswith("best epoch ")
+    rows = [row.split()[0] for row in (header, train_row, validation, test, mean, linear)]
+    assert ["r2", "train", "validation", "test", "mean", "linear"] == rows
+
+
+def test_terminal(tmp_path: Path) -> None:
+    """A terminal gets a progress bar with the validation loss."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    train(make_table(), CONFIG, CPU, tmp_path, console)
+    assert re.search("\x1b.*8/8.*validation loss", screen.getvalue(), re.DOTALL)
