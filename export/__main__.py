@@ -31,12 +31,7 @@ class ProofCommands(CommandGroup):
 
 @click.group(cls=ProofCommands, context_settings={"show_default": True, "max_content_width": 100})
 def main() -> None:
-    r"""Publish a trained run as an artifact: ONNX and TorchScript files, proved to be the network.
-
-    \b
-    build    export a run, prove the files, and publish them as the next version
-    verify   repeat the proof of a published artifact on this machine
-    """
+    """Publish a trained run as an artifact: ONNX and TorchScript files, proved to be the network."""
 
 
 @main.command(short_help="Prove a run and publish it as an artifact.")
@@ -54,15 +49,13 @@ def main() -> None:
     help="Folder in which to publish, as <name>/<version>.",
 )
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
-    r"""Export RUN to ONNX and TorchScript, prove that both are the trained network, and publish.
+    """Export RUN to ONNX and TorchScript, prove that both are the trained network, and publish.
 
     RUN is a folder such as runs/houses/1; by default the newest complete run. A run that is the
     newest version already is not published again.
 
-    \b
-    Exit code 0: published, now or before.
-    Exit code 1: the proof failed, and nothing was published.
-    Exit code 2: there is no such run, or the artifact cannot be written.
+    Exit code 0: published, now or before; 1: the proof failed, and nothing was published; 2: there
+    is no such run, or the artifact cannot be written.
     """
     import torch  # takes seconds, after which Ctrl-C must still end in one line
 
@@ -86,15 +79,12 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 def verify(artifact: Path, as_json: bool) -> None:
-    r"""Repeat the proof of ARTIFACT on this machine, from its files alone.
+    """Repeat the proof of ARTIFACT on this machine, from its files alone.
 
     ARTIFACT is artifacts/<name>, for its newest version, or artifacts/<name>/<version>. Real rows
     are not published, so the rows of golden.json take their place.
 
-    \b
-    Exit code 0: proved.
-    Exit code 1: the proof failed.
-    Exit code 2: there is no artifact.
+    Exit code 0: proved; 1: the proof failed; 2: there is no artifact.
     """
     path, proved, error, code = artifact, None, None, 0
     try:

@@ -13,11 +13,11 @@ from export.proof.prove import Proof, RuntimeFigures
 from export.proof.runtimes import SERVING_RUNTIME, Runtime
 
 HEADINGS = (
-    "max error / bound",
-    "max error / probable bound",
-    "max ULPs",
-    "labels that differ from float64",
-    "rows changed by batching",
+    "max error\n/ bound",
+    "max error /\nprobable bound",
+    "max\nULPs",
+    "labels that\ndiffer from\nfloat64",
+    "rows changed\nby batching",
 )
 """Headings of the table's columns of figures."""
 MIN_PLOTTED_RATIO = 1e-5
@@ -31,7 +31,8 @@ def proof_summary(proof: Proof) -> str:
         f"structure: {proof.structure}\n"
         f"answers:   all within the rounding bound of the network in float64, "
         f"on {proof.rows} hard rows\n"
-        f"skipped:   {proof.rows_out_of_range} hard rows ({share:.2%}), which may overflow float32"
+        f"skipped:   {proof.rows_out_of_range} of the hard rows ({share:.2%}), "
+        "which may overflow float32"
     )
 
 
@@ -41,7 +42,7 @@ def proof_table(proof: Proof) -> Table:
     for name, figures in proof.runtimes.items():
         runtimes.setdefault(_cells(figures), []).append(name)
     table = Table(box=None, pad_edge=False)
-    table.add_column("runtime", max_width=28)
+    table.add_column("runtime", min_width=24)
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for cells, (first, *others) in runtimes.items():
