@@ -152,7 +152,7 @@ def check_derived_files(artifact: Artifact) -> None:
         manifest.EXAMPLE: example_document(described.features),
         manifest.CARD: readme,
     }
-    files = dict(artifact.files)
+    files = {name: artifact.files[name] for name in derived}
     parent = artifact.path.resolve().parent
     newest = storage.list_versions(parent)[-1:] == [described.version]
     if newest and (parent / TRITON_CONFIG).exists():

@@ -1,4 +1,4 @@
-"""Mutants of what lies beside the models: weights.safetensors, golden.json, manifest.json and the rest."""
+"""Mutants of the files beside the models: tensors, golden rows, manifest, card and pictures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,41 +7,44 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from export import ProofError
 from export.card import card
-from export.golden import example_document, golden_document, golden_rows
+from export.errors import ProofError
+from export.golden import example_document, golden_document, golden_rows, json_bytes
+from export.proof.prove import Proof
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError, Manifest
 from tests.mutants import graph, script
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
-from tests.mutants.tensors import COMMON, W1, Change, Floats, changed, first_row_doubled, one_ulp
+from tests.mutants.tensors import (
+    B1,
+    COMMON,
+    W1,
+    Change,
+    Floats,
+    changed,
+    first_row_doubled,
+    one_ulp,
+)
 
 Apply = Callable[[Subject], Subject]
 Document = dict[str, Any]
-Edit = Callable[[Document], object]
+Edit = Callable[[Any], object]
 
 
-def tensors(
-    edit: Callable[[dict[str, Floats]], object], metadata: dict[str, str] | None = None
-) -> Apply:
+def tensors(edit: Edit, metadata: dict[str, str] | None = None) -> Apply:
     """Edit weights.safetensors."""
 
     def apply(subject: Subject) -> Subject:
-        held = {name: values.copy() for name, values in subject.weights.items()}
-        edit(held)
-        return subject.replaced(WEIGHTS=safetensors.numpy.save(held, metadata))
+        weights = {name: values.copy() for name, values in subject.weights.items()}
+        edit(weights)
+        return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
 
     return apply
 
 
-def one_changed(name: str, change: Change) -> Callable[[dict[str, Floats]], None]:
-    """Change the values of one tensor."""
-    return lambda held: held.update({name: changed(held, name, change)})
-
-
-def as_float64(held: dict[str, Any]) -> None:
-    """Store every tensor as float64."""
-    held.update({name: values.astype(np.float64) for name, values in held.items()})
+def tensor(name: str, change: Change) -> Apply:
+    """Change the values of one tensor of weights.safetensors."""
+    return tensors(lambda weights: weights.update({name: changed(weights, name, change)}))
 
 
 def golden(edit: Edit) -> Apply:
@@ -54,138 +57,124 @@ def golden(edit: Edit) -> Apply:
     return apply
 
 
-def first_output(document: Document) -> dict[str, list[list[float]]]:
-    """Return what golden.json says of the first output."""
-    found: dict[str, list[list[float]]] = next(iter(document["outputs"].values()))
-    return found
-
-
-def labels(document: Document) -> list[list[int]]:
-    """Return the accepted labels of golden.json."""
-    if "label" not in document["outputs"]:
-        raise DoesNotApplyError
-    found: list[list[int]] = document["outputs"]["label"]["accepted"]
-    return found
-
-
-def label_true(document: Document) -> None:
-    """Put true for the label 1, which Python takes for the same."""
-    for accepted in labels(document):
-        accepted[:] = [label == 1 or label for label in accepted]
-
-
-def labels_decimal(document: Document) -> None:
-    """Put 1.0 for the label 1, which Python takes for the same."""
-    for accepted in labels(document):
-        accepted[:] = list(map(float, accepted))  # type: ignore[arg-type] # what a float is doing here is the point
-
-
-def shifted_reference(document: Document) -> None:
-    """Move a reference by a thousandth of its bound: the answers stay within it."""
-    held = first_output(document)
-    held["reference"][0][0] += held["bound"][0][0] / 1000
-
-
-def nudged_reference(document: Document) -> None:
-    """Move a reference by less than what float64 leaves open between machines (export.reprove.check_golden)."""
-    held = first_output(document)
-    held["reference"][0][0] += held["bound"][0][0] * 2.0**-22
-
-
-def without_row(document: Document) -> None:
-    """Leave out the last row, everywhere."""
-    document["input"].pop()
-    for held in document["outputs"].values():
-        for values in held.values():
-            values.pop()
-
-
-def without_rows(document: Document) -> None:
-    """Leave out all rows."""
-    while document["input"]:
-        without_row(document)
-
-
-def stated(edit: Edit) -> Apply:
+def described(edit: Edit) -> Apply:
     """Edit manifest.json alone, written as export writes it."""
 
     def apply(subject: Subject) -> Subject:
         edit(document := subject.document(manifest.MANIFEST))
-        return subject.replaced(
-            MANIFEST=json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
-        )
-
-    return apply
-
-
-def rewritten(edit: Edit) -> Apply:
-    """Edit manifest.json, and write anew all that follows from it: what a careful forger does."""
-
-    def apply(subject: Subject) -> Subject:
-        return derived(stated(edit)(subject), subject.weights)
+        content = json.dumps(document, indent=1, ensure_ascii=False)
+        return subject.replaced(MANIFEST=content.encode() + b"\n")
 
     return apply
 
 
 def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
-    """Write golden.json, example.json and the card that follow from the manifest and the weights."""
+    """Write the golden rows, example and card that follow from the manifest and the weights."""
     try:
-        said = Manifest.from_json(subject.files[manifest.MANIFEST])
-        rows = golden_document(weights, golden_rows(said.features))
+        new = Manifest.from_json(subject.files[manifest.MANIFEST])
         return subject.replaced(
-            CARD=card(said),
-            EXAMPLE=example_document(said.features),
-            GOLDEN=json.dumps(rows).encode() + b"\n",
+            CARD=card(new, Proof.from_members(new.proof)),
+            EXAMPLE=example_document(new.features),
+            GOLDEN=json_bytes(golden_document(weights, golden_rows(new.features))),
         )
     except (ArtifactError, ProofError) as error:
         raise DoesNotApplyError(str(error)) from None
+
+
+def rewritten(edit: Edit) -> Apply:
+    """Edit manifest.json, and write anew all that follows from it, as a careful forger does."""
+    return lambda subject: derived(described(edit)(subject), subject.weights)
 
 
 def consistently(*files: str, change: Change = one_ulp) -> Apply:
     """Change one weight in several files, and derive golden.json anew where it is one of them."""
 
     def apply(subject: Subject) -> Subject:
-        weights = {**subject.weights, W1: changed(dict(subject.weights), W1, change)}
+        weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
         if "model.onnx" in files:
             subject = graph.edited(graph.change(W1, change))(subject)
         if "model.torchscript.pt" in files:
             subject = script.tensor(W1, change)(subject)
         if "weights.safetensors" in files:
-            subject = tensors(lambda held: held.update(weights))(subject)
+            subject = tensors(lambda old: old.update(weights))(subject)
         return derived(subject, weights) if "golden.json" in files else subject
 
     return apply
 
 
 def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
-    """Edit the bytes of a file."""
+    """Edit the bytes of a file, by its name in service.artifact.manifest."""
     return lambda subject: subject.replaced(**{name: edit(subject.files[getattr(manifest, name)])})
 
 
-def spaced(content: bytes) -> bytes:
-    """Let eight more spaces follow the header of weights.safetensors."""
+def with_longer_header(content: bytes) -> bytes:
+    """Add eight spaces to the header of weights.safetensors."""
     length = int.from_bytes(content[:8], "little")
-    return (
-        (length + 8).to_bytes(8, "little")
-        + content[8 : 8 + length]
-        + b" " * 8
-        + content[8 + length :]
-    )
+    header, data = content[8 : 8 + length], content[8 + length :]
+    return (length + 8).to_bytes(8, "little") + header + b" " * 8 + data
+
+
+def first_output(document: Document) -> dict[str, list[list[float]]]:
+    """Return the first output of golden.json."""
+    output: dict[str, list[list[float]]] = next(iter(document["outputs"].values()))
+    return output
+
+
+def labels(document: Document) -> list[list[Any]]:
+    """Return the accepted labels of golden.json."""
+    if "label" not in document["outputs"]:
+        raise DoesNotApplyError
+    accepted: list[list[Any]] = document["outputs"]["label"]["accepted"]
+    return accepted
+
+
+def each_label(change: Callable[[int], Any]) -> Edit:
+    """Change every label of golden.json."""
+
+    def edit(document: Document) -> None:
+        for accepted in labels(document):
+            accepted[:] = map(change, accepted)
+
+    return edit
+
+
+def moved_reference(share: float) -> Edit:
+    """Move a reference by a share of its bound: the answers stay within it."""
+
+    def edit(document: Document) -> None:
+        output = first_output(document)
+        output["reference"][0][0] += output["bound"][0][0] * share
+
+    return edit
+
+
+def without_row(document: Document) -> None:
+    """Remove the last row of golden.json, everywhere."""
+    document["input"].pop()
+    for output in document["outputs"].values():
+        for values in output.values():
+            values.pop()
+
+
+def without_rows(document: Document) -> None:
+    """Remove all rows of golden.json."""
+    while document["input"]:
+        without_row(document)
 
 
 def feature(**fields: Any) -> Edit:
-    """Say something else of the first feature."""
+    """Describe the first feature differently."""
     return lambda document: document["features"][0].update(fields)
 
 
-def swapped(key: str, first: int = 0, last: int = -1) -> Edit:
-    """Exchange two members of a list."""
+def swapped(key: str) -> Edit:
+    """Exchange the first and the last member of a list."""
 
     def edit(document: Document) -> None:
         values = document[key]
         if len(values) < 2:
             raise DoesNotApplyError
-        values[first], values[last] = values[last], values[first]
+        values[0], values[-1] = values[-1], values[0]
 
     return edit
 
@@ -199,51 +188,54 @@ def names_swapped(document: Document) -> None:
 def other_task(document: Document) -> None:
     """State the other task, with as many outputs."""
     if document["task"] == "classification":
-        document.update(
-            task="regression", targets=[str(name) for name in document["classes"]], classes=[]
-        )
+        targets = [str(name) for name in document["classes"]]
+        document.update(task="regression", targets=targets, classes=[])
     else:
         document.update(task="classification", classes=document["targets"], targets=["class"])
 
 
-def metric(document: Document) -> None:
+def better_metric(document: Document) -> None:
     """Claim a better test result."""
     document["metrics"]["test"] = dict.fromkeys(document["metrics"]["test"], 0.999)
 
 
-def renamed(key: str, name: str) -> Edit:
-    """Give the first member of a list another name."""
+def members(key: str, edit: Edit) -> Edit:
+    """Edit a list that only one of the tasks has."""
 
-    def edit(document: Document) -> None:
+    def apply(document: Document) -> None:
         if not document[key]:
             raise DoesNotApplyError
-        document[key][0] = name
+        edit(document[key])
 
-    return edit
+    return apply
 
 
-def class_count(change: Callable[[list[Any]], object]) -> Edit:
-    """State more classes or fewer."""
+def renamed(key: str) -> Edit:
+    """Give the first member of a list another name."""
+    return members(key, lambda values: values.__setitem__(0, "other"))
 
-    def edit(document: Document) -> None:
-        if not document["classes"]:
-            raise DoesNotApplyError
-        change(document["classes"])
 
-    return edit
+def comparisons(value: object) -> Edit:
+    """Replace the comparisons of the proof."""
+    return lambda document: document["proof"].update(comparisons=value)
 
 
 WEIGHTS: dict[str, Apply] = {
-    **{name: tensors(one_changed(*where)) for name, where in COMMON.items()},
+    **{name: tensor(*where) for name, where in COMMON.items()},
     "a tensor missing": tensors(lambda w: w.pop("net.linear1.bias")),
     "a tensor too many": tensors(lambda w: w.update(spare=np.zeros(1, np.float32))),
     "no tensors": tensors(lambda w: w.clear()),
-    "float64": tensors(as_float64),
+    "float64": tensors(lambda w: w.update({k: v.astype(np.float64) for k, v in w.items()})),
     "another shape": tensors(lambda w: w.update({W1: w[W1].reshape(1, -1)})),
+    "a bias of another length": tensors(
+        lambda w: w.update({"net.linear2.bias": np.zeros(99, np.float32)})
+    ),
+    "a bias of two dimensions": tensors(lambda w: w.update({B1: w[B1][None].copy()})),
+    "a shape beyond NumPy's": tensors(lambda w: w.update(shift=np.zeros((0,) * 33, np.float32))),
 }
 GOLDEN: dict[str, Apply] = {
     "a reference edited": golden(lambda g: first_output(g)["reference"][0].__setitem__(0, 1e6)),
-    "a reference moved within its bound": golden(shifted_reference),
+    "a reference moved within its bound": golden(moved_reference(1e-3)),
     "a bound widened to 1e30": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, 1e30)),
     "a bound of NaN": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, float("nan"))),
     "a negative bound": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, -1.0)),
@@ -253,50 +245,55 @@ GOLDEN: dict[str, Apply] = {
     "labels widened": golden(
         lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])
     ),
-    "a label exchanged": golden(
-        lambda g: labels(g).__setitem__(0, [label + 1 for label in labels(g)[0]])
-    ),
+    "labels exchanged": golden(each_label(lambda label: label + 1)),
     "an output missing": golden(lambda g: g["outputs"].pop(next(iter(g["outputs"])))),
+    "a member of an output too many": golden(lambda g: first_output(g).update(spare=[])),
     "an output too many": golden(lambda g: g["outputs"].update(spare=first_output(g))),
     "format version 2": golden(lambda g: g.update(format_version=2)),
 }
 MANIFEST: dict[str, Apply] = {
-    "classes permuted": stated(swapped("classes")),
-    "a class renamed": stated(renamed("classes", "other")),
-    "a class too many": rewritten(class_count(lambda classes: classes.append("other"))),
-    "a class missing": rewritten(class_count(lambda classes: classes.pop())),
-    "a class twice": stated(class_count(lambda classes: classes.__setitem__(0, classes[1]))),
-    "features permuted": stated(swapped("features")),
+    "classes permuted": described(swapped("classes")),
+    "a class renamed": described(renamed("classes")),
+    "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
+    "a class missing": rewritten(members("classes", lambda classes: classes.pop())),
+    "a class twice": described(
+        members("classes", lambda classes: classes.__setitem__(0, classes[1]))
+    ),
+    "features permuted": described(swapped("features")),
     "features permuted, all else derived": rewritten(swapped("features")),
-    "two features' names exchanged": stated(names_swapped),
-    "a feature missing": stated(lambda m: m["features"].pop()),
-    "a feature twice": stated(lambda m: m["features"].append(m["features"][0])),
-    "a feature renamed": stated(feature(name="other")),
+    "two features' names exchanged": described(names_swapped),
+    "a feature missing": described(lambda m: m["features"].pop()),
+    "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
+    "a feature renamed": described(feature(name="other")),
     "a feature's mean edited": rewritten(feature(mean=0.75)),
     "a feature's std edited": rewritten(feature(std=0.75)),
-    "a feature's minimum edited": stated(feature(min=-1e3)),
-    "a feature's kind is none": stated(feature(kind="complex")),
-    "a feature's minimum is text": stated(feature(min="0")),
-    "a feature's minimum is NaN": stated(feature(min=float("nan"))),
-    "task exchanged": stated(other_task),
+    "a feature's minimum edited": described(feature(min=-1e3)),
+    "a feature's kind is none": described(feature(kind="complex")),
+    "a feature's minimum is text": described(feature(min="0")),
+    "a feature's minimum is NaN": described(feature(min=float("nan"))),
+    "task exchanged": described(other_task),
     "task exchanged, all else derived": rewritten(other_task),
-    "task unknown": stated(lambda m: m.update(task="ranking")),
-    "targets renamed": stated(renamed("targets", "other")),
-    "metrics edited": stated(metric),
-    "a field too many": stated(lambda m: m.update(spare=1)),
-    "a field missing": stated(lambda m: m.pop("baselines")),
-    "format version 2": stated(lambda m: m.update(format_version=2)),
+    "task unknown": described(lambda m: m.update(task="ranking")),
+    "targets renamed": described(renamed("targets")),
+    "metrics edited": described(better_metric),
+    "a field too many": described(lambda m: m.update(spare=1)),
+    "a field missing": described(lambda m: m.pop("baselines")),
+    "format version 2": described(lambda m: m.update(format_version=2)),
     "no JSON": file("MANIFEST", lambda content: content[:-3]),
     "a key twice": file(
         "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
     ),
-    "a failed comparison": stated(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
+    "no proof": described(lambda m: m.update(proof={})),
+    "comparisons of another type": described(comparisons([1])),
+    "a comparison of nothing": described(comparisons([{}])),
+    "a failed comparison": described(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
 }
 OTHER: dict[str, Apply] = {
     "example.json: another row": file("EXAMPLE", lambda content: b'{"instances": [[0.0]]}\n'),
     "example.json: no JSON": file("EXAMPLE", lambda content: content[:-3]),
     "README.md: edited": file("CARD", lambda content: content.replace(b"version 1", b"version 2")),
-    "curves.png: no picture": file("CURVES", lambda content: content[:-1]),
+    "curves.png: truncated": file("CURVES", lambda content: content[:-1]),
+    "curves.png: a signature alone": file("CURVES", lambda content: content[:8]),
     "proof.png: no picture": file("PROOF", lambda content: content[: len(content) // 2]),
     "weights and onnx: one ULP": consistently("weights.safetensors", "model.onnx", "golden.json"),
     "weights and torchscript: one ULP": consistently(
@@ -312,10 +309,10 @@ OTHER: dict[str, Apply] = {
 FORM: dict[str, Apply] = {
     "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
     "weights.safetensors: bytes behind it": file("WEIGHTS", lambda content: content + b"\0"),
-    "weights.safetensors: other spaces in its header": file("WEIGHTS", spaced),
+    "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
     "golden.json: other spaces": file("GOLDEN", lambda content: content.replace(b", ", b",")),
-    "golden.json: a label is true": golden(label_true),
-    "golden.json: labels as decimals": golden(labels_decimal),
+    "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
+    "golden.json: labels as decimals": golden(each_label(float)),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
     "golden.json: a zero is negative": golden(
         lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
@@ -328,25 +325,25 @@ FORM: dict[str, Apply] = {
 STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {
     "classes permuted": rewritten(swapped("classes")),
-    "a class renamed": rewritten(renamed("classes", "other")),
+    "a class renamed": rewritten(renamed("classes")),
     "two features' names exchanged": rewritten(names_swapped),
     "a feature renamed": rewritten(feature(name="other")),
     "a feature's minimum edited": rewritten(feature(min=-1e3)),
     "a feature's kind edited": rewritten(feature(kind="boolean")),
-    "targets renamed": rewritten(renamed("targets", "other")),
-    "metrics edited": rewritten(metric),
+    "targets renamed": rewritten(renamed("targets")),
+    "metrics edited": rewritten(better_metric),
     "baselines edited": rewritten(lambda m: m.update(baselines={})),
     "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
     "one ULP in every file": consistently(
         "weights.safetensors", "model.onnx", "model.torchscript.pt", "golden.json"
     ),
     "curves.png: the other picture": lambda s: s.replaced(CURVES=s.files[manifest.PROOF]),
-    # golden.json then is another network's, by less than what float64 leaves open between machines where the layers
-    # are wide: seen on narrow networks, and on three of the seven of bench/proof.py by the run alone
+    # On wide networks golden.json changes by less than float64 rounding explains, so that only the
+    # run shows this mutant.
     STALE_GOLDEN: consistently("weights.safetensors", "model.onnx", "model.torchscript.pt"),
 }
 OUTSIDE: dict[str, Apply] = {
-    "a golden reference moved by 2^-22 of its bound": golden(nudged_reference),
+    "a golden reference moved by 2^-22 of its bound": golden(moved_reference(2.0**-22)),
     "version edited": rewritten(lambda m: m.update(version=m["version"] + 1)),
     "created edited": rewritten(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
     "the figures of the proof edited": rewritten(
