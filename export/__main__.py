@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from export.proof.prove import Proof
 
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
 class ProofCommands(CommandGroup):
     """Commands that end with exit code 1 where a proof fails."""
 
@@ -31,28 +34,18 @@ class ProofCommands(CommandGroup):
 
 @click.group(cls=ProofCommands, context_settings={"show_default": True, "max_content_width": 100})
 def main() -> None:
-    """Publish a trained run as an artifact: ONNX and TorchScript files, proved to be the network."""
+    """Publish a trained run as ONNX and TorchScript files that are proved to be the network."""
 
 
 @main.command(short_help="Prove a run and publish it as an artifact.")
 @click.argument("run", required=False)
-@click.option(
-    "--runs",
-    default="runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of runs, in which the newest is looked up when RUN is left out.",
-)
-@click.option(
-    "--artifacts",
-    default="artifacts",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder in which to publish, as <name>/<version>.",
-)
+@click.option("--runs", default="runs", type=FOLDER, help="Folder of runs, to look up the newest.")
+@click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder in which to publish.")
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
     """Export RUN to ONNX and TorchScript, prove that both are the trained network, and publish.
 
-    RUN is a folder such as runs/houses/1; by default the newest complete run. A run that is the
-    newest version already is not published again.
+    RUN is a folder such as runs/houses/1; by default the newest complete run. It is published as
+    <name>/<version>, unless it is the newest version already.
 
     Exit code 0: published, now or before; 1: the proof failed, and nothing was published; 2: there
     is no such run, or the artifact cannot be written.

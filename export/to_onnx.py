@@ -19,11 +19,7 @@ PRODUCER = "twolayernet"
 
 
 def to_onnx(net: ScaledNet) -> bytes:
-    """Return the bytes of model.onnx, with a free batch dimension.
-
-    Args:
-        net: a network in eval mode on the CPU.
-    """
+    """Return the bytes of model.onnx for a network in eval mode, with a free batch dimension."""
     task = "classification" if isinstance(net, ScaledClassifier) else "regression"
     # The exporter would treat a batch of 1 as a constant dimension.
     example = torch.zeros(2, len(net.shift))

@@ -33,13 +33,10 @@ ALIGNMENT_BYTES = 64
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Return the bytes of model.torchscript.pt, written by a process of its own.
+    """Return the bytes of model.torchscript.pt for a network in eval mode on the CPU.
 
     torch names the classes of a file by what the process has scripted before, and orders constants
     by the hashes of strings. Only a fresh process with a fixed hash seed repeats the same bytes.
-
-    Args:
-        net: a network in eval mode on the CPU.
 
     Raises:
         ProofError: this torch cannot write TorchScript.

@@ -23,13 +23,21 @@ def task_of(weights: Weights) -> str:
     return "regression" if "output_scale" in weights else "classification"
 
 
-def expected_names(task: str) -> set[str]:
-    """Return the names of all tensors of a network."""
-    layers = {
-        f"net.{layer}.{part}" for layer in ("linear1", "linear2") for part in ("weight", "bias")
+def expected_shapes(
+    task: str, in_features: int = 0, hidden_features: int = 0, out_features: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """Return the names of all tensors of a network, and their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "shift": (in_features,),
+        "scale": (in_features,),
+        "net.linear1.weight": (hidden_features, in_features),
+        "net.linear1.bias": (hidden_features,),
+        "net.linear2.weight": (out_features, hidden_features),
+        "net.linear2.bias": (out_features,),
     }
-    head = {"output_scale", "output_shift"} if task == "regression" else set()
-    return {"shift", "scale"} | layers | head
+    if task == "regression":
+        shapes |= {"output_scale": (out_features,), "output_shift": (out_features,)}
+    return shapes
 
 
 def expected_operators(task: str) -> list[Operator]:
@@ -61,7 +69,7 @@ def require_equal_bits(file: str, tensors: Weights, weights: Weights) -> None:
     Raises:
         ProofError: one differs; the message names the first such value.
     """
-    names = sorted(expected_names(task_of(weights)))
+    names = sorted(expected_shapes(task_of(weights)))
     require_equal("tensors of the run", names, sorted(weights))
     require_equal(f"{file}: tensors", names, sorted(tensors))
     for name in names:

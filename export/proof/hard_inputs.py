@@ -26,12 +26,7 @@ class Case:
 
 
 def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
-    """Return real rows, extremes, scaled rows and batches.
-
-    Args:
-        features: the training minimum and maximum of every column.
-        rows: real rows, (rows, in_features), at least one.
-    """
+    """Return cases of rows: real ones, extremes, scaled ones and batches."""
     n = len(features)
     low = np.array([feature.min for feature in features], np.float32)
     high = np.array([feature.max for feature in features], np.float32)

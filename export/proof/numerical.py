@@ -25,7 +25,7 @@ from export.proof.hard_inputs import Case
 from export.proof.runtimes import Outputs, Runtime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One output of one runtime over one case; the figures are over the rows in range."""
 
@@ -37,13 +37,13 @@ class Comparison:
     max_error: float
     """Largest |answer - reference|; for labels, the number that rounding does not explain."""
     max_error_over_bound: float
-    max_error_over_probable_bound: float
+    max_error_over_probable_bound: float = 0.0
     """Above 1, rounding errors do not look independent: a warning."""
-    max_ulps: float
+    max_ulps: float = 0.0
     """Largest error in ULPs of the reference, which is large where terms cancel; 0 for labels."""
-    label_disagreements: int
+    label_disagreements: int = 0
     """Labels that differ from the reference's, though rounding explains them."""
-    largest_margin: float
+    largest_margin: float = 0.0
     """Largest difference between the two logits of such labels."""
     worst: tuple[int, ...] | None
     """Index of the largest error relative to its bound."""
@@ -64,14 +64,7 @@ def sweep(
 def compare_outputs(
     case: Case, name: str, answers: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
 ) -> Iterator[Comparison]:
-    """Compare the answers of one runtime with the reference, on the rows in range.
-
-    Args:
-        case: the rows.
-        name: of the runtime.
-        answers: of the runtime to these rows.
-        expected: the reference over these rows.
-        probable: the probable bounds by output name.
+    """Compare the answers of the named runtime with the reference, on the rows in range.
 
     Raises:
         ProofError: an answer has another shape than the reference.
@@ -94,8 +87,6 @@ def compare_outputs(
             max_error_over_bound=float(ratio.max(initial=0)),
             max_error_over_probable_bound=float(probable_ratio.max(initial=0)),
             max_ulps=float(ulps.max(initial=0)),
-            label_disagreements=0,
-            largest_margin=0.0,
             worst=_worst_index(ratio, keep),
             passed=bool((error <= bound).all()),  # a NaN fails here
         )
@@ -190,8 +181,6 @@ def _compare_labels(
         rows_out_of_range=int((~keep).sum()),
         max_error=float(error.sum()),
         max_error_over_bound=float(error.max(initial=0)),
-        max_error_over_probable_bound=0.0,
-        max_ulps=0.0,
         label_disagreements=int((logits[sound].argmax(axis=1) != label[sound]).sum()),
         largest_margin=float(margins.max(initial=0)),
         worst=_worst_index(error, keep),

@@ -31,6 +31,8 @@ from service.artifact.manifest import Feature
 
 MAX_OUT_OF_RANGE_SHARE = 0.05
 """Maximum share of the hard rows that may overflow float32: such rows prove nothing."""
+LARGEST = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
+"""Figures of which a runtime's is the largest over its comparisons."""
 STRUCTURE = "every tensor bit-identical, every operator and wire as expected"
 
 
@@ -124,8 +126,9 @@ def prove(
     ]
     by_runtime = {name: [c for c in comparisons if c.runtime == name] for name in runtimes}
     figures = {
-        name: _worst_figures(
-            by_runtime[name],
+        name: RuntimeFigures(
+            **{key: max(getattr(c, key) for c in by_runtime[name]) for key in LARGEST},
+            label_disagreements=sum(c.label_disagreements for c in by_runtime[name]),
             batch_rows=len(rows),
             batch_rows_changed=rows_changed_by_batch(runtime, rows),
             every_figure_as=_equal_runtime(name, by_runtime),
@@ -165,24 +168,6 @@ def _equal_runtime(name: str, by_runtime: Mapping[str, Sequence[Comparison]]) ->
     """Return the serving runtime's name where another runtime has exactly its comparisons."""
     unnamed = [[replace(c, runtime="") for c in by_runtime[n]] for n in (name, SERVING_RUNTIME)]
     return SERVING_RUNTIME if name != SERVING_RUNTIME and unnamed[0] == unnamed[1] else None
-
-
-def _worst_figures(
-    comparisons: Sequence[Comparison],
-    batch_rows: int,
-    batch_rows_changed: int,
-    every_figure_as: str | None,
-) -> RuntimeFigures:
-    return RuntimeFigures(
-        max_error_over_bound=max(c.max_error_over_bound for c in comparisons),
-        max_error_over_probable_bound=max(c.max_error_over_probable_bound for c in comparisons),
-        max_ulps=max(c.max_ulps for c in comparisons),
-        largest_margin=max(c.largest_margin for c in comparisons),
-        label_disagreements=sum(c.label_disagreements for c in comparisons),
-        batch_rows=batch_rows,
-        batch_rows_changed=batch_rows_changed,
-        every_figure_as=every_figure_as,
-    )
 
 
 def _probable_bound_warnings(comparisons: Sequence[Comparison]) -> list[str]:

@@ -41,8 +41,8 @@ def proof_table(proof: Proof) -> Table:
     runtimes: dict[tuple[str, ...], list[str]] = {}
     for name, figures in proof.runtimes.items():
         runtimes.setdefault(_cells(figures), []).append(name)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("runtime", min_width=24)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column("runtime", min_width=22)
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for cells, (first, *others) in runtimes.items():
@@ -58,17 +58,7 @@ def proof_remarks(proof: Proof) -> Iterator[str]:
 
 
 def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title: str) -> bytes:
-    """Plot the worst error of every row against its bounds, per output.
-
-    Args:
-        cases: the hard inputs; repeated ones are skipped.
-        runtime: the one that serves.
-        weights: the tensors of the run.
-        title: of every plot, before the name of the output.
-
-    Returns:
-        the bytes of a PNG.
-    """
+    """Plot the worst error of every row against its bounds, per output; return a PNG."""
     from matplotlib.figure import Figure
 
     answers = [(case, runtime(case.rows)) for case in cases if not case.repeated]

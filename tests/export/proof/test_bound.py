@@ -1,4 +1,4 @@
-"""export.bounds: the bound holds whatever the order of summation, and is no larger than it must be by far."""
+"""export.proof.bound: the bound holds for any order of summation, and is not much too large."""
 
 from collections.abc import Callable
 from decimal import Decimal, localcontext
@@ -124,7 +124,7 @@ seeds = st.integers(0, 2**32 - 1)
 def test_float32_in_any_order_stays_within_the_bound(
     order: str, seed: int, shape: tuple[int, int, int], regression: bool, magnitude: float
 ) -> None:
-    """Held to exact rational arithmetic: float32 evaluation in adversarial orders of summation, at any input scale."""
+    """Against exact rational arithmetic, in adversarial orders of summation, at any input scale."""
     weights = network(seed, shape, regression=regression)
     rng = np.random.default_rng(seed)
     rows = (magnitude * rng.normal(size=(3, shape[0]))).astype(np.float32)
@@ -148,7 +148,7 @@ def test_float32_in_any_order_stays_within_the_bound(
 def test_softmax_of_moved_logits_stays_within_the_bound(
     seed: int, hidden: int, classes: int
 ) -> None:
-    """Logits anywhere within their bound, then a float32 softmax: within the bound of the probabilities."""
+    """Logits at the edge of their bound give float32 probabilities within theirs."""
     weights = network(seed, (3, hidden, classes), regression=False, magnitude=3)
     rng = np.random.default_rng(seed)
     expected = reference(weights, rng.normal(size=(4, 3)).astype(np.float32))
@@ -167,7 +167,7 @@ def test_softmax_of_moved_logits_stays_within_the_bound(
 def test_float32_softmax_stays_within_the_bound_of_exact_probabilities(
     seed: int, hidden: int, classes: int, magnitude: float
 ) -> None:
-    """The whole network in float32, held to exact rational logits and a softmax of 60 decimal digits."""
+    """The network in float32 against exact logits and a softmax of 60 decimal digits."""
     weights = network(seed, (3, hidden, classes), regression=False, magnitude=magnitude)
     rows = np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32)
     expected = reference(weights, rows)
@@ -192,7 +192,7 @@ def test_float32_softmax_stays_within_the_bound_of_exact_probabilities(
 
 
 def test_every_row_is_bounded_on_its_own() -> None:
-    """Vectorised over rows: reference, bound and range are what they are alone, but for float64's last digits."""
+    """A row has the same reference, bound and range alone as in a batch, up to float64 rounding."""
     weights = network(3, (5, 7, 3), regression=False)
     rows = np.random.default_rng(3).normal(size=(20, 5)).astype(np.float32)
     rows[4], rows[9, 2] = 3e38, np.nan
@@ -231,7 +231,7 @@ def test_probable_gamma() -> None:
 
 
 def test_bound_is_a_matter_of_roundings() -> None:
-    """A network of width 1 is off by a few roundings: its bound is under ten units in the last place of its terms."""
+    """The bound of a network of width 1 is under ten units in the last place of its terms."""
     weights = {
         name: np.ones_like(values)
         for name, values in network(0, (1, 1, 1), regression=True).items()

@@ -1,4 +1,4 @@
-"""export.verify: an answer that rounding does not explain is found, in any runtime and on any case."""
+"""export.proof: an answer that rounding does not explain is found, in any runtime."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,16 @@ import onnxruntime
 import pytest
 
 from export import ProofError
-from export.proof import report
 from export.proof.bound import Float32Array, probable_gamma, reference
+from export.proof.expected import Weights
 from export.proof.hard_inputs import BATCH_SIZES, Case, hard_inputs
-from export.proof.numerical import check_nonfinite_rows, compare, rows_changed_by_batch
-from export.proof.prove import prove
+from export.proof.numerical import (
+    Comparison,
+    check_nonfinite_rows,
+    rows_changed_by_batch,
+    sweep,
+)
+from export.proof.prove import Proof, prove
 from export.proof.runtimes import (
     FLOAT32_PROVIDER_OPTIONS,
     SERVING_RUNTIME,
@@ -32,42 +37,51 @@ def session(made: Made) -> Session:
     return Session((made.artifact / manifest.MODEL).read_bytes())
 
 
-def stated(made: Made) -> Manifest:
+def manifest_of(made: Made) -> Manifest:
     """Read the manifest."""
     return Manifest.from_json((made.artifact / manifest.MANIFEST).read_bytes())
+
+
+def prove_again(made: Made, rows: Float32Array) -> Proof:
+    """Prove the files of an artifact on these rows."""
+    model, script = (
+        (made.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
+    )
+    return prove((model, script), made.run.weights, manifest_of(made).features, rows)
+
+
+def compare(case: Case, runtime: Runtime, weights: Weights) -> list[Comparison]:
+    """Compare one runtime, called x, on one case."""
+    return list(sweep([case], {"x": runtime}, weights))
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) -> None:
     """No false alarm, and the evidence covers every runtime, output and batch size."""
     made: Made = request.getfixturevalue(which)
-    files = tuple(
-        (made.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
-    )
-    proof = prove((files[0], files[1]), made.run.weights, stated(made).features, made.run.rows)
+    proof = Proof.from_members(manifest_of(made).proof)
     levels = {f"onnxruntime {level}" for level in ("disable_all", "basic", "extended", "layout")}
-    assert {"onnxruntime", "torchscript", "eager"} | levels == set(proof["runtimes"])
-    for worst in proof["runtimes"].values():
-        assert 0 < worst["max_error_over_bound"] <= worst["max_error_over_probable_bound"] <= 1
-        assert 0 < worst["max_ulps"]
-        assert len(made.run.rows) == worst["batch_rows"] >= worst["batch_rows_changed"]
-    assert 1 == proof["rows_out_of_range"]  # the largest finite floats
-    listed = [name for name, worst in proof["runtimes"].items() if worst["every_figure_as"] is None]
-    seen = {(c["runtime"], c["output"]) for c in proof["comparisons"]}
-    assert {(r, o) for r in listed for o in manifest.OUTPUTS[stated(made).task]} == seen
-    assert {f"batch of {size}" for size in BATCH_SIZES} <= {c["case"] for c in proof["comparisons"]}
-    by_case = {c["case"]: (c["rows_out_of_range"], c["rows"]) for c in proof["comparisons"]}
-    assert (1, 1) == by_case["largest finite"]
-    assert {(0, 0)} == {by_case[case] for case in by_case if case == "batch of 0"}
-    assert [] == proof["warnings"]
-    assert {"cpu", "machine", "system", "python", "numpy", "onnx", "onnxruntime", "torch"} == set(
-        proof["host"]
-    )
+    assert {"onnxruntime", "torchscript", "eager"} | levels == set(proof.runtimes)
+    for worst in proof.runtimes.values():
+        assert 0 < worst.max_error_over_bound <= worst.max_error_over_probable_bound <= 1
+        assert 0 < worst.max_ulps
+        assert len(made.run.rows) == worst.batch_rows >= worst.batch_rows_changed
+    assert 1 == proof.rows_out_of_range  # the largest finite floats
+    listed = [name for name, worst in proof.runtimes.items() if worst.every_figure_as is None]
+    outputs = manifest.OUTPUTS[manifest_of(made).task]
+    compared = {(c.runtime, c.output) for c in proof.comparisons}
+    assert {(runtime, output) for runtime in listed for output in outputs} == compared
+    rows = {c.case: (c.rows_out_of_range, c.rows) for c in proof.comparisons}
+    assert {f"batch of {size}" for size in BATCH_SIZES} <= rows.keys()
+    assert ((1, 1), (0, 0)) == (rows["largest finite"], rows["batch of 0"])
+    assert [] == proof.warnings
+    versions = {"python", "numpy", "onnx", "onnxruntime", "torch"}
+    assert {"cpu", "machine", "system"} | versions == set(proof.host)
 
 
 def test_hard_inputs_are_what_they_are_called(houses: Made) -> None:
-    """Every feature stands alone in a one-hot row of either sign, and the extremes are the training rows'."""
-    features = stated(houses).features
+    """Every feature has one-hot rows of either sign; the extremes are those of the training."""
+    features = manifest_of(houses).features
     cases = {case.name: case.rows for case in hard_inputs(features, houses.run.rows)}
     assert np.array_equal(np.concatenate([np.eye(3), -np.eye(3)]), cases["one-hot"])
     assert [[np.float32(f.min) for f in features], [np.float32(f.max) for f in features]] == [
@@ -116,9 +130,8 @@ def test_one_wrong_element_is_found(
 ) -> None:
     """One element of one output off by more than rounding fails that output, and says where."""
     case = Case("real rows", flowers.run.rows)
-    failed = [
-        c for c in compare(case, "x", spoiled(edit, flowers), flowers.run.weights) if not c.passed
-    ]
+    comparisons = compare(case, spoiled(edit, flowers), flowers.run.weights)
+    failed = [c for c in comparisons if not c.passed]
     assert [output] == [comparison.output for comparison in failed]
     columns = 1 if output == "label" else 3
     assert 5 // columns == (failed[0].worst or (None,))[0]
@@ -134,7 +147,7 @@ def test_wrong_shape_is_refused(flowers: Made) -> None:
     with pytest.raises(
         ProofError, match=r"x, real rows: logits: expected shape \(\d+, 3\), found \(1, 3\)"
     ):
-        compare(case, "x", spoiled(cut, flowers), flowers.run.weights)  # type: ignore[arg-type]
+        compare(case, spoiled(cut, flowers), flowers.run.weights)  # type: ignore[arg-type]
 
 
 def test_contagion(flowers: Made) -> None:
@@ -149,29 +162,32 @@ def test_contagion(flowers: Made) -> None:
 
     with pytest.raises(ProofError, match="expected the other rows unchanged"):
         check_nonfinite_rows("x", spread, flowers.run.rows)
-    with pytest.raises(ProofError, match="expected every logits of it NaN"):
+    with pytest.raises(ProofError, match="expected only NaN in its logits"):
         check_nonfinite_rows("x", swallow, flowers.run.rows)
     [warning] = check_nonfinite_rows("x", swallow, flowers.run.rows, nan_decides=False)
-    assert warning == "x: NaN in a row: expected every logits of it NaN, found [0.0, 0.0, 0.0]"
+    assert warning == "x: NaN in a row: expected only NaN in its logits, found [0.0, 0.0, 0.0]"
     with pytest.raises(ProofError, match="expected the other rows unchanged"):
         check_nonfinite_rows("x", spread, flowers.run.rows, nan_decides=False)
 
 
 def test_only_other_providers_may_swallow_nan() -> None:
-    """What serves, every level of it, TorchScript and the eager network pass NaN on, or fail."""
-    asked = ("onnxruntime", "onnxruntime basic", "onnxruntime disable_all", "torchscript", "eager")
-    assert not any(is_execution_provider(name) for name in asked)
+    """The session that serves, at every level, TorchScript and the eager network must not."""
+    runtimes = (
+        "onnxruntime",
+        "onnxruntime basic",
+        "onnxruntime disable_all",
+        "torchscript",
+        "eager",
+    )
+    assert not any(is_execution_provider(name) for name in runtimes)
     assert is_execution_provider("onnxruntime OpenVINO")
 
 
 def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
-    """Rows that may overflow prove nothing; a sweep of such rows is not called a proof."""
-    files = tuple(
-        (houses.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
-    )
+    """Rows that may overflow prove nothing; a sweep of such rows is no proof."""
     huge = np.full((200, 3), 3e38, np.float32)
     with pytest.raises(ProofError, match="expected at most 5% of rows out of float32's range"):
-        prove((files[0], files[1]), houses.run.weights, stated(houses).features, huge)
+        prove_again(houses, huge)
 
 
 def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
@@ -184,21 +200,21 @@ def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
         "probabilities": expected.values["probabilities"].astype(np.float32),
         "label": expected.values["logits"].argmax(axis=1),
     }
-    found = compare(case, "x", lambda rows: answers, flowers.run.weights)[0]
+    logits = compare(case, lambda rows: answers, flowers.run.weights)[0]
     error = np.abs(moved - expected.values["logits"])
-    assert error.max() == found.max_error
-    assert (error / expected.bounds["logits"]).max() == found.max_error_over_bound
+    assert error.max() == logits.max_error
+    assert (error / expected.bounds["logits"]).max() == logits.max_error_over_bound
     probable = reference(flowers.run.weights, case.rows, probable_gamma).bounds["logits"]
-    assert (error / probable).max() == found.max_error_over_probable_bound
+    assert (error / probable).max() == logits.max_error_over_probable_bound
     ulps = [
         float(e) / float(np.spacing(np.float32(abs(v))))
         for e, v in zip(error[0], expected.values["logits"][0], strict=True)
     ]
-    assert max(ulps) == found.max_ulps
+    assert max(ulps) == logits.max_ulps
 
 
 def test_label_disagreements_and_their_margin(flowers: Made) -> None:
-    """Two logits within rounding: the other label passes, is counted, and its margin is the logits' distance."""
+    """Of two logits within rounding the other label passes, is counted, and has a margin."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
     weights["net.linear2.bias"] = np.array(
         [1, np.nextafter(np.float32(1), np.float32(2)), 0], np.float32
@@ -208,7 +224,7 @@ def test_label_disagreements_and_their_margin(flowers: Made) -> None:
     answers = {name: value.astype(np.float32) for name, value in values.items()} | {
         "label": np.array([0])
     }
-    label = compare(case, "x", lambda rows: answers, weights)[-1]
+    label = compare(case, lambda rows: answers, weights)[-1]
     assert (True, 1, 2.0**-23) == (label.passed, label.label_disagreements, label.largest_margin)
 
 
@@ -231,26 +247,26 @@ def opened(made: Made) -> tuple[dict[str, Runtime], dict[str, str]]:
 
 
 def test_served_session_comes_first(flowers: Made) -> None:
-    """What serves is asked under its own name, and nothing of the usual package is left out."""
-    found, left_out = opened(flowers)
-    assert (SERVING_RUNTIME, {}) == (next(iter(found)), left_out)
+    """It has its own name, and no provider of the usual package is left out."""
+    runtimes, left_out = opened(flowers)
+    assert (SERVING_RUNTIME, {}) == (next(iter(runtimes)), left_out)
 
 
-def test_providers_are_asked_or_left_out_with_a_reason(
+def test_providers_are_left_out_with_a_reason(
     flowers: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is not known to be float32, and one that does not start here, never pass for the CPU in silence."""
+    """Neither one without IEEE float32 nor one that does not start here passes for the CPU."""
     monkeypatch.setattr(
         onnxruntime,
         "get_available_providers",
         lambda: ["CUDAExecutionProvider", "QNNExecutionProvider"],
     )
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        found, left_out = opened(flowers)
-    assert not [name for name in found if "CUDA" in name or "QNN" in name]
+        runtimes, left_out = opened(flowers)
+    assert not [name for name in runtimes if "CUDA" in name or "QNN" in name]
     assert {
         "CUDAExecutionProvider": "CUDAExecutionProvider does not start on this machine",
-        "QNNExecutionProvider": "no option is known here that holds it to IEEE float32",
+        "QNNExecutionProvider": "no option is known here that makes it compute in IEEE float32",
     } == left_out
     assert {"use_tf32": "0"} == FLOAT32_PROVIDER_OPTIONS["CUDAExecutionProvider"]
 
@@ -258,16 +274,8 @@ def test_providers_are_asked_or_left_out_with_a_reason(
 def test_errors_above_the_probable_bound_are_a_warning(
     flowers: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B decides; what is above the probable bound passes, and is said."""
+    """The bound decides; what exceeds only the probable bound passes with a warning."""
     monkeypatch.setattr("export.proof.numerical.probable_gamma", lambda n: 1e-14)
-    files = tuple(
-        (flowers.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
-    )
-    proof = prove(
-        (files[0], files[1]), flowers.run.weights, stated(flowers).features, flowers.run.rows
-    )
-    assert proof["runtimes"][SERVING_RUNTIME]["max_error_over_probable_bound"] > 1
-    assert any(
-        warning.startswith("onnxruntime, real rows: logits: ") for warning in proof["warnings"]
-    )
-    assert f"warning: {proof['warnings'][0]}" in list(report.proof_remarks(proof))
+    proof = prove_again(flowers, flowers.run.rows)
+    assert proof.runtimes[SERVING_RUNTIME].max_error_over_probable_bound > 1
+    assert any(text.startswith("onnxruntime, real rows: logits: ") for text in proof.warnings)
