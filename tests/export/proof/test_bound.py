@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.proof.bound import UNIT_ROUNDOFF, Float32Array, gamma, probable_gamma, reference
+from export.proof.expected import expected_shapes
 
 Weights = dict[str, Float32Array]
 
@@ -19,20 +20,17 @@ def network(
 ) -> Weights:
     """Return random tensors of a network of shape (in, hidden, out)."""
     rng = np.random.default_rng(seed)
-    n, hidden, out = shape
-    sizes = {
-        "shift": (n,),
-        "scale": (n,),
-        "net.linear1.weight": (hidden, n),
-        "net.linear1.bias": (hidden,),
-        "net.linear2.weight": (out, hidden),
-        "net.linear2.bias": (out,),
-    }
-    if regression:
-        sizes |= {"output_scale": (out,), "output_shift": (out,)}
+    shapes = expected_shapes("regression" if regression else "classification", *shape)
     return {
-        name: (magnitude * rng.normal(size=size)).astype(np.float32) for name, size in sizes.items()
+        name: (magnitude * rng.normal(size=size)).astype(np.float32)
+        for name, size in shapes.items()
     }
+
+
+def ones(shape: tuple[int, int, int], *, regression: bool) -> Weights:
+    """Return a network in which every number is 1."""
+    weights = network(0, shape, regression=regression)
+    return {name: np.ones_like(values) for name, values in weights.items()}
 
 
 def exact(weights: Weights, row: Float32Array) -> list[Fraction]:
@@ -76,19 +74,11 @@ def pairwise(terms: Float32Array) -> Float32Array:
 
 
 ADDERS: dict[str, Callable[[Float32Array], Float32Array]] = {
-    "as they come": in_turn,
-    "backwards": lambda terms: in_turn(terms[:, ::-1]),
-    "smallest first": lambda terms: in_turn(
-        np.take_along_axis(terms, np.abs(terms).argsort(axis=1), 1)
-    ),
-    "largest first": lambda terms: in_turn(
-        np.take_along_axis(terms, (-np.abs(terms)).argsort(axis=1), 1)
-    ),
-    "positive, then negative": lambda terms: in_turn(-np.sort(-terms, axis=1)),
+    "in turn": in_turn,
+    "smallest first": lambda t: in_turn(np.take_along_axis(t, np.abs(t).argsort(axis=1), 1)),
+    "largest first": lambda t: in_turn(np.take_along_axis(t, (-np.abs(t)).argsort(axis=1), 1)),
+    "positive, then negative": lambda t: in_turn(-np.sort(-t, axis=1)),
     "pairwise": pairwise,
-    "four at a time": lambda terms: in_turn(
-        np.stack([in_turn(terms[:, lane::4]) for lane in range(min(4, terms.shape[1]))], axis=1)
-    ),
 }
 """Orders of summation: those that runtimes choose, and those that lose most."""
 
@@ -232,23 +222,16 @@ def test_probable_gamma() -> None:
 
 def test_bound_is_a_matter_of_roundings() -> None:
     """The bound of a network of width 1 is under ten units in the last place of its terms."""
-    weights = {
-        name: np.ones_like(values)
-        for name, values in network(0, (1, 1, 1), regression=True).items()
-    }
+    weights = ones((1, 1, 1), regression=True)
     expected = reference(weights, np.array([[3.0]], np.float32))
-    assert (
-        5.0 == expected.values["output"][0, 0]
-    )  # ((3 - 1) * 1 * 1 + 1) * 1 + 1, then un-scaled by 1 and 1
+    # ((3 - 1) * 1 * 1 + 1) * 1 + 1, then un-scaled by 1 and 1
+    assert 5.0 == expected.values["output"][0, 0]
     assert expected.bounds["output"][0, 0] < 10 * 5 * 2**-24 * 2
 
 
 def test_rows_that_may_overflow_are_out_of_range() -> None:
     """A row is in range only where no intermediate can reach float32's end."""
-    weights = {
-        name: np.ones_like(values)
-        for name, values in network(0, (2, 2, 2), regression=False).items()
-    }
+    weights = ones((2, 2, 2), regression=False)
     rows = np.array([[1, 1], [1e38, 1e38], [3e38, 3e38], [-3e38, 3e38]], np.float32)
     assert [True, False, False, False] == reference(weights, rows).in_range.tolist()
 
