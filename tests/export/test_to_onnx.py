@@ -23,12 +23,8 @@ def test_nothing_but_the_graph(houses: Made) -> None:
 
 def test_another_runtime_agrees(flowers: Made) -> None:
     """Onnx's reference evaluator gives the labels and, nearly, the logits of the eager network."""
-    session = onnx.reference.ReferenceEvaluator(
-        onnx.load_model_from_string((flowers.artifact / manifest.MODEL).read_bytes())
-    )
-    logits, _, label = (
-        np.asarray(value) for value in session.run(None, {"input": flowers.run.rows})
-    )
+    session = onnx.reference.ReferenceEvaluator(str(flowers.artifact / manifest.MODEL))
+    logits, _, label = map(np.asarray, session.run(None, {"input": flowers.run.rows}))
     with torch.no_grad():
         expected = net_from_weights(flowers.run.weights)(torch.from_numpy(flowers.run.rows))
     np.testing.assert_allclose(expected[0].numpy(), logits, rtol=1e-5, atol=1e-5)

@@ -35,24 +35,17 @@ MESSAGES = {
     "weights: a shape beyond NumPy's": "weights.safetensors: ",
     "golden: a reference moved within its bound": "golden.json: logits: reference is not what "
     "follows from weights.safetensors",
-    "golden: an input edited": "golden.json: input is not what follows",
-    "golden: a member of an output too many": "golden.json: its form is not what follows",
     "golden: an output missing": "golden.json: KeyError('logits')",
     "golden.json: labels as decimals": "golden.json: its form is not what follows",
     "manifest: classes permuted": "README.md: expected the bytes that follow from manifest.json",
-    "manifest.json: other spaces": "manifest.json: expected the bytes that follow",
     "manifest: a feature missing": "manifest.json: count of features: expected 4, found 3",
     "manifest: a class missing": "manifest.json: count of outputs: expected 3, found 2",
     "manifest: task exchanged": "manifest.json: task: expected classification, found regression",
     "manifest: no proof": "manifest.json: proof: cannot be read",
-    "manifest: comparisons of another type": "manifest.json: proof: cannot be read",
-    "manifest: a comparison of nothing": "manifest.json: proof: cannot be read",
     "manifest: a failed comparison": "proof: states a comparison that failed: real rows",
-    "example.json: another row": "example.json: expected the bytes that follow",
     "proof.png: no picture": "proof.png: not a complete PNG",
     "torchscript: ReLU is Abs": "model.torchscript.pt: "
     "archive/code/__torch__/torch/nn/functional.py is not what torch",
-    "torchscript: another file of code": "archive/code/more.py is not what torch",
     "torchscript: bytes before the archive": "expected an archive as export writes it",
     "torchscript: no archive": "model.torchscript.pt: not an archive",
 }
@@ -115,8 +108,7 @@ def test_verify_prints_a_table(flowers: Made) -> None:
 
 def test_verify_needs_the_folder_alone(artifact: Path) -> None:
     """A version copied elsewhere, without its neighbours, is proved all the same."""
-    (artifact.parent.parent / "copy").mkdir()
-    moved = artifact.rename(artifact.parent.parent / "copy" / "anything")
+    moved = artifact.rename(artifact.parent.parent / "anything")
     assert Predictor(moved).digest == verify(moved).digest
 
 
@@ -140,5 +132,3 @@ def test_verify_of_nothing(path: str, tmp_path: Path, monkeypatch: pytest.Monkey
     ended = CliRunner().invoke(main, ["verify", path])
     assert 2 == ended.exit_code
     assert "expected artifacts/<name> or artifacts/<name>/<version>" in ended.stderr
-    ended = CliRunner().invoke(main, ["verify", "--json", path])
-    assert (2, False) == (ended.exit_code, json.loads(ended.stdout)["proved"])
