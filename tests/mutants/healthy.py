@@ -2,17 +2,18 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.proof.bound import Float32Array, probable_gamma, reference
+from export.proof import numerical
+from export.proof.bound import Float32Array
 from export.proof.expected import Weights
 from export.proof.hard_inputs import Case
-from export.proof.numerical import compare_outputs
+from export.proof.numerical import Comparison
 from export.proof.onnx_structure import prove_onnx
 from export.proof.runtimes import torch_runtime
 from export.proof.torchscript_structure import prove_torchscript
@@ -31,8 +32,8 @@ REGIMES = ("matched", "raw", "offset")
 MAX_ROWS = 4096
 MAX_LAYER_PRODUCTS = 2**28
 """Products of the first layer over all rows of a draw: wide networks get fewer rows."""
-MAX_SLICE_ELEMENTS = 2**21
-"""Elements of the widest layer that are evaluated at a time in float64."""
+MAX_CASE_ELEMENTS = 2**21
+"""Elements of the widest layer in one case, which is evaluated in float64."""
 
 
 @dataclass(frozen=True)
@@ -45,40 +46,13 @@ class Draw:
     seed: int
 
 
-@dataclass
-class Tally:
-    """The result of a sweep; figures over the rows in range."""
-
-    draws: int = 0
-    rows: int = 0
-    out_of_range: int = 0
-    false_alarms: list[str] = field(default_factory=list)
-    worst: dict[str, float] = field(default_factory=dict)
-    """By runtime: the largest error / bound."""
-    worst_probable: dict[str, float] = field(default_factory=dict)
-    """By runtime: the largest error / probable bound."""
-
-    def add(self, other: "Tally") -> None:
-        """Add the result of another sweep."""
-        self.draws += other.draws
-        self.rows += other.rows
-        self.out_of_range += other.out_of_range
-        self.false_alarms += other.false_alarms
-        for mine, others in (
-            (self.worst, other.worst),
-            (self.worst_probable, other.worst_probable),
-        ):
-            for runtime, ratio in others.items():
-                mine[runtime] = max(mine.get(runtime, 0.0), ratio)
-
-
-def draws(shape: Shape, seeds: int) -> Iterator[Draw]:
-    """Return networks of one shape: some for every scale and regime."""
-    for exponent, regime, seed in itertools.product(SCALES, REGIMES, range(seeds)):
+def draws(shape: Shape, seeds: int, scales: Sequence[int] = SCALES) -> Iterator[Draw]:
+    """Return networks of one shape: as many as seeds for every scale and regime."""
+    for exponent, regime, seed in itertools.product(scales, REGIMES, range(seeds)):
         yield Draw(shape, exponent, regime, seed)
 
 
-def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> Tally:
+def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> list[Comparison]:
     """Compare the session that serves and TorchScript with the reference on one network.
 
     Raises:
@@ -93,25 +67,9 @@ def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> Tally:
         "onnxruntime": Session(content).run,
         "torchscript": torch_runtime(module, list(OUTPUTS[draw.shape.task])),
     }
-    total = Tally(draws=1)
-    step = max(1, MAX_SLICE_ELEMENTS // max(draw.shape.in_features, draw.shape.hidden_features))
-    for start in range(0, len(rows), step):
-        case = Case(f"{draw}, from row {start}", rows[start : start + step])
-        expected = reference(weights, case.rows)
-        probable = reference(weights, case.rows, probable_gamma).bounds
-        in_range = int(expected.in_range.sum())
-        total.add(Tally(rows=in_range, out_of_range=len(case.rows) - in_range))
-        for name, runtime in runtimes.items():
-            for c in compare_outputs(case, name, runtime(case.rows), expected, probable):
-                alarm = f"{name}, {case.name}: {c.output} at {c.worst}"
-                total.add(
-                    Tally(
-                        false_alarms=[] if c.passed else [alarm],
-                        worst={name: c.max_error_over_bound},
-                        worst_probable={name: c.max_error_over_probable_bound},
-                    )
-                )
-    return total
+    step = max(1, MAX_CASE_ELEMENTS // max(draw.shape.in_features, draw.shape.hidden_features))
+    cases = [Case(f"{draw}, row {i}", rows[i : i + step]) for i in range(0, len(rows), step)]
+    return list(numerical.sweep(cases, runtimes, weights))
 
 
 def network(draw: Draw, max_rows: int) -> tuple[dict[str, Floats], Float32Array]:
@@ -145,3 +103,28 @@ def onnx_of(shape: Shape, weights: Weights) -> bytes:
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
     return serialized(model)
+
+
+def count_rows(comparisons: Sequence[Comparison]) -> tuple[int, int]:
+    """Return the number of rows in range, and of rows out of it."""
+    scores = [c for c in comparisons if c.output in ("output", "logits")]
+    rows = [c for c in scores if c.runtime == "onnxruntime"]
+    out_of_range = sum(c.rows_out_of_range for c in rows)
+    return sum(c.rows for c in rows) - out_of_range, out_of_range
+
+
+def figures(comparisons: Sequence[Comparison]) -> dict[str, object]:
+    """Return what a sweep covered, its false alarms, and the largest ratios by runtime."""
+    in_range, out_of_range = count_rows(comparisons)
+    return {
+        "healthy_rows": in_range,
+        "healthy_rows_out_of_range": out_of_range,
+        "false_alarms": [numerical.describe_failure(c) for c in comparisons if not c.passed],
+        **{
+            f"{figure}, {runtime}": max(
+                getattr(c, figure) for c in comparisons if c.runtime == runtime
+            )
+            for figure in ("max_error_over_bound", "max_error_over_probable_bound")
+            for runtime in ("onnxruntime", "torchscript")
+        },
+    }

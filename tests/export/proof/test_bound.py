@@ -35,28 +35,13 @@ def ones(shape: tuple[int, int, int], *, regression: bool) -> Weights:
 
 def exact(weights: Weights, row: Float32Array) -> list[Fraction]:
     """Evaluate one row without rounding, up to logits or unscaled outputs."""
-
-    def rational(values: Float32Array) -> list[Fraction]:
-        return [Fraction(float(value)) for value in values]
-
-    def layer(x: list[Fraction], name: str) -> list[Fraction]:
-        bias = rational(weights[f"net.{name}.bias"])
-        rows = [rational(line) for line in weights[f"net.{name}.weight"]]
-        return [
-            sum((w * v for w, v in zip(line, x, strict=True)), b)
-            for line, b in zip(rows, bias, strict=True)
-        ]
-
-    scaling = zip(
-        rational(row), rational(weights["shift"]), rational(weights["scale"]), strict=True
-    )
-    z = [(x - shift) * scale for x, shift, scale in scaling]
-    h = [max(a, Fraction(0)) for a in layer(z, "linear1")]
-    v = layer(h, "linear2")
-    if "output_scale" not in weights:
-        return v
-    head = zip(v, rational(weights["output_scale"]), rational(weights["output_shift"]), strict=True)
-    return [value * scale + shift for value, scale, shift in head]
+    rational = np.vectorize(lambda value: Fraction(float(value)), otypes=[object])
+    w = {name: rational(values) for name, values in weights.items()}
+    z = (rational(row) - w["shift"]) * w["scale"]
+    a = w["net.linear1.weight"] @ z + w["net.linear1.bias"]
+    v = w["net.linear2.weight"] @ (a * (a > 0)) + w["net.linear2.bias"]
+    values = v * w["output_scale"] + w["output_shift"] if "output_scale" in w else v
+    return list(values)
 
 
 def in_turn(terms: Float32Array) -> Float32Array:

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from export import ProofError
-from export.verify import verify
+from export.verification import verify
 from service.__main__ import main
 from service.artifact import manifest, storage
 from service.artifact.manifest import ArtifactError
