@@ -86,16 +86,16 @@ def read_weights(content: bytes) -> dict[str, Float32Array]:
         }
     except (ValueError, OverflowError) as error:  # NumPy has no array of this shape
         raise ProofError(f"{manifest.WEIGHTS}: {error}") from None
-    shapes = expected_shapes(task_of(tensors))
-    _require_equal("tensors", sorted(shapes), sorted(tensors))
+    file, shapes = manifest.WEIGHTS, expected_shapes(task_of(tensors))
+    require_equal(f"{file}: tensors", sorted(shapes), sorted(tensors))
     for name, values in tensors.items():
-        _require_equal(f"dimensions of {name}", len(shapes[name]), values.ndim)
+        require_equal(f"{file}: dimensions of {name}", len(shapes[name]), values.ndim)
     widths = (len(tensors[name]) for name in ("shift", "net.linear1.bias", "net.linear2.bias"))
     shapes = expected_shapes(task_of(tensors), *widths)
     for name, values in tensors.items():
-        _require_equal(f"shape of {name}", shapes[name], values.shape)
+        require_equal(f"{file}: shape of {name}", shapes[name], values.shape)
         if not np.isfinite(values).all():
-            raise ProofError(f"{manifest.WEIGHTS}: {name}: expected finite numbers, found others")
+            raise ProofError(f"{file}: {name}: expected finite numbers, found others")
     return tensors
 
 
@@ -201,12 +201,12 @@ def check_picture(name: str, content: bytes) -> None:
 
 
 def _take_close_numbers(expected: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Replace the references and bounds of one output that another machine may have rounded so."""
+    """Take over the references and bounds that another machine may have rounded differently."""
     tolerance = (INFLATION - 1) * np.array(expected.get("bound", 0))
     for key in expected.keys() & {"reference", "bound"}:
         numbers, derived = np.array(values[key], float), np.array(expected[key])
         if numbers.shape == derived.shape and (np.abs(numbers - derived) <= tolerance).all():
-            expected[key] = values[key]
+            expected[key] = numbers.tolist()
 
 
 def _read_proof(described: Manifest) -> Proof:
@@ -214,7 +214,3 @@ def _read_proof(described: Manifest) -> Proof:
         return Proof.from_members(described.proof)
     except (TypeError, ValueError) as error:
         raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: {error}") from None
-
-
-def _require_equal(what: str, expected: object, value: object) -> None:
-    require_equal(f"{manifest.WEIGHTS}: {what}", expected, value)
