@@ -213,9 +213,12 @@ class Cache:
         ] = {name: [] for name in CHECKS}
 
     def messages(self, subject: Subject, names: Iterable[str] = CHECKS) -> dict[str, str]:
-        """Run every check alone; return the messages of those that reject, by check."""
+        """Run every check alone; return the messages of those that reject, by check.
+
+        A traceback is no rejection here: in a command an earlier check comes first.
+        """
         messages = {name: self._message(name, subject) for name in names}
-        return {name: message for name, message in messages.items() if message is not None}
+        return {n: text for n, text in messages.items() if text and not text.startswith(TRACEBACK)}
 
     def _message(self, name: str, subject: Subject) -> str | None:
         for read, faults, message in self._messages[name]:

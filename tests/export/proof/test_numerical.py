@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 
 from export import ProofError
-from export.proof.bound import Float32Array, probable_gamma, reference
+from export.proof.bound import Float32Array, reference
 from export.proof.expected import Weights
 from export.proof.hard_inputs import BATCH_SIZES, Case, hard_inputs
 from export.proof.numerical import (
@@ -164,31 +164,19 @@ def test_sweep_mostly_out_of_range_fails(houses: Made) -> None:
         prove_again(houses, huge)
 
 
-def test_errors_in_figures_of_a_known_answer(flowers: Made) -> None:
-    """An answer that is off by a known amount: its error, its share of both bounds and its ULPs."""
-    case = Case("one row", flowers.run.rows[:1])
-    expected = reference(flowers.run.weights, case.rows)
-    probable = reference(flowers.run.weights, case.rows, probable_gamma).bounds["logits"]
-    values, bound = expected.values["logits"], expected.bounds["logits"]
-    answers = answers_to(case, flowers.run.weights)
-    answers["logits"] = (values + bound / 2).astype(np.float32)
-    logits = compare(case, lambda rows: answers, flowers.run.weights)[0]
-    error = np.abs(answers["logits"] - values)
-    assert error.max() == logits.max_error
-    assert (error / bound).max() == logits.max_error_over_bound
-    assert (error / probable).max() == logits.max_error_over_probable_bound
-    ulps = error / np.spacing(np.abs(values).astype(np.float32)).astype(np.float64)
-    assert ulps.max() == logits.max_ulps
-
-
-def test_label_disagreements_and_their_margin(flowers: Made) -> None:
-    """Of two logits within rounding the other label passes, is counted, and has a margin."""
+def test_figures_of_a_known_answer(flowers: Made) -> None:
+    """One logit is off by two ULPs of 1; the label is the other of two logits within rounding."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
     weights["net.linear2.bias"] = np.array([1, 1 + 2.0**-23, 0], np.float32)
     case = Case("one row", np.zeros((1, 4), np.float32))
     answers = {**answers_to(case, weights), "label": np.array([0])}
-    label = compare(case, lambda rows: answers, weights)[-1]
+    answers["logits"][0, 0] += np.float32(2.0**-22)
+    logits, probabilities, label = compare(case, lambda rows: answers, weights)
+    assert (True, (0, 0)) == (logits.passed, logits.worst)
+    assert (2.0**-22, 2.0) == (logits.max_error, logits.max_ulps)
+    assert 0.2 < logits.max_error_over_bound < logits.max_error_over_probable_bound * 1.1 < 0.5
     assert (True, 1, 2.0**-23) == (label.passed, label.label_disagreements, label.largest_margin)
+    assert probabilities.passed
 
 
 def test_rows_that_their_batch_changes_are_counted() -> None:
@@ -219,11 +207,8 @@ def test_providers_are_left_out_with_a_reason(
     flowers: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither one without IEEE float32 nor one that does not start here passes for the CPU."""
-    monkeypatch.setattr(
-        onnxruntime,
-        "get_available_providers",
-        lambda: ["CUDAExecutionProvider", "QNNExecutionProvider"],
-    )
+    providers = ["CUDAExecutionProvider", "QNNExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         runtimes, left_out = opened(flowers)
     assert not [name for name in runtimes if "CUDA" in name or "QNN" in name]
