@@ -24,7 +24,7 @@ from export.proof.numerical import (
     sweep,
 )
 from export.proof.onnx_structure import prove_onnx
-from export.proof.runtimes import SERVING_RUNTIME, is_execution_provider, open_runtimes
+from export.proof.runtimes import SERVING_RUNTIME, Runtime, is_execution_provider, open_runtimes
 from export.proof.torchscript_structure import prove_torchscript
 from export.to_torchscript import load_torchscript
 from service.artifact.manifest import Feature
@@ -117,31 +117,21 @@ def prove(
     if failed := [comparison for comparison in comparisons if not comparison.passed]:
         raise ProofError(describe_failure(failed[0]))
     in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
-    swallowed_nan = [
+    warnings = [
         warning
         for name, runtime in runtimes.items()
         for warning in check_nonfinite_rows(
             name, runtime, rows, nan_decides=not is_execution_provider(name)
         )
     ]
-    by_runtime = {name: [c for c in comparisons if c.runtime == name] for name in runtimes}
-    figures = {
-        name: RuntimeFigures(
-            **{key: max(getattr(c, key) for c in by_runtime[name]) for key in LARGEST},
-            label_disagreements=sum(c.label_disagreements for c in by_runtime[name]),
-            batch_rows=len(rows),
-            batch_rows_changed=rows_changed_by_batch(runtime, rows),
-            every_figure_as=_equal_runtime(name, by_runtime),
-        )
-        for name, runtime in runtimes.items()
-    }
+    figures = _figures(runtimes, rows, comparisons)
     return Proof(
         structure=STRUCTURE,
         rows=in_range,
         rows_out_of_range=out_of_range,
         runtimes=figures,
         left_out=left_out,
-        warnings=swallowed_nan + _probable_bound_warnings(comparisons),
+        warnings=warnings + _probable_bound_warnings(comparisons),
         comparisons=[c for c in comparisons if figures[c.runtime].every_figure_as is None],
         host=_describe_host(),
     )
@@ -164,10 +154,25 @@ def _count_rows(
     return total - out_of_range, out_of_range
 
 
-def _equal_runtime(name: str, by_runtime: Mapping[str, Sequence[Comparison]]) -> str | None:
-    """Return the serving runtime's name where another runtime has exactly its comparisons."""
-    unnamed = [[replace(c, runtime="") for c in by_runtime[n]] for n in (name, SERVING_RUNTIME)]
-    return SERVING_RUNTIME if name != SERVING_RUNTIME and unnamed[0] == unnamed[1] else None
+def _figures(
+    runtimes: Mapping[str, Runtime], rows: Float32Array, comparisons: Sequence[Comparison]
+) -> dict[str, RuntimeFigures]:
+    by_runtime = {name: [c for c in comparisons if c.runtime == name] for name in runtimes}
+    equal = {
+        name
+        for name, own in by_runtime.items()
+        if [replace(c, runtime=SERVING_RUNTIME) for c in own] == by_runtime[SERVING_RUNTIME]
+    } - {SERVING_RUNTIME}
+    return {
+        name: RuntimeFigures(
+            **{key: max(getattr(c, key) for c in by_runtime[name]) for key in LARGEST},
+            label_disagreements=sum(c.label_disagreements for c in by_runtime[name]),
+            batch_rows=len(rows),
+            batch_rows_changed=rows_changed_by_batch(runtime, rows),
+            every_figure_as=SERVING_RUNTIME if name in equal else None,
+        )
+        for name, runtime in runtimes.items()
+    }
 
 
 def _probable_bound_warnings(comparisons: Sequence[Comparison]) -> list[str]:
