@@ -14,7 +14,7 @@ from export.proof.prove import Proof
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError, Manifest
 from tests.mutants import graph, script
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
 from tests.mutants.tensors import (
     B1,
     COMMON,
@@ -31,15 +31,12 @@ Document = dict[str, Any]
 Edit = Callable[[Any], object]
 
 
-def tensors(edit: Edit, metadata: dict[str, str] | None = None) -> Apply:
+@deferred
+def tensors(subject: Subject, edit: Edit, metadata: dict[str, str] | None = None) -> Subject:
     """Edit weights.safetensors."""
-
-    def apply(subject: Subject) -> Subject:
-        weights = {name: values.copy() for name, values in subject.weights.items()}
-        edit(weights)
-        return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
-
-    return apply
+    weights = {name: values.copy() for name, values in subject.weights.items()}
+    edit(weights)
+    return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
 
 
 def tensor(name: str, change: Change) -> Apply:
@@ -47,25 +44,19 @@ def tensor(name: str, change: Change) -> Apply:
     return tensors(lambda weights: weights.update({name: changed(weights, name, change)}))
 
 
-def golden(edit: Edit) -> Apply:
+@deferred
+def golden(subject: Subject, edit: Edit) -> Subject:
     """Edit golden.json, written as export writes it."""
-
-    def apply(subject: Subject) -> Subject:
-        edit(document := subject.document(manifest.GOLDEN))
-        return subject.replaced(GOLDEN=json.dumps(document).encode() + b"\n")
-
-    return apply
+    edit(document := subject.document(manifest.GOLDEN))
+    return subject.replaced(GOLDEN=json.dumps(document).encode() + b"\n")
 
 
-def described(edit: Edit) -> Apply:
+@deferred
+def described(subject: Subject, edit: Edit) -> Subject:
     """Edit manifest.json alone, written as export writes it."""
-
-    def apply(subject: Subject) -> Subject:
-        edit(document := subject.document(manifest.MANIFEST))
-        content = json.dumps(document, indent=1, ensure_ascii=False)
-        return subject.replaced(MANIFEST=content.encode() + b"\n")
-
-    return apply
+    edit(document := subject.document(manifest.MANIFEST))
+    content = json.dumps(document, indent=1, ensure_ascii=False)
+    return subject.replaced(MANIFEST=content.encode() + b"\n")
 
 
 def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
@@ -86,20 +77,17 @@ def rewritten(edit: Edit) -> Apply:
     return lambda subject: derived(described(edit)(subject), subject.weights)
 
 
-def consistently(*files: str, change: Change = one_ulp) -> Apply:
+@deferred
+def consistently(subject: Subject, *files: str, change: Change = one_ulp) -> Subject:
     """Change one weight in several files, and derive golden.json anew where it is one of them."""
-
-    def apply(subject: Subject) -> Subject:
-        weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
-        if "onnx" in files:
-            subject = graph.edited(graph.change(W1, change))(subject)
-        if "torchscript" in files:
-            subject = script.tensor(W1, change)(subject)
-        if "weights" in files:
-            subject = tensors(lambda old: old.update(weights))(subject)
-        return derived(subject, weights) if "golden" in files else subject
-
-    return apply
+    weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
+    if "onnx" in files:
+        subject = graph.edited(graph.change(W1, change))(subject)
+    if "torchscript" in files:
+        subject = script.tensor(W1, change)(subject)
+    if "weights" in files:
+        subject = tensors(lambda old: old.update(weights))(subject)
+    return derived(subject, weights) if "golden" in files else subject
 
 
 def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
@@ -128,24 +116,18 @@ def labels(document: Document) -> list[list[Any]]:
     return accepted
 
 
-def each_label(change: Callable[[int], Any]) -> Edit:
+@deferred
+def each_label(document: Document, change: Callable[[int], Any]) -> None:
     """Change every label of golden.json."""
-
-    def edit(document: Document) -> None:
-        for accepted in labels(document):
-            accepted[:] = map(change, accepted)
-
-    return edit
+    for accepted in labels(document):
+        accepted[:] = map(change, accepted)
 
 
-def moved_reference(share: float) -> Edit:
+@deferred
+def moved_reference(document: Document, share: float) -> None:
     """Move a reference by a share of its bound: the answers stay within it."""
-
-    def edit(document: Document) -> None:
-        output = first_output(document)
-        output["reference"][0][0] += output["bound"][0][0] * share
-
-    return edit
+    output = first_output(document)
+    output["reference"][0][0] += output["bound"][0][0] * share
 
 
 def without_row(document: Document) -> None:
@@ -161,16 +143,13 @@ def feature(**fields: Any) -> Edit:
     return lambda document: document["features"][0].update(fields)
 
 
-def swapped(key: str) -> Edit:
+@deferred
+def swapped(document: Document, key: str) -> None:
     """Exchange the first and the last member of a list."""
-
-    def edit(document: Document) -> None:
-        values = document[key]
-        if len(values) < 2:
-            raise DoesNotApplyError
-        values[0], values[-1] = values[-1], values[0]
-
-    return edit
+    values = document[key]
+    if len(values) < 2:
+        raise DoesNotApplyError
+    values[0], values[-1] = values[-1], values[0]
 
 
 def names_swapped(document: Document) -> None:
@@ -193,15 +172,12 @@ def better_metric(document: Document) -> None:
     document["metrics"]["test"] = dict.fromkeys(document["metrics"]["test"], 0.999)
 
 
-def members(key: str, edit: Edit) -> Edit:
+@deferred
+def members(document: Document, key: str, edit: Edit) -> None:
     """Edit a list that only one of the tasks has."""
-
-    def apply(document: Document) -> None:
-        if not document[key]:
-            raise DoesNotApplyError
-        edit(document[key])
-
-    return apply
+    if not document[key]:
+        raise DoesNotApplyError
+    edit(document[key])
 
 
 def renamed(key: str) -> Edit:

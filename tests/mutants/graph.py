@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import serialized
 from service.artifact import manifest
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
 from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, changed
 
 Edit = Callable[[onnx.ModelProto], object]
@@ -47,13 +47,10 @@ def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
     return nodes[nth]
 
 
-def change(name: str, how: Change) -> Edit:
+@deferred
+def change(model: onnx.ModelProto, name: str, how: Change) -> None:
     """Change the values of one tensor."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
-
-    return edit
+    tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
 
 
 def put(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
@@ -61,73 +58,57 @@ def put(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
     tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
-def exchange(first: str, second: str) -> Edit:
+@deferred
+def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        a, b = tensor(model, first), tensor(model, second)
-        a.name, b.name = b.name, a.name
-
-    return edit
+    a, b = tensor(model, first), tensor(model, second)
+    a.name, b.name = b.name, a.name
 
 
-def attribute(operator: str, name: str, value: float, nth: int = 0) -> Edit:
+@deferred
+def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nth: int = 0) -> None:
     """Set an attribute of an operator."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        target = node(model, operator, nth)
-        attributes = [a for a in target.attribute if a.name != name]
-        attributes.append(helper.make_attribute(name, value))
-        del target.attribute[:]
-        target.attribute.extend(sorted(attributes, key=lambda a: a.name))
-
-    return edit
+    target = node(model, operator, nth)
+    attributes = [a for a in target.attribute if a.name != name]
+    attributes.append(helper.make_attribute(name, value))
+    del target.attribute[:]
+    target.attribute.extend(sorted(attributes, key=lambda a: a.name))
 
 
-def operator(old: str, new: str, **attributes: float) -> Edit:
+@deferred
+def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float) -> None:
     """Replace an operator by one of another type with the same wires."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        target = node(model, old)
-        target.op_type = new
-        del target.attribute[:]
-        target.attribute.extend(helper.make_attribute(*item) for item in sorted(attributes.items()))
-
-    return edit
+    target = node(model, old)
+    target.op_type = new
+    del target.attribute[:]
+    target.attribute.extend(helper.make_attribute(*item) for item in sorted(attributes.items()))
 
 
-def wires(operator: str, *inputs: str, nth: int = 0) -> Edit:
+@deferred
+def wires(model: onnx.ModelProto, operator: str, *inputs: str, nth: int = 0) -> None:
     """Give an operator other inputs."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        node(model, operator, nth).input[:] = inputs
-
-    return edit
+    node(model, operator, nth).input[:] = inputs
 
 
-def insert(at: int, *nodes: onnx.NodeProto, **constants: np.generic) -> Edit:
+@deferred
+def insert(
+    model: onnx.ModelProto, /, at: int, *nodes: onnx.NodeProto, **constants: np.generic
+) -> None:
     """Insert operators, which name their own wires, and scalar initializers."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        operators = list(model.graph.node)
-        operators[at:at] = nodes
-        del model.graph.node[:]
-        model.graph.node.extend(operators)
-        model.graph.initializer.extend(
-            numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
-        )
-
-    return edit
+    operators = list(model.graph.node)
+    operators[at:at] = nodes
+    del model.graph.node[:]
+    model.graph.node.extend(operators)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
 
 
-def all_of(*edits: Edit) -> Edit:
+@deferred
+def all_of(model: onnx.ModelProto, *edits: Edit) -> None:
     """Make several edits, one after the other."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        for one in edits:
-            one(model)
-
-    return edit
+    for one in edits:
+        one(model)
 
 
 def drop_relu(model: onnx.ModelProto) -> None:
@@ -169,18 +150,15 @@ def split_gemm(model: onnx.ModelProto) -> None:
     insert(at + 1, named_node("Add", ["matmul", B1], "gemm"))(model)
 
 
-def swap_names(first: str, second: str) -> Edit:
+@deferred
+def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the names of two values wherever they are computed or read."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        node(model, "Softmax")
-        other = {first: second, second: first}
-        for target in model.graph.node:
-            for values in (target.input, target.output):
-                values[:] = [other.get(value, value) for value in values]
-            target.name = target.output[0]
-
-    return edit
+    node(model, "Softmax")
+    other = {first: second, second: first}
+    for target in model.graph.node:
+        for values in (target.input, target.output):
+            values[:] = [other.get(value, value) for value in values]
+        target.name = target.output[0]
 
 
 def rename_input(model: onnx.ModelProto) -> None:
@@ -188,16 +166,13 @@ def rename_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].name = node(model, "Sub").input[0] = "x"
 
 
-def dimension(axis: int, value: int) -> Edit:
+@deferred
+def dimension(model: onnx.ModelProto, axis: int, value: int) -> None:
     """Declare another size of the input."""
-
-    def edit(model: onnx.ModelProto) -> None:
-        dim = model.graph.input[0].type.tensor_type.shape.dim[axis]
-        if dim.dim_value == value:
-            raise DoesNotApplyError
-        dim.dim_value = value
-
-    return edit
+    dim = model.graph.input[0].type.tensor_type.shape.dim[axis]
+    if dim.dim_value == value:
+        raise DoesNotApplyError
+    dim.dim_value = value
 
 
 def extra_output(model: onnx.ModelProto) -> None:

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable
+from typing import Concatenate
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from export.to_torchscript import rezip, script
 from model.net import ScaledClassifier, ScaledNet
 from model.run import net_from_weights
 from service.artifact import manifest
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
+from tests.mutants.subject import Arguments, DoesNotApplyError, Kind, Mutant, Subject
 from tests.mutants.tensors import COMMON, Change, changed
 
 Entries = dict[str, bytes]
@@ -34,39 +35,39 @@ def edited(edit: Callable[[Entries, Subject], object]) -> Apply:
     return apply
 
 
-def tensor(name: str, change: Change) -> Apply:
+def edits(
+    function: Callable[Concatenate[Entries, Subject, Arguments], None],
+) -> Callable[Arguments, Apply]:
+    """Turn f(entries, subject, *arguments) into f(*arguments), which returns a mutation."""
+    return lambda *args, **options: edited(
+        lambda entries, subject: function(entries, subject, *args, **options)
+    )
+
+
+@edits
+def tensor(entries: Entries, subject: Subject, name: str, change: Change) -> None:
     """Change the values of one tensor, which are an entry of their own."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        new = changed(subject.weights, name, change)
-        entries[_entry_of(entries, subject, name)] = new.tobytes()
-
-    return edited(edit)
+    new = changed(subject.weights, name, change)
+    entries[_entry_of(entries, subject, name)] = new.tobytes()
 
 
-def exchange(first: str, second: str) -> Apply:
+@edits
+def exchange(entries: Entries, subject: Subject, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        if first not in subject.weights:
-            raise DoesNotApplyError
-        a, b = (_entry_of(entries, subject, name) for name in (first, second))
-        entries[a], entries[b] = entries[b], entries[a]
-
-    return edited(edit)
+    if first not in subject.weights:
+        raise DoesNotApplyError
+    a, b = (_entry_of(entries, subject, name) for name in (first, second))
+    entries[a], entries[b] = entries[b], entries[a]
 
 
-def code(old: str, new: str) -> Apply:
+@edits
+def code(entries: Entries, subject: Subject, old: str, new: str) -> None:
     """Replace some text of the code."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        files = [name for name in entries if name.endswith(".py") and old.encode() in entries[name]]
-        if not files:
-            raise DoesNotApplyError
-        for name in files:
-            entries[name] = entries[name].replace(old.encode(), new.encode())
-
-    return edited(edit)
+    files = [name for name in entries if name.endswith(".py") and old.encode() in entries[name]]
+    if not files:
+        raise DoesNotApplyError
+    for name in files:
+        entries[name] = entries[name].replace(old.encode(), new.encode())
 
 
 def add(name: str, content: bytes) -> Apply:
@@ -78,14 +79,13 @@ def add(name: str, content: bytes) -> Apply:
     )
 
 
-def replace(ending: str, change: Callable[[bytes], bytes]) -> Apply:
+@edits
+def replace(
+    entries: Entries, subject: Subject, ending: str, change: Callable[[bytes], bytes]
+) -> None:
     """Change the content of the first entry whose name ends like this."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        name = next(name for name in entries if name.endswith(ending))
-        entries[name] = change(entries[name])
-
-    return edited(edit)
+    name = next(name for name in entries if name.endswith(ending))
+    entries[name] = change(entries[name])
 
 
 def other_byte_order(entries: Entries, subject: Subject) -> None:

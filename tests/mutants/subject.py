@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from export.proof.expected import Weights
 from export.proof.runtimes import Runtime
@@ -14,7 +14,17 @@ from service.artifact import manifest, storage
 
 Fault = Callable[[Runtime, Weights], Runtime]
 """Turns a runtime that works into one that does not."""
+Target = TypeVar("Target")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 Kind = Literal["semantic", "form", "fault", "claim", "outside"]
+
+
+def deferred(
+    function: Callable[Concatenate[Target, Arguments], Result],
+) -> Callable[Arguments, Callable[[Target], Result]]:
+    """Turn f(target, *arguments) into f(*arguments), which returns a function of the target."""
+    return lambda *args, **options: lambda target: function(target, *args, **options)
 
 
 @dataclass(frozen=True)
