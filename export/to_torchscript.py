@@ -69,7 +69,7 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     try:
         with _torch_jit_warnings_ignored():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
-    except RuntimeError as error:
+    except Exception as error:  # torch.jit raises errors of many types
         reason = (str(error).splitlines() or ["no message"])[0]
         raise ProofError(
             f"{TORCHSCRIPT}: torch {torch.__version__} cannot load it: {reason}"
