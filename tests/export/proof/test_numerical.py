@@ -30,22 +30,20 @@ from service.runtime.session import Session
 from tests.conftest import Made
 
 
-def session(made: Made) -> Session:
-    """Open the ONNX file as the service does."""
-    return Session((made.artifact / manifest.MODEL).read_bytes())
-
-
 def manifest_of(made: Made) -> Manifest:
     """Read the manifest."""
     return Manifest.from_json((made.artifact / manifest.MANIFEST).read_bytes())
 
 
+def models(made: Made) -> tuple[bytes, bytes]:
+    """Read model.onnx and model.torchscript.pt."""
+    model, script = made.artifact / manifest.MODEL, made.artifact / manifest.TORCHSCRIPT
+    return model.read_bytes(), script.read_bytes()
+
+
 def prove_again(made: Made, rows: Float32Array) -> Proof:
     """Prove the files of an artifact on these rows."""
-    model, script = (
-        (made.artifact / name).read_bytes() for name in (manifest.MODEL, manifest.TORCHSCRIPT)
-    )
-    return prove((model, script), made.run.weights, manifest_of(made).features, rows)
+    return prove(models(made), made.run.weights, manifest_of(made).features, rows)
 
 
 def compare(case: Case, runtime: Runtime, weights: Weights) -> list[Comparison]:
@@ -60,6 +58,7 @@ def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) 
     proof = Proof.from_members(manifest_of(made).proof)
     levels = {f"onnxruntime {level}" for level in ("disable_all", "basic", "extended", "layout")}
     assert {"onnxruntime", "torchscript", "eager"} | levels == set(proof.runtimes)
+    assert (SERVING_RUNTIME, {}) == (next(iter(proof.runtimes)), proof.left_out)
     for worst in proof.runtimes.values():
         assert 0 < worst.max_error_over_bound <= worst.max_error_over_probable_bound <= 1
         assert 0 < worst.max_ulps
@@ -132,7 +131,7 @@ def test_wrong_shape_is_rejected(flowers: Made) -> None:
 
 def test_contagion(flowers: Made) -> None:
     """NaN that spreads to other rows, or that is swallowed, is refused."""
-    check_nonfinite_rows("healthy", session(flowers).run, flowers.run.rows)
+    check_nonfinite_rows("healthy", Session(models(flowers)[0]).run, flowers.run.rows)
 
     def spread(rows: np.ndarray) -> Outputs:
         return {"logits": np.full((3, 3), rows.sum())}
@@ -191,26 +190,16 @@ def test_rows_that_their_batch_changes_are_counted() -> None:
     assert 5 == rows_changed_by_batch(negative_zero, rows)  # 0 == -0, and other bits
 
 
-def opened(made: Made) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """Open the runtimes of an artifact."""
-    module = load_torchscript((made.artifact / manifest.TORCHSCRIPT).read_bytes())
-    return open_runtimes((made.artifact / manifest.MODEL).read_bytes(), module, made.run.weights)
-
-
-def test_served_session_comes_first(flowers: Made) -> None:
-    """It has its own name, and no provider of the usual package is left out."""
-    runtimes, left_out = opened(flowers)
-    assert (SERVING_RUNTIME, {}) == (next(iter(runtimes)), left_out)
-
-
 def test_providers_are_left_out_with_a_reason(
     flowers: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither one without IEEE float32 nor one that does not start here passes for the CPU."""
     providers = ["CUDAExecutionProvider", "QNNExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    model, script = models(flowers)
+    module = load_torchscript(script)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        runtimes, left_out = opened(flowers)
+        runtimes, left_out = open_runtimes(model, module, flowers.run.weights)
     assert not [name for name in runtimes if "CUDA" in name or "QNN" in name]
     assert {
         "CUDAExecutionProvider": "CUDAExecutionProvider does not start on this machine",
