@@ -196,10 +196,9 @@ def test_providers_are_left_out_with_a_reason(
     """Neither one without IEEE float32 nor one that does not start here passes for the CPU."""
     providers = ["CUDAExecutionProvider", "QNNExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    model, script = models(flowers)
-    module = load_torchscript(script)
+    module = load_torchscript(models(flowers)[1])
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        runtimes, left_out = open_runtimes(model, module, flowers.run.weights)
+        runtimes, left_out = open_runtimes(models(flowers)[0], module, flowers.run.weights)
     assert not [name for name in runtimes if "CUDA" in name or "QNN" in name]
     assert {
         "CUDAExecutionProvider": "CUDAExecutionProvider does not start on this machine",
