@@ -1,11 +1,27 @@
-"""Turn a run into a proved artifact: ONNX, TorchScript, and the evidence that they are the trained network."""
+"""Turn a run into a proved artifact: ONNX, TorchScript, and the evidence that they are the network.
 
+The public API is loaded on first use, because torch takes seconds to import.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING
 
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # read by onnxruntime at its import, wherever that comes first
+# onnxruntime reads this variable when it is first imported, so it must be set before that.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from export.errors import ProofError
+
+if TYPE_CHECKING:
+    from export.bundle import build
+    from export.verification import verify
+
+__all__ = ["ProofError", "build", "verify"]
+
+_MODULES = {"build": "export.bundle", "verify": "export.verification"}
 
 
-class ProofError(Exception):
-    """An artifact is not the trained network; the message says what was expected and what was found."""
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,23 +1,28 @@
-"""`python -m export build | verify`: prove a run and publish it, or prove again what is published."""
+"""`python -m export build | verify`: prove and publish a run, or prove what is published again."""
 
 import json
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from cli.commands import CommandGroup
-from export import ProofError
+from export.errors import ProofError
 from model.errors import DataError
 from service.artifact import storage
 from service.artifact.manifest import ArtifactError
 
+if TYPE_CHECKING:
+    from export.proof.prove import Proof
 
-class ProvingCommands(CommandGroup):
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class ProofCommands(CommandGroup):
     """Commands that end with exit code 1 where a proof fails."""
 
     input_errors = (DataError,)
@@ -26,92 +31,86 @@ class ProvingCommands(CommandGroup):
     extra = "train"
 
 
-@click.group(cls=ProvingCommands, context_settings={"show_default": True, "max_content_width": 110})
+@click.group(cls=ProofCommands, context_settings={"show_default": True, "max_content_width": 100})
 def main() -> None:
-    """Turn a run into an artifact that carries its own proof."""
+    """Publish a trained run as ONNX and TorchScript files that are proved to be the network."""
 
 
-@main.command()
+@main.command(short_help="Prove a run and publish it as an artifact.")
 @click.argument("run", required=False)
-@click.option(
-    "--runs",
-    default="runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where runs are kept.",
-)
-@click.option(
-    "--artifacts",
-    default="artifacts",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where artifacts are published.",
-)
+@click.option("--runs", default="runs", type=FOLDER, help="Folder of runs, to look up the newest.")
+@click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder in which to publish.")
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
-    """Export RUN (by default the newest complete one) to ONNX and TorchScript, prove both, publish."""
-    import torch  # takes seconds, and here Ctrl-C is understood
+    """Export RUN to ONNX and TorchScript, prove that both are the trained network, and publish.
+
+    RUN is a folder such as runs/houses/1; by default the newest complete run. It is published as
+    <name>/<version>, unless it is the newest version already.
+
+    Exit code 0: published, now or before; 1: the proof failed, and nothing was published; 2: there
+    is no such run, or the artifact cannot be written.
+    """
+    import torch  # takes seconds, after which Ctrl-C must still end in one line
 
     from export import bundle
     from model.run import find_run, load_run, newest_run
 
     started = time.perf_counter()
-    torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
+    torch.set_num_threads(1)  # small networks gain nothing from more threads
     loaded = load_run(find_run(run) if run else newest_run(runs))
     click.echo(f"exporting {loaded.path} to ONNX and TorchScript ...")
     published = bundle.build(loaded, artifacts)
-    if not published.new:
+    if published.proof is None:
         click.echo(f"already published as {published.path}; digest {published.digest}")
         return
     _print(published.proof)
-    click.echo(
-        f"published {published.path} in {time.perf_counter() - started:.1f} s; digest {published.digest}"
-    )
+    seconds = time.perf_counter() - started
+    click.echo(f"published {published.path} in {seconds:.1f} s; digest {published.digest}")
 
 
-@main.command()
+@main.command(short_help="Repeat the proof of a published artifact.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 def verify(artifact: Path, as_json: bool) -> None:
-    """Prove a published artifact again, on this machine, from its files alone; the golden rows stand for real ones.
+    """Repeat the proof of ARTIFACT on this machine, from its files alone.
+
+    ARTIFACT is artifacts/<name>, for its newest version, or artifacts/<name>/<version>. Real rows
+    are not published, so the rows of golden.json take their place.
 
     Exit code 0: proved; 1: the proof failed; 2: there is no artifact.
     """
     path, proved, error, code = artifact, None, None, 0
     try:
         path, code = storage.find_version(artifact), 1
-        import torch  # takes seconds, and what is no artifact is said at once
+        import torch  # takes seconds, and a missing artifact is reported at once
 
-        from export.verify import verify
+        from export.verification import verify
 
         torch.set_num_threads(1)
         proved, code = verify(path), 0
     except (ProofError, ArtifactError) as failed:
         error, code = str(failed), code or 2
     if as_json:
-        found = (
-            {"digest": proved.digest, "proof": proved.proof}
-            if proved
-            else {"digest": None, "proof": None}
-        )
-        click.echo(
-            json.dumps(
-                {"artifact": str(path), "proved": proved is not None, "error": error, **found}
-            )
-        )
+        document = {
+            "artifact": str(path),
+            "proved": proved is not None,
+            "error": error,
+            "digest": proved.digest if proved else None,
+            "proof": proved.proof.to_members() if proved else None,
+        }
+        click.echo(json.dumps(document))
     elif proved:
         _print(proved.proof)
-        click.echo(
-            f"proved {path}, with its golden rows in place of real ones; digest {proved.digest}"
-        )
+        click.echo(f"proved {path} on its golden rows; digest {proved.digest}")
     else:
         click.echo(f"Error: {'not proved: ' if code == 1 else ''}{error}", err=True)
     sys.exit(code)
 
 
-def _print(proof: Mapping[str, Any]) -> None:
-    """Print what was proved: a line, a table of runtimes, and what is not in order."""
+def _print(proof: "Proof") -> None:
+    """Print the summary, the table of runtimes, and the remarks."""
     from export.proof import report
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print(proof["structure"])
     console.print(report.proof_summary(proof))
     console.print(report.proof_table(proof))
     for line in report.proof_remarks(proof):

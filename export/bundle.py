@@ -1,4 +1,4 @@
-"""From a run to a published artifact: export, prove, write the manifest, rename once. Nothing half-published."""
+"""Publish a run as an artifact: export, prove, write the manifest, and rename the folder once."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from export.card import card
 from export.golden import example_document, golden_document, golden_rows, json_bytes
 from export.proof import report
 from export.proof.hard_inputs import hard_inputs
-from export.proof.prove import prove
+from export.proof.prove import Proof, prove
 from export.to_onnx import to_onnx
 from export.to_torchscript import to_torchscript
 from export.triton import TRITON_CONFIG, triton_config
@@ -29,69 +29,96 @@ class Published:
 
     path: Path
     digest: str
-    new: bool
-    """False when it had been published before, as the newest version."""
-    proof: Mapping[str, Any]
-    """What the manifest says of the proof."""
+    proof: Proof | None
+    """The evidence; None when the run was published before, as the newest version."""
 
 
-def build(run: Run, artifacts: Path) -> Published:
+def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
     """Publish a run as the next version of artifacts/<name>, unless it is the newest already.
 
     Raises:
         ProofError: the files are not the trained network; nothing is published.
-        OSError: the artifact cannot be written; nothing is left of it.
+        OSError: the artifact cannot be written; nothing of it remains.
     """
-    record, net = run.record, net_from_weights(run.weights)
-    features = tuple(Feature(**dataclasses.asdict(feature)) for feature in record.features)
-    files = {
-        manifest.MODEL: to_onnx(net),
-        manifest.WEIGHTS: run.content,
-        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
-        manifest.EXAMPLE: example_document(features),
-        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
-    }
+    record, features = run.record, features_of(run)
+    files = _exported_files(run)
     parent = artifacts / record.name
     config = triton_config(record.name, record.task, len(features), record.out_features)
-    if (newest := _newest_artifact(parent)) and _is_unchanged(newest, files, run, features):
+    newest = _newest_artifact(parent)
+    if newest and is_unchanged(newest, files, run):
         replace_file(parent / TRITON_CONFIG, config)
-        return Published(newest.path, newest.digest, False, newest.manifest.proof)
-
-    files[manifest.TORCHSCRIPT] = to_torchscript(net)
+        return Published(newest.path, newest.digest, None)
+    files[manifest.TORCHSCRIPT] = to_torchscript(net_from_weights(run.weights))
     proof = prove(
         (files[manifest.MODEL], files[manifest.TORCHSCRIPT]), run.weights, features, run.rows
     )
     cases, session = hard_inputs(features, run.rows), Session(files[manifest.MODEL])
     files[manifest.PROOF] = report.plot_errors(cases, session.run, run.weights, record.name)
-    with staged(artifacts, record.name) as folder:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        digest = ""
+    path, digest = _publish(run, proof, files, artifacts)
+    replace_file(parent / TRITON_CONFIG, config)
+    return Published(path, digest, proof)
+
+
+def features_of(run: Run) -> tuple[Feature, ...]:
+    """Return the columns of a run as the manifest describes them."""
+    return tuple(Feature(**dataclasses.asdict(feature)) for feature in run.record.features)
+
+
+def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
+    """Return whether an artifact is a run's: it has these files, and the run's manifest."""
+    published = newest.manifest
+    described = dataclasses.replace(
+        _manifest(run, published.version, published.proof), created=published.created
+    )
+    return described.to_json() == newest.files[manifest.MANIFEST] and all(
+        newest.files[name] == content for name, content in files.items()
+    )
+
+
+def _exported_files(run: Run) -> dict[str, bytes]:
+    """Return the files that follow from a run without a proof."""
+    features = features_of(run)
+    return {
+        manifest.MODEL: to_onnx(net_from_weights(run.weights)),
+        manifest.WEIGHTS: run.content,
+        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
+        manifest.EXAMPLE: example_document(features),
+        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
+    }
+
+
+def _publish(
+    run: Run, proof: Proof, files: Mapping[str, bytes], artifacts: Path
+) -> tuple[Path, str]:
+    """Write the files aside, check them as the service does, and rename; return path and digest."""
+    digest = ""
+    with staged(artifacts, run.record.name) as folder:
 
         def finish(version: int) -> None:
             nonlocal digest
-            stated = _manifest(run, version, features, proof)
-            files.update({manifest.MANIFEST: stated.to_json(), manifest.CARD: card(stated)})
-            for name in (manifest.MANIFEST, manifest.CARD):
-                (folder / name).write_bytes(files[name])
-            (folder / manifest.SUMS).write_bytes(storage.sha256_sums(files))
-            digest = check_artifact(folder).digest  # what would be refused later is not published
+            described = _manifest(run, version, proof.to_members())
+            complete = {
+                **files,
+                manifest.MANIFEST: described.to_json(),
+                manifest.CARD: card(described, proof),
+            }
+            for name, content in complete.items():
+                (folder / name).write_bytes(content)
+            (folder / manifest.SUMS).write_bytes(storage.sha256_sums(complete))
+            digest = check_artifact(folder).digest
 
         path = publish(folder, finish)
-    replace_file(parent / TRITON_CONFIG, config)
-    return Published(path, digest, True, proof)
+    return path, digest
 
 
-def _manifest(
-    run: Run, version: int, features: tuple[Feature, ...], proof: Mapping[str, Any]
-) -> Manifest:
+def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:
     record = run.record
     return Manifest(
         name=record.name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         task=record.task,
-        features=features,
+        features=features_of(run),
         targets=record.targets,
         classes=record.classes,
         metrics=record.metrics,
@@ -102,19 +129,8 @@ def _manifest(
     )
 
 
-def _is_unchanged(
-    newest: storage.Artifact, files: Mapping[str, bytes], run: Run, features: tuple[Feature, ...]
-) -> bool:
-    """Say whether a run is what stands published: the same files, and the same said of them."""
-    said = newest.manifest
-    stated = _manifest(run, said.version, features, said.proof)
-    return dataclasses.replace(stated, created=said.created).to_json() == newest.files[
-        manifest.MANIFEST
-    ] and all(newest.files[name] == content for name, content in files.items())
-
-
 def _newest_artifact(parent: Path) -> storage.Artifact | None:
-    """Return the newest version of an artifact; None where there is none, or none that is whole."""
+    """Return the newest version in a folder; None where there is none, or it is not complete."""
     try:
         return storage.read_artifact(storage.find_version(parent))
     except ArtifactError:

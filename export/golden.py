@@ -1,4 +1,4 @@
-"""TODO: export.golden."""
+"""golden.json and example.json: rows with known answers for any runtime, and a request to try."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from export import ProofError
+from export.errors import ProofError
 from export.proof.bound import Float32Array, reference
 from service.artifact import manifest
 from service.artifact.manifest import Feature
@@ -15,7 +15,7 @@ GOLDEN_ROW_COUNT = 16
 
 
 def golden_rows(features: Sequence[Feature]) -> Float32Array:
-    """Return rows that stand for the data without being of it: medians, extremes, zeros, and between them.
+    """Return synthetic rows: medians, minima, maxima, zeros, and random rows between the extremes.
 
     No row of the training data is ever published.
     """
@@ -29,15 +29,16 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
 
 
 def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
-    """Return what golden.json holds: rows, float64 answers and bounds, in numbers that round-trip exactly.
+    """Return the content of golden.json: rows, float64 answers and bounds, as exact decimals.
 
     Raises:
-        ProofError: no row stays within float32's range.
+        ProofError: every row may overflow float32.
     """
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
         raise ProofError(
-            "golden rows: expected some within float32's range, found none: scale the columns of the data"
+            "golden rows: expected some within float32's range, found none: "
+            "scale the columns of the data"
         )
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
@@ -54,15 +55,15 @@ def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> 
 
 
 def example_document(features: Sequence[Feature]) -> bytes:
-    """Return example.json: the body of a request, with the median of every column."""
+    """Return example.json: the body of a request with the median of every column."""
     return json_bytes({"instances": [[_shortest_decimal(feature.median) for feature in features]]})
-
-
-def _shortest_decimal(value: float) -> float:
-    """Return the shortest decimal that is the same float32."""
-    return float(str(np.float32(value)))
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
     """Return the bytes of golden.json or example.json."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"
+
+
+def _shortest_decimal(value: float) -> float:
+    """Return the number with the fewest decimal digits that rounds to the same float32."""
+    return float(str(np.float32(value)))

@@ -1,7 +1,7 @@
-"""A ScaledNet as one canonical, single-file, path-free model.onnx.
+"""Export a ScaledNet as model.onnx: one file with canonical content and no paths.
 
-torch.onnx.export writes the absolute paths of this machine's sources, its own version and generated
-names into the file; what leaves here holds none of them, so equal networks give equal bytes.
+torch.onnx.export writes absolute source paths, its own version and generated names into the file.
+They are removed here, so equal networks give equal bytes.
 """
 
 import contextlib
@@ -19,9 +19,10 @@ PRODUCER = "twolayernet"
 
 
 def to_onnx(net: ScaledNet) -> bytes:
-    """Export net, in eval mode on the CPU, with a free batch dimension."""
+    """Return the bytes of model.onnx for a network in eval mode, with a free batch dimension."""
     task = "classification" if isinstance(net, ScaledClassifier) else "regression"
-    example = torch.zeros(2, len(net.shift))  # a batch of 1 would be taken for a constant
+    # The exporter would treat a batch of 1 as a constant dimension.
+    example = torch.zeros(2, len(net.shift))
     with _quiet():
         program = torch.onnx.export(
             net,
@@ -40,33 +41,25 @@ def to_onnx(net: ScaledNet) -> bytes:
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """Return the bytes of a model: the same for equal models."""
+    """Return the bytes of a model, which are the same for equal models."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same graph with nothing in it but the graph: no metadata, versions, paths or generated names."""
+    """Return the same graph without metadata, versions, paths, documentation or generated names."""
     source = model.graph
-    kept = {value.name for value in (*source.input, *source.initializer, *source.output)}
-    # A value is named for the operator that makes it: sub, mul, gemm, relu, gemm_2 ...
-    names: dict[str, str] = {}
-    for node in source.node:
-        for output in node.output:
-            if output not in kept:
-                base = node.op_type.lower()
-                count = sum(name.split("_")[0] == base for name in names.values())
-                names[output] = f"{base}_{count + 1}" if count else base
+    names = _wire_names(source)
     nodes = []
     for node in source.node:
-        made = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-        made.input.extend(names.get(value, value) for value in node.input)
-        made.output.extend(names.get(value, value) for value in node.output)
-        made.name = made.output[0]
+        copy = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+        copy.input.extend(names.get(value, value) for value in node.input)
+        copy.output.extend(names.get(value, value) for value in node.output)
+        copy.name = copy.output[0]
         for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
-            made.attribute.append(attribute)
-            made.attribute[-1].ClearField("doc_string")
-        nodes.append(made)
+            copy.attribute.append(attribute)
+            copy.attribute[-1].ClearField("doc_string")
+        nodes.append(copy)
     initializers = [
         onnx.TensorProto(
             name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=tensor.raw_data
@@ -86,6 +79,19 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     )
 
 
+def _wire_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """Name each internal value after its operator: sub, mul, gemm, relu, gemm_2."""
+    public = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        for output in node.output:
+            if output not in public:
+                base = node.op_type.lower()
+                count = sum(name.split("_")[0] == base for name in names.values())
+                names[output] = f"{base}_{count + 1}" if count else base
+    return names
+
+
 def _plain(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     tensor = value.type.tensor_type
     shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
@@ -94,9 +100,9 @@ def _plain(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on its detour: it writes opset 18 and converts to 17, operator for operator.
+    """Silence the exporter's messages: it writes opset 18, then converts each operator to opset 17.
 
-    What it wrote is not taken on trust: export.structure holds every operator of the file to the network.
+    The conversion is not trusted: export.proof.onnx_structure checks every operator of the file.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

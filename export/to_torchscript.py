@@ -1,10 +1,12 @@
-"""A ScaledNet as model.torchscript.pt: torch.jit.script, re-zipped so that equal networks give equal bytes.
+"""Export a ScaledNet as model.torchscript.pt, with equal bytes for equal networks.
 
-Script rather than trace or freeze: a frozen module has no parameters left to compare. TorchScript is
-deprecated in favour of torch.export; it is asked for here because LibTorch and mobile runtimes read it,
-and this module is the only place that knows.
+The network is scripted rather than traced or frozen, because a frozen module has no parameters to
+compare. LibTorch and mobile runtimes read TorchScript, but torch deprecates it, and does not
+support it on Python 3.14 and newer. There the file is still written and proved, with torch's
+warnings silenced, as long as torch.jit works; if it fails, export ends with a one-line ProofError.
 """
 
+import functools
 import io
 import os
 import subprocess
@@ -12,96 +14,120 @@ import sys
 import warnings
 import zipfile
 
+import numpy as np
 import safetensors.numpy
 import torch
 
-from export import ProofError
+from export.errors import ProofError
 from model.net import ScaledNet
 from model.run import net_from_weights
 from service.artifact.manifest import TORCHSCRIPT
 
 SERIALIZATION_ID = b"0" * 40
-"""Replaces a number that depends on the source paths."""
-EPOCH = (1980, 1, 1, 0, 0, 0)
-LOCAL_HEADER = 30
+"""Replacement for torch's serialization id, a number that depends on source paths."""
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+LOCAL_HEADER_BYTES = 30
 """Bytes of a zip entry before its name."""
-ALIGNMENT = 64
-"""torch maps tensors straight from the file, and its own writer aligns each to this many bytes."""
+ALIGNMENT_BYTES = 64
+"""Alignment of every entry, as torch writes it to map tensors straight from the file."""
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Script net, in eval mode on the CPU, in a process of its own.
+    """Return the bytes of model.torchscript.pt for a network in eval mode on the CPU.
 
-    torch names the classes of a file by what the process has scripted before, and orders their constants by
-    the hashes of strings: only a fresh process with a fixed hash seed writes the same bytes again.
+    torch names the classes of a file by what the process has scripted before, and orders constants
+    by the hashes of strings. Only a fresh process with a fixed hash seed repeats the same bytes.
+
+    Raises:
+        ProofError: this torch cannot write TorchScript.
     """
     weights = safetensors.numpy.save(
         {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     )
-    scripted = subprocess.run(  # noqa: S603 # this module, no shell
+    ended = subprocess.run(  # noqa: S603 # this module, no shell
         [sys.executable, "-m", __name__],
         input=weights,
         env={**os.environ, "PYTHONHASHSEED": "0"},
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for this process, which then ends that one
-        check=True,
+        capture_output=True,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
     )
-    return scripted.stdout
+    if ended.returncode:
+        reason = (ended.stderr.decode(errors="replace").splitlines() or ["no message"])[-1]
+        raise ProofError(
+            f"{TORCHSCRIPT}: torch {torch.__version__} cannot write TorchScript "
+            f"on Python {sys.version.split()[0]}: {reason}"
+        )
+    return ended.stdout
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """Load what to_torchscript wrote; loading TorchScript executes code, so never do it to a stranger's file."""
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
+    """Load the bytes of model.torchscript.pt. Loading executes code: call check_code first.
+
+    Raises:
+        ProofError: this torch cannot load it.
+    """
+    try:
+        with _torch_jit_warnings_ignored():
+            module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
+    except Exception as error:  # torch.jit raises errors of many types
+        reason = (str(error).splitlines() or ["no message"])[0]
+        raise ProofError(
+            f"{TORCHSCRIPT}: torch {torch.__version__} cannot load it: {reason}"
+        ) from None
     return module
 
 
 def check_code(content: bytes, net: ScaledNet) -> None:
-    """Hold a file, before anything loads it, to what this torch writes for net: loading executes its code.
+    """Compare the code of a file, before anything loads it, with what this torch writes.
 
-    The values of its tensors, which are only read, are left to the structural proof.
+    The values of the tensors are left to the structural proof: reading them executes nothing.
 
     Raises:
-        ProofError: another archive, or other code, structure or constants.
+        ProofError: the archive, its code, its structure or its constants differ.
     """
-    expected, found = _entries(to_torchscript(net)), _entries(content)
-    for name in sorted(expected.keys() | found.keys()):
-        wanted, read = expected.get(name), found.get(name)
-        if "/data/" in name and wanted and read:
-            wanted, read = bytes(len(wanted)), bytes(len(read))
-        if wanted != read:
+    shapes = tuple((name, tuple(tensor.shape)) for name, tensor in net.state_dict().items())
+    expected, entries = _expected_entries(shapes), _code_entries(content)
+    for name in sorted(expected.keys() | entries.keys()):
+        if expected.get(name) != entries.get(name):
             raise ProofError(
-                f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes for this network"
+                f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes "
+                "for this network"
             )
-    if _rezip(content) != content:  # two readers might see two archives
+    if rezip(content) != content:  # two zip readers might see two different archives
         raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
 
 
-def _entries(content: bytes) -> dict[str, bytes]:
+@functools.lru_cache(maxsize=16)
+def _expected_entries(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, bytes | int]:
+    """Return the code entries that torch writes for a network; they depend on its shapes alone."""
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes}
+    return _code_entries(to_torchscript(net_from_weights(zeros)))
+
+
+def _code_entries(content: bytes) -> dict[str, bytes | int]:
+    """Return the entries of an archive by name: their bytes, or for tensors only their length."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-            compressed = [
-                entry.filename
-                for entry in archive.infolist()
-                if entry.compress_type != zipfile.ZIP_STORED
-            ]
-            if compressed or len(names) != len(set(names)):
+            stored = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())
+            if not stored or len(names) != len(set(names)):
                 raise ProofError(f"{TORCHSCRIPT}: holds a compressed entry or one name twice")
-            return {name: archive.read(name) for name in names}
+            entries = {name: archive.read(name) for name in names}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise ProofError(f"{TORCHSCRIPT}: not an archive: {error}") from None
+    return {name: len(data) if "/data/" in name else data for name, data in entries.items()}
 
 
-def _script(net: ScaledNet) -> bytes:
+def script(module: torch.nn.Module) -> bytes:
+    """Return the bytes that torch.jit writes for a module in this process."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        torch.jit.save(torch.jit.script(net), buffer)
+    with _torch_jit_warnings_ignored():
+        torch.jit.save(torch.jit.script(module), buffer)
     return buffer.getvalue()
 
 
-def _rezip(content: bytes) -> bytes:
-    """Write the archive anew: no debug files, which hold this machine's paths, no compression, no times."""
+def rezip(content: bytes) -> bytes:
+    """Write an archive anew without times, compression and debug files, which hold local paths."""
     out = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -113,16 +139,21 @@ def _rezip(content: bytes) -> bytes:
             data = source.read(entry)
             if entry.filename.endswith("/.data/serialization_id"):
                 data = SERIALIZATION_ID
-            info = zipfile.ZipInfo(entry.filename, EPOCH)
-            header = out.tell() + LOCAL_HEADER + len(info.filename.encode())
-            # The padding is an extra field as torch writes it: the tag "FB", a length, and as many bytes.
-            padding = -(header + 4) % ALIGNMENT
+            info = zipfile.ZipInfo(entry.filename, ZIP_EPOCH)
+            header = out.tell() + LOCAL_HEADER_BYTES + len(info.filename.encode())
+            # torch pads with an extra field: the tag "FB", a length, and as many bytes.
+            padding = -(header + 4) % ALIGNMENT_BYTES
             info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
             target.writestr(info, data)
     return out.getvalue()
 
 
+def _torch_jit_warnings_ignored() -> "warnings.catch_warnings[None]":
+    """Ignore that torch.jit "is deprecated" (to Python 3.13) or "is not supported" (from 3.14)."""
+    return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+
+
 if __name__ == "__main__":
     sys.stdout.buffer.write(
-        _rezip(_script(net_from_weights(safetensors.numpy.load(sys.stdin.buffer.read()))))
+        rezip(script(net_from_weights(safetensors.numpy.load(sys.stdin.buffer.read()))))
     )

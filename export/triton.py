@@ -1,15 +1,16 @@
-"""TODO: export.triton."""
+"""config.pbtxt, which lets NVIDIA Triton serve an artifact folder as a model repository."""
 
 from service.artifact import manifest
 
 TRITON_CONFIG = "config.pbtxt"
+TRITON_TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64"}
 
 
 def triton_config(name: str, task: str, in_features: int, out_features: int) -> bytes:
-    """Return config.pbtxt, with which artifacts/ is a model repository for NVIDIA Triton."""
-    types = {"float32": "TYPE_FP32", "int64": "TYPE_INT64"}
+    """Return the bytes of config.pbtxt for a model with these widths."""
     outputs = ",\n".join(
-        f'  {{ name: "{output}" data_type: {types[dtype]} dims: {[-1] if output == "label" else [-1, out_features]} }}'
+        f'  {{ name: "{output}" data_type: {TRITON_TYPES[dtype]} '
+        f"dims: {[-1] if output == 'label' else [-1, out_features]} }}"
         for output, dtype in manifest.OUTPUTS[task].items()
     )
     return f"""name: "{name}"

@@ -1,1 +1,1 @@
-"""TODO: export/proof."""
+"""The proof that model.onnx and model.torchscript.pt compute the trained network."""

@@ -1,11 +1,10 @@
-"""The network in float64, and how far from it IEEE float32 arithmetic may land, element by element.
+"""The network in float64, and how far IEEE float32 arithmetic may differ from it, per element.
 
 The bound holds for any order of summation, with or without fused multiply-add (docs/numerics.md).
-
-Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1: a computed inner
-product of n terms is within gamma_n |x|^T |y| of the exact one, gamma_n = n u / (1 - n u). The softmax term is
-derived in docs/numerics.md, after Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax
-functions, IMA Journal of Numerical Analysis 41 (2021).
+Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1: a computed
+inner product of n terms is within gamma_n |x|^T |y| of the exact one, gamma_n = n u / (1 - n u).
+The softmax term is derived in docs/numerics.md, after Blanchard, Higham and Higham, Accurately
+computing the log-sum-exp and softmax functions, IMA Journal of Numerical Analysis 41 (2021).
 """
 
 import math
@@ -19,32 +18,33 @@ FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Gamma = Callable[[int], float]
-"""The share of its terms' magnitudes by which a sum of n products may be off."""
+"""The largest relative error of a sum of n products, relative to the sum of their magnitudes."""
 UNIT_ROUNDOFF = 2.0**-24
-"""Unit roundoff of float32."""
+"""Unit roundoff u of float32."""
 SMALLEST_SUBNORMAL = 2.0**-149
-"""Smallest positive float32: the most that a product loses when it underflows."""
+"""Smallest positive float32: the largest error of a product that underflows."""
 SMALLEST_NORMAL = 2.0**-126
 """Smallest normal float32."""
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
+"""Largest finite float32."""
 EXP_ERROR_UNITS = 4
-"""Error of the runtime's exp in units of U: a stated assumption, not a derived one."""
+"""Error of a runtime's exp in units of u: a stated assumption, not a derived one."""
 INFLATION = 1 + 2.0**-20
-"""Covers the rounding of the float64 evaluation itself."""
+"""Factor on every bound that covers the rounding of the float64 evaluation itself."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a runtime must answer to some rows."""
+    """The answers that a runtime must give to some rows."""
 
     values: Mapping[str, FloatArray]
-    """By output name, (rows, out_features): the network evaluated in float64 over its float32 constants."""
+    """By output name, (rows, out_features): the network in float64, with its float32 constants."""
     bounds: Mapping[str, FloatArray]
-    """Likewise: the largest |answer - value| that rounding explains."""
+    """By output name, (rows, out_features): the largest |answer - value| that rounding explains."""
     accepted: BoolArray | None
-    """(rows, classes): the labels that rounding explains; None for regression."""
+    """(rows, classes): whether rounding explains this label; None for regression."""
     in_range: BoolArray
-    """(rows,): no intermediate can overflow float32, so the bound speaks; elsewhere it says nothing."""
+    """(rows,): whether no intermediate value can overflow float32; elsewhere no bound holds."""
 
 
 def gamma(n: int) -> float:
@@ -53,10 +53,11 @@ def gamma(n: int) -> float:
 
 
 def probable_gamma(n: int) -> float:
-    """Return min(gamma_n, 4 sqrt(n) u): errors that are independent of each other grow like sqrt(n), not n.
+    """Return min(gamma_n, 4 sqrt(n) u): independent errors grow like sqrt(n) rather than n.
 
-    Sources: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM Journal on Scientific
-    Computing 41 (2019); Ipsen and Zhou, arXiv 1906.10465. A bound that is probable, so a warning and no gate.
+    The bound from it holds with high probability only, so exceeding it is a warning.
+    Sources: Higham and Mary, A new approach to probabilistic rounding error analysis, SIAM Journal
+    on Scientific Computing 41 (2019); Ipsen and Zhou, arXiv 1906.10465.
     """
     return min(gamma(n), 4 * math.sqrt(n) * UNIT_ROUNDOFF)
 
@@ -67,37 +68,21 @@ def reference(
     """Evaluate the network in float64 and propagate the bound of each stage through the next.
 
     Args:
-        weights: the tensors of weights.safetensors by name; output_scale is there for regression.
-        x: raw rows, (rows, in_features); one that is not finite is out of range.
-        gamma: gamma for the bound B, which always holds, or probable_gamma for the probable one.
+        weights: the tensors of weights.safetensors by name; a regressor's have an output_scale.
+        x: raw rows, (rows, in_features); rows that are not finite are out of range.
+        gamma: gamma for the bound, which always holds, or probable_gamma for the probable one.
     """
     finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
-    x = np.where(finite[:, None], x, np.float32(0))
-    shift, scale = _wide(weights, "shift"), _wide(weights, "scale")
-    w1, b1 = _wide(weights, "net.linear1.weight"), _wide(weights, "net.linear1.bias")
-    w2, b2 = _wide(weights, "net.linear2.weight"), _wide(weights, "net.linear2.bias")
-
-    # scaling: z = fl(fl(x - shift) * scale), two roundings
-    centred = x.astype(np.float64) - shift  # (rows, in_features)
-    z = centred * scale
-    d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
-    in_range: BoolArray = (
-        finite & _below(np.abs(centred), gamma(1)) & _below(np.abs(z) + d0, gamma(2))
-    )
-
-    # layer 1: a = W1 z + b1, an inner product of in_features + 1 terms, over inputs that are off by d0
-    a, d1, fits = _layer(z, d0, w1, b1, gamma)  # (rows, hidden_features)
-    in_range = in_range & fits
-
-    # ReLU: exact and 1-Lipschitz, so d1 carries over
-    h = np.maximum(a, 0)
-
-    # layer 2
-    v, d2, fits = _layer(h, d1, w2, b2, gamma)  # (rows, out_features)
-    in_range = in_range & fits
+    z, d0, scalable = _scaled(weights, np.where(finite[:, None], x, np.float32(0)), gamma)
+    # layer 1: an inner product of in_features + 1 terms, over inputs with errors up to d0
+    a, d1, fits_layer1 = _layer(weights, "linear1", z, d0, gamma)  # (rows, hidden_features)
+    # ReLU is exact and 1-Lipschitz, so d1 carries over.
+    v, d2, fits_layer2 = _layer(weights, "linear2", np.maximum(a, 0), d1, gamma)
+    in_range = finite & scalable & fits_layer1 & fits_layer2
 
     if "output_scale" in weights:
-        return _unscaled(weights, v, d2, in_range, gamma)
+        y, d3, unscalable = _unscaled(weights, v, d2, gamma)
+        return Reference({"output": y}, {"output": d3 * INFLATION}, None, in_range & unscalable)
     p, d4 = _softmax(v, d2)
     return Reference(
         values={"logits": v, "probabilities": p},
@@ -107,39 +92,42 @@ def reference(
     )
 
 
-def _layer(
-    x: FloatArray, d: FloatArray, weight: FloatArray, bias: FloatArray, gamma: Gamma
+def _scaled(
+    weights: Mapping[str, Float32Array], x: Float32Array, gamma: Gamma
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Return y = W x + b, its bound given that x is off by at most d, and which rows cannot overflow."""
+    """Return z = fl(fl(x - shift) * scale), its bound, and which rows cannot overflow."""
+    centred = x.astype(np.float64) - _float64(weights, "shift")  # (rows, in_features)
+    z = centred * _float64(weights, "scale")
+    d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
+    return z, d0, _below_max(np.abs(centred), gamma(1)) & _below_max(np.abs(z) + d0, gamma(2))
+
+
+def _layer(
+    weights: Mapping[str, Float32Array], layer: str, x: FloatArray, d: FloatArray, gamma: Gamma
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return y = W x + b, its bound for inputs with errors up to d, and which rows fit float32."""
+    weight, bias = _float64(weights, f"net.{layer}.weight"), _float64(weights, f"net.{layer}.bias")
     n = weight.shape[1]
     magnitude = (np.abs(x) + d) @ np.abs(weight).T + np.abs(bias)
     bound = gamma(n + 1) * magnitude + d @ np.abs(weight).T + n * SMALLEST_SUBNORMAL
-    return x @ weight.T + bias, bound, _below(magnitude, gamma(n + 1))
+    return x @ weight.T + bias, bound, _below_max(magnitude, gamma(n + 1))
 
 
 def _unscaled(
-    weights: Mapping[str, Float32Array],
-    v: FloatArray,
-    d2: FloatArray,
-    in_range: BoolArray,
-    gamma: Gamma,
-) -> Reference:
-    """Unscaling: y = fl(fl(v * scale) + shift), two roundings."""
-    scale, shift = _wide(weights, "output_scale"), _wide(weights, "output_shift")
+    weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, gamma: Gamma
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Return y = fl(fl(v * scale) + shift), its bound, and which rows cannot overflow."""
+    scale, shift = _float64(weights, "output_scale"), _float64(weights, "output_shift")
     magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
     d3 = np.abs(scale) * d2 + gamma(2) * magnitude + SMALLEST_SUBNORMAL
-    return Reference(
-        values={"output": v * scale + shift},
-        bounds={"output": d3 * INFLATION},
-        accepted=None,
-        in_range=in_range & _below(magnitude, gamma(2)),
-    )
+    return v * scale + shift, d3, _below_max(magnitude, gamma(2))
 
 
 def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return softmax over the classes and its bound, given that v is off by at most d2.
+    """Return softmax over the classes, and its bound for logits with errors up to d2.
 
-    In log space: p exp(2 m) as a product is 0 times infinity once p underflows and m overflows exp.
+    The bound is computed in log space: as a product, p exp(2 m) is 0 times infinity once p
+    underflows and exp(2 m) overflows.
     """
     classes = v.shape[1]
     top = v.max(axis=1, keepdims=True)
@@ -155,10 +143,10 @@ def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
     return p, moved + rounded
 
 
-def _below(magnitude: FloatArray, growth: float) -> BoolArray:
-    """Say for which rows the whole of a stage, grown by its roundings, stays below the largest float32."""
+def _below_max(magnitude: FloatArray, growth: float) -> BoolArray:
+    """Return for which rows all magnitudes, times 1 + growth, are below the largest float32."""
     return np.asarray((magnitude * (1 + growth) < MAX_FLOAT32).all(axis=1))
 
 
-def _wide(weights: Mapping[str, Float32Array], name: str) -> FloatArray:
+def _float64(weights: Mapping[str, Float32Array], name: str) -> FloatArray:
     return weights[name].astype(np.float64)

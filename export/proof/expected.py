@@ -1,6 +1,6 @@
-"""The structural proof: a file that passes holds exactly the trained network, bit for bit and wire for wire.
+"""The expected network: names of its tensors and wiring of its operators, derived from its parts.
 
-What remains to be shown is that a runtime evaluates it properly; that is export.verify's.
+A file with exactly these tensors, bit for bit, and these operators is the trained network.
 """
 
 from collections.abc import Mapping
@@ -8,71 +8,84 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from export import ProofError
+from export.errors import ProofError
 from service.artifact.manifest import INPUT
 
 Weights = Mapping[str, NDArray[np.float32]]
-Wire = tuple[str, tuple[str, ...], tuple[str, ...], dict[str, float]]
-"""An operator, its inputs, its outputs and its attributes."""
-GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+"""The tensors of weights.safetensors by name."""
+Operator = tuple[str, tuple[str, ...], tuple[str, ...], dict[str, float]]
+"""An operator's type, its inputs, its outputs and its attributes."""
+GEMM_ATTRIBUTES = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
 
 
 def task_of(weights: Weights) -> str:
-    """Tell the head from the tensors: only a regressor un-scales its output."""
+    """Return the task of a network: only a regressor has an output scale."""
     return "regression" if "output_scale" in weights else "classification"
 
 
-def expected_names(task: str) -> set[str]:
-    """Return the names of the tensors that a network has, no more and no fewer."""
-    layers = {
-        f"net.{layer}.{part}" for layer in ("linear1", "linear2") for part in ("weight", "bias")
+def expected_shapes(
+    task: str, in_features: int = 0, hidden_features: int = 0, out_features: int = 0
+) -> dict[str, tuple[int, ...]]:
+    """Return the names of all tensors of a network, and their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "shift": (in_features,),
+        "scale": (in_features,),
+        "net.linear1.weight": (hidden_features, in_features),
+        "net.linear1.bias": (hidden_features,),
+        "net.linear2.weight": (out_features, hidden_features),
+        "net.linear2.bias": (out_features,),
     }
-    head = {"output_scale", "output_shift"} if task == "regression" else set()
-    return {"shift", "scale"} | layers | head
+    if task == "regression":
+        shapes |= {"output_scale": (out_features,), "output_shift": (out_features,)}
+    return shapes
 
 
-def expected_wiring(task: str) -> list[Wire]:
-    """Derive the graph from the network's parts: scaling, two layers, head."""
+def expected_operators(task: str) -> list[Operator]:
+    """Return the operators of the graph in order: scaling, two layers, head."""
     scores = "logits" if task == "classification" else "gemm_2"
-    wires: list[Wire] = [
+    body: list[Operator] = [
         ("Sub", (INPUT, "shift"), ("sub",), {}),
         ("Mul", ("sub", "scale"), ("mul",), {}),
-        ("Gemm", ("mul", "net.linear1.weight", "net.linear1.bias"), ("gemm",), GEMM),
+        ("Gemm", ("mul", "net.linear1.weight", "net.linear1.bias"), ("gemm",), GEMM_ATTRIBUTES),
         ("Relu", ("gemm",), ("relu",), {}),
-        ("Gemm", ("relu", "net.linear2.weight", "net.linear2.bias"), (scores,), GEMM),
+        ("Gemm", ("relu", "net.linear2.weight", "net.linear2.bias"), (scores,), GEMM_ATTRIBUTES),
     ]
     if task == "classification":
         return [
-            *wires,
+            *body,
             ("Softmax", ("logits",), ("probabilities",), {"axis": 1}),
             ("ArgMax", ("logits",), ("label",), {"axis": 1, "keepdims": 0, "select_last_index": 0}),
         ]
     return [
-        *wires,
+        *body,
         ("Mul", ("gemm_2", "output_scale"), ("mul_2",), {}),
         ("Add", ("mul_2", "output_shift"), ("output",), {}),
     ]
 
 
-def require_equal_bits(
-    file: str, found: Mapping[str, NDArray[np.float32]], weights: Weights
-) -> None:
-    names = expected_names(task_of(weights))
-    require_equal("tensors of the run", sorted(names), sorted(weights))
-    require_equal(f"{file}: tensors", sorted(names), sorted(found))
-    for name in sorted(names):
-        require_equal(f"{file}: shape of {name}", weights[name].shape, found[name].shape)
-        differ = np.flatnonzero(
-            weights[name].view(np.uint32).ravel() != found[name].view(np.uint32).ravel()
-        )
+def require_equal_bits(file: str, tensors: Weights, weights: Weights) -> None:
+    """Compare the tensors of a file with the run's: same names, same shapes, same bits.
+
+    Raises:
+        ProofError: one differs; the message names the first such value.
+    """
+    names = sorted(expected_shapes(task_of(weights)))
+    require_equal("tensors of the run", names, sorted(weights))
+    require_equal(f"{file}: tensors", names, sorted(tensors))
+    for name in names:
+        expected, values = weights[name], tensors[name]
+        require_equal(f"{file}: shape of {name}", expected.shape, values.shape)
+        differ = np.flatnonzero(expected.view(np.uint32).ravel() != values.view(np.uint32).ravel())
         if differ.size:
-            first = np.unravel_index(differ[0], weights[name].shape)
+            first = np.unravel_index(differ[0], expected.shape)
             raise ProofError(
-                f"{file}: {name}: {differ.size} of {weights[name].size} values differ from the run's, the first at "
-                f"{[int(i) for i in first]}: expected {weights[name][first]!r}, found {found[name][first]!r}"
+                f"{file}: {name}: {differ.size} of {expected.size} values differ from the run's, "
+                f"the first at {[int(i) for i in first]}: "
+                f"expected {expected[first]!r}, found {values[first]!r}"
             )
 
 
 def require_equal(what: str, expected: object, found: object) -> None:
+    """Raise a ProofError that names both values where they differ."""
     if expected != found:
         raise ProofError(f"{what}: expected {expected}, found {found}")

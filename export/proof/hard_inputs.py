@@ -1,4 +1,4 @@
-"""Rows that are hard in some way: what the numerical proof asks every runtime."""
+"""The hard inputs: rows on which the numerical proof evaluates every runtime."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,28 +9,31 @@ from export.proof.bound import MAX_FLOAT32, Float32Array
 from service.artifact.manifest import Feature
 
 MAX_ONE_HOT_FEATURES = 256
+"""Maximum number of features with a one-hot row of their own."""
 BATCH_SIZES = (0, 1, 2, 3, 7, 33, 1024)
+"""Rows per batch."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows that are hard in some way."""
+    """Rows that are hard for one reason."""
 
     name: str
     rows: Float32Array
     """(rows, in_features)."""
     repeated: bool = False
-    """Rows that another case holds too, in another number."""
+    """Whether another case holds the same rows, in batches of another size."""
 
 
 def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
-    """Return the inputs of every sweep: real rows, extremes, scales and batch sizes."""
+    """Return cases of rows: real ones, extremes, scaled ones and batches."""
     n = len(features)
     low = np.array([feature.min for feature in features], np.float32)
     high = np.array([feature.max for feature in features], np.float32)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, MAX_ONE_HOT_FEATURES)).astype(int))
-    one_hot = np.zeros((len(chosen), n), np.float32)
-    one_hot[np.arange(len(chosen)), chosen] = 1
+    columns = np.unique(np.linspace(0, n - 1, min(n, MAX_ONE_HOT_FEATURES)).astype(int))
+    one_hot = np.zeros((len(columns), n), np.float32)
+    one_hot[np.arange(len(columns)), columns] = 1
+    tiny = np.stack([np.full(n, 1e-40, np.float32), np.full(n, -1e-45, np.float32)])
     many = np.resize(rows, (max(BATCH_SIZES), n))
     with np.errstate(over="ignore"):
         scaled = [
@@ -42,9 +45,7 @@ def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
         Case("one-hot", np.concatenate([one_hot, -one_hot])),
         Case("training minimum and maximum", np.stack([low, high])),
         *scaled,
-        Case(
-            "subnormals", np.stack([np.full(n, 1e-40, np.float32), np.full(n, -1e-45, np.float32)])
-        ),
+        Case("subnormals", tiny),
         Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32)),
         *(Case(f"batch of {size}", many[:size], repeated=True) for size in BATCH_SIZES),
     ]

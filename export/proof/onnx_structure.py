@@ -1,4 +1,4 @@
-"""TODO: export.proof.onnx_structure."""
+"""The structural proof of model.onnx: its tensors, operators and wiring are the expected ones."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from export import ProofError
+from export.errors import ProofError
 from export.proof.expected import (
+    Operator,
     Weights,
-    Wire,
-    expected_wiring,
+    expected_operators,
     require_equal,
     require_equal_bits,
     task_of,
@@ -18,73 +18,88 @@ from export.proof.expected import (
 from export.to_onnx import canonical, serialized
 from service.artifact.manifest import INPUT, IR_VERSION, MODEL, OPSET, OUTPUTS
 
+ONNX_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+
 
 def prove_onnx(content: bytes, weights: Weights) -> None:
-    """Hold model.onnx to the weights.
+    """Check that model.onnx is the network of these weights, and nothing besides.
 
     Raises:
-        ProofError: a tensor, an operator, an attribute, a wire or a version is not the expected one.
+        ProofError: a tensor, an operator, an attribute, a wire, a version or a byte differs.
+    """
+    model = parse_onnx(content)
+    check_structure(model, weights)
+    check_canonical_bytes(model, content)
+
+
+def parse_onnx(content: bytes) -> onnx.ModelProto:
+    """Parse the bytes of model.onnx.
+
+    Raises:
+        ProofError: they are not an ONNX file.
     """
     try:
-        model = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except DecodeError as error:
         raise ProofError(f"{MODEL}: not an ONNX file: {error}") from None
-    graph = model.graph
-    task = task_of(weights)
+
+
+def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
+    """Check versions, tensors, signature and operators of a model; raise a ProofError."""
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
-    require_equal(
-        "functions and sparse tensors", 0, len(model.functions) + len(graph.sparse_initializer)
-    )
-    require_equal("metadata", 0, len(model.metadata_props) + len(graph.metadata_props))
+    unexpected = len(model.functions) + len(model.graph.sparse_initializer)
+    require_equal("functions and sparse tensors", 0, unexpected)
+    require_equal("metadata", 0, len(model.metadata_props) + len(model.graph.metadata_props))
+    _check_tensors(model.graph, weights)
+    _check_signature(model.graph, weights)
+    _check_operators(model.graph, expected_operators(task_of(weights)))
+
+
+def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
+    """Check that a file holds its graph alone: no documentation, no metadata, no unknown field."""
+    if serialized(canonical(model)) != content:
+        raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
+
+
+def _check_tensors(graph: onnx.GraphProto, weights: Weights) -> None:
     for tensor in graph.initializer:
         require_equal(
             f"data location of {tensor.name}", onnx.TensorProto.DEFAULT, tensor.data_location
         )
         require_equal(f"type of {tensor.name}", onnx.TensorProto.FLOAT, tensor.data_type)
     require_equal("count of initializers", len(weights), len(graph.initializer))
-    require_equal_bits(
-        MODEL, {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}, weights
-    )
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    require_equal_bits(MODEL, tensors, weights)
 
+
+def _check_signature(graph: onnx.GraphProto, weights: Weights) -> None:
     in_features, out_features = len(weights["shift"]), len(weights["net.linear2.bias"])
-    kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+    inputs = [(INPUT, onnx.TensorProto.FLOAT, ["batch", in_features])]
     outputs = [
-        (name, kinds[dtype], ["batch"] if name == "label" else ["batch", out_features])
-        for name, dtype in OUTPUTS[task].items()
+        (name, ONNX_TYPES[dtype], ["batch"] if name == "label" else ["batch", out_features])
+        for name, dtype in OUTPUTS[task_of(weights)].items()
     ]
-    require_equal(
-        "inputs", [(INPUT, onnx.TensorProto.FLOAT, ["batch", in_features])], _signature(graph.input)
-    )
+    require_equal("inputs", inputs, _signature(graph.input))
     require_equal("outputs", outputs, _signature(graph.output))
-    found: list[Wire] = [
-        (
-            f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
-            tuple(node.input),
-            tuple(node.output),
-            {
-                attribute.name: onnx.helper.get_attribute_value(attribute)
-                for attribute in node.attribute
-            },
-        )
-        for node in graph.node
-    ]
+
+
+def _check_operators(graph: onnx.GraphProto, expected: list[Operator]) -> None:
+    operators: list[Operator] = []
     for node in graph.node:
         names = [attribute.name for attribute in node.attribute]
         require_equal(f"attributes of {node.op_type}", sorted(set(names)), names)
-    expected = expected_wiring(task)
-    require_equal("count of operators", len(expected), len(found))
-    for number, (wanted, wire) in enumerate(zip(expected, found, strict=True), start=1):
-        require_equal(f"operator {number}", wanted, wire)
-    for (operator, _, _, attributes), node in zip(
-        expected, graph.node, strict=True
-    ):  # 1 is neither 1.0 nor 1 and more
-        wrote = [onnx.helper.make_attribute(*attribute) for attribute in sorted(attributes.items())]
-        require_equal(f"attributes of {operator}", wrote, list(node.attribute))
-    # No metadata, documentation, repeated attribute or unknown field anywhere: nothing but the graph.
-    if serialized(canonical(model)) != content:
-        raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
+        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        operators.append((kind, tuple(node.input), tuple(node.output), values))
+    require_equal("count of operators", len(expected), len(operators))
+    for number, (wanted, operator) in enumerate(zip(expected, operators, strict=True), start=1):
+        require_equal(f"operator {number}", wanted, operator)
+    # In Python 1 == 1.0, and get_attribute_value ignores further fields: compare the messages too.
+    for (kind, _, _, attributes), node in zip(expected, graph.node, strict=True):
+        messages = [onnx.helper.make_attribute(*item) for item in sorted(attributes.items())]
+        require_equal(f"attributes of {kind}", messages, list(node.attribute))
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, int, list[str | int]]]:

@@ -1,8 +1,9 @@
-"""TODO: export.proof.prove."""
+"""The proof of one network: structure first, then every runtime on the hard inputs."""
 
+import dataclasses
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import onnx
 import onnxruntime
 import torch
 
-from export import ProofError
+from export.errors import ProofError
 from export.proof.bound import Float32Array
 from export.proof.expected import Weights
-from export.proof.hard_inputs import hard_inputs
+from export.proof.hard_inputs import Case, hard_inputs
 from export.proof.numerical import (
     Comparison,
     check_nonfinite_rows,
@@ -23,17 +24,68 @@ from export.proof.numerical import (
     sweep,
 )
 from export.proof.onnx_structure import prove_onnx
-from export.proof.runtimes import (
-    SERVING_RUNTIME,
-    is_execution_provider,
-    open_runtimes,
-)
+from export.proof.runtimes import SERVING_RUNTIME, Runtime, is_execution_provider, open_runtimes
 from export.proof.torchscript_structure import prove_torchscript
 from export.to_torchscript import load_torchscript
 from service.artifact.manifest import Feature
 
 MAX_OUT_OF_RANGE_SHARE = 0.05
-"""A sweep with a larger share of rows that may overflow proves too little, and fails."""
+"""Maximum share of the hard rows that may overflow float32: such rows prove nothing."""
+LARGEST = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
+"""Figures of which a runtime's is the largest over its comparisons."""
+STRUCTURE = "every tensor bit-identical, every operator and wire as expected"
+
+
+@dataclass(frozen=True)
+class RuntimeFigures:
+    """The worst figures of one runtime over all cases and outputs."""
+
+    max_error_over_bound: float
+    max_error_over_probable_bound: float
+    max_ulps: float
+    largest_margin: float
+    label_disagreements: int
+    batch_rows: int
+    """Number of real rows evaluated in one batch and alone."""
+    batch_rows_changed: int
+    """Number of those rows with other bits alone than in the batch."""
+    every_figure_as: str | None
+    """The runtime whose comparisons, all equal to this one's, stand for both."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The evidence that the files are the trained network; a member of manifest.json."""
+
+    structure: str
+    rows: int
+    """Number of hard rows in range."""
+    rows_out_of_range: int
+    runtimes: Mapping[str, RuntimeFigures]
+    left_out: Mapping[str, str]
+    """By execution provider that was not evaluated: the reason."""
+    warnings: Sequence[str]
+    comparisons: Sequence[Comparison]
+    host: Mapping[str, str]
+    """The CPU, the operating system and the versions with which the figures were measured."""
+
+    def to_members(self) -> dict[str, Any]:
+        """Return the members of manifest.json's proof."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_members(cls, members: Mapping[str, Any]) -> "Proof":
+        """Read the members of manifest.json's proof.
+
+        Raises:
+            TypeError, ValueError: a member is missing, unknown or of another type.
+        """
+        proof = cls(**members)
+        return replace(
+            proof,
+            runtimes={name: RuntimeFigures(**v) for name, v in members["runtimes"].items()},
+            comparisons=[Comparison(**value) for value in members["comparisons"]],
+        )
 
 
 def prove(
@@ -41,99 +93,103 @@ def prove(
     weights: Weights,
     features: Sequence[Feature],
     rows: Float32Array,
-    most_out_of_range: float = MAX_OUT_OF_RANGE_SHARE,
-) -> dict[str, Any]:
-    """Prove that model.onnx and model.torchscript.pt compute the trained network; return the evidence.
+    max_out_of_range_share: float = MAX_OUT_OF_RANGE_SHARE,
+) -> Proof:
+    """Prove that model.onnx and model.torchscript.pt compute the trained network.
 
     Args:
         files: the bytes of model.onnx and of model.torchscript.pt.
         weights: the tensors of the run.
-        features: give the training minimum, median and maximum of every column.
+        features: the training minimum, median and maximum of every column.
         rows: real rows, (rows, in_features) float32, at least one.
-        most_out_of_range: the share of the hard rows that may be so.
+        max_out_of_range_share: maximum share of the hard rows that may overflow float32.
 
     Raises:
-        ProofError: a check failed; the message says which, where, expected and found.
+        ProofError: a check failed; the message states which, where, expected and found.
     """
     model, script = files
     prove_onnx(model, weights)
     module = load_torchscript(script)
     prove_torchscript(module, weights)
-    asked, left_out = open_runtimes(model, module, weights)
+    runtimes, left_out = open_runtimes(model, module, weights)
     cases = hard_inputs(features, rows)
-    comparisons = list(sweep(cases, asked, weights))
+    comparisons = list(sweep(cases, runtimes, weights))
     if failed := [comparison for comparison in comparisons if not comparison.passed]:
         raise ProofError(describe_failure(failed[0]))
-    # The batches repeat the real rows, which are counted once.
-    counted = {case.name: len(case.rows) for case in cases if not case.repeated}
-    total = sum(counted.values())
-    beyond = {c.case: c.rows_out_of_range for c in comparisons if c.case in counted}
-    out_of_range = sum(beyond.values())
-    if out_of_range > most_out_of_range * total:
-        raise ProofError(
-            f"hard inputs: expected at most {most_out_of_range:.0%} of rows out of float32's range, "
-            f"found {out_of_range / total:.1%}: scale the columns of the data"
-        )
-    swallowed = [
+    in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
+    warnings = [
         warning
-        for name, runtime in asked.items()
+        for name, runtime in runtimes.items()
         for warning in check_nonfinite_rows(
             name, runtime, rows, nan_decides=not is_execution_provider(name)
         )
     ]
-    served = [replace(c, runtime="") for c in comparisons if c.runtime == SERVING_RUNTIME]
-    alike = {
+    figures = _figures(runtimes, rows, comparisons)
+    return Proof(
+        structure=STRUCTURE,
+        rows=in_range,
+        rows_out_of_range=out_of_range,
+        runtimes=figures,
+        left_out=left_out,
+        warnings=warnings + _probable_bound_warnings(comparisons),
+        comparisons=[c for c in comparisons if figures[c.runtime].every_figure_as is None],
+        host=_describe_host(),
+    )
+
+
+def _count_rows(
+    cases: Sequence[Case], comparisons: Sequence[Comparison], max_share: float
+) -> tuple[int, int]:
+    """Return how many distinct hard rows are in range, and how many are out of it."""
+    distinct = {case.name: len(case.rows) for case in cases if not case.repeated}
+    total = sum(distinct.values())
+    out_of_range = sum(
+        {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}.values()
+    )
+    if out_of_range > max_share * total:
+        raise ProofError(
+            f"hard inputs: expected at most {max_share:.0%} of rows out of float32's range, "
+            f"found {out_of_range / total:.1%}: scale the columns of the data"
+        )
+    return total - out_of_range, out_of_range
+
+
+def _figures(
+    runtimes: Mapping[str, Runtime], rows: Float32Array, comparisons: Sequence[Comparison]
+) -> dict[str, RuntimeFigures]:
+    by_runtime = {name: [c for c in comparisons if c.runtime == name] for name in runtimes}
+    equal = {
         name
-        for name in set(asked) - {SERVING_RUNTIME}
-        if served == [replace(c, runtime="") for c in comparisons if c.runtime == name]
-    }
+        for name, own in by_runtime.items()
+        if [replace(c, runtime=SERVING_RUNTIME) for c in own] == by_runtime[SERVING_RUNTIME]
+    } - {SERVING_RUNTIME}
     return {
-        "structure": "every tensor bit-identical, every operator and wire as expected",
-        "rows": total - out_of_range,
-        "rows_out_of_range": out_of_range,
-        "runtimes": {
-            name: {
-                **worst_figures([c for c in comparisons if c.runtime == name]),
-                "batch_rows": len(rows),
-                "batch_rows_changed": rows_changed_by_batch(runtime, rows),
-                "every_figure_as": SERVING_RUNTIME if name in alike else None,
-            }
-            for name, runtime in asked.items()
-        },
-        "left_out": left_out,
-        "warnings": swallowed
-        + [
-            f"{c.runtime}, {c.case}: {c.output}: {c.max_error_over_probable_bound:.3g} times the probable bound"
-            for c in comparisons
-            if c.max_error_over_probable_bound > 1
-        ],
-        "comparisons": [asdict(c) for c in comparisons if c.runtime not in alike],
-        "host": host_description(),
+        name: RuntimeFigures(
+            **{key: max(getattr(c, key) for c in by_runtime[name]) for key in LARGEST},
+            label_disagreements=sum(c.label_disagreements for c in by_runtime[name]),
+            batch_rows=len(rows),
+            batch_rows_changed=rows_changed_by_batch(runtime, rows),
+            every_figure_as=SERVING_RUNTIME if name in equal else None,
+        )
+        for name, runtime in runtimes.items()
     }
 
 
-def worst_figures(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return the worst figures of one runtime over all cases and outputs."""
-    largest = (
-        "max_error_over_bound",
-        "max_error_over_probable_bound",
-        "max_ulps",
-        "largest_margin",
-    )
-    worst: dict[str, Any] = {name: max(getattr(c, name) for c in comparisons) for name in largest}
-    return worst | {"label_disagreements": sum(c.label_disagreements for c in comparisons)}
+def _probable_bound_warnings(comparisons: Sequence[Comparison]) -> list[str]:
+    return [
+        f"{c.runtime}, {c.case}: {c.output}: "
+        f"{c.max_error_over_probable_bound:.3g} times the probable bound"
+        for c in comparisons
+        if c.max_error_over_probable_bound > 1
+    ]
 
 
-def host_description() -> dict[str, str]:
-    """Say on what the figures were found."""
+def _describe_host() -> dict[str, str]:
     cpus = Path("/proc/cpuinfo")
-    models = (
-        [line for line in cpus.read_text().splitlines() if line.startswith("model name")]
-        if cpus.exists()
-        else []
-    )
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": models[0].partition(":")[2].strip() if models else platform.processor(),
+        "cpu": models[0] if models else platform.processor(),
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -1,51 +1,64 @@
-"""What a person reads of a proof: the table of a terminal, and the plot of the model card."""
+"""What a person reads of a proof: the report on the terminal, and the plot of the model card."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.table import Table
 
-from export.proof.bound import FloatArray, probable_gamma, reference
+from export.proof.bound import Float32Array, FloatArray, probable_gamma, reference
 from export.proof.expected import Weights
 from export.proof.hard_inputs import Case
-from export.proof.runtimes import Runtime
+from export.proof.prove import Proof, RuntimeFigures
+from export.proof.runtimes import SERVING_RUNTIME, Runtime
 
-COLUMNS = {
-    "error/bound": "max_error_over_bound",
-    "/probable": "max_error_over_probable_bound",
-    "ULPs": "max_ulps",
-    "labels": "label_disagreements",
-    "batch": "batch_rows_changed",
-}
-"""By column of the table: the figure of a runtime, the worst over all cases."""
+HEADINGS = (
+    "max error\n/ bound",
+    "max error /\nprobable bound",
+    "max\nULPs",
+    "labels that\ndiffer from\nfloat64",
+    "rows changed\nby batching",
+)
+"""Headings of the table's columns of figures."""
 MIN_PLOTTED_RATIO = 1e-5
-"""A smaller share of its bound is drawn as this: an error may be 0, and a probability 1e-300."""
+"""Smallest error / bound that is plotted: an error may be 0, and a probability 1e-300."""
 
 
-def proof_summary(proof: Mapping[str, Any]) -> str:
-    """Say in one line which rows a proof is about, and how many of them it says nothing of."""
-    total = proof["rows"] + proof["rows_out_of_range"]
+def proof_summary(proof: Proof) -> str:
+    """Return three lines: what was proved of the files, of the answers, and what was not."""
+    share = proof.rows_out_of_range / (proof.rows + proof.rows_out_of_range)
     return (
-        f"{total} hard rows, {proof['rows_out_of_range']} ({proof['rows_out_of_range'] / total:.2%}) beyond float32's "
-        "range; 'labels' are not float64's, 'batch' counts rows that it changes"
+        f"structure: {proof.structure}\n"
+        f"answers:   all within the rounding bound of the network in float64, "
+        f"on {proof.rows} hard rows\n"
+        f"skipped:   {proof.rows_out_of_range} of the hard rows ({share:.2%}), "
+        "which may overflow float32"
     )
 
 
-def proof_table(proof: Mapping[str, Any]) -> Table:
-    """Lay out the worst figures of every runtime."""
-    laid_out = Table(box=None, pad_edge=False)
-    laid_out.add_column("", no_wrap=True)
-    for column in COLUMNS:
-        laid_out.add_column(column, justify="right")
-    for name, worst in proof["runtimes"].items():
-        laid_out.add_row(name, *(_short(worst[figure]) for figure in COLUMNS.values()))
-    return laid_out
+def proof_table(proof: Proof) -> Table:
+    """Return a table of the worst figures, with one row for all runtimes that share them."""
+    runtimes: dict[tuple[str, ...], list[str]] = {}
+    for name, figures in proof.runtimes.items():
+        runtimes.setdefault(_cells(figures), []).append(name)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column("runtime", min_width=22)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for cells, (first, *others) in runtimes.items():
+        short = (name.removeprefix(f"{SERVING_RUNTIME} ") for name in others)
+        table.add_row(", ".join((first, *short)), *cells)
+    return table
+
+
+def proof_remarks(proof: Proof) -> Iterator[str]:
+    """Yield the execution providers that were left out, and the warnings."""
+    yield from (f"not evaluated: {name}: {reason}" for name, reason in proof.left_out.items())
+    yield from (f"warning: {warning}" for warning in proof.warnings)
 
 
 def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title: str) -> bytes:
-    """Draw the worst error of every row and output against its bound, and its probable bound; return a PNG."""
+    """Plot the worst error of every row against its bounds, per output; return a PNG."""
     from matplotlib.figure import Figure
 
     answers = [(case, runtime(case.rows)) for case in cases if not case.repeated]
@@ -55,7 +68,7 @@ def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title
         outputs, figure.subplots(1, len(outputs), squeeze=False)[0], strict=True
     ):
         points = np.concatenate(
-            [_points(weights, case, output, answer[output]) for case, answer in answers]
+            [_points(weights, case.rows, output, answer[output]) for case, answer in answers]
         )
         bound, probable, error = points[points[:, 0] > 0].T
         error = np.maximum(error, MIN_PLOTTED_RATIO * bound)
@@ -74,22 +87,22 @@ def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title
     return png.getvalue()
 
 
-def proof_remarks(proof: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is not in order without being an error."""
-    yield from (f"not asked: {name}: {reason}" for name, reason in proof["left_out"].items())
-    yield from (f"warning: {warning}" for warning in proof["warnings"])
+def _cells(figures: RuntimeFigures) -> tuple[str, ...]:
+    return (
+        f"{figures.max_error_over_bound:.2g}",
+        f"{figures.max_error_over_probable_bound:.2g}",
+        f"{figures.max_ulps:.2g}" if figures.max_ulps < 10 else f"{figures.max_ulps:.0f}",
+        str(figures.label_disagreements),
+        f"{figures.batch_rows_changed} of {figures.batch_rows}",
+    )
 
 
-def _short(figure: float) -> str:
-    return f"{figure:.2g}" if figure < 10 else f"{figure:.0f}"
-
-
-def _points(weights: Weights, case: Case, output: str, answer: FloatArray) -> FloatArray:
-    """Return (rows in range, 3): bound, probable bound and error of the element that is worst against its bound."""
-    expected = reference(weights, case.rows)
+def _points(weights: Weights, rows: Float32Array, output: str, answer: FloatArray) -> FloatArray:
+    """Return bound, probable bound and error of each row's worst element: (rows in range, 3)."""
+    expected = reference(weights, rows)
     keep = expected.in_range
     bound = expected.bounds[output][keep]
-    probable = reference(weights, case.rows, probable_gamma).bounds[output][keep]
+    probable = reference(weights, rows, probable_gamma).bounds[output][keep]
     error = np.abs(answer[keep].astype(np.float64) - expected.values[output][keep])
     worst = (error / np.maximum(bound, np.finfo(float).tiny)).argmax(axis=1)[:, None]
     return np.concatenate(

@@ -1,10 +1,10 @@
-"""TODO: export.proof.torchscript_structure."""
+"""The structural proof of model.torchscript.pt, read from the graph that torch.jit has loaded."""
 
 import torch
 
 from export.proof.expected import (
     Weights,
-    expected_wiring,
+    expected_operators,
     require_equal,
     require_equal_bits,
     task_of,
@@ -20,48 +20,48 @@ ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
     "Softmax": ("aten::softmax", (1, None)),
     "ArgMax": ("aten::argmax", (1, False)),
 }
-"""By ONNX operator: PyTorch's, and the constants that follow its tensors."""
+"""By ONNX operator: the PyTorch operator and the constants that follow its tensors."""
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
-    """Hold a loaded model.torchscript.pt to the weights.
+    """Check that a loaded model.torchscript.pt is the network of these weights.
 
     Raises:
-        ProofError: a parameter, a buffer or an operator is not the expected one.
+        ProofError: a parameter, a buffer, a hook, an operator or a wire differs.
     """
     hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
     require_equal(f"{TORCHSCRIPT}: hooks", [], hooks)
-    for name, tensor in module.state_dict().items():
+    tensors = module.state_dict()
+    for name, tensor in tensors.items():
         require_equal(f"{TORCHSCRIPT}: type of {name}", torch.float32, tensor.dtype)
-    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    require_equal_bits(TORCHSCRIPT, tensors, weights)
-    expected = expected_wiring(task_of(weights))
-    wires, returned = _torchscript_wiring(
+    require_equal_bits(TORCHSCRIPT, {name: t.numpy() for name, t in tensors.items()}, weights)
+    expected = expected_operators(task_of(weights))
+    operators, returned = _operators(
         module.inlined_graph, [outputs[0] for _, _, outputs, _ in expected]
     )
-    require_equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(wires))
-    for number, ((op, inputs, outputs, _), found) in enumerate(
-        zip(expected, wires, strict=True), start=1
-    ):
-        kind, constants = ATEN_OPERATORS[op]
-        named = tuple(f".{name}" if name in weights else name for name in inputs)
+    require_equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(operators))
+    for number, (kind, inputs, outputs, _) in enumerate(expected):
+        aten, constants = ATEN_OPERATORS[kind]
+        paths = tuple(f".{name}" if name in weights else name for name in inputs)
         require_equal(
-            f"{TORCHSCRIPT}: operator {number}", (kind, (*named, *constants), outputs[0]), found
+            f"{TORCHSCRIPT}: operator {number + 1}",
+            (aten, (*paths, *constants), outputs[0]),
+            operators[number],
         )
     require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), returned)
 
 
-def _torchscript_wiring(
+def _operators(
     graph: torch._C.Graph, names: list[str]
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
-    """Read a straight-line graph as operators with their inputs resolved, and the names it returns.
+    """Read a straight-line graph: its operators with resolved inputs, and the names it returns.
 
-    Tensors of the module are called by their path after a dot, so that none can pass for a wire; constants by their
-    value, and the result of the n-th operator by the n-th of names.
+    A tensor of the module is represented by its path after a dot, which no wire's name begins with;
+    a constant by its value, and the result of the n-th operator by the n-th of names.
     """
     module, rows = graph.inputs()
     known: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
-    wires: list[tuple[str, tuple[object, ...], str]] = []
+    operators: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
         kind = node.kind()
         require_equal(
@@ -79,9 +79,8 @@ def _torchscript_wiring(
             case "prim::TupleConstruct":
                 known[output] = inputs
             case _:
-                known[output] = names[len(wires)] if len(wires) < len(names) else output
-                wires.append((kind, inputs, str(known[output])))
-    [returned] = [known[value.debugName()] for value in graph.outputs()]
-    return wires, [str(value) for value in returned] if isinstance(returned, tuple) else [
-        str(returned)
-    ]
+                known[output] = names[len(operators)] if len(operators) < len(names) else output
+                operators.append((kind, inputs, str(known[output])))
+    [value] = [known[value.debugName()] for value in graph.outputs()]
+    returned = value if isinstance(value, tuple) else (value,)
+    return operators, [str(value) for value in returned]

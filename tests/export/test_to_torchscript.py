@@ -1,11 +1,14 @@
 """export.to_torchscript: a file that loads anywhere and names no path."""
 
 import io
+import sys
 import zipfile
 
+import pytest
 import torch
 
-from export.to_torchscript import ALIGNMENT, load_torchscript
+from export import ProofError
+from export.to_torchscript import ALIGNMENT_BYTES, check_code, load_torchscript, to_torchscript
 from model.run import net_from_weights
 from service.artifact import manifest
 from tests.trained import Trained
@@ -16,10 +19,9 @@ def test_loads_and_answers_like_the_eager_network(flowers: Trained) -> None:
     module = load_torchscript((flowers.artifact / manifest.TORCHSCRIPT).read_bytes())
     rows = torch.from_numpy(flowers.run.rows)
     with torch.no_grad():
-        for expected, found in zip(
-            net_from_weights(flowers.run.weights)(rows), module(rows), strict=True
-        ):
-            assert torch.equal(expected, found)
+        eager = net_from_weights(flowers.run.weights)(rows)
+        for expected, actual in zip(eager, module(rows), strict=True):
+            assert torch.equal(expected, actual)
 
 
 def test_no_paths_dates_or_compression(flowers: Trained) -> None:
@@ -32,5 +34,33 @@ def test_no_paths_dates_or_compression(flowers: Trained) -> None:
         assert (1980, 1, 1, 0, 0, 0) == entry.date_time
         assert zipfile.ZIP_STORED == entry.compress_type
         start = entry.header_offset + 30 + len(entry.filename) + len(entry.extra)
-        assert 0 == start % ALIGNMENT
+        assert 0 == start % ALIGNMENT_BYTES
     assert b"/model/net.py" not in content.replace(b"code/__torch__/model/net.py", b"")
+
+
+@pytest.mark.parametrize("name", ["compressed", "twice"])
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_other_archives_are_rejected(flowers: Trained, name: str) -> None:
+    """A compressed entry, or one name twice, is read differently by different zip readers."""
+    out = io.BytesIO()
+    how = zipfile.ZIP_DEFLATED if name == "compressed" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(out, "w", how) as archive:
+        for entry in ("archive/a", "archive/a" if name == "twice" else "archive/b"):
+            archive.writestr(entry, b"x" * 100)
+    with pytest.raises(ProofError, match="holds a compressed entry or one name twice"):
+        check_code(out.getvalue(), net_from_weights(flowers.run.weights))
+
+
+def test_torch_that_cannot_write_is_one_line(
+    flowers: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that fails ends in a ProofError with its last line."""
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(ProofError, match=r"cannot write TorchScript on Python .*: no message"):
+        to_torchscript(net_from_weights(flowers.run.weights))
+
+
+def test_torch_that_cannot_load_is_one_line() -> None:
+    """Bytes that torch.jit rejects end in a ProofError of one line."""
+    with pytest.raises(ProofError, match=r"^model\.torchscript\.pt: torch .* cannot load it: .*$"):
+        load_torchscript(b"garbage")

@@ -1,15 +1,15 @@
-"""The mutant kit: artifacts that are wrong in one way, re-packed, and the checks that must tell.
+"""Mutants: artifacts that are wrong in one way, re-packed, which the checks must reject.
 
-`tests/test_mutants.py` sweeps two networks, `bench/proof.py` many.
+`test_mutants.py` sweeps two small networks, `pytest -m mutants tests/mutants` seven of all widths.
 """
 
-from tests.mutants import faults, graph, papers, script
+from tests.mutants import documents, faults, graph, script
 from tests.mutants.subject import DoesNotApplyError, Mutant, Subject
 
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
-    for mutant in (*graph.MUTANTS, *script.MUTANTS, *papers.MUTANTS, *faults.MUTANTS)
+    for mutant in (*graph.MUTANTS, *script.MUTANTS, *documents.MUTANTS, *faults.MUTANTS)
 }
-"""Every mutant but those that a hash catches, by name."""
+"""By name: every mutant that no hash can see."""
 
 __all__ = ["MUTANTS", "DoesNotApplyError", "Mutant", "Subject"]

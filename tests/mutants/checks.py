@@ -1,198 +1,114 @@
-"""The project's own checks, each to be asked alone, and the commands that ask them all.
+"""The checks of a server, of `export verify` and of `export build`, each callable on its own.
 
-Nothing is checked here: each function calls the one that load, `export verify` or `export build` calls.
+Nothing is checked here: each entry calls the function that the commands call.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 
-from export import ProofError, bundle, to_torchscript, verify
+from export import bundle, verification
+from export.errors import ProofError
 from export.golden import golden_document, golden_rows
-from export.proof import expected, numerical, onnx_structure, torchscript_structure
+from export.proof import numerical, onnx_structure, prove, runtimes, torchscript_structure
 from export.proof.bound import Float32Array, Reference, probable_gamma, reference
 from export.proof.expected import Weights, task_of
 from export.proof.hard_inputs import Case, hard_inputs
-from export.proof.runtimes import Outputs, Runtime, _torch_outputs
-from export.to_onnx import canonical, serialized
-from model.net import ScaledNet
+from export.proof.runtimes import Runtime
+from export.to_torchscript import check_code, load_torchscript
 from model.run import net_from_weights
 from service.artifact import manifest, onnx_scan
 from service.artifact.manifest import ArtifactError, Feature, Manifest
 from service.artifact.storage import Artifact
-from service.png import check_png
 from service.runtime import check, self_test, session
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
 from tests.mutants.subject import Fault, Subject
 
-Check = Callable[[Subject], None]
-REFUSED = (ArtifactError, ProofError)
-"""What a check raises; anything else would be a traceback."""
-
-
+Check = Callable[[Subject], object]
+Result = TypeVar("Result")
+REJECTIONS = (ArtifactError, ProofError)
 TRACEBACK = "TRACEBACK"
-"""How an answer begins that no check should give."""
+"""Start of the message that stands for any other exception: a defect of the check."""
 
 
-class SilentError(Exception):
-    """A check cannot be asked, because another one's file cannot even be read."""
+class UnreadableError(Exception):
+    """A check cannot run, because the file of another check cannot be read."""
 
 
-class _Session(Session):
-    """The session that serves, without the scan in front of it, and with a fault behind it."""
-
-    def __init__(self, subject: Subject, place: str) -> None:
-        with patch.object(session, "scan_onnx", lambda content: {}):
-            super().__init__(subject.files[manifest.MODEL])
-        self.answer: Runtime = super().run
-        if fault := subject.faults.get(place):
-            self.answer = fault(self.answer, subject.weights)
-
-    def run(self, rows: Float32Array) -> session.Outputs:
-        return dict(self.answer(rows))
-
-
-_manifest_of = functools.lru_cache(maxsize=4)(Manifest.from_json)
-_weights_of = functools.lru_cache(maxsize=4)(verify.read_weights)
-
-
-def _session(subject: Subject, place: str) -> _Session:
+def _read(reader: Callable[..., Result], *arguments: object) -> Result:
+    """Call a reader that is a check of its own."""
     try:
-        return _Session(subject, place)
-    except ArtifactError:
-        raise SilentError from None
+        return reader(*arguments)
+    except REJECTIONS:
+        raise UnreadableError from None
+
+
+_parse_manifest = functools.lru_cache(maxsize=4)(Manifest.from_json)
+_read_weights = functools.lru_cache(maxsize=4)(verification.read_weights)
 
 
 def _manifest(subject: Subject) -> Manifest:
-    try:
-        return _manifest_of(subject.files[manifest.MANIFEST])
-    except ArtifactError:
-        raise SilentError from None
+    return _read(_parse_manifest, subject.files[manifest.MANIFEST])
 
 
-def _tensors(subject: Subject) -> Weights:
-    """Return the tensors of weights.safetensors, to which all else is held."""
-    try:
-        return _weights_of(subject.files[manifest.WEIGHTS])
-    except REFUSED:
-        raise SilentError from None
+def _weights(subject: Subject) -> Weights:
+    return _read(_read_weights, subject.files[manifest.WEIGHTS])
+
+
+def _open_session(subject: Subject, runtime: str = "serving") -> Session:
+    """Open the session that serves, without the scan before it, and with its fault."""
+    with patch.object(session, "scan_onnx", lambda content: {}):
+        opened = Session(subject.files[manifest.MODEL])
+    if fault := subject.faults.get(runtime):
+        opened.run = fault(opened.run, subject.weights)  # type: ignore[method-assign, assignment] # a Mapping will do
+    return opened
+
+
+def _session(subject: Subject) -> Session:
+    return _read(_open_session, subject)
 
 
 def _module(subject: Subject) -> torch.jit.ScriptModule:
-    try:
-        return to_torchscript.load_torchscript(subject.files[manifest.TORCHSCRIPT])
-    except RuntimeError:
-        raise SilentError from None
+    return _read(load_torchscript, subject.files[manifest.TORCHSCRIPT])
 
 
-def _schema(subject: Subject) -> None:
-    Manifest.from_json(subject.files[manifest.MANIFEST])
+def _artifact(subject: Subject) -> Artifact:
+    return Artifact(Path("nowhere/1"), "", _manifest(subject), subject.files)
 
 
-def _scan(subject: Subject) -> None:
-    onnx_scan.scan_onnx(subject.files[manifest.MODEL])
+def _onnx_model(subject: Subject) -> Any:
+    return _read(onnx_structure.parse_onnx, subject.files[manifest.MODEL])
 
 
-def _opens(subject: Subject) -> None:
-    _Session(subject, "serving")
-
-
-def _signature(subject: Subject) -> None:
-    self_test.check_signature(_session(subject, "serving"), _manifest(subject))
-
-
-def _golden(subject: Subject) -> None:
-    self_test.check_golden_rows(_session(subject, "serving"), subject.files[manifest.GOLDEN])
-
-
-def _weights(subject: Subject) -> None:
-    verify.read_weights(subject.files[manifest.WEIGHTS])
-
-
-def _description(subject: Subject) -> None:
-    verify.check_description(_manifest(subject), _tensors(subject))
-
-
-def _derived(subject: Subject) -> None:
-    nowhere = Artifact(Path("nowhere/1"), "", _manifest(subject), subject.files)
-    verify.check_derived(nowhere, _tensors(subject))
-
-
-def _golden_derived(subject: Subject) -> None:
-    verify.check_golden(subject.files[manifest.GOLDEN], _manifest(subject), _tensors(subject))
-
-
-def _pictures(subject: Subject) -> None:
+def _check_pictures(subject: Subject) -> None:
     for name in (manifest.CURVES, manifest.PROOF):
-        check_png(name, subject.files[name])
+        verification.check_picture(name, subject.files[name])
 
 
-_write = to_torchscript.to_torchscript
-_written: dict[str, bytes] = {}
-
-
-def written_once(net: ScaledNet) -> bytes:
-    """Write TorchScript once per task and widths, on which alone its code depends: it takes a process and seconds."""
-    key = str([(name, tensor.shape) for name, tensor in net.state_dict().items()])
-    if key not in _written:
-        _written[key] = _write(net)
-    return _written[key]
-
-
-def _code(subject: Subject) -> None:
-    net = net_from_weights(_tensors(subject))
-    with patch.object(to_torchscript, "to_torchscript", written_once):
-        to_torchscript.check_code(subject.files[manifest.TORCHSCRIPT], net)
-
-
-class _Same(bytes):
-    """Bytes that are equal to any."""
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = bytes.__hash__
-
-
-def _structure_onnx(subject: Subject) -> None:
-    with patch.object(
-        expected, "serialized", lambda model: _Same()
-    ):  # without the bytes, which are asked next
-        onnx_structure.prove_onnx(subject.files[manifest.MODEL], _tensors(subject))
-
-
-def _bytes_onnx(subject: Subject) -> None:
-    content = subject.files[manifest.MODEL]
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError:
-        raise SilentError from None
-    if serialized(canonical(model)) != content:
-        raise ProofError("not the canonical bytes")
-
-
-def _structure_torchscript(subject: Subject) -> None:
-    torchscript_structure.prove_torchscript(_module(subject), _tensors(subject))
+def _check_run(subject: Subject) -> None:
+    """Compare an artifact with the run, as `export build` does before it publishes."""
+    curves = (subject.run.path / manifest.CURVES).read_bytes()
+    files = {manifest.WEIGHTS: subject.run.content, manifest.CURVES: curves}
+    if not bundle.is_unchanged(_artifact(subject), files, subject.run):
+        raise ProofError("it is not what export would publish of the run")
 
 
 @functools.lru_cache(maxsize=4)
 def _references(
     weights: bytes, features: tuple[Feature, ...]
 ) -> list[tuple[Case, Reference, Mapping[str, np.ndarray]]]:
-    """Evaluate the hard inputs of `export verify` in float64, once for the mutants that share them."""
-    tensors = _weights_of(weights)
-    cases = hard_inputs(features, _rows(tensors, features))
+    """Evaluate the hard inputs of `export verify` in float64, once for mutants that share them."""
+    tensors = _read_weights(weights)
     return [
         (case, reference(tensors, case.rows), reference(tensors, case.rows, probable_gamma).bounds)
-        for case in cases
+        for case in hard_inputs(features, _rows(tensors, features))
     ]
 
 
@@ -200,177 +116,148 @@ def _rows(tensors: Weights, features: tuple[Feature, ...]) -> Float32Array:
     return np.array(golden_document(tensors, golden_rows(features))["input"], np.float32)
 
 
-def _runtime(subject: Subject, name: str) -> Runtime:
-    if name == "onnxruntime":
-        return _session(subject, name).run
-    module, names = _module(subject), list(manifest.OUTPUTS[task_of(_tensors(subject))])
+def _on_runtime(name: str, test: Callable[[str, Runtime, Subject], object]) -> Check:
+    """Return a check of one runtime; one that raises an exception of its own proves nothing."""
 
-    def run(x: Float32Array) -> Outputs:
-        return _torch_outputs(module, names, x)
-
-    return subject.faults[name](run, subject.weights) if name in subject.faults else run
-
-
-def _bound(name: str) -> Check:
-    def ask(subject: Subject) -> None:
-        runtime, features = _runtime(subject, name), _manifest(subject).features
-        _tensors(subject)
+    def run(subject: Subject) -> None:
+        weights = _weights(subject)
+        _manifest(subject)
+        if name == runtimes.SERVING_RUNTIME:
+            runtime: Runtime = _read(_open_session, subject, name).run
+        else:
+            outputs = list(manifest.OUTPUTS[task_of(weights)])
+            runtime = runtimes.torch_runtime(_module(subject), outputs)
+            if fault := subject.faults.get(name):
+                runtime = fault(runtime, subject.weights)
         try:
-            for case, expected, probable in _references(subject.files[manifest.WEIGHTS], features):
-                for comparison in numerical.compare_outputs(
-                    case, name, runtime(case.rows), expected, probable
-                ):
-                    if not comparison.passed:
-                        raise ProofError(numerical.describe_failure(comparison))
-        except (*REFUSED, SilentError):
-            raise
-        except Exception as error:  # a runtime that falls over does not answer, and a proof that does not end is none
-            raise ProofError(f"{name}: {type(error).__name__}") from None
-
-    return ask
-
-
-def ratios(subject: Subject) -> tuple[float, float]:
-    """Return the largest error of model.onnx over the bound, and over the probable bound, on the hard inputs."""
-    runtime, features = _runtime(subject, "onnxruntime"), _manifest(subject).features
-    found = [
-        comparison
-        for case, expected, probable in _references(subject.files[manifest.WEIGHTS], features)
-        for comparison in numerical.compare_outputs(
-            case, "onnxruntime", runtime(case.rows), expected, probable
-        )
-    ]
-    return max(c.max_error_over_bound for c in found), max(
-        c.max_error_over_probable_bound for c in found
-    )
-
-
-def _contagion(name: str) -> Check:
-    def ask(subject: Subject) -> None:
-        runtime, rows = (
-            _runtime(subject, name),
-            _rows(_tensors(subject), _manifest(subject).features),
-        )
-        try:
-            numerical.check_nonfinite_rows(name, runtime, rows)
-        except REFUSED:
+            test(name, runtime, subject)
+        except REJECTIONS:
             raise
         except Exception as error:
             raise ProofError(f"{name}: {type(error).__name__}") from None
 
-    return ask
+    return run
 
 
-def _run(subject: Subject) -> None:
-    """Hold the artifact to the run, as `export build` does to see whether it stands published."""
-    said, run = _manifest(subject), subject.run
-    features = tuple(Feature(**dataclasses.asdict(feature)) for feature in run.record.features)
-    held = Artifact(Path("nowhere/1"), "", said, subject.files)
-    files = {
-        manifest.WEIGHTS: run.content,
-        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
-    }
-    if not bundle._is_unchanged(held, files, run, features):
-        raise ProofError("it is not what export would publish of the run")
+def _check_bound(name: str, runtime: Runtime, subject: Subject) -> None:
+    weights, features = subject.files[manifest.WEIGHTS], _manifest(subject).features
+    for case, expected, probable in _references(weights, features):
+        answers = runtime(case.rows)
+        for comparison in numerical.compare_outputs(case, name, answers, expected, probable):
+            if not comparison.passed:
+                raise ProofError(numerical.describe_failure(comparison))
+
+
+def _check_contagion(name: str, runtime: Runtime, subject: Subject) -> None:
+    rows = _rows(_weights(subject), _manifest(subject).features)
+    numerical.check_nonfinite_rows(name, runtime, rows)
 
 
 LOAD: dict[str, Check] = {
-    "schema": _schema,
-    "scan": _scan,
-    "opens": _opens,
-    "signature": _signature,
-    "golden": _golden,
+    "schema": lambda s: Manifest.from_json(s.files[manifest.MANIFEST]),
+    "scan": lambda s: onnx_scan.scan_onnx(s.files[manifest.MODEL]),
+    "opens": _open_session,
+    "signature": lambda s: self_test.check_signature(_session(s), _manifest(s)),
+    "golden": lambda s: self_test.check_golden_rows(_session(s), s.files[manifest.GOLDEN]),
 }
-"""What every server asks, without torch or onnx."""
+"""The checks of a server, which has neither torch nor onnx."""
 PROOF: dict[str, Check] = {
-    "weights": _weights,
-    "description": _description,
-    "derived": _derived,
-    "golden derived": _golden_derived,
-    "pictures": _pictures,
-    "code": _code,
-    "structure, onnx": _structure_onnx,
-    "canonical bytes, onnx": _bytes_onnx,
-    "structure, torchscript": _structure_torchscript,
-    "bound, onnxruntime": _bound("onnxruntime"),
-    "bound, torchscript": _bound("torchscript"),
-    "contagion, onnxruntime": _contagion("onnxruntime"),
-    "contagion, torchscript": _contagion("torchscript"),
+    "weights": lambda s: verification.read_weights(s.files[manifest.WEIGHTS]),
+    "description": lambda s: verification.check_description(_manifest(s), _weights(s)),
+    "derived": lambda s: verification.check_derived_files(_artifact(s)),
+    "golden derived": lambda s: verification.check_golden(
+        s.files[manifest.GOLDEN], _manifest(s), _weights(s)
+    ),
+    "pictures": _check_pictures,
+    "code": lambda s: check_code(s.files[manifest.TORCHSCRIPT], net_from_weights(_weights(s))),
+    "structure, onnx": lambda s: onnx_structure.check_structure(_onnx_model(s), _weights(s)),
+    "canonical bytes, onnx": lambda s: onnx_structure.check_canonical_bytes(
+        _onnx_model(s), s.files[manifest.MODEL]
+    ),
+    "structure, torchscript": lambda s: torchscript_structure.prove_torchscript(
+        _module(s), _weights(s)
+    ),
+    **{
+        f"{test}, {name}": _on_runtime(name, function)
+        for test, function in (("bound", _check_bound), ("contagion", _check_contagion))
+        for name in ("onnxruntime", "torchscript")
+    },
 }
-"""What `python -m export verify` asks beside that, of the artifact alone."""
-RUN: dict[str, Check] = {"run": _run}
-"""What only the run can tell."""
+"""The further checks of `export verify`, on the artifact alone."""
+RUN: dict[str, Check] = {"run": _check_run}
+"""The further check of `export build`, which has the run."""
 VERIFY = {**LOAD, **PROOF}
 CHECKS = {**VERIFY, **RUN}
-LINES = {"serve": LOAD, "verify": VERIFY, "all": CHECKS}
-"""By who asks: the checks, in order."""
+COMMANDS = {"serve": LOAD, "verify": VERIFY, "build": CHECKS}
+"""By command: its checks in order."""
 
 
-class Memory:
-    """What the checks said, by the files that they read: most mutants leave most files as they are."""
-
-    def __init__(self) -> None:
-        self._said: dict[
-            str, list[tuple[Mapping[str, bytes], Mapping[str, Fault], str | None]]
-        ] = {}
-
-    def ask(self, name: str, subject: Subject) -> str | None:
-        """Return what a check says against a subject; None where it refuses nothing, or cannot be asked."""
-        known = self._said.setdefault(name, [])
-        for read, faults, said in known:
-            if faults == subject.faults and all(
-                content == subject.files[file] for file, content in read.items()
-            ):
-                return said
-        reading = _Reading(subject.files)
-        said = _refusal(CHECKS[name], dataclasses.replace(subject, files=reading))
-        known.append((reading.read, subject.faults, said))
-        return said
-
-    def killers(self, subject: Subject) -> dict[str, str]:
-        """Ask every check alone; return what those that refuse say, by check."""
-        answers = {name: self.ask(name, subject) for name in CHECKS}
-        return {name: said for name, said in answers.items() if said is not None}
-
-
-class _Reading(Mapping[str, bytes]):
-    """Files, and a note of those that were read."""
+class _Recorder(dict[str, bytes]):
+    """Files, with a record of those that were read."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
+        super().__init__(files)
         self.read: dict[str, bytes] = {}
 
     def __getitem__(self, name: str) -> bytes:
-        self.read[name] = self._files[name]
+        self.read[name] = super().__getitem__(name)
         return self.read[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
 
-    def __len__(self) -> int:
-        return len(self._files)
+class Cache:
+    """Messages of the checks by the files that they read: most mutants change one file."""
+
+    def __init__(self) -> None:
+        self._messages: dict[
+            str, list[tuple[Mapping[str, bytes], Mapping[str, Fault], str | None]]
+        ] = {name: [] for name in CHECKS}
+
+    def messages(self, subject: Subject, names: Iterable[str] = CHECKS) -> dict[str, str]:
+        """Run every check alone; return the messages of those that reject, by check.
+
+        A traceback is no rejection here: in a command an earlier check comes first.
+        """
+        messages = {name: self._message(name, subject) for name in names}
+        return {n: text for n, text in messages.items() if text and not text.startswith(TRACEBACK)}
+
+    def _message(self, name: str, subject: Subject) -> str | None:
+        for read, faults, message in self._messages[name]:
+            if faults == subject.faults and all(
+                content == subject.files[file] for file, content in read.items()
+            ):
+                return message
+        files = _Recorder(subject.files)
+        message = _rejection(CHECKS[name], dataclasses.replace(subject, files=files))
+        self._messages[name].append((files.read, subject.faults, message))
+        return message
 
 
-def _refusal(check: Callable[[Subject], object], subject: Subject) -> str | None:
+def _rejection(check: Check, subject: Subject) -> str | None:
     try:
         check(subject)
-    except SilentError:
+    except UnreadableError:
         return None
-    except REFUSED as error:
+    except REJECTIONS as error:
         return str(error)
-    except Exception as error:  # a defect of the check, to be printed as one
+    except Exception as error:
         return f"{TRACEBACK} {type(error).__name__}: {error}"
     return None
 
 
-def commands(subject: Subject, folder: Path) -> dict[str, str]:
-    """Ask the real commands of the artifact on disk, re-packed; return what those that refuse say."""
+def run_commands(subject: Subject, folder: Path) -> dict[str, str]:
+    """Run the real commands on the artifact, re-packed; return the messages of rejections."""
     path = subject.write(folder / "1")
-    asked: dict[str, Callable[[Subject], object]] = {
+
+    def open_faulty(*arguments: Any) -> tuple[dict[str, Runtime], dict[str, str]]:
+        opened, left_out = runtimes.open_runtimes(*arguments)
+        faulty = {n: fault(opened[n], subject.weights) for n, fault in subject.faults.items()}
+        return {**opened, **faulty}, left_out
+
+    functions: dict[str, Callable[[Subject], object]] = {
         "serve": lambda _: Predictor(path),
         "check": lambda _: check.check_artifact(path),
-        "verify": lambda _: verify.verify(path),
+        "verify": lambda _: verification.verify(path),
     }
-    with patch.object(to_torchscript, "to_torchscript", written_once):
-        answers = {name: _refusal(command, subject) for name, command in asked.items()}
-    return {name: said for name, said in answers.items() if said is not None}
+    with patch.object(prove, "open_runtimes", open_faulty):
+        messages = {name: _rejection(function, subject) for name, function in functions.items()}
+    return {name: message for name, message in messages.items() if message is not None}

@@ -1,4 +1,6 @@
-"""Runtimes that read sound files and answer wrongly: what only the bound, the golden rows or the NaN rows can see."""
+"""Runtimes that read sound files and answer wrongly: only the numerical checks can see them."""
+
+import dataclasses
 
 import numpy as np
 
@@ -8,13 +10,13 @@ from export.proof.runtimes import Outputs, Runtime
 from tests.mutants.subject import DoesNotApplyError, Fault, Mutant, Subject
 
 
-def rows_rolled(runtime: Runtime, weights: Weights) -> Runtime:
+def exchange_rows(runtime: Runtime, weights: Weights) -> Runtime:
     """Answer every row with its neighbour's answer."""
     return lambda x: {name: np.roll(values, 1, axis=0) for name, values in runtime(x).items()}
 
 
-def remainder_lost(runtime: Runtime, weights: Weights) -> Runtime:
-    """Compute 32 rows at a time, and forget the rest: a loop without its remainder."""
+def forget_remainder(runtime: Runtime, weights: Weights) -> Runtime:
+    """Compute 32 rows at a time and forget the rest, as a loop without its remainder does."""
 
     def run(x: Float32Array) -> Outputs:
         done = len(x) - len(x) % 32 if len(x) > 32 else len(x)
@@ -26,8 +28,8 @@ def remainder_lost(runtime: Runtime, weights: Weights) -> Runtime:
     return run
 
 
-def naive_softmax(runtime: Runtime, weights: Weights) -> Runtime:
-    """Compute exp(v) / sum exp(v) as it stands: Inf / Inf for large scores."""
+def overflow_softmax(runtime: Runtime, weights: Weights) -> Runtime:
+    """Compute exp(v) / sum exp(v) without subtracting the maximum: Inf / Inf for large logits."""
     if task_of(weights) == "regression":
         raise DoesNotApplyError
 
@@ -41,13 +43,13 @@ def naive_softmax(runtime: Runtime, weights: Weights) -> Runtime:
     return run
 
 
-def nan_swallowed(runtime: Runtime, weights: Weights) -> Runtime:
-    """Answer 0 where there is no number: max(x, 0) as `x > 0 ? x : 0`."""
+def swallow_nan(runtime: Runtime, weights: Weights) -> Runtime:
+    """Answer 0 instead of NaN, as a ReLU written `x > 0 ? x : 0` does."""
     return lambda x: {name: np.nan_to_num(values, nan=0) for name, values in runtime(x).items()}
 
 
-def nan_spread(runtime: Runtime, weights: Weights) -> Runtime:
-    """Let one row that is not finite spoil the others, as a sum over the batch does."""
+def spread_nan(runtime: Runtime, weights: Weights) -> Runtime:
+    """Let one row that is not finite change the others, as a sum over the batch does."""
 
     def run(x: Float32Array) -> Outputs:
         spoil = np.float32(0) * x.sum(dtype=np.float64)
@@ -60,27 +62,23 @@ def nan_spread(runtime: Runtime, weights: Weights) -> Runtime:
 
 
 FAULTS: dict[str, Fault] = {
-    "rows exchanged": rows_rolled,
-    "remainder of a batch forgotten": remainder_lost,
-    "softmax without its maximum": naive_softmax,
-    "NaN swallowed": nan_swallowed,
-    "NaN spreads to other rows": nan_spread,
+    "rows exchanged": exchange_rows,
+    "remainder of a batch forgotten": forget_remainder,
+    "softmax without its maximum": overflow_softmax,
+    "NaN swallowed": swallow_nan,
+    "NaN spreads to other rows": spread_nan,
 }
 
 
-def _at(place: str, name: str, fault: Fault) -> Mutant:
+def _in(runtime: str, name: str) -> Mutant:
     def apply(subject: Subject) -> Subject:
-        fault(lambda x: {}, subject.weights)
-        return Subject(run=subject.run, files=subject.files, faults={place: fault})
+        FAULTS[name](lambda x: {}, subject.weights)  # raises where it does not apply
+        return dataclasses.replace(subject, faults={runtime: FAULTS[name]})
 
-    return Mutant(f"runtime, {place}: {name}", "fault", apply)
+    return Mutant(f"runtime, {runtime}: {name}", "fault", apply)
 
 
 MUTANTS = [
-    *(
-        _at(place, name, fault)
-        for place in ("onnxruntime", "torchscript")
-        for name, fault in FAULTS.items()
-    ),
-    _at("serving", "rows exchanged", rows_rolled),
+    *(_in(runtime, name) for runtime in ("onnxruntime", "torchscript") for name in FAULTS),
+    _in("serving", "rows exchanged"),
 ]

@@ -1,12 +1,13 @@
 """Networks to mutate and to sweep: random weights, no training, published by the real export."""
 
-import zlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from export import bundle
 from model.config import TrainConfig
@@ -14,10 +15,10 @@ from model.run import Feature, Run, RunRecord, load_run, net_from_weights, save_
 from model.table.column_statistics import column_statistics
 from service.artifact import manifest, storage
 from tests.mutants.subject import Subject
+from tests.mutants.tensors import B1, B2, W1, W2, Floats
 
-Floats = NDArray[np.float32]
 ROWS = 24
-COLUMNS = ("mean", "std", "min", "max", "median")
+STATISTICS = ("mean", "std", "min", "max", "median")
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,10 @@ class Shape:
     def __str__(self) -> str:
         return f"{self.in_features}-{self.hidden_features}-{self.out_features} {self.task}"
 
-
-SHAPES = (
-    Shape("regression", 1, 1, 1),
-    Shape("classification", 4, 4, 3),
-    Shape("regression", 16, 16, 2),
-    Shape("classification", 64, 100, 10),
-    Shape("regression", 1000, 100, 10),
-    Shape("classification", 50, 4096, 3),
-    Shape("classification", 4096, 64, 2),
-)
-"""Those of the full sweep of mutants."""
+    @property
+    def products(self) -> int:
+        """The number of products of the first layer, for one row."""
+        return self.in_features * self.hidden_features
 
 
 def random_weights(
@@ -50,23 +44,23 @@ def random_weights(
     rng: np.random.Generator,
     shift: NDArray[np.float64],
     scale: NDArray[np.float64],
-    unit: float = 1.0,
+    unit: float,
 ) -> dict[str, Floats]:
-    """Draw the tensors of a network: layers as PyTorch starts them, around a given standardisation.
+    """Draw the tensors of a network, the layers as PyTorch initialises them.
 
     Args:
         shape: the task and the widths.
-        rng: what is drawn from.
+        rng: the source of randomness.
         shift: (in_features,), subtracted from the rows.
         scale: (in_features,), multiplied with the rows after that.
         unit: of a regressor's answers.
     """
     d, h, out = shape.in_features, shape.hidden_features, shape.out_features
     weights = {
-        "net.linear1.weight": rng.uniform(-1, 1, (h, d)) * np.sqrt(3 / d),
-        "net.linear1.bias": rng.uniform(-1, 1, h),
-        "net.linear2.weight": rng.uniform(-1, 1, (out, h)) * np.sqrt(3 / h),
-        "net.linear2.bias": rng.uniform(-1, 1, out),
+        W1: rng.uniform(-1, 1, (h, d)) * np.sqrt(3 / d),
+        B1: rng.uniform(-1, 1, h),
+        W2: rng.uniform(-1, 1, (out, h)) * np.sqrt(3 / h),
+        B2: rng.uniform(-1, 1, out),
         "shift": shift,
         "scale": scale,
     }
@@ -78,38 +72,47 @@ def random_weights(
     return {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
 
 
-def random_run(shape: Shape, folder: Path, seed: int = 0) -> Run:
+def random_run(shape: Shape, folder: Path) -> Run:
     """Write a run of a network with random weights, and load it.
 
-    Where the widths allow, a column is constant (its scale is 0), a weight is subnormal and a bias is 0: the
-    values that a careless conversion loses.
+    Where the widths allow, a column is constant (its scale is 0), a weight is subnormal and a bias
+    is 0: values that a careless conversion loses.
     """
-    rng = np.random.default_rng([seed, shape.in_features, shape.hidden_features])
+    rng = np.random.default_rng([0, shape.in_features, shape.hidden_features])
     d = shape.in_features
     mean, std = rng.normal(size=d) * 3, rng.uniform(0.5, 2, d)
     std[1:2] = 0
     rows = (mean + std * rng.normal(size=(ROWS, d))).astype(np.float32)
-    described = column_statistics(rows)
-    weights = random_weights(shape, rng, described.mean, described.scale, unit=100)
+    statistics = column_statistics(rows)
+    weights = random_weights(shape, rng, statistics.mean, statistics.scale, unit=100)
     if shape.hidden_features > 1:
-        weights["net.linear2.weight"][0, 1] = 1e-40
-        weights["net.linear1.bias"][1] = 0
-    else:  # alive on either side of zero
-        weights["net.linear1.bias"][0] = 0.25
-    columns = zip(*(getattr(described, name).tolist() for name in COLUMNS), strict=True)
+        weights[W2][0, 1] = 1e-40
+        weights[B1][1] = 0
+    else:  # a hidden unit that is active on either side of zero
+        weights[B1][0] = 0.25
+    folder.mkdir(parents=True)
+    columns = zip(*(getattr(statistics, name).tolist() for name in STATISTICS), strict=True)
+    features = tuple(
+        Feature(name=f"f{i}", kind="float", **dict(zip(STATISTICS, column, strict=True)))
+        for i, column in enumerate(columns)
+    )
+    save_run(folder, _record(shape, features), net_from_weights(weights), rows)
+    (folder / manifest.CURVES).write_bytes(picture())
+    return load_run(folder)
+
+
+def _record(shape: Shape, features: tuple[Feature, ...]) -> RunRecord:
     classifies = shape.task == "classification"
+    outputs = range(shape.out_features)
     quality = {"accuracy": 0.9} if classifies else {"r2": 0.9}
-    record = RunRecord(
+    return RunRecord(
         name=str(shape).replace(" ", "-"),
         created="2026-01-01T00:00:00+00:00",
         task=shape.task,
-        features=tuple(
-            Feature(name=f"f{i}", kind="float", **dict(zip(COLUMNS, column, strict=True)))
-            for i, column in enumerate(columns)
-        ),
-        targets=("class",) if classifies else tuple(f"t{i}" for i in range(shape.out_features)),
-        classes=tuple(f"c{i}" for i in range(shape.out_features)) if classifies else (),
-        config=TrainConfig(hidden_features=shape.hidden_features, seed=seed),
+        features=features,
+        targets=("class",) if classifies else tuple(f"t{i}" for i in outputs),
+        classes=tuple(f"c{i}" for i in outputs) if classifies else (),
+        config=TrainConfig(hidden_features=shape.hidden_features),
         device="cpu",
         threads=1,
         rows={"train": 80, "validation": 10, "test": 10},
@@ -120,32 +123,21 @@ def random_run(shape: Shape, folder: Path, seed: int = 0) -> Run:
         notes=(),
         versions={},
     )
-    folder.mkdir(parents=True)
-    save_run(folder, record, net_from_weights(weights), rows)
-    (folder / manifest.CURVES).write_bytes(picture())
-    return load_run(folder)
 
 
-def published(shape: Shape, folder: Path, seed: int = 0) -> Subject:
-    """Make a run of this shape and publish it as `python -m export build` does."""
-    run = random_run(shape, folder / "runs" / str(shape) / "1", seed)
+def published(shape: Shape, folder: Path) -> Subject:
+    """Publish a random network of this shape as `python -m export build` does."""
+    run = random_run(shape, folder / "runs" / str(shape) / "1")
     return subject_of(run, bundle.build(run, folder / "artifacts").path)
 
 
 def subject_of(run: Run, artifact: Path) -> Subject:
-    """Read what was published from a run."""
-    read = storage.read_artifact(artifact)
-    return Subject(run=run, files=dict(read.files))
+    """Read an artifact, and return it with its run."""
+    return Subject(run=run, files=dict(storage.read_artifact(artifact).files))
 
 
 def picture() -> bytes:
-    """Return the smallest PNG: one black pixel."""
-    chunks = (
-        (b"IHDR", bytes([0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0])),
-        (b"IDAT", zlib.compress(b"\0\0")),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-        for kind, data in chunks
-    )
+    """Return a small PNG: one black pixel."""
+    png = io.BytesIO()
+    Image.new("L", (1, 1)).save(png, "PNG")
+    return png.getvalue()

@@ -3,92 +3,93 @@
 import io
 import zipfile
 from collections.abc import Callable
+from typing import Concatenate
 
 import numpy as np
 import torch
 
-from export.to_torchscript import _rezip, _script
+from export.to_torchscript import rezip, script
 from model.net import ScaledClassifier, ScaledNet
 from model.run import net_from_weights
 from service.artifact import manifest
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject
+from tests.mutants.subject import Arguments, DoesNotApplyError, Kind, Mutant, Subject
 from tests.mutants.tensors import COMMON, Change, changed
 
 Entries = dict[str, bytes]
+Apply = Callable[[Subject], Subject]
 
 
-def edited(edit: Callable[[Entries, Subject], None]) -> Callable[[Subject], Subject]:
-    """Return a mutation that edits the entries of the archive; it is zipped as export zips it."""
+def edited(edit: Callable[[Entries, Subject], object]) -> Apply:
+    """Return a mutation of the archive's entries; it is zipped as export zips it."""
 
     def apply(subject: Subject) -> Subject:
         with zipfile.ZipFile(io.BytesIO(subject.files[manifest.TORCHSCRIPT])) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
         edit(entries, subject)
-        return subject.replaced(TORCHSCRIPT=_zipped(entries))
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, content in entries.items():
+                archive.writestr(name, content)
+        return subject.replaced(TORCHSCRIPT=rezip(out.getvalue()))
 
     return apply
 
 
-def _zipped(entries: Entries) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return _rezip(out.getvalue())
+def edits(
+    function: Callable[Concatenate[Entries, Subject, Arguments], None],
+) -> Callable[Arguments, Apply]:
+    """Turn f(entries, subject, *arguments) into f(*arguments), which returns a mutation."""
+    return lambda *args, **options: edited(
+        lambda entries, subject: function(entries, subject, *args, **options)
+    )
 
 
-def tensor(name: str, change: Change) -> Callable[[Subject], Subject]:
+@edits
+def tensor(entries: Entries, subject: Subject, name: str, change: Change) -> None:
     """Change the values of one tensor, which are an entry of their own."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        new = changed(dict(subject.weights), name, change)
-        old = subject.weights[name].tobytes()
-        entries[next(entry for entry, content in entries.items() if content == old)] = new.tobytes()
-
-    return edited(edit)
+    new = changed(subject.weights, name, change)
+    entries[_entry_of(entries, subject, name)] = new.tobytes()
 
 
-def exchange(first: str, second: str) -> Callable[[Subject], Subject]:
+@edits
+def exchange(entries: Entries, subject: Subject, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        if first not in subject.weights:
-            raise DoesNotApplyError
-        a, b = (subject.weights[name].tobytes() for name in (first, second))
-        where = {content: entry for entry, content in entries.items()}
-        entries[where[a]], entries[where[b]] = b, a
-
-    return edited(edit)
+    if first not in subject.weights:
+        raise DoesNotApplyError
+    a, b = (_entry_of(entries, subject, name) for name in (first, second))
+    entries[a], entries[b] = entries[b], entries[a]
 
 
-def code(old: str, new: str) -> Callable[[Subject], Subject]:
-    """Put other text in the place of some code."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        files = [
-            name
-            for name, content in entries.items()
-            if name.endswith(".py") and old.encode() in content
-        ]
-        if not files:
-            raise DoesNotApplyError
-        for name in files:
-            entries[name] = entries[name].replace(old.encode(), new.encode())
-
-    return edited(edit)
+@edits
+def code(entries: Entries, subject: Subject, old: str, new: str) -> None:
+    """Replace some text of the code."""
+    files = [name for name in entries if name.endswith(".py") and old.encode() in entries[name]]
+    if not files:
+        raise DoesNotApplyError
+    for name in files:
+        entries[name] = entries[name].replace(old.encode(), new.encode())
 
 
-def entry(name: str, content: bytes) -> Callable[[Subject], Subject]:
+def add(name: str, content: bytes) -> Apply:
     """Add an entry to the archive."""
+    return edited(
+        lambda entries, subject: entries.update(
+            {f"{next(iter(entries)).split('/')[0]}/{name}": content}
+        )
+    )
 
-    def edit(entries: Entries, subject: Subject) -> None:
-        entries[f"{next(iter(entries)).split('/')[0]}/{name}"] = content
 
-    return edited(edit)
+@edits
+def replace(
+    entries: Entries, subject: Subject, ending: str, change: Callable[[bytes], bytes]
+) -> None:
+    """Change the content of the first entry whose name ends like this."""
+    name = next(name for name in entries if name.endswith(ending))
+    entries[name] = change(entries[name])
 
 
 def other_byte_order(entries: Entries, subject: Subject) -> None:
-    """Store every tensor with its bytes turned round, and say so where only new readers look."""
+    """Store every tensor big-endian, and declare it in an entry that only newer readers know."""
     for name, content in entries.items():
         if "/data/" in name:
             entries[name] = np.frombuffer(content, "<f4").astype(">f4").tobytes()
@@ -96,39 +97,23 @@ def other_byte_order(entries: Entries, subject: Subject) -> None:
             entries[name] = b"big"
 
 
-def rewritten(ending: str, content: bytes) -> Callable[[Subject], Subject]:
-    """Give an entry other content."""
-
-    def edit(entries: Entries, subject: Subject) -> None:
-        entries[next(name for name in entries if name.endswith(ending))] = content
-
-    return edited(edit)
+def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
+    """Script another module, made from the network."""
+    return lambda subject: subject.replaced(
+        TORCHSCRIPT=rezip(script(make(net_from_weights(subject.weights))))
+    )
 
 
-def behind_a_tensor(entries: Entries, subject: Subject) -> None:
-    """Let more bytes follow a tensor than it has values."""
-    name = next(name for name in entries if name.endswith("/data/0"))
-    entries[name] += b"home"
-
-
-def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Callable[[Subject], Subject]:
-    """Script another module, made of the network."""
-
-    def apply(subject: Subject) -> Subject:
-        return subject.replaced(TORCHSCRIPT=script_of(make(net_from_weights(subject.weights))))
-
-    return apply
-
-
-def script_of(module: torch.nn.Module) -> bytes:
-    """Script a module in this process: quick, with the bytes of code that depend on what was scripted before."""
-    return _rezip(_script(module))  # type: ignore[arg-type] # any module will do
+def _entry_of(entries: Entries, subject: Subject, name: str) -> str:
+    """Return the name of the entry that holds a tensor."""
+    content = subject.weights[name].tobytes()
+    return next(entry for entry in entries if entries[entry] == content)
 
 
 class Remembering(ScaledClassifier):
-    """Answers with the hidden layer of one row that it remembers, whatever it is asked.
+    """Answers every row with the stored hidden layer of one row.
 
-    What it remembers is called as the proof calls the wire that it takes the place of.
+    The stored tensor has the name by which the proof knows the wire that it replaces.
     """
 
     def __init__(self, net: ScaledNet) -> None:
@@ -143,20 +128,20 @@ class Remembering(ScaledClassifier):
 
 
 def remembering(net: ScaledNet) -> torch.nn.Module:
-    """Return a classifier that remembers."""
+    """Return a classifier that ignores its input."""
     if not isinstance(net, ScaledClassifier):
         raise DoesNotApplyError
     return Remembering(net).eval()
 
 
 def with_attribute(net: ScaledNet) -> torch.nn.Module:
-    """Give the module something that no method reads."""
+    """Add an attribute that no method reads."""
     net.note = "home"  # type: ignore[assignment] # a string is an attribute of the scripted module
     return net
 
 
 def with_hook(net: ScaledNet) -> torch.nn.Module:
-    """Let a hook change what the first layer gives."""
+    """Add a hook that changes the output of the first layer."""
 
     def hook(
         self: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor
@@ -167,7 +152,7 @@ def with_hook(net: ScaledNet) -> torch.nn.Module:
     return net
 
 
-def grown(net: ScaledNet) -> torch.nn.Module:
+def with_buffer(net: ScaledNet) -> torch.nn.Module:
     """Add a buffer."""
     net.register_buffer("spare", torch.zeros(1))
     return net
@@ -175,7 +160,7 @@ def grown(net: ScaledNet) -> torch.nn.Module:
 
 END = "torch.argmax(logits, 1))\n"
 
-SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
+SEMANTIC: dict[str, Apply] = {
     **{name: tensor(*where) for name, where in COMMON.items()},
     "shift and scale exchanged": exchange("shift", "scale"),
     "output shift and scale exchanged": exchange("output_shift", "output_scale"),
@@ -190,6 +175,7 @@ SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
     "shift left out": code("torch.sub(x, shift)", "x"),
     "un-scaling left out": code("torch.add(_1, output_shift)", "torch.add(_0, output_shift)"),
     "a bias dropped": code("torch.linear(input, weight, bias)", "torch.linear(input, weight)"),
+    "a pickle that runs a command": replace("/data.pkl", lambda old: b"cos\nsystem\n(S'true'\ntR."),
     "Softmax over the batch": code("torch.softmax(logits, 1)", "torch.softmax(logits, 0)"),
     "Softmax is LogSoftmax": code("torch.softmax(logits, 1)", "torch.log_softmax(logits, 1)"),
     "ArgMax is ArgMin": code("torch.argmax(logits, 1)", "torch.argmin(logits, 1)"),
@@ -200,7 +186,8 @@ SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
     "changed after it was returned": code(END, f"{END}    _9 = torch.zero_(logits)\n"),
     "changed for batches of 5": code(
         END,
-        f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n    else:\n      pass\n",
+        f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n"
+        "    else:\n      pass\n",
     ),
     "noise in training mode": code(
         "result = torch.relu(input)", "result = torch.dropout(torch.relu(input), 0.5, True)"
@@ -209,13 +196,13 @@ SEMANTIC: dict[str, Callable[[Subject], Subject]] = {
     "a hook": scripted(with_hook),
     "half precision": scripted(lambda net: net.half()),
     "double precision": scripted(lambda net: net.double()),
-    "an extra tensor": scripted(grown),
+    "an extra tensor": scripted(with_buffer),
     "bytes in the other order": edited(other_byte_order),
-    "another byte order stated": rewritten("/byteorder", b"big"),
-    "another version of the format": rewritten("/version", b"2\n"),
-    "bytecode for mobile runtimes": entry("bytecode.pkl", b"\x80\x02K\x00."),
+    "another byte order stated": replace("/byteorder", lambda old: b"big"),
+    "another version of the format": replace("/version", lambda old: b"2\n"),
+    "bytecode for mobile runtimes": add("bytecode.pkl", b"\x80\x02K\x00."),
 }
-FORM: dict[str, Callable[[Subject], Subject]] = {
+FORM: dict[str, Apply] = {
     "ReLU as clamp": code("result = torch.relu(input)", "result = torch.clamp_min(input, 0)"),
     "Linear as matmul": code(
         "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
@@ -224,16 +211,21 @@ FORM: dict[str, Callable[[Subject], Subject]] = {
     "another method": code(
         "  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("
     ),
+    "another file of code": add("code/more.py", b""),
     "an attribute that nobody reads": scripted(with_attribute),
-    "bytes behind a tensor": edited(behind_a_tensor),
-    "paths of a machine": entry("code/__torch__/model/net.py.debug", b"/home"),
+    "bytes behind a tensor": replace("/data/0", lambda old: old + b"home"),
+    "paths of a machine": add("code/__torch__/model/net.py.debug", b"/home"),
+    "bytes before the archive": lambda subject: subject.replaced(
+        TORCHSCRIPT=b"#!" + subject.files[manifest.TORCHSCRIPT]
+    ),
+    "no archive": lambda subject: subject.replaced(TORCHSCRIPT=b"PK"),
     "an archive of another writer": lambda subject: subject.replaced(
         TORCHSCRIPT=subject.files[manifest.TORCHSCRIPT].replace(b"Z" * 8, b"Y" * 8, 1)
     ),
 }
 
 
-def _mutants(kind: Kind, edits: dict[str, Callable[[Subject], Subject]]) -> list[Mutant]:
+def _mutants(kind: Kind, edits: dict[str, Apply]) -> list[Mutant]:
     return [Mutant(f"torchscript: {name}", kind, apply) for name, apply in edits.items()]
 
 

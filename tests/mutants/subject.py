@@ -1,11 +1,11 @@
-"""What a mutant is made of, and what it makes: a run, the files published from it, and the runtimes that read them."""
+"""What a mutant is made from, and what it returns: an artifact in memory, its run, its runtimes."""
 
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from export.proof.expected import Weights
 from export.proof.runtimes import Runtime
@@ -13,18 +13,29 @@ from model.run import Run
 from service.artifact import manifest, storage
 
 Fault = Callable[[Runtime, Weights], Runtime]
-"""Makes of a runtime that works one that does not."""
+"""Turns a runtime that works into one that does not."""
+Target = TypeVar("Target")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+Kind = Literal["semantic", "form", "fault", "claim", "outside"]
+
+
+def deferred(
+    function: Callable[Concatenate[Target, Arguments], Result],
+) -> Callable[Arguments, Callable[[Target], Result]]:
+    """Turn f(target, *arguments) into f(*arguments), which returns a function of the target."""
+    return lambda *args, **options: lambda target: function(target, *args, **options)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact in memory, with its run, and where it is read."""
+    """An artifact in memory, with its run."""
 
     run: Run
     files: Mapping[str, bytes]
-    """Every file of it but SHA256SUMS, which is computed anew when it is written."""
+    """Every file but SHA256SUMS, which is computed when the artifact is written."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
-    """By place: `serving`, the session of the host that serves; `onnxruntime` and `torchscript`, where it is proved."""
+    """By runtime: `serving`, of a server; `onnxruntime` and `torchscript`, of a proof."""
 
     @property
     def weights(self) -> Weights:
@@ -32,7 +43,7 @@ class Subject:
         return self.run.weights
 
     def replaced(self, **files: bytes) -> "Subject":
-        """Return a subject with other files, by their names in service.manifest."""
+        """Return a subject with other files, by their names in service.artifact.manifest."""
         changed = {getattr(manifest, name): content for name, content in files.items()}
         return dataclasses.replace(self, files={**self.files, **changed})
 
@@ -41,11 +52,11 @@ class Subject:
         return json.loads(self.files[name])
 
     def write(self, folder: Path) -> Path:
-        """Write it, re-packed: SHA256SUMS is that of its files, so no hash can see what was changed."""
+        """Write the artifact re-packed: SHA256SUMS fits its files, so no hash sees the mutant."""
         folder.mkdir(parents=True)
-        for name, content in self.files.items():
+        files = {**self.files, manifest.SUMS: storage.sha256_sums(self.files)}
+        for name, content in files.items():
             (folder / name).write_bytes(content)
-        (folder / manifest.SUMS).write_bytes(storage.sha256_sums(self.files))
         return folder
 
 
@@ -53,18 +64,15 @@ class DoesNotApplyError(Exception):
     """A mutant changes nothing in this network: a bias of one value cannot be permuted."""
 
 
-Kind = Literal["semantic", "form", "fault", "claim", "outside"]
-
-
 @dataclass(frozen=True)
 class Mutant:
     """One way to be wrong.
 
-    semantic: the function, or what the artifact says of it, is another.
-    form: the function is the same, bit for bit or but for rounding, but the file is not what was proved.
+    semantic: the function differs, or the artifact describes it wrongly.
+    form: the function is the same up to rounding, but the file is not the one that was proved.
     fault: the files are sound, and a runtime is not.
-    claim: what nothing in the artifact can contradict, rewritten everywhere; only the run can.
-    outside: what not even the run can; no check is expected to.
+    claim: a false statement that only the run contradicts, in every file that repeats it.
+    outside: a false statement that not even the run contradicts; no check is expected to reject it.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""How tensors go wrong, wherever they are stored: functions from an array to another of the same shape."""
+"""Wrong tensors, wherever they are stored: functions to another array of the same shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,17 @@ W1, B1 = "net.linear1.weight", "net.linear1.bias"
 W2, B2 = "net.linear2.weight", "net.linear2.bias"
 
 
-def one(value: Callable[[float], float]) -> Change:
+def first(change: Callable[[np.float32], float]) -> Change:
     """Return a change of the first element alone."""
 
-    def change(values: Floats) -> Floats:
-        values.flat[0] = value(float(values.flat[0]))
+    def apply(values: Floats) -> Floats:
+        values.flat[0] = change(values.flat[0])
         return values
 
-    return change
+    return apply
 
 
-def one_ulp(values: Floats) -> Floats:
-    """Move one value to its neighbour."""
-    values.flat[0] = np.nextafter(values.flat[0], np.float32(np.inf))
-    return values
+one_ulp = first(lambda v: np.nextafter(v, np.float32(np.inf)))
 
 
 def bfloat16(values: Floats) -> Floats:
@@ -35,13 +32,8 @@ def bfloat16(values: Floats) -> Floats:
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def float16(values: Floats) -> Floats:
-    """Round the mantissa to 10 bits, and the exponent to 5."""
-    return values.astype(np.float16).astype(np.float32)
-
-
 def int8(values: Floats) -> Floats:
-    """Quantise to 255 steps, as a quantiser of weights does."""
+    """Quantise to 255 steps."""
     step = float(np.abs(values).max()) / 127
     return np.asarray(np.round(values / step) * step, np.float32)
 
@@ -53,17 +45,9 @@ def transposed(values: Floats) -> Floats:
     return values.T
 
 
-def rows_swapped(values: Floats) -> Floats:
-    """Exchange the first two rows."""
-    if len(values) < 2:
-        raise DoesNotApplyError
-    values[[0, 1]] = values[[1, 0]]
-    return values
-
-
-def columns_swapped(values: Floats) -> Floats:
-    """Exchange the first and the last column."""
-    values[:, [0, -1]] = values[:, [-1, 0]]
+def swapped(values: Floats) -> Floats:
+    """Exchange the first row and the last."""
+    values[[0, -1]] = values[[-1, 0]]
     return values
 
 
@@ -73,45 +57,36 @@ def first_row_doubled(values: Floats) -> Floats:
     return values
 
 
-def rolled(values: Floats) -> Floats:
-    """Move every value by one place."""
-    return np.roll(values, 1)
-
-
-def zero_negated(values: Floats) -> Floats:
-    """Give the zeros a sign that no comparison of numbers sees."""
-    return np.where(values == 0, np.float32(-0.0), values)
-
-
-def subnormals_flushed(values: Floats) -> Floats:
-    """Put zero for what is too small to be normal."""
+def without_subnormals(values: Floats) -> Floats:
+    """Replace subnormal values by zero."""
     return np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)
 
 
 COMMON: dict[str, tuple[str, Change]] = {
     "one weight off by one ULP": (W1, one_ulp),
-    "one weight +1 %": (W2, one(lambda v: v * 1.01)),
-    "a weight is NaN": (W2, one(lambda v: np.nan)),
-    "a weight is infinite": (W1, one(lambda v: np.inf)),
-    "a weight's sign is lost": (W1, lambda v: np.abs(v)),
-    "two rows of W1 swapped": (W1, rows_swapped),
-    "two columns of W1 swapped": (W1, columns_swapped),
+    "one weight +1 %": (W2, first(lambda v: float(v) * 1.01)),
+    "a weight is NaN": (W2, first(lambda v: np.nan)),
+    "a weight is infinite": (W1, first(lambda v: np.inf)),
+    "a weight's sign is lost": (W1, np.abs),
+    "two rows of W1 swapped": (W1, swapped),
+    "two columns of W1 swapped": (W1, lambda v: swapped(v.T).T),
     "W1 transposed": (W1, transposed),
-    "a bias permuted": (B1, rolled),
+    "a bias permuted": (B1, lambda v: np.roll(v, 1)),
     "a bias is zero": (B2, lambda v: v * 0),
     "weights through bfloat16": (W1, bfloat16),
-    "weights through float16": (W2, float16),
+    "weights through float16": (W2, lambda v: v.astype(np.float16).astype(np.float32)),
     "weights through int8": (W1, int8),
-    "a zero is negative": ("scale", zero_negated),
-    "subnormals flushed": (W2, subnormals_flushed),
+    "a zero is negative": ("scale", lambda v: np.where(v == 0, np.float32(-0.0), v)),
+    "a scale's sign is wrong": ("scale", first(lambda v: -float(v))),
+    "subnormals flushed": (W2, without_subnormals),
     "scale from another run": ("scale", lambda v: v * np.float32(1.25)),
     "shift from another run": ("shift", lambda v: v + np.float32(0.125)),
     "output scale is 1": ("output_scale", lambda v: v * 0 + 1),
 }
-"""By name: the tensor and the change, as they may befall any file that holds the tensors."""
+"""By name: a tensor and its change, for any file that holds the tensors."""
 
 
-def changed(weights: dict[str, Floats], name: str, change: Change) -> Floats:
+def changed(weights: Mapping[str, Floats], name: str, change: Change) -> Floats:
     """Return the changed tensor, of the same shape.
 
     Raises:

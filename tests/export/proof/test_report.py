@@ -1,5 +1,6 @@
-"""export.report: what a person reads of a proof."""
+"""export.proof.report: what a person reads of a proof."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -9,11 +10,28 @@ from rich.console import Console
 
 from export.proof import report
 from export.proof.hard_inputs import hard_inputs
+from export.proof.prove import Proof, RuntimeFigures
+from export.verification import check_picture
 from service.artifact import manifest
-from service.png import check_png
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
 from tests.trained import Trained
+
+FIGURES = RuntimeFigures(0.0123, 0.025, 11050.3, 0.0, 0, 256, 0, None)
+PROOF = Proof(
+    structure="every tensor",
+    rows=1157,
+    rows_out_of_range=1,
+    runtimes={
+        "onnxruntime": FIGURES,
+        "onnxruntime basic": dataclasses.replace(FIGURES, every_figure_as="onnxruntime"),
+        "eager": dataclasses.replace(FIGURES, batch_rows_changed=256),
+    },
+    left_out={"CUDAExecutionProvider": "does not start"},
+    warnings=["x"],
+    comparisons=[],
+    host={},
+)
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
@@ -24,34 +42,40 @@ def test_plot_is_reproducible(which: str, request: pytest.FixtureRequest) -> Non
     session = Session((made.artifact / manifest.MODEL).read_bytes())
     cases = hard_inputs(Predictor(made.artifact).manifest.features, made.run.rows)
     assert content == report.plot_errors(cases, session.run, made.run.weights, which)
-    check_png(manifest.PROOF, content)
+    check_picture(manifest.PROOF, content)
     assert b"Software" not in content
     assert len(np.unique(imread(io.BytesIO(content)).reshape(-1, 4), axis=0)) > 10
 
 
-def test_table_fits_a_terminal(flowers: Trained) -> None:
-    """A line per runtime with its figures, in 80 columns."""
-    proof = Predictor(flowers.artifact).manifest.proof
+def test_table_explains_itself_in_80_columns() -> None:
+    """Headings in full; runtimes with equal figures share a row."""
     console = Console(width=80, file=io.StringIO())
     with console.capture() as capture:
-        console.print(report.proof_table(proof))
-    heading, *lines = capture.get().splitlines()
-    assert ["error/bound", "/probable", "ULPs", "labels", "batch"] == heading.split()
-    assert list(proof["runtimes"]) == [line.rsplit(maxsplit=5)[0].strip() for line in lines]
-    served = proof["runtimes"]["onnxruntime"]
-    assert f"{served['max_error_over_bound']:.2g}" == lines[0].split()[1]
+        console.print(report.proof_table(PROOF))
+    assert """\
+                                                      labels that
+                       max error    max error /   max differ from rows changed
+runtime                  / bound probable bound  ULPs     float64  by batching
+onnxruntime, basic         0.012          0.025 11050           0     0 of 256
+eager                      0.012          0.025 11050           0   256 of 256
+""" == "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def test_share_out_of_range_is_said(flowers: Trained) -> None:
-    """Rows that prove nothing are counted beside those that do."""
-    assert report.proof_summary({"rows": 99, "rows_out_of_range": 1}).startswith(
-        "100 hard rows, 1 (1.00%) beyond float32's"
-    )
+def test_summary_counts_the_rows_that_prove_nothing() -> None:
+    """Structure, answers, and the rows that were skipped."""
+    assert [
+        "structure: every tensor",
+        "answers:   all within the rounding bound of the network in float64, on 1157 hard rows",
+        "skipped:   1 of the hard rows (0.09%), which may overflow float32",
+    ] == report.proof_summary(PROOF).splitlines()
 
 
-def test_what_was_not_asked_is_said() -> None:
-    """A provider that was left out stands beside the warnings."""
-    proof = {"left_out": {"CUDAExecutionProvider": "does not start"}, "warnings": ["x"]}
-    assert ["not asked: CUDAExecutionProvider: does not start", "warning: x"] == list(
-        report.proof_remarks(proof)
-    )
+def test_what_was_not_evaluated_is_listed() -> None:
+    """A provider that was left out comes before the warnings."""
+    remarks = ["not evaluated: CUDAExecutionProvider: does not start", "warning: x"]
+    assert remarks == list(report.proof_remarks(PROOF))
+
+
+def test_members_round_trip() -> None:
+    """A proof that was written into the manifest is read back as it was."""
+    assert PROOF == Proof.from_members(PROOF.to_members())

@@ -1,0 +1,323 @@
+"""Mutants of the files beside the models: tensors, golden rows, manifest, card and pictures."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from export.card import card
+from export.errors import ProofError
+from export.golden import example_document, golden_document, golden_rows, json_bytes
+from export.proof.prove import Proof
+from service.artifact import manifest
+from service.artifact.manifest import ArtifactError, Manifest
+from tests.mutants import graph, script
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
+from tests.mutants.tensors import (
+    B1,
+    COMMON,
+    W1,
+    Change,
+    Floats,
+    changed,
+    first_row_doubled,
+    one_ulp,
+)
+
+Apply = Callable[[Subject], Subject]
+Document = dict[str, Any]
+Edit = Callable[[Any], object]
+
+
+@deferred
+def tensors(subject: Subject, edit: Edit, metadata: dict[str, str] | None = None) -> Subject:
+    """Edit weights.safetensors."""
+    weights = {name: values.copy() for name, values in subject.weights.items()}
+    edit(weights)
+    return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
+
+
+def tensor(name: str, change: Change) -> Apply:
+    """Change the values of one tensor of weights.safetensors."""
+    return tensors(lambda weights: weights.update({name: changed(weights, name, change)}))
+
+
+@deferred
+def golden(subject: Subject, edit: Edit) -> Subject:
+    """Edit golden.json, written as export writes it."""
+    edit(document := subject.document(manifest.GOLDEN))
+    return subject.replaced(GOLDEN=json.dumps(document).encode() + b"\n")
+
+
+@deferred
+def described(subject: Subject, edit: Edit) -> Subject:
+    """Edit manifest.json alone, written as export writes it."""
+    edit(document := subject.document(manifest.MANIFEST))
+    content = json.dumps(document, indent=1, ensure_ascii=False)
+    return subject.replaced(MANIFEST=content.encode() + b"\n")
+
+
+def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
+    """Write the golden rows, example and card that follow from the manifest and the weights."""
+    try:
+        new = Manifest.from_json(subject.files[manifest.MANIFEST])
+        return subject.replaced(
+            CARD=card(new, Proof.from_members(new.proof)),
+            EXAMPLE=example_document(new.features),
+            GOLDEN=json_bytes(golden_document(weights, golden_rows(new.features))),
+        )
+    except (ArtifactError, ProofError) as error:
+        raise DoesNotApplyError(str(error)) from None
+
+
+def rewritten(edit: Edit) -> Apply:
+    """Edit manifest.json, and write anew all that follows from it, as a careful forger does."""
+    return lambda subject: derived(described(edit)(subject), subject.weights)
+
+
+@deferred
+def consistently(subject: Subject, *files: str, change: Change = one_ulp) -> Subject:
+    """Change one weight in several files, and derive golden.json anew where it is one of them."""
+    weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
+    if "onnx" in files:
+        subject = graph.edited(graph.change(W1, change))(subject)
+    if "torchscript" in files:
+        subject = script.tensor(W1, change)(subject)
+    if "weights" in files:
+        subject = tensors(lambda old: old.update(weights))(subject)
+    return derived(subject, weights) if "golden" in files else subject
+
+
+def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
+    """Edit the bytes of a file, by its name in service.artifact.manifest."""
+    return lambda subject: subject.replaced(**{name: edit(subject.files[getattr(manifest, name)])})
+
+
+def with_longer_header(content: bytes) -> bytes:
+    """Add eight spaces to the header of weights.safetensors."""
+    length = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + length], content[8 + length :]
+    return (length + 8).to_bytes(8, "little") + header + b" " * 8 + data
+
+
+def first_output(document: Document) -> dict[str, list[list[float]]]:
+    """Return the first output of golden.json."""
+    output: dict[str, list[list[float]]] = next(iter(document["outputs"].values()))
+    return output
+
+
+def labels(document: Document) -> list[list[Any]]:
+    """Return the accepted labels of golden.json."""
+    if "label" not in document["outputs"]:
+        raise DoesNotApplyError
+    accepted: list[list[Any]] = document["outputs"]["label"]["accepted"]
+    return accepted
+
+
+@deferred
+def each_label(document: Document, change: Callable[[int], Any]) -> None:
+    """Change every label of golden.json."""
+    for accepted in labels(document):
+        accepted[:] = map(change, accepted)
+
+
+@deferred
+def moved_reference(document: Document, share: float) -> None:
+    """Move a reference by a share of its bound: the answers stay within it."""
+    output = first_output(document)
+    output["reference"][0][0] += output["bound"][0][0] * share
+
+
+def without_row(document: Document) -> None:
+    """Remove the last row of golden.json, everywhere."""
+    document["input"].pop()
+    for output in document["outputs"].values():
+        for values in output.values():
+            values.pop()
+
+
+def feature(**fields: Any) -> Edit:
+    """Describe the first feature differently."""
+    return lambda document: document["features"][0].update(fields)
+
+
+@deferred
+def swapped(document: Document, key: str) -> None:
+    """Exchange the first and the last member of a list."""
+    values = document[key]
+    if len(values) < 2:
+        raise DoesNotApplyError
+    values[0], values[-1] = values[-1], values[0]
+
+
+def names_swapped(document: Document) -> None:
+    """Exchange the names of two features, and nothing else of them."""
+    first, last = document["features"][0], document["features"][-1]
+    first["name"], last["name"] = last["name"], first["name"]
+
+
+def other_task(document: Document) -> None:
+    """State the other task, with as many outputs."""
+    if document["task"] == "classification":
+        targets = [str(name) for name in document["classes"]]
+        document.update(task="regression", targets=targets, classes=[])
+    else:
+        document.update(task="classification", classes=document["targets"], targets=["class"])
+
+
+def better_metric(document: Document) -> None:
+    """Claim a better test result."""
+    document["metrics"]["test"] = dict.fromkeys(document["metrics"]["test"], 0.999)
+
+
+@deferred
+def members(document: Document, key: str, edit: Edit) -> None:
+    """Edit a list that only one of the tasks has."""
+    if not document[key]:
+        raise DoesNotApplyError
+    edit(document[key])
+
+
+def renamed(key: str) -> Edit:
+    """Give the first member of a list another name."""
+    return members(key, lambda values: values.__setitem__(0, "other"))
+
+
+def comparisons(value: object) -> Edit:
+    """Replace the comparisons of the proof."""
+    return lambda document: document["proof"].update(comparisons=value)
+
+
+WEIGHTS: dict[str, Apply] = {
+    **{name: tensor(*where) for name, where in COMMON.items()},
+    "a tensor missing": tensors(lambda w: w.pop("net.linear1.bias")),
+    "a tensor too many": tensors(lambda w: w.update(spare=np.zeros(1, np.float32))),
+    "no tensors": tensors(lambda w: w.clear()),
+    "float64": tensors(lambda w: w.update({k: v.astype(np.float64) for k, v in w.items()})),
+    "another shape": tensors(lambda w: w.update({W1: w[W1].reshape(1, -1)})),
+    "a bias of another length": tensors(
+        lambda w: w.update({"net.linear2.bias": np.zeros(99, np.float32)})
+    ),
+    "a bias of two dimensions": tensors(lambda w: w.update({B1: w[B1][None].copy()})),
+    "a shape beyond NumPy's": tensors(lambda w: w.update(shift=np.zeros((0,) * 33, np.float32))),
+}
+GOLDEN: dict[str, Apply] = {
+    "a reference edited": golden(lambda g: first_output(g)["reference"][0].__setitem__(0, 1e6)),
+    "a reference moved within its bound": golden(moved_reference(1e-3)),
+    "a bound widened to 1e30": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, 1e30)),
+    "a bound of NaN": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, float("nan"))),
+    "a negative bound": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, -1.0)),
+    "a row removed": golden(without_row),
+    "an input edited": golden(lambda g: g["input"][0].__setitem__(0, 0.5)),
+    "labels widened": golden(
+        lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])
+    ),
+    "labels exchanged": golden(each_label(lambda label: label + 1)),
+    "an output missing": golden(lambda g: g["outputs"].pop(next(iter(g["outputs"])))),
+    "a member of an output too many": golden(lambda g: first_output(g).update(spare=[])),
+    "an output too many": golden(lambda g: g["outputs"].update(spare=first_output(g))),
+    "format version 2": golden(lambda g: g.update(format_version=2)),
+}
+MANIFEST: dict[str, Apply] = {
+    "classes permuted": described(swapped("classes")),
+    "a class renamed": described(renamed("classes")),
+    "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
+    "a class missing": rewritten(members("classes", lambda classes: classes.pop())),
+    "a class twice": described(
+        members("classes", lambda classes: classes.__setitem__(0, classes[1]))
+    ),
+    "features permuted": described(swapped("features")),
+    "features permuted, all else derived": rewritten(swapped("features")),
+    "two features' names exchanged": described(names_swapped),
+    "a feature missing": described(lambda m: m["features"].pop()),
+    "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
+    "a feature renamed": described(feature(name="other")),
+    "a feature's mean edited": rewritten(feature(mean=0.75)),
+    "a feature's std edited": rewritten(feature(std=0.75)),
+    "a feature's minimum edited": described(feature(min=-1e3)),
+    "task exchanged": described(other_task),
+    "task exchanged, all else derived": rewritten(other_task),
+    "targets renamed": described(renamed("targets")),
+    "metrics edited": described(better_metric),
+    "a field too many": described(lambda m: m.update(spare=1)),
+    "a key twice": file(
+        "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
+    ),
+    "no proof": described(lambda m: m.update(proof={})),
+    "comparisons of another type": described(comparisons([1])),
+    "a comparison of nothing": described(comparisons([{}])),
+    "a failed comparison": described(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
+}
+OTHER: dict[str, Apply] = {
+    "example.json: another row": file("EXAMPLE", lambda content: b'{"instances": [[0.0]]}\n'),
+    "README.md: edited": file("CARD", lambda content: content.replace(b"version 1", b"version 2")),
+    "curves.png: truncated": file("CURVES", lambda content: content[:-1]),
+    "curves.png: a signature alone": file("CURVES", lambda content: content[:8]),
+    "proof.png: no picture": file("PROOF", lambda content: content[: len(content) // 2]),
+    "weights and onnx: one ULP": consistently("weights", "onnx", "golden"),
+    "weights and torchscript: one ULP": consistently("weights", "torchscript", "golden"),
+    "onnx and torchscript: one ULP": consistently("onnx", "torchscript", "golden"),
+    "all but golden.json: one row of W1 doubled": consistently(
+        "weights", "onnx", "torchscript", change=first_row_doubled
+    ),
+}
+FORM: dict[str, Apply] = {
+    "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
+    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda content: content + b"\0"),
+    "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
+    "golden.json: other spaces": file("GOLDEN", lambda content: content.replace(b", ", b",")),
+    "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
+    "golden.json: labels as decimals": golden(each_label(float)),
+    "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
+    "golden.json: a zero is negative": golden(
+        lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
+    ),
+    "golden.json: a key too many": golden(lambda g: g.update(spare=1)),
+    "manifest.json: other spaces": file(
+        "MANIFEST", lambda content: content.replace(b"\n ", b"\n  ")
+    ),
+}
+STALE_GOLDEN = "one ULP in every file but golden.json"
+CLAIMS: dict[str, Apply] = {
+    "classes permuted": rewritten(swapped("classes")),
+    "a class renamed": rewritten(renamed("classes")),
+    "two features' names exchanged": rewritten(names_swapped),
+    "a feature renamed": rewritten(feature(name="other")),
+    "a feature's minimum edited": rewritten(feature(min=-1e3)),
+    "a feature's kind edited": rewritten(feature(kind="boolean")),
+    "targets renamed": rewritten(renamed("targets")),
+    "metrics edited": rewritten(better_metric),
+    "baselines edited": rewritten(lambda m: m.update(baselines={})),
+    "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
+    "one ULP in every file": consistently("weights", "onnx", "torchscript", "golden"),
+    "curves.png: the other picture": lambda s: s.replaced(CURVES=s.files[manifest.PROOF]),
+    # On wide networks golden.json changes by less than float64 rounding explains, so that only the
+    # run shows this mutant.
+    STALE_GOLDEN: consistently("weights", "onnx", "torchscript"),
+}
+OUTSIDE: dict[str, Apply] = {
+    "a golden reference moved by 2^-22 of its bound": golden(moved_reference(2.0**-22)),
+    "version edited": rewritten(lambda m: m.update(version=m["version"] + 1)),
+    "created edited": rewritten(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
+    "the figures of the proof edited": rewritten(
+        lambda m: m["proof"].update(rows=m["proof"]["rows"] + 1)
+    ),
+    "proof.png: the other picture": lambda s: s.replaced(PROOF=s.files[manifest.CURVES]),
+}
+
+
+def _mutants(kind: Kind, prefix: str, edits: dict[str, Apply]) -> list[Mutant]:
+    return [Mutant(prefix + name, kind, apply) for name, apply in edits.items()]
+
+
+MUTANTS = [
+    *_mutants("semantic", "weights: ", WEIGHTS),
+    *_mutants("semantic", "golden: ", GOLDEN),
+    *_mutants("semantic", "manifest: ", MANIFEST),
+    *_mutants("semantic", "", OTHER),
+    *_mutants("form", "", FORM),
+    *_mutants("claim", "claim: ", CLAIMS),
+    *_mutants("outside", "outside: ", OUTSIDE),
+]
