@@ -1,4 +1,4 @@
-"""Print the lowest versions that pyproject.toml allows for serving and scoring, one `name==version` a line."""
+"""Print the lowest versions that pyproject.toml allows for serving and scoring."""
 
 import re
 import tomllib

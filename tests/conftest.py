@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite. They need no torch; tests/trained.py has those that train a network."""
+"""Fixtures of the whole suite; those that train a network are in tests/trained.py."""
 
 import os
 import shutil

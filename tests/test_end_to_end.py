@@ -1,4 +1,4 @@
-"""The whole line as a person runs it: a CSV, train, export, a server on a socket, the same numbers."""
+"""The whole line as a person runs it, from a CSV file to an answer over HTTP."""
 
 import json
 import os
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.e2e
 def test_csv_to_prediction(
     write: Callable[[Path], Path], options: list[str], features: list[str], tmp_path: Path
 ) -> None:
-    """What comes back over HTTP is the eager network's answer to the file's own rows, within the derived bound."""
+    """The answers over HTTP are those of the eager network, within the derived bound."""
     csv = write(tmp_path / "Meine Daten.csv")
 
     def run(*command: str) -> None:

@@ -6,8 +6,6 @@ The versions here are stand-ins: the text of SHA256SUMS is the digest, and says 
 import dataclasses
 import logging
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -25,9 +23,8 @@ from service.artifact import storage
 from service.artifact.manifest import SUMS, ArtifactError
 from service.errors import Refused
 from service.runtime.served_model import ServedModel
-from service.runtime.versions import PRELOAD_PROBLEM, Versions
-from tests.serving import DEADLINE_SECONDS, ROOT, until
-from tests.stored import FLOWERS
+from service.runtime.versions import Versions
+from tests.serving import until
 
 NEVER_SECONDS = 86400.0
 """Poll interval with which only the test itself polls."""
@@ -340,34 +337,3 @@ class FolderMachine(RuleBasedStateMachine):
 
 FolderMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestFolder = FolderMachine.TestCase
-
-FORK = """
-import os, sys
-from pathlib import Path
-from service.errors import Refused
-from service.runtime.predictor import Predictor
-from service.runtime.served_model import ServedModel
-from service.runtime.versions import Versions
-load = lambda path: ServedModel(Predictor(path), None, 1)
-versions = Versions(lambda: Path(sys.argv[1]), load, poll_seconds=0.01)
-before = versions.current.predictor.digest
-if not os.fork():
-    try:
-        versions.current
-    except Refused as refused:
-        print(refused.status, refused, flush=True)
-    fresh = Versions(lambda: Path(sys.argv[1]), load, poll_seconds=0.01)
-    print(fresh.current.predictor.digest == before, flush=True)
-    sys.exit(3)
-print(os.waitstatus_to_exitcode(os.wait()[1]), versions.current.predictor.digest == before)
-"""
-
-
-def test_forked_process_must_load_its_own_version() -> None:
-    """A session from before the fork is refused with the reason; a new one answers."""
-    command = [sys.executable, "-c", FORK, str(FLOWERS.artifact.parent)]
-    ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS
-    )
-    expected = f"503 not ready: {PRELOAD_PROBLEM}\nTrue\n3 True\n"
-    assert (expected, 0) == (ended.stdout, ended.returncode), ended.stderr
