@@ -2,21 +2,15 @@
 
 import click
 
-from cli.commands import CommandGroup
-from cli.lazy import LazyCommand
+from cli.commands import CommandGroup, LazyCommand
 
 MODEL, EXPORT, SERVICE = "model.__main__:main", "export.__main__:main", "service.__main__:main"
+EXPORT_HELP = "Prove a run equal to its exports and publish it as an artifact."
 
 COMMANDS = (
     LazyCommand("train", MODEL, "Fit a network to a table and keep it as a run.", extra="train"),
     LazyCommand("formulations", MODEL, "Compare six ways to write the same fit.", extra="train"),
-    LazyCommand(
-        "export",
-        EXPORT,
-        "Prove a run equal to its exports and publish it as an artifact.",
-        subcommand="build",
-        extra="train",
-    ),
+    LazyCommand("export", EXPORT, EXPORT_HELP, subcommand="build", extra="train"),
     LazyCommand("verify", EXPORT, "Prove a published artifact again.", extra="train"),
     LazyCommand("check", SERVICE, "Check an artifact's hashes and golden rows."),
     LazyCommand("serve", SERVICE, "Answer predictions over HTTP."),

@@ -2,11 +2,11 @@
 
 import functools
 import multiprocessing
-import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -14,13 +14,10 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from service.host.signals import blocked_signals
+from service.host.signals import HANDLED_SIGNALS
 from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
 from service.host.worker import begin_worker
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 SPARE_FILES = 256
 """Open files of a worker besides its connections. Out of files, granian accepts in a busy loop."""
@@ -31,14 +28,13 @@ HEADER_TIMEOUT_SECONDS = 75
 class GranianWorkers(MPServer):
     """Starts workers, each a fork of this process in which granian serves one socket over HTTP.
 
-    Of MPServer only the configuration and the worker's code are used; the processes are the
-    caller's to supervise.
+    Only the configuration and the worker's code of MPServer are used; the caller supervises.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        load: Callable[[int], "WSGIApplication"],
+        load: Callable[[int], WSGIApplication],
         *,
         threads: int,
         key_pair: KeyPair | None = None,
@@ -47,8 +43,7 @@ class GranianWorkers(MPServer):
 
         Args:
             listeners: one socket per worker, from listen().
-            load: makes the application, in the worker, from its slot's number: 0 to workers - 1;
-                a worker that replaces another has the other's slot.
+            load: makes the application, in the worker, from the number of its slot, from 0 on.
             threads: threads per worker that answer requests; a stalled upload holds one of them.
             key_pair: certificate and key to answer HTTPS; each new worker reads them again.
         """
@@ -79,9 +74,9 @@ class GranianWorkers(MPServer):
         self.serve(target_loader=load, wrap_loader=False)
 
     def _serve(
-        self, spawn_target: Callable[..., None], target_loader: Callable[[int], "WSGIApplication"]
+        self, spawn_target: Callable[..., None], target_loader: Callable[[int], WSGIApplication]
     ) -> None:
-        """Keep what serve() has prepared; MPServer would start and supervise the workers here."""
+        # MPServer would start and supervise the workers here.
         self._spawn_target, self._load = spawn_target, target_loader
 
     def start(self, slot: int) -> BaseProcess:
@@ -94,15 +89,14 @@ class GranianWorkers(MPServer):
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
         holder = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[call-arg]
         self._shd = holder  # type: ignore[assignment] # it begins as None
-        begin = functools.partial(
-            begin_worker,
-            self._load,
-            slot,
-            self._listeners,
-            self.backpressure + SPARE_FILES,
-            os.getpid(),
-        )
+        max_files = self.backpressure + SPARE_FILES
+        begin = functools.partial(begin_worker, self._load, slot, self._listeners, max_files)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
-        with blocked_signals():
+        # A new worker has the supervisor's handlers for a moment and would write its own signals
+        # into the supervisor's pipe. The worker lifts the block itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        try:
             process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         return process

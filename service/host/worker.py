@@ -3,19 +3,17 @@
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 from service.host.signals import STOP_SIGNALS
 from service.host.sockets import IS_LINUX
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 PR_SET_PDEATHSIG = 1
 """Operation number of prctl(2), from <linux/prctl.h>."""
@@ -23,12 +21,11 @@ log = logging.getLogger(__name__)
 
 
 def begin_worker(
-    load: Callable[[int], "WSGIApplication"],
+    load: Callable[[int], WSGIApplication],
     slot: int,
     listeners: Sequence[socket.socket],
     max_files: int,
-    parent_pid: int,
-) -> "WSGIApplication":
+) -> WSGIApplication:
     """Undo what the fork has inherited from the supervisor and return the worker's application.
 
     Args:
@@ -36,7 +33,6 @@ def begin_worker(
         slot: index of the worker and of its socket.
         listeners: sockets of all workers.
         max_files: number of files that the worker may have to open.
-        parent_pid: process ID of the supervisor.
     """
     signal.set_wakeup_fd(-1)
     for number in STOP_SIGNALS:
@@ -49,7 +45,7 @@ def begin_worker(
     listeners[slot].detach()  # granian owns the descriptor from here on
     _raise_file_limit(max_files)
     _schedule_as_batch()
-    _die_with_parent(parent_pid)
+    _die_with_parent()
     # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, and the supervisor alone
     # decides what follows and sends SIGTERM.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
@@ -80,12 +76,10 @@ def _schedule_as_batch() -> None:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when the supervisor dies.
-
-    An orphan would go on answering and keep the port.
-    """
-    if IS_LINUX:
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the supervisor dies: an orphan would keep the port."""
+    parent = multiprocessing.parent_process()
+    if IS_LINUX and parent:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:  # the supervisor died before the line above
+        if os.getppid() != parent.pid:  # the supervisor died before the line above
             os.kill(os.getpid(), signal.SIGKILL)

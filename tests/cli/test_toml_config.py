@@ -90,7 +90,7 @@ def test_values(toml: str, arguments: str, expected: dict[str, Any], tmp_path: P
         ("lr = false", "lr: expected a number, found False"),
         ("data = 3", "data: expected text, found 3"),
         ("data = 2026-01-02", "data: expected text, found datetime.date(2026, 1, 2)"),
-        ('data = ["a.csv"]', "data: expected text, found a list"),
+        ('data = ["a.csv"]', "data: expected text, found ['a.csv']"),
         ('target = ["a", 1]', "target: expected text, found 1"),
         ('schedule = "cosin"', "schedule: 'cosin' is not one of 'constant', 'cosine'."),
         ("lr: 3", "not readable as TOML: Expected '=' after a key"),

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.lazy import LazyCommand
+from cli.commands import LazyCommand
 from cli.twolayernet import main
 from tests.serving import ROOT
 
