@@ -33,7 +33,7 @@ class CommandGroup(click.Group):
     """Error types that mean a failure for which the input is not to blame."""
     failure_prefix: str = ""
     """Text in front of a failure's message."""
-    extra: str | None = None
+    extra: str = ""
     """Extra of pyproject.toml that the commands need."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -60,7 +60,7 @@ class CommandGroup(click.Group):
                 raise click.ClickException(self.failure_prefix + _one_line(error)) from None
             if isinstance(error, ModuleNotFoundError):
                 name = ctx.invoked_subcommand or ctx.command_path
-                extra = getattr(self.commands.get(name), "extra", None) or self.extra
+                extra = getattr(self.commands.get(name), "extra", "") or self.extra
                 if message := _how_to_install(error, name, extra):
                     raise InputError(message) from None
             raise
@@ -72,21 +72,15 @@ class LazyCommand(click.Command):
     """Placeholder that lists a subcommand in `--help` without importing its module."""
 
     def __init__(
-        self,
-        name: str,
-        target: str,
-        short_help: str,
-        *,
-        subcommand: str | None = None,
-        extra: str | None = None,
+        self, name: str, target: str, short_help: str, *, subcommand: str = "", extra: str = ""
     ) -> None:
         """Create a placeholder.
 
         Args:
-            name: what a person types.
+            name: name of the command in the group that lists it.
             target: "module:attribute" of a command, or of a CommandGroup that holds it.
-            short_help: the line that the group's `--help` shows.
-            subcommand: the command's name in that CommandGroup, where it differs from `name`.
+            short_help: line that the group's `--help` shows.
+            subcommand: name of the command in the target group, where it differs from `name`.
             extra: extra of pyproject.toml that the command needs.
         """
         super().__init__(name, short_help=short_help)
@@ -110,7 +104,7 @@ class LazyCommand(click.Command):
         return command.make_context(info_name, args, parent=parent, **kw)
 
 
-def _how_to_install(error: ModuleNotFoundError, command: str, extra: str | None) -> str | None:
+def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str | None:
     """Return the message for a missing package, or None if only a submodule of it is missing.
 
     A missing submodule is a defect, for which a traceback is right.

@@ -30,7 +30,9 @@ def cgroup_quota(
     """
     limits = [math.inf]
     for version, group in cpu_groups(_read(proc_cgroup)):
-        for path in lineage(group):
+        # A path from outside the namespace begins with "..", and stays below the mount here.
+        own = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
+        for path in (own, *own.parents):
             folder = mount / path if version == 2 else mount / "cpu" / path
             limits.append(
                 parse_quota(" ".join(_read(folder / name) for name in QUOTA_FILES[version]))
@@ -41,18 +43,12 @@ def cgroup_quota(
 def cpu_groups(text: str) -> Iterator[tuple[int, str]]:
     """Yield version (1, 2) and path of each group in /proc/self/cgroup that may limit CPU time."""
     for line in text.splitlines():
-        _, controllers, group = (line.split(":", 2) + ["", ""])[:3]
-        if "cpu" in controllers.split(","):
-            yield 1, group
-        elif group and not controllers:
+        _, _, rest = line.partition(":")
+        controllers, separator, group = rest.partition(":")
+        if separator and not controllers:
             yield 2, group
-
-
-def lineage(group: str) -> Iterator[PurePosixPath]:
-    """Yield the paths of a group and of its ancestors, relative to the mount."""
-    path = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
-    yield path
-    yield from path.parents
+        elif "cpu" in controllers.split(","):
+            yield 1, group
 
 
 def parse_quota(text: str) -> float:

@@ -23,7 +23,7 @@ class SignalPipe:
 
         A terminal that closes sends SIGHUP too; it is returned as SIGINT.
         """
-        numbers = list(os.read(self.descriptor, 64))
+        numbers = list(os.read(self.descriptor, 64))  # further signals wait
         if signal.SIGHUP in numbers and self.has_terminal and not has_terminal():
             return [signal.SIGINT if number == signal.SIGHUP else number for number in numbers]
         return numbers

@@ -26,13 +26,9 @@ def begin_worker(
     listeners: Sequence[socket.socket],
     max_files: int,
 ) -> WSGIApplication:
-    """Undo what the fork has inherited from the supervisor and return the worker's application.
+    """Undo what the fork has inherited from the supervisor and return the slot's application.
 
-    Args:
-        load: makes the application from the slot's number.
-        slot: index of the worker and of its socket.
-        listeners: sockets of all workers.
-        max_files: number of files that the worker may have to open.
+    `max_files` is the number of files that the worker may have to open.
     """
     signal.set_wakeup_fd(-1)
     for number in STOP_SIGNALS:
