@@ -95,10 +95,8 @@ class LazyCommand(click.Command):
         if isinstance(command, CommandGroup):
             group = parent.command if parent else None
             if isinstance(group, CommandGroup):  # it reports errors as the command's own group does
-                group.input_errors, group.failure_errors = (
-                    command.input_errors,
-                    command.failure_errors,
-                )
+                group.input_errors = command.input_errors
+                group.failure_errors = command.failure_errors
                 group.failure_prefix = command.failure_prefix
             command = command.commands[self.subcommand]
         return command.make_context(info_name, args, parent=parent, **kw)
@@ -114,9 +112,8 @@ def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str
         return None
     target, extras = (".venv/.train", f"[{extra}]") if extra else (".venv/.serve", "")
     # Only this checkout can be installed, because the distribution is on no public index.
-    return (
-        f"{command} needs {package}: run make {target}, or pip install '.{extras}' in this checkout"
-    )
+    remedy = f"run make {target}, or pip install '.{extras}' in this checkout"
+    return f"{command} needs {package}: {remedy}"
 
 
 def refuse_others(ctx: click.Context, flag: str, allowed: Collection[str]) -> None:
@@ -128,9 +125,8 @@ def refuse_others(ctx: click.Context, flag: str, allowed: Collection[str]) -> No
     for option in ctx.command.params:
         is_set = ctx.get_parameter_source(option.name or "") not in defaults
         if is_set and option.name not in (flag, *allowed):
-            raise InputError(
-                f"--{flag} brings the settings it was begun with: leave out {option.opts[0]}"
-            )
+            conflict = f"--{flag} brings the settings it was begun with"
+            raise InputError(f"{conflict}: leave out {option.opts[0]}")
 
 
 def _one_line(error: Exception) -> str:

@@ -48,9 +48,8 @@ def read_config(
         if name in ctx.default_map:
             raise InputError(f"{path}: '{flag}' is set twice, with '-' and with '_'")
         if name in comma_separated and isinstance(value, list):
-            ctx.default_map[name] = ",".join(map(str, value))
-        else:
-            ctx.default_map[name] = _default(options[flag], value, f"{path}: {key}")
+            value = ",".join(map(str, value))
+        ctx.default_map[name] = _default(options[flag], value, f"{path}: {key}")
 
 
 def _default(option: click.Option, value: Any, where: str) -> Any:

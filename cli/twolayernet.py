@@ -35,7 +35,3 @@ To complete commands and options with the Tab key, add one line to the shell's s
 @click.version_option(package_name="twolayernet", message="%(prog)s %(version)s")
 def main() -> None:
     """Train a small neural network on a table, export it with a proof of equality, and serve it."""
-
-
-if __name__ == "__main__":
-    main(prog_name="twolayernet")

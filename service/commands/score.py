@@ -5,6 +5,7 @@ predictions appear in the destination all at once, after the last row. Needs the
 """
 
 import csv
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,25 +61,22 @@ def _stream(
     """Check the columns of source, score it and return the number of rows."""
     frame = _scan(source)
     columns = frame.collect_schema().names()
-    features = [feature.name for feature in predictor.manifest.features]
-    for name in (*features, *keep):
+    inputs = dict.fromkeys([*(feature.name for feature in predictor.manifest.features), *keep])
+    for name in inputs:
         if name not in columns:
             raise InputError(f"{source}: no column '{name}'{near_miss(name, columns)}")
     predictions = _prediction_columns(predictor.manifest)
     for name in keep:
         if name in predictions:
             raise InputError(f"{source}: column '{name}' to keep has the name of a prediction")
-    if ignored := [name for name in columns if name not in {*features, *keep}]:
+    if ignored := [name for name in columns if name not in inputs]:
         console.print(f"ignored columns: {', '.join(ignored)}")
 
     rows: int = frame.select(pl.len()).collect().item()
     with progress_bar(console) as bar:
         task = bar.add_task("score", total=rows, note="")
-
-        def advance(count: int) -> None:
-            bar.update(task, advance=count)
-
-        _sink(_score_frame(frame, predictor, source, keep, advance), destination)
+        advance = functools.partial(bar.advance, task)
+        _sink(_score_frame(frame.select(*inputs), predictor, source, keep, advance), destination)
     return rows
 
 
@@ -145,12 +143,12 @@ def _score_frame(
         if manifest.classes:
             columns.insert(0, classes.gather(outputs["label"]))
         on_rows_scored(len(batch))
-        return batch.select(keep).with_columns(**dict(zip(names, columns, strict=True)))
+        predictions = dict(zip(names, columns, strict=True))
+        return pl.DataFrame({name: batch[name] for name in keep} | predictions)
 
-    features = [feature.name for feature in manifest.features]
-    inputs = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(row_column)
     schema = {**frame.select(keep).collect_schema(), **dict(zip(names, types, strict=True))}
-    return inputs.map_batches(score_batch, schema=schema, streamable=True)
+    numbered = frame.with_row_index(row_column)
+    return numbered.map_batches(score_batch, schema=schema, streamable=True)
 
 
 def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:

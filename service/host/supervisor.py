@@ -131,7 +131,8 @@ class Supervisor:
     def handle_signal(self, number: int) -> None:
         """Take the step that a signal demands."""
         if number == signal.SIGHUP:
-            self._replace()
+            if self._stage is Stage.SERVING:
+                self._replace()
         elif number == signal.SIGTERM and self._stage is Stage.SERVING:
             self._stage, self._drain_end = Stage.DRAINING, self.clock() + self.drain_seconds
             log.info("draining for %g s", self.drain_seconds)
@@ -184,8 +185,6 @@ class Supervisor:
         return seconds
 
     def _replace(self) -> None:
-        if self._stage is not Stage.SERVING:
-            return
         try:
             self.check_reload()
         except (SettingsError, OSError) as error:
