@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cli.commands import CommandGroup
 from export import ProofError
@@ -108,6 +107,8 @@ def verify(artifact: Path, as_json: bool) -> None:
 
 def _print(proof: Mapping[str, Any]) -> None:
     """Print what was proved: a line, a table of runtimes, and what is not in order."""
+    from rich.console import Console
+
     from export.proof import report
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

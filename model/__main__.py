@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cli.commands import CommandGroup, refuse_others
 from cli.toml_config import read_config, read_list
@@ -140,6 +139,8 @@ def train(
 ) -> None:
     """Fit TwoLayerNet with Adam; keep the epoch with the lowest validation loss."""
     config = TrainConfig(**chosen)
+    from rich.console import Console
+
     from model import train  # torch takes seconds to import, and here Ctrl-C is understood
     from model.fit.checkpoint import TrainRequest, newest_checkpoint
     from model.fit.devices import find_device, process_group
@@ -199,6 +200,8 @@ def train(
 )
 def formulations(steps: int, seed: int, plot: Path) -> None:
     """Run the same fit written six ways, side by side, held to NumPy in float64."""
+    from rich.console import Console
+
     from model.lessons import comparison
 
     comparison.compare(
