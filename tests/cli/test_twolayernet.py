@@ -1,7 +1,6 @@
 """The console script: every command listed and completed without importing what it needs."""
 
 import importlib.metadata
-import os
 import subprocess
 import sys
 
@@ -16,25 +15,17 @@ from tests.serving import ROOT
 HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "polars", "rich", "flask", "granian"}
 
 
-def run_python(code: str, **environment: str) -> str:
-    """Run code in a new process; return its output."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
 def test_help_imports_no_command() -> None:
     """`twolayernet --help` works without the extras, and at once."""
     code = """import sys
 from cli.twolayernet import main
 main(["--help"], standalone_mode=False)
 print(*sys.modules)"""
-    output, _, modules = run_python(code).rpartition("| source\n")
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    output, _, modules = printed.rpartition("| source\n")
     for name in ("train", "formulations", "export", "verify", "check", "serve", "score"):
         assert f"\n  {name} " in output
     assert set() == HEAVY & set(modules.split())
@@ -64,31 +55,30 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [
-        ("twolayernet s", ["plain,score", "plain,serve"]),
-        ("twolayernet score --k", ["plain,--keep"]),
-    ],
+    [("twolayernet s", "score serve"), ("twolayernet score --k", "--keep")],
 )
-def test_completion(words: str, expected: list[str]) -> None:
+def test_completion(words: str, expected: str) -> None:
     """The shell completes commands and their options."""
-    code = "from cli.twolayernet import main; main(prog_name='twolayernet')"
-    environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    output = run_python(code, _TWOLAYERNET_COMPLETE="bash_complete", **environment)
-    assert expected == output.split()
+    context = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    environment = {"_TWOLAYERNET_COMPLETE": "bash_complete", **context}
+    result = CliRunner().invoke(main, [], prog_name="twolayernet", env=environment)
+    assert [f"plain,{word}" for word in expected.split()] == result.output.split()
 
 
 @pytest.mark.parametrize(
-    ("name", "extra"), [("train", "train"), ("verify", "train"), ("score", "score")]
+    ("name", "package", "extra"),
+    [("train", "rich", "train"), ("export", "torch", "train"), ("score", "rich", "score")],
 )
-def test_missing_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra(
+    name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line names the missing package, the extra and the command of this checkout."""
-    for module in ("model.__main__", "export.__main__", "service.commands.score"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "service.commands.score", raising=False)
+    for module in (package, "rich.console"):
+        monkeypatch.setitem(sys.modules, module, None)
     result = CliRunner().invoke(main, [name])
     install = f"run make .venv/.train, or pip install '.[{extra}]' in this checkout"
-    assert (2, f"Error: {name} needs rich: {install}\n") == (result.exit_code, result.output)
+    assert (2, f"Error: {name} needs {package}: {install}\n") == (result.exit_code, result.output)
 
 
 def test_defects_of_a_command_keep_their_traceback() -> None:
