@@ -33,8 +33,8 @@ def command(values: dict[str, Any], /, **options: Any) -> None:
 
 
 NAMES = "'data', 'target', 'drop', 'schedule', 'batch-size', 'lr', 'class-weights'"
-DEFAULTS = {"source": "digits", "target": (), "drop": (), "schedule": "constant"}
-DEFAULTS |= {"batch_size": 64, "lr": 0.5, "weights": "equal", "resume": False}
+DEFAULTS: dict[str, Any] = {"source": "digits", "target": (), "drop": (), "resume": False}
+DEFAULTS |= {"schedule": "constant", "batch_size": 64, "lr": 0.5, "weights": "equal"}
 
 
 def run(folder: Path, toml: str, *arguments: str) -> tuple[Result, dict[str, Any]]:
