@@ -79,7 +79,7 @@ class LazyCommand(click.Command):
         Args:
             name: name of the command in the group that lists it.
             target: "module:attribute" of a command, or of a CommandGroup that holds it.
-            short_help: line that the group's `--help` shows.
+            short_help: line for the `--help` of the group.
             subcommand: name of the command in the target group, where it differs from `name`.
             extra: extra of pyproject.toml that the command needs.
         """
