@@ -53,7 +53,6 @@ def read_config(
 
 
 def _default(option: click.Option, value: Any, where: str) -> Any:
-    """Return a TOML value as click's default_map takes it."""
     types: tuple[type, ...] = (str,)
     expected = "text"
     if isinstance(option.type, IntParamType):

@@ -1,7 +1,6 @@
 """The command `score`: every row of a CSV or Parquet file through the predictor, streamed.
 
-Columns are matched by name, so a file may hold them in any order and hold others too. The
-predictions appear in the destination all at once, after the last row. Needs the extra `score`.
+The predictions appear in the destination all at once, after the last row.
 """
 
 import csv
@@ -28,11 +27,7 @@ from tabular.separator import guess_separator
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option(
-    "--keep",
-    multiple=True,
-    help="Column of SOURCE to copy to DESTINATION; repeat the option for several columns.",
-)
+@click.option("--keep", multiple=True, help="Column of SOURCE to copy as well; may be repeated.")
 def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Predict every row of SOURCE (CSV or Parquet) and write the predictions to DESTINATION.
 
@@ -58,7 +53,6 @@ def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) 
 def _stream(
     predictor: Predictor, source: Path, destination: Path, keep: Sequence[str], console: Console
 ) -> int:
-    """Check the columns of source, score it and return the number of rows."""
     frame = _scan(source)
     columns = frame.collect_schema().names()
     inputs = dict.fromkeys([*(feature.name for feature in predictor.manifest.features), *keep])

@@ -75,17 +75,15 @@ class GranianWorkers(MPServer):
             paths = (str(key_pair.certificate.absolute()), str(key_pair.key.absolute()))
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
-        self._listeners = listeners
+        self._listeners, self._load = listeners, load
         # Up to Python 3.13 fork is Linux' default. Other methods would import in each worker what
         # this process has imported already.
         multiprocessing.set_start_method("fork", force=True)
         self.serve(target_loader=load, wrap_loader=False)
 
-    def _serve(
-        self, spawn_target: Callable[..., None], target_loader: Callable[[int], WSGIApplication]
-    ) -> None:
+    def _serve(self, spawn_target: Callable[..., None], target_loader: object) -> None:
         # MPServer would start and supervise the workers here.
-        self._spawn_target, self._load = spawn_target, target_loader
+        self._spawn_target = spawn_target
 
     def start(self, slot: int) -> BaseProcess:
         """Fork a worker; raise OSError where the system refuses."""
