@@ -1,5 +1,6 @@
-"""A group of commands that report every expected error in one line, with an exit code."""
+"""Groups of commands, imported when they run, that report expected errors in one line."""
 
+import importlib
 import importlib.util
 import signal
 from collections.abc import Collection
@@ -9,7 +10,7 @@ import click
 
 
 class InputError(click.ClickException):
-    """The input cannot be used; the message is the one line that the command prints."""
+    """The input cannot be used; the message is one line."""
 
     exit_code = 2
 
@@ -32,7 +33,7 @@ class CommandGroup(click.Group):
     """Error types that mean a failure for which the input is not to blame."""
     failure_prefix: str = ""
     """Text in front of a failure's message."""
-    extra: str | None = None
+    extra: str = ""
     """Extra of pyproject.toml that the commands need."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -57,54 +58,75 @@ class CommandGroup(click.Group):
                 raise Interrupted("interrupted; nothing is half-written") from None
             if isinstance(error, self.failure_errors):
                 raise click.ClickException(self.failure_prefix + _one_line(error)) from None
-            if isinstance(error, ModuleNotFoundError) and (package := missing_package(error)):
+            if isinstance(error, ModuleNotFoundError):
                 name = ctx.invoked_subcommand or ctx.command_path
-                raise InputError(how_to_install(name, package, self.extra)) from None
+                extra = getattr(self.commands.get(name), "extra", "") or self.extra
+                if message := _how_to_install(error, name, extra):
+                    raise InputError(message) from None
             raise
         finally:
             signal.signal(signal.SIGINT, previous_handler)
 
-    def adopt_errors(self, other: "CommandGroup") -> None:
-        """Report errors as another group does, in order to run one of its commands."""
-        self.input_errors, self.failure_errors = other.input_errors, other.failure_errors
-        self.failure_prefix, self.extra = other.failure_prefix, other.extra
+
+class LazyCommand(click.Command):
+    """Placeholder that lists a subcommand in `--help` without importing its module."""
+
+    def __init__(
+        self, name: str, target: str, short_help: str, *, subcommand: str = "", extra: str = ""
+    ) -> None:
+        """Create a placeholder.
+
+        Args:
+            name: name of the command in the group that lists it.
+            target: "module:attribute" of a command, or of a CommandGroup that holds it.
+            short_help: line for the `--help` of the group.
+            subcommand: name of the command in the target group, where it differs from `name`.
+            extra: extra of pyproject.toml that the command needs.
+        """
+        super().__init__(name, short_help=short_help)
+        self.target, self.subcommand, self.extra = target, subcommand or name, extra
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **kw: Any
+    ) -> click.Context:
+        """Return the context of the real command, to which click hands over from here on."""
+        module, _, attribute = self.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, CommandGroup):
+            group = parent.command if parent else None
+            if isinstance(group, CommandGroup):  # it reports errors as the command's own group does
+                group.input_errors = command.input_errors
+                group.failure_errors = command.failure_errors
+                group.failure_prefix = command.failure_prefix
+            command = command.commands[self.subcommand]
+        return command.make_context(info_name, args, parent=parent, **kw)
 
 
-def missing_package(error: ModuleNotFoundError) -> str | None:
-    """Return the top-level package that is not installed; None where only a submodule is missing.
+def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str | None:
+    """Return the message for a missing package, or None if only a submodule of it is missing.
 
-    A missing submodule of an installed package is a defect, for which a traceback is right.
+    A missing submodule is a defect, for which a traceback is right.
     """
     package = (error.name or "").partition(".")[0]
-    return package if package and importlib.util.find_spec(package) is None else None
-
-
-def how_to_install(command: str, package: str, extra: str | None) -> str:
-    """Return the message for a command whose package is missing.
-
-    It names this checkout only, because the distribution is on no public index.
-    """
+    if not package or importlib.util.find_spec(package):
+        return None
     target, extras = (".venv/.train", f"[{extra}]") if extra else (".venv/.serve", "")
-    return (
-        f"{command} needs {package}: run make {target}, or pip install '.{extras}' in this checkout"
-    )
+    # Only this checkout can be installed, because the distribution is on no public index.
+    remedy = f"run make {target}, or pip install '.{extras}' in this checkout"
+    return f"{command} needs {package}: {remedy}"
 
 
 def refuse_others(ctx: click.Context, flag: str, allowed: Collection[str]) -> None:
-    """Raise InputError where an option is set that a flag overrides with stored settings.
+    """Raise InputError where an option is set that the parameter `flag` reads from storage.
 
-    Args:
-        ctx: context of the running command.
-        flag: name of the flag's parameter.
-        allowed: names of the parameters that may be set together with the flag.
+    The parameters named in `allowed` may be set together with the flag.
     """
     defaults = (None, click.core.ParameterSource.DEFAULT)
     for option in ctx.command.params:
         is_set = ctx.get_parameter_source(option.name or "") not in defaults
         if is_set and option.name not in (flag, *allowed):
-            raise InputError(
-                f"--{flag} brings the settings it was begun with: leave out {option.opts[0]}"
-            )
+            conflict = f"--{flag} brings the settings it was begun with"
+            raise InputError(f"{conflict}: leave out {option.opts[0]}")
 
 
 def _one_line(error: Exception) -> str:

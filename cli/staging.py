@@ -8,6 +8,7 @@ of staged() removes the folders that killed processes left.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def staged(root: Path, name: str) -> Iterator[Path]:
                 raise
             continue
         # Another process may have swept the folder before it was locked.
-        if _lock(lock) and folder.exists():
+        if _try_lock(lock) and folder.exists():
             break
         os.close(lock)
     try:
@@ -60,10 +61,8 @@ def staged(root: Path, name: str) -> Iterator[Path]:
 def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -> Path:
     """Sync a staged folder, rename it to the next free number (1, 2, 3 ...) and return its path.
 
-    Args:
-        folder: as staged() yields it.
-        finish: writes the files that depend on the number into the folder; called again with
-            the next number when another process has taken this one.
+    `finish` writes the files that depend on the number into the folder. It is called again with
+    the next number when another process has taken this one.
     """
     number = 0
     while True:
@@ -86,10 +85,8 @@ def numbered(parent: Path) -> list[int]:
     """Return the numbers of the published folders in `parent`, ascending."""
     if not parent.is_dir():
         return []
-    names = (path.name for path in parent.iterdir() if path.is_dir())
-    return sorted(
-        int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0"
-    )
+    folders = (path.name for path in parent.iterdir() if path.is_dir())
+    return sorted(int(name) for name in folders if re.fullmatch("[1-9][0-9]*", name))
 
 
 def sweep(root: Path) -> None:
@@ -99,7 +96,7 @@ def sweep(root: Path) -> None:
             lock = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        if _lock(lock):
+        if _try_lock(lock):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
@@ -116,8 +113,7 @@ def replace_file(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def _lock(descriptor: int) -> bool:
-    """Take the lock and return True; return False where another process holds it."""
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

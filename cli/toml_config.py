@@ -21,11 +21,7 @@ def read_config(
 ) -> None:
     """Set a command's defaults from a TOML file; a click callback.
 
-    Args:
-        ctx: context of the command.
-        option: the option that names the file.
-        path: the file, or None where the option is not set.
-        comma_separated: names of the parameters whose text may also be a TOML list.
+    The text of the parameters named in `comma_separated` may also be a TOML list.
 
     Raises:
         InputError: the file is no TOML, or a key or a value is not what the command takes.
@@ -46,30 +42,24 @@ def read_config(
     for key, value in document.items():
         flag = key.replace("_", "-")
         if flag not in options:
-            known = quote_names(list(options))
-            raise InputError(
-                f"{path}: no setting '{key}'{near_miss(flag, options)}; there are {known}"
-            )
+            hint = near_miss(flag, options) + "; there are " + quote_names(list(options))
+            raise InputError(f"{path}: no setting '{key}'{hint}")
         name = str(options[flag].name)
         if name in ctx.default_map:
             raise InputError(f"{path}: '{flag}' is set twice, with '-' and with '_'")
         if name in comma_separated and isinstance(value, list):
-            ctx.default_map[name] = ",".join(map(str, value))
-        else:
-            ctx.default_map[name] = _default(options[flag], value, f"{path}: {key}")
+            value = ",".join(map(str, value))
+        ctx.default_map[name] = _default(options[flag], value, f"{path}: {key}")
 
 
 def _default(option: click.Option, value: Any, where: str) -> Any:
-    """Return a TOML value as click's default_map takes it."""
     types: tuple[type, ...] = (str,)
     expected = "text"
     if isinstance(option.type, IntParamType):
         types, expected = (int,), "an integer"
     elif isinstance(option.type, FloatParamType):
         types, expected = (int, float), "a number"
-    if isinstance(value, list) and not option.multiple:
-        raise InputError(f"{where}: expected {expected}, found a list")
-    items = value if isinstance(value, list) else [value]
+    items = value if option.multiple and isinstance(value, list) else [value]
     for item in items:
         if not isinstance(item, types) or isinstance(item, bool):
             raise InputError(f"{where}: expected {expected}, found {item!r}")

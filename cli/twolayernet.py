@@ -2,21 +2,15 @@
 
 import click
 
-from cli.commands import CommandGroup
-from cli.lazy import LazyCommand
+from cli.commands import CommandGroup, LazyCommand
 
 MODEL, EXPORT, SERVICE = "model.__main__:main", "export.__main__:main", "service.__main__:main"
+EXPORT_HELP = "Prove a run equal to its exports and publish it as an artifact."
 
 COMMANDS = (
     LazyCommand("train", MODEL, "Fit a network to a table and keep it as a run.", extra="train"),
     LazyCommand("formulations", MODEL, "Compare six ways to write the same fit.", extra="train"),
-    LazyCommand(
-        "export",
-        EXPORT,
-        "Prove a run equal to its exports and publish it as an artifact.",
-        subcommand="build",
-        extra="train",
-    ),
+    LazyCommand("export", EXPORT, EXPORT_HELP, subcommand="build", extra="train"),
     LazyCommand("verify", EXPORT, "Prove a published artifact again.", extra="train"),
     LazyCommand("check", SERVICE, "Check an artifact's hashes and golden rows."),
     LazyCommand("serve", SERVICE, "Answer predictions over HTTP."),
@@ -41,7 +35,3 @@ To complete commands and options with the Tab key, add one line to the shell's s
 @click.version_option(package_name="twolayernet", message="%(prog)s %(version)s")
 def main() -> None:
     """Train a small neural network on a table, export it with a proof of equality, and serve it."""
-
-
-if __name__ == "__main__":
-    main(prog_name="twolayernet")

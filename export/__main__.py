@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from cli.commands import CommandGroup
 from export.errors import ProofError
@@ -108,6 +107,8 @@ def verify(artifact: Path, as_json: bool) -> None:
 
 def _print(proof: "Proof") -> None:
     """Print the summary, the table of runtimes, and the remarks."""
+    from rich.console import Console
+
     from export.proof import report
 
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from cli.commands import CommandGroup, refuse_others
 from cli.toml_config import read_config, read_list
@@ -18,6 +17,8 @@ from model.errors import DataError
 from model.table.dataset import Task
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
 Command = Callable[..., Any]
@@ -246,7 +247,9 @@ def formulations(steps: int, seed: int, plot: Path) -> None:
     compare(steps, seed, plot, _console())
 
 
-def _console(*, quiet: bool = False) -> Console:
+def _console(*, quiet: bool = False) -> "Console":
+    from rich.console import Console  # part of an extra, which --help does without
+
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 

@@ -2,8 +2,7 @@
 
 import click
 
-from cli.commands import CommandGroup
-from cli.lazy import LazyCommand
+from cli.commands import CommandGroup, LazyCommand
 from service.artifact.manifest import ArtifactError
 from service.settings import SettingsError
 
@@ -14,17 +13,12 @@ class ServiceCommands(CommandGroup):
     input_errors = (ArtifactError, SettingsError)
 
 
+SERVE, SCORE, CHECK = (f"service.commands.{name}:{name}" for name in ("serve", "score", "check"))
+
 COMMANDS = (
-    LazyCommand("serve", "service.commands.serve:serve", "Answer predictions over HTTP."),
-    LazyCommand(
-        "score",
-        "service.commands.score:score",
-        "Predict every row of a CSV or Parquet file.",
-        extra="score",
-    ),
-    LazyCommand(
-        "check", "service.commands.check:check", "Check an artifact's hashes and golden rows."
-    ),
+    LazyCommand("serve", SERVE, "Answer predictions over HTTP."),
+    LazyCommand("score", SCORE, "Predict every row of a CSV or Parquet file.", extra="score"),
+    LazyCommand("check", CHECK, "Check an artifact's hashes and golden rows."),
 )
 
 

@@ -1,10 +1,10 @@
 """The command `score`: every row of a CSV or Parquet file through the predictor, streamed.
 
-Columns are matched by name, so a file may hold them in any order and hold others too. The
-predictions appear in the destination all at once, after the last row. Needs the extra `score`.
+The predictions appear in the destination all at once, after the last row.
 """
 
 import csv
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,96 +23,62 @@ from tabular.names import near_miss
 from tabular.separator import guess_separator
 
 
-class ScoreError(ValueError):
-    """The file cannot be scored; the message says where."""
-
-
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option(
-    "--keep",
-    multiple=True,
-    help="Column of SOURCE to copy to DESTINATION; repeat the option for several columns.",
-)
+@click.option("--keep", multiple=True, help="Column of SOURCE to copy as well; may be repeated.")
 def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Predict every row of SOURCE (CSV or Parquet) and write the predictions to DESTINATION.
 
     ARTIFACT is artifacts/NAME (its newest version) or artifacts/NAME/VERSION. Columns are matched
     by name; rows are streamed, so the files may be larger than memory.
     """
-    try:
-        score_file(artifact, source, destination, keep)
-    except ScoreError as error:
-        raise InputError(str(error)) from None
-
-
-def score_file(artifact: Path, source: Path, destination: Path, keep: Sequence[str] = ()) -> int:
-    """Score source into destination and return the number of rows.
-
-    Args:
-        artifact: artifacts/<name> or artifacts/<name>/<version>.
-        source: .csv, .tsv, .txt, .parquet or .pq, with a column for every feature.
-        destination: .csv or .parquet; an existing file is replaced.
-        keep: columns of source to copy to destination, in front of the predictions.
-
-    Raises:
-        ScoreError: a column is missing, or a value is not a finite number; nothing is written.
-        ArtifactError: the artifact cannot be loaded.
-    """
     if destination.suffix not in (".csv", ".parquet"):
-        raise ScoreError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
+        raise InputError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
     if destination.exists() and source.exists() and destination.samefile(source):
-        raise ScoreError(f"{destination}: expected another file than the source")
+        raise InputError(f"{destination}: expected another file than the source")
     if not destination.parent.is_dir():
-        raise ScoreError(f"{destination.parent}: no such folder")
+        raise InputError(f"{destination.parent}: no such folder")
     predictor = Predictor(artifact)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    keep = list(dict.fromkeys(keep))
     try:
-        rows = _stream(predictor, source, destination, list(dict.fromkeys(keep)), console)
+        rows = _stream(predictor, source, destination, keep, console)
     except (pl.exceptions.PolarsError, csv.Error) as error:
-        raise ScoreError(f"{source}: {str(error).strip().partition(chr(10))[0]}") from None
+        raise InputError(f"{source}: {str(error).strip().partition(chr(10))[0]}") from None
     console.print(f"{destination}: {rows} rows scored by {predictor.path}")
-    return rows
 
 
 def _stream(
     predictor: Predictor, source: Path, destination: Path, keep: Sequence[str], console: Console
 ) -> int:
-    """Check the columns of source, score it and return the number of rows."""
     frame = _scan(source)
     columns = frame.collect_schema().names()
-    features = [feature.name for feature in predictor.manifest.features]
-    for name in (*features, *keep):
+    inputs = dict.fromkeys([*(feature.name for feature in predictor.manifest.features), *keep])
+    for name in inputs:
         if name not in columns:
-            raise ScoreError(f"{source}: no column '{name}'{near_miss(name, columns)}")
+            raise InputError(f"{source}: no column '{name}'{near_miss(name, columns)}")
     predictions = _prediction_columns(predictor.manifest)
     for name in keep:
         if name in predictions:
-            raise ScoreError(f"{source}: column '{name}' to keep has the name of a prediction")
-    if ignored := [name for name in columns if name not in {*features, *keep}]:
+            raise InputError(f"{source}: column '{name}' to keep has the name of a prediction")
+    if ignored := [name for name in columns if name not in inputs]:
         console.print(f"ignored columns: {', '.join(ignored)}")
 
     rows: int = frame.select(pl.len()).collect().item()
     with progress_bar(console) as bar:
         task = bar.add_task("score", total=rows, note="")
-        scored = _score_frame(
-            frame, predictor, source, keep, lambda count: bar.update(task, advance=count)
-        )
-        _sink(scored, destination)
+        advance = functools.partial(bar.advance, task)
+        _sink(_score_frame(frame.select(*inputs), predictor, source, keep, advance), destination)
     return rows
 
 
 def _scan(source: Path) -> pl.LazyFrame:
-    """Open a file without reading its rows.
-
-    The cells of a CSV file stay text, because polars would guess a type from the first rows alone.
-    """
     if not source.is_file():
-        raise ScoreError(f"{source}: no such file")
+        raise InputError(f"{source}: no such file")
     if source.stat().st_size == 0:
-        raise ScoreError(f"{source}: the file is empty")
+        raise InputError(f"{source}: the file is empty")
     match source.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
             with source.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -120,22 +86,20 @@ def _scan(source: Path) -> pl.LazyFrame:
                 file.seek(0)
                 header = [name.strip() for name in next(csv.reader(file, delimiter=separator), [])]
             if repeated := [name for name in header if header.count(name) > 1]:
-                raise ScoreError(
-                    f"{source}: column '{repeated[0]}' is in the header twice; names must differ"
-                )
+                problem = f"column '{repeated[0]}' is in the header twice; names must differ"
+                raise InputError(f"{source}: {problem}")
+            # The cells stay text, because polars would guess a type from the first rows alone.
             return pl.scan_csv(
                 source, separator=separator, infer_schema=False, new_columns=header, glob=False
             )
         case ".parquet" | ".pq":
             return pl.scan_parquet(source, glob=False)
         case suffix:
-            raise ScoreError(
-                f"{source}: expected .csv, .tsv, .txt, .parquet or .pq, found '{suffix}'"
-            )
+            expected = "expected .csv, .tsv, .txt, .parquet or .pq"
+            raise InputError(f"{source}: {expected}, found '{suffix}'")
 
 
 def _prediction_columns(manifest: Manifest) -> list[str]:
-    """Return the names of the columns that hold the predictions."""
     if manifest.task == "classification":
         return ["prediction", *(f"probability_{value}" for value in manifest.classes)]
     if len(manifest.targets) == 1:
@@ -150,7 +114,7 @@ def _score_frame(
     keep: Sequence[str],
     on_rows_scored: Callable[[int], object],
 ) -> pl.LazyFrame:
-    """Return the lazy frame of the columns to keep and the predictions."""
+    """Return the columns to keep, then the predictions, both to be computed batch by batch."""
     manifest = predictor.manifest
     names = _prediction_columns(manifest)
     # The name is longer than every other, so no column has it.
@@ -168,27 +132,21 @@ def _score_frame(
         values = outputs["probabilities" if manifest.classes else "output"]
         if not (finite := np.isfinite(values).all(axis=1)).all():
             row = batch[row_column][int(finite.argmin())] + 1
-            raise ScoreError(f"{source}: row {row}: the prediction overflows float32")
-        predictions = [
-            pl.Series(name, column)
-            for name, column in zip(names[-values.shape[1] :], values.T, strict=True)
-        ]
+            raise InputError(f"{source}: row {row}: the prediction overflows float32")
+        columns = [pl.Series(column) for column in values.T]
         if manifest.classes:
-            predictions.insert(0, classes.gather(outputs["label"]).alias("prediction"))
+            columns.insert(0, classes.gather(outputs["label"]))
         on_rows_scored(len(batch))
-        return pl.DataFrame([*(batch[name] for name in keep), *predictions])
+        predictions = dict(zip(names, columns, strict=True))
+        return pl.DataFrame({name: batch[name] for name in keep} | predictions)
 
-    features = [feature.name for feature in manifest.features]
-    inputs = frame.select(*dict.fromkeys((*keep, *features))).with_row_index(row_column)
     schema = {**frame.select(keep).collect_schema(), **dict(zip(names, types, strict=True))}
-    return inputs.map_batches(score_batch, schema=schema, streamable=True)
+    numbered = frame.with_row_index(row_column)
+    return numbered.map_batches(score_batch, schema=schema, streamable=True)
 
 
 def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:
-    """Return a column as float32 numbers, (rows,), all finite.
-
-    In a boolean column, true and false are numbers too.
-    """
+    """Return a column as finite float32 numbers, (rows,); true and false are boolean numbers."""
     cells = column.str.strip_chars() if column.dtype == pl.String else column
     numbers = cells.cast(pl.Float64, strict=False)
     if column.dtype == pl.String and kind == "boolean":
@@ -200,7 +158,7 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
         index = int(finite.argmin())
         cell = "nothing" if cells[index] in (None, "") else f"'{cells[index]}'"
         where = f"{source}: column '{column.name}', row {rows[index] + 1}"
-        raise ScoreError(f"{where}: expected a number within float32, found {cell}")
+        raise InputError(f"{where}: expected a number within float32, found {cell}")
     return values
 
 

@@ -6,7 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import WSGIApplication
 
 import click
 
@@ -16,9 +17,6 @@ from service.host.tls import KeyPair, check_key_pair
 from service.observe import logs
 from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.settings import HostSettings, ServiceSettings
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 SPARE_THREADS = 56
 """Threads of a worker beyond those of admitted requests, for refused requests and health probes."""
@@ -64,11 +62,9 @@ def serve(artifact: Path | None, **options: Any) -> None:
     workers = hosting.workers or available_cores()
     cores_per_worker = max(1, available_cores() // workers)
     in_flight = settings.in_flight or cores_per_worker
+    threads = settings.threads or cores_per_worker
     settings = dataclasses.replace(
-        settings,
-        artifact=artifact,
-        threads=settings.threads or cores_per_worker,
-        in_flight=in_flight,
+        settings, artifact=artifact, threads=threads, in_flight=in_flight
     )
     # The first process of a container ignores a signal without a handler; the host has its own
     # handlers only once it runs.
@@ -79,7 +75,6 @@ def serve(artifact: Path | None, **options: Any) -> None:
 def _run_host(
     settings: ServiceSettings, hosting: HostSettings, workers: int, threads: int, version: Path
 ) -> None:
-    """Listen, start the workers and return when a signal has ended them."""
     from service.host.granian_adapter import GranianWorkers  # imports an HTTP server
     from service.host.sockets import listen
     from service.host.supervisor import Supervisor
@@ -90,8 +85,13 @@ def _run_host(
     check_key_pair(key_pair)
     metrics = SharedMetrics(workers)
     listeners = listen(hosting.host, hosting.port, workers)
-    create_app = functools.partial(_create_app, settings, metrics)
-    granian = GranianWorkers(listeners, create_app, threads=threads, key_pair=key_pair)
+
+    def load(slot: int) -> WSGIApplication:
+        from service.web.app import create_app  # in the worker alone, which keeps the host small
+
+        return create_app(settings, WorkerMetrics(metrics, slot))
+
+    granian = GranianWorkers(listeners, load, threads=threads, key_pair=key_pair)
     supervisor = Supervisor(
         listeners,
         granian.start,
@@ -106,10 +106,3 @@ def _run_host(
     host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
     click.echo(f"serving {version} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")
     supervisor.run()
-
-
-def _create_app(settings: ServiceSettings, metrics: SharedMetrics, slot: int) -> "WSGIApplication":
-    """Make the application in a worker; the supervisor's process never imports it."""
-    from service.web.app import create_app
-
-    return create_app(settings, WorkerMetrics(metrics, slot))

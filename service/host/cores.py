@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-PROC_CGROUP = Path("/proc/self/cgroup")
-CGROUP_MOUNT = Path("/sys/fs/cgroup")
+QUOTA_FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
+"""Files that hold the CPU quota of a control group, by version."""
 
 
 def available_cores() -> int:
@@ -20,7 +20,9 @@ def available_cores() -> int:
     return max(1, math.floor(min(allowed, cgroup_quota())))
 
 
-def cgroup_quota(proc_cgroup: Path = PROC_CGROUP, mount: Path = CGROUP_MOUNT) -> float:
+def cgroup_quota(
+    proc_cgroup: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> float:
     """Return the cores that the control groups allow this process; infinity without a limit.
 
     See cgroups(7). Every ancestor of the process's group may have a limit too. In a container the
@@ -28,15 +30,13 @@ def cgroup_quota(proc_cgroup: Path = PROC_CGROUP, mount: Path = CGROUP_MOUNT) ->
     """
     limits = [math.inf]
     for version, group in cpu_groups(_read(proc_cgroup)):
-        for path in lineage(group):
-            if version == 2:
-                limits.append(quota_v2(_read(mount / path / "cpu.max")))
-            else:
-                quota, period = (
-                    _read(mount / "cpu" / path / f"cpu.cfs_{name}_us")
-                    for name in ("quota", "period")
-                )
-                limits.append(quota_v1(quota, period))
+        # A path from outside the namespace begins with "..", and stays below the mount here.
+        own = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
+        for path in (own, *own.parents):
+            folder = mount / path if version == 2 else mount / "cpu" / path
+            limits.append(
+                parse_quota(" ".join(_read(folder / name) for name in QUOTA_FILES[version]))
+            )
     return min(limits)
 
 
@@ -51,23 +51,13 @@ def cpu_groups(text: str) -> Iterator[tuple[int, str]]:
             yield 1, group
 
 
-def lineage(group: str) -> Iterator[PurePosixPath]:
-    """Yield the paths of a group and of its ancestors, relative to the mount."""
-    path = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
-    yield path
-    yield from path.parents
+def parse_quota(text: str) -> float:
+    """Return "150000 100000" (microseconds per period) as 1.5 cores.
 
-
-def quota_v2(cpu_max: str) -> float:
-    """Return cpu.max as cores: "150000 100000" (microseconds per period) is 1.5, "max" infinity."""
-    quota, _, period = cpu_max.partition(" ")
-    return quota_v1(quota, period)
-
-
-def quota_v1(quota_us: str, period_us: str) -> float:
-    """Return microseconds per period as cores; infinity for -1 and for unreadable text."""
+    A quota of -1 or "max", and any other text, is infinity.
+    """
     try:
-        quota, period = int(quota_us), int(period_us)
+        quota, period = map(int, text.split())
     except ValueError:
         return math.inf
     return quota / period if quota > 0 and period > 0 else math.inf

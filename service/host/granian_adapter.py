@@ -1,12 +1,18 @@
 """Worker processes that run granian; the only module that touches granian's private parts."""
 
+import contextlib
+import ctypes
 import functools
+import logging
 import multiprocessing
 import os
+import resource
+import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -14,31 +20,29 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from service.host.signals import blocked_signals
+from service.host.signals import HANDLED_SIGNALS, STOP_SIGNALS
 from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
-from service.host.worker import begin_worker
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 SPARE_FILES = 256
 """Open files of a worker besides its connections. Out of files, granian accepts in a busy loop."""
 HEADER_TIMEOUT_SECONDS = 75
 """Seconds to wait for the head of a request: load balancers keep idle connections for a minute."""
+PR_SET_PDEATHSIG = 1
+"""Operation number of prctl(2), from <linux/prctl.h>."""
+log = logging.getLogger(__name__)
 
 
 class GranianWorkers(MPServer):
     """Starts workers, each a fork of this process in which granian serves one socket over HTTP.
 
-    Of MPServer only the configuration and the worker's code are used; the processes are the
-    caller's to supervise.
+    Only the configuration and the worker's code of MPServer are used; the caller supervises.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        load: Callable[[int], "WSGIApplication"],
+        load: Callable[[int], WSGIApplication],
         *,
         threads: int,
         key_pair: KeyPair | None = None,
@@ -47,10 +51,9 @@ class GranianWorkers(MPServer):
 
         Args:
             listeners: one socket per worker, from listen().
-            load: makes the application, in the worker, from its slot's number: 0 to workers - 1;
-                a worker that replaces another has the other's slot.
+            load: makes the application, in the worker, from the number of its slot, from 0 on.
             threads: threads per worker that answer requests; a stalled upload holds one of them.
-            key_pair: certificate and key to answer HTTPS; each new worker reads them again.
+            key_pair: certificate and key for HTTPS; each new worker reads them again.
         """
         super().__init__(
             "service",
@@ -72,37 +75,80 @@ class GranianWorkers(MPServer):
             paths = (str(key_pair.certificate.absolute()), str(key_pair.key.absolute()))
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
-        self._listeners = listeners
+        self._listeners, self._load = listeners, load
         # Up to Python 3.13 fork is Linux' default. Other methods would import in each worker what
         # this process has imported already.
         multiprocessing.set_start_method("fork", force=True)
         self.serve(target_loader=load, wrap_loader=False)
 
-    def _serve(
-        self, spawn_target: Callable[..., None], target_loader: Callable[[int], "WSGIApplication"]
-    ) -> None:
-        """Keep what serve() has prepared; MPServer would start and supervise the workers here."""
-        self._spawn_target, self._load = spawn_target, target_loader
+    def _serve(self, spawn_target: Callable[..., None], target_loader: object) -> None:
+        # MPServer would start and supervise the workers here.
+        self._spawn_target = spawn_target
 
     def start(self, slot: int) -> BaseProcess:
-        """Fork a worker.
-
-        Raises:
-            OSError: the process cannot be started.
-        """
-        # The holder does not own the descriptor.
+        """Fork a worker; raise OSError where the system refuses."""
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
-        holder = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[call-arg]
-        self._shd = holder  # type: ignore[assignment] # it begins as None
-        begin = functools.partial(
-            begin_worker,
-            self._load,
-            slot,
-            self._listeners,
-            self.backpressure + SPARE_FILES,
-            os.getpid(),
-        )
+        # The holder does not own the descriptor.
+        self._shd = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[assignment,call-arg]
+        begin = functools.partial(self._begin, slot)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
-        with blocked_signals():
+        # A new worker has the supervisor's handlers for a moment and would write its own signals
+        # into the supervisor's pipe. The worker lifts the block itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        try:
             process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         return process
+
+    def _begin(self, slot: int) -> WSGIApplication:
+        """Undo what the worker has inherited from the supervisor and return its application."""
+        signal.set_wakeup_fd(-1)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        # A terminal sends SIGHUP to every process; the supervisor alone acts on it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for other in self._listeners:
+            if other is not self._listeners[slot]:
+                other.close()
+        self._listeners[slot].detach()  # granian owns the descriptor from here on
+        _raise_file_limit(self.backpressure + SPARE_FILES)
+        _schedule_as_batch()
+        _die_with_parent()
+        # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, and the supervisor alone
+        # decides what follows and sends SIGTERM.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
+        try:
+            return self._load(slot)
+        except Exception:
+            log.exception("worker %d cannot make its application", slot)
+            sys.exit(1)
+
+
+def _raise_file_limit(count: int) -> None:
+    """Let this process open `count` files, or as many as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _schedule_as_batch() -> None:
+    """Have a woken thread of this process wait for the running one instead of preempting it.
+
+    A worker's threads hand work to one another at every request. Measured at 8 connections on one
+    core: 0.25 context switches per request instead of 1.3, and 1.3 times the throughput.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may not support it
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:  # keep a policy that an operator chose
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the supervisor dies: an orphan would keep the port."""
+    parent = multiprocessing.parent_process()
+    if IS_LINUX and parent:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # the supervisor died before the line above
+            os.kill(os.getpid(), signal.SIGKILL)

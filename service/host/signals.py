@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
-READ_BYTES = 64
-"""Maximum number of signals to read at once."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class SignalPipe:
 
         A terminal that closes sends SIGHUP too; it is returned as SIGINT.
         """
-        numbers = list(os.read(self.descriptor, READ_BYTES))
+        numbers = list(os.read(self.descriptor, 64))  # further signals wait
         if signal.SIGHUP in numbers and self.has_terminal and not has_terminal():
             return [signal.SIGINT if number == signal.SIGHUP else number for number in numbers]
         return numbers
@@ -37,11 +35,12 @@ def open_signal_pipe() -> Iterator[SignalPipe]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    # Under nohup the process ignores SIGHUP, and must go on ignoring it.
-    numbers = [
-        number for number in HANDLED_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    previous = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    previous = {
+        number: signal.signal(number, lambda number, frame: None)
+        for number in HANDLED_SIGNALS
+        # Under nohup the process ignores SIGHUP, and must go on ignoring it.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield SignalPipe(reader, has_terminal())
     finally:
@@ -50,20 +49,6 @@ def open_signal_pipe() -> Iterator[SignalPipe]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
-
-
-@contextlib.contextmanager
-def blocked_signals() -> Iterator[None]:
-    """Hold back the handled signals while the process forks.
-
-    A new worker has the supervisor's handlers for a moment and would write its own signals into the
-    supervisor's pipe. The worker lifts the block itself.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
 
 def has_terminal() -> bool:

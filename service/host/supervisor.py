@@ -48,7 +48,6 @@ class Slot:
     listener: socket.socket
     process: BaseProcess | None = None
     start_time: float = 0.0
-    """Time at which the worker was started."""
     kill_time: float = math.inf
     """Time at which the worker is killed, if it has been told to end."""
     restart_time: float = 0.0
@@ -57,6 +56,7 @@ class Slot:
     """Number of early deaths in a row."""
 
 
+@dataclass(eq=False)
 class Supervisor:
     """Keeps one worker in every slot until a signal ends it.
 
@@ -66,37 +66,23 @@ class Supervisor:
     replaces the workers, while connections wait for the new ones.
     """
 
-    def __init__(
-        self,
-        listeners: Sequence[socket.socket],
-        start_worker: Callable[[int], BaseProcess],
-        *,
-        on_drain: Callable[[], object] = lambda: None,
-        on_worker_exit: Callable[[int], object] = lambda slot: None,
-        check_reload: Callable[[], object] = lambda: None,
-        drain_seconds: float = 2.0,
-        grace_seconds: float = 6.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Create a supervisor without workers.
+    listeners: Sequence[socket.socket]
+    """One listening socket per worker."""
+    start_worker: Callable[[int], BaseProcess]
+    """Starts the worker of a slot; raises OSError where it cannot."""
+    on_drain: Callable[[], object] = lambda: None
+    on_worker_exit: Callable[[int], object] = lambda slot: None
+    """Called with the number of the slot whose worker has ended."""
+    check_reload: Callable[[], object] = lambda: None
+    """Called on SIGHUP; raises SettingsError or OSError to keep the workers."""
+    drain_seconds: float = 2.0
+    """Seconds for load balancers to notice that the service is not ready."""
+    grace_seconds: float = 6.0
+    """Seconds to wait for requests in flight; `docker stop` kills after ten, drain included."""
+    clock: Callable[[], float] = time.monotonic
 
-        Args:
-            listeners: one socket per worker, from listen().
-            start_worker: starts the worker of a slot; raises OSError where it cannot.
-            on_drain: called once when the drain begins.
-            on_worker_exit: called with the number of the slot whose worker has ended.
-            check_reload: called on SIGHUP; raises SettingsError or OSError to keep the workers.
-            drain_seconds: seconds for load balancers to notice that the service is not ready.
-            grace_seconds: seconds to wait for requests in flight; drain and grace together should
-                stay below ten seconds, after which `docker stop` kills.
-            clock: returns the time in seconds, from any start.
-        """
-        self._start_worker = start_worker
-        self._on_drain, self._on_worker_exit = on_drain, on_worker_exit
-        self._check_reload = check_reload
-        self._drain_seconds, self._grace_seconds = drain_seconds, grace_seconds
-        self._clock = clock
-        self._slots = [Slot(number, listener) for number, listener in enumerate(listeners)]
+    def __post_init__(self) -> None:
+        self._slots = [Slot(number, listener) for number, listener in enumerate(self.listeners)]
         self._stage, self._drain_end = Stage.SERVING, math.inf
 
     def run(self) -> None:
@@ -128,13 +114,13 @@ class Supervisor:
                 times.append(slot.kill_time)
             elif self._stage is Stage.SERVING:
                 times.append(slot.restart_time)
-        return max(0.0, min(times) - self._clock()) if min(times) < math.inf else None
+        return max(0.0, min(times) - self.clock()) if min(times) < math.inf else None
 
     def advance(self) -> None:
         """Do what is due: end the drain, kill workers after their grace, start missing ones."""
-        if self._drain_end <= self._clock():
+        if self._drain_end <= self.clock():
             self._stop()
-        now = self._clock()
+        now = self.clock()
         for slot in self._slots:
             if slot.process and slot.kill_time <= now:
                 slot.process.kill()
@@ -145,9 +131,12 @@ class Supervisor:
     def handle_signal(self, number: int) -> None:
         """Take the step that a signal demands."""
         if number == signal.SIGHUP:
-            self._replace()
+            if self._stage is Stage.SERVING:
+                self._replace()
         elif number == signal.SIGTERM and self._stage is Stage.SERVING:
-            self._drain()
+            self._stage, self._drain_end = Stage.DRAINING, self.clock() + self.drain_seconds
+            log.info("draining for %g s", self.drain_seconds)
+            self.on_drain()
         else:
             self._stop()
 
@@ -158,25 +147,22 @@ class Supervisor:
                 self._handle_exit(slot, slot.process)
 
     def _start(self, slot: Slot) -> None:
-        """Start a worker, or put it off where the system refuses."""
-        slot.start_time, slot.kill_time = self._clock(), math.inf
+        slot.start_time, slot.kill_time = self.clock(), math.inf
         try:
-            slot.process = self._start_worker(slot.number)
+            slot.process = self.start_worker(slot.number)
         except OSError as error:
-            seconds = self._back_off(slot)
-            log.error(
-                "worker %d cannot be started: %s; next try in %.1f s", slot.number, error, seconds
-            )
+            message = "worker %d cannot be started: %s; next try in %.1f s"
+            log.error(message, slot.number, error, self._back_off(slot))
 
     def _handle_exit(self, slot: Slot, process: BaseProcess) -> None:
         """Log how a worker ended and decide when the next one starts."""
         process.join()
-        code, age = process.exitcode or 0, self._clock() - slot.start_time
+        code, age = process.exitcode or 0, self.clock() - slot.start_time
         cause = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
         death = f"worker {slot.number} (process {process.pid}) ended after {age:.1f} s: {cause}"
         process.close()
         slot.process = None
-        self._on_worker_exit(slot.number)
+        self.on_worker_exit(slot.number)
         if slot.kill_time < math.inf or self._stage is not Stage.SERVING:
             log.log(logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING, death)
         elif age < EARLY_DEATH_SECONDS:
@@ -190,7 +176,7 @@ class Supervisor:
         doublings = min(slot.early_deaths, 10)  # 2.0 ** 1024 would overflow
         seconds = min(MIN_BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
         slot.early_deaths += 1
-        slot.restart_time = self._clock() + seconds
+        slot.restart_time = self.clock() + seconds
         if slot.early_deaths > 1 and IS_LINUX:
             # Stop listening: new connections go to the other workers or are refused, instead of
             # waiting for a worker that may never live. The next worker listens again.
@@ -199,21 +185,13 @@ class Supervisor:
         return seconds
 
     def _replace(self) -> None:
-        """Tell the workers to end, so that new ones take their slots."""
-        if self._stage is not Stage.SERVING:
-            return
         try:
-            self._check_reload()
+            self.check_reload()
         except (SettingsError, OSError) as error:
             log.error("SIGHUP: %s; the workers stay", error)
         else:
             log.info("SIGHUP: replacing the workers")
-            self._terminate(self._grace_seconds)
-
-    def _drain(self) -> None:
-        self._stage, self._drain_end = Stage.DRAINING, self._clock() + self._drain_seconds
-        log.info("draining for %g s", self._drain_seconds)
-        self._on_drain()
+            self._terminate(self.grace_seconds)
 
     def _stop(self) -> None:
         """Stop accepting connections; where that has been done already, kill the workers."""
@@ -224,11 +202,11 @@ class Supervisor:
         log.info("stopping")
         for slot in self._slots:
             slot.listener.close()
-        self._terminate(self._grace_seconds)
+        self._terminate(self.grace_seconds)
 
     def _terminate(self, grace_seconds: float) -> None:
         """Tell the workers to finish, and have them killed after the grace period."""
         for slot in self._slots:
             if slot.process:
                 slot.process.terminate()
-                slot.kill_time = min(slot.kill_time, self._clock() + grace_seconds)
+                slot.kill_time = min(slot.kill_time, self.clock() + grace_seconds)

@@ -21,19 +21,17 @@ def check_key_pair(pair: KeyPair | None) -> None:
     """Check that a certificate and its key can be used; without a pair there is nothing to check.
 
     Raises:
-        SettingsError: a file is not PEM, the key does not belong to the certificate, or it has a
-            password.
+        SettingsError: a file is not PEM, or the key has a password or fits another certificate.
         OSError: a file cannot be read.
     """
     if pair is None:
         return
     for path in (pair.certificate, pair.key):
         path.open("rb").close()  # OpenSSL's error would not name the file
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # Without a password argument OpenSSL would prompt for one on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            pair.certificate, pair.key, password=""
-        )
+        context.load_cert_chain(pair.certificate, pair.key, password="")
     except ssl.SSLError as error:
         reason = f" ({error.reason.lower().replace('_', ' ')})" if error.reason else ""
         raise SettingsError(

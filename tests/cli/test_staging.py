@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -84,11 +85,8 @@ def test_other_errors_of_publishing_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rename that fails for another reason is an error, and nothing stays."""
-
-    def refuse(self: Path, target: Path) -> Path:
-        raise OSError(errno.EROFS, "Read-only file system", str(target))
-
-    monkeypatch.setattr(Path, "rename", refuse)
+    error = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(Path, "rename", Mock(side_effect=error))
     with pytest.raises(OSError, match="Read-only"), staged(tmp_path, "a") as folder:
         publish(folder)
     assert [] == entries(tmp_path)
@@ -147,9 +145,8 @@ def test_processes_publish_under_different_numbers(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(4)]
     assert [0, 0, 0, 0] == [process.wait() for process in processes]
-    assert list(range(1, 21)) == numbered(tmp_path / "a")
-    for number in range(1, 21):
-        assert str(number) == (tmp_path / "a" / str(number) / "number").read_text()
+    contents = {path.parent.name: path.read_text() for path in tmp_path.glob("a/*/number")}
+    assert {str(number): str(number) for number in range(1, 21)} == contents
 
 
 def test_replace_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,12 +155,8 @@ def test_replace_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     replace_file(path, b"first")
     replace_file(path, b"second")
     assert b"second" == path.read_bytes()
-
-    def full(self: Path, content: bytes) -> int:
-        self.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    error = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "write_bytes", Mock(side_effect=error))
     with pytest.raises(OSError, match="No space left") as caught:
         replace_file(path, b"third")
     assert str(tmp_path / "a") == caught.value.filename

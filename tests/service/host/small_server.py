@@ -8,15 +8,13 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication
 
 from service.host.granian_adapter import GranianWorkers
 from service.host.sockets import listen
 from service.host.supervisor import Supervisor
 from service.host.tls import KeyPair, check_key_pair
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 
 def main() -> None:
@@ -31,7 +29,7 @@ def main() -> None:
     paths = options.pop("key_pair", None)
     key_pair = KeyPair(*map(Path, paths)) if paths else None
 
-    def load(slot: int) -> "WSGIApplication":
+    def load(slot: int) -> WSGIApplication:
         if slot in broken:
             raise RuntimeError("no application here")
         return functools.partial(answer, slot)
@@ -44,7 +42,7 @@ def main() -> None:
     ).run()
 
 
-def answer(slot: int, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+def answer(slot: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     """Reply with slot, process and scheme; `/wait?FOLDER` waits for the file `go` in the folder."""
     if environ["PATH_INFO"] == "/wait":
         folder = Path(environ["QUERY_STRING"])

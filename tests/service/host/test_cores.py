@@ -2,61 +2,45 @@
 
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.host import cores
-from tests.serving import ROOT
 
 HYBRID = """12:cpuset:/
 5:cpu,cpuacct:/docker/ab12
 1:name=systemd:/docker/ab12
-0::/system.slice/a.service
+0::/../system.slice/a.service
 """
-"""/proc/self/cgroup of a system with both versions."""
+"""/proc/self/cgroup with both versions, one of them from outside the namespace."""
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("max 100000\n", math.inf),
         ("150000 100000\n", 1.5),
         ("400000 50000\n", 8.0),
-        ("", math.inf),
+        ("250000\n 100000\n", 2.5),
+        ("max 100000\n", math.inf),
+        ("-1\n 100000\n", math.inf),
+        ("100000 0", math.inf),
         ("150000\n", math.inf),
         ("what ever\n", math.inf),
+        ("", math.inf),
     ],
 )
-def test_quota_of_version_2(text: str, expected: float) -> None:
-    """cpu.max is microseconds per period, or max."""
-    assert expected == cores.quota_v2(text)
-
-
-@pytest.mark.parametrize(
-    ("quota", "period", "expected"),
-    [("-1\n", "100000\n", math.inf), ("250000\n", "100000\n", 2.5), ("100000", "0", math.inf)],
-)
-def test_quota_of_version_1(quota: str, period: str, expected: float) -> None:
-    """cpu.cfs_quota_us is -1 without a limit."""
-    assert expected == cores.quota_v1(quota, period)
+def test_quotas(text: str, expected: float) -> None:
+    """A quota is microseconds per period, in one file or two; `max` and -1 are no limit."""
+    assert expected == cores.parse_quota(text)
 
 
 def test_cpu_groups() -> None:
     """Version 2 has one group; of version 1 only the group with the cpu controller counts."""
-    assert [(1, "/docker/ab12"), (2, "/system.slice/a.service")] == list(cores.cpu_groups(HYBRID))
+    assert [(1, "/docker/ab12"), (2, "/../system.slice/a.service")] == list(
+        cores.cpu_groups(HYBRID)
+    )
     assert [] == list(cores.cpu_groups("nonsense\n\n"))
-
-
-@pytest.mark.parametrize(
-    ("group", "expected"),
-    [("/a/b", ["a/b", "a", "."]), ("/", ["."]), ("/../../x", ["x", "."])],
-)
-def test_lineage(group: str, expected: list[str]) -> None:
-    """A group and its ancestors; a path from outside the namespace stays below the mount."""
-    assert expected == [str(path) for path in cores.lineage(group)]
 
 
 SERVICE, SLICE = "system.slice/a.service/cpu.max", "system.slice/cpu.max"
@@ -96,14 +80,3 @@ def test_available_cores(quota: float, expected: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(cores, "cgroup_quota", lambda: quota)
     assert expected == cores.available_cores()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux'")
-def test_affinity() -> None:
-    """A process bound to one core has one."""
-    bind = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    code = f"{bind}; from service.host.cores import available_cores; print(available_cores())"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "1\n" == result.stdout

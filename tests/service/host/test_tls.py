@@ -19,15 +19,9 @@ def test_check_key_pair(tmp_path: Path) -> None:
     text.write_text("hello")
     with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
         check_key_pair(KeyPair(tmp_path / "missing.pem", pair.key))
-    for certificate, key in (
-        (pair.certificate, other.key),
-        (text, pair.key),
-        (pair.certificate, text),
-        (pair.key, pair.certificate),
-    ):
-        message = (
-            rf"^{re.escape(f'{certificate}, {key}')}: expected a certificate and its key in PEM, "
-            r"the key without a password( \(.+\))?$"
-        )
+    mismatched, reverse = (pair.certificate, other.key), (pair.key, pair.certificate)
+    for files in (mismatched, (text, pair.key), (pair.certificate, text), reverse):
+        expected = "expected a certificate and its key in PEM, the key without a password"
+        message = rf"^{re.escape(f'{files[0]}, {files[1]}')}: {expected}( \(.+\))?$"
         with pytest.raises(SettingsError, match=message):
-            check_key_pair(KeyPair(certificate, key))
+            check_key_pair(KeyPair(*files))
