@@ -1,4 +1,4 @@
-# Two images. The last one is the default: it serves, without torch, model/ and export/.
+# Two images. The default image, the last one, serves; it contains no torch, model/ or export/.
 #
 #   docker build -t twolayernet .
 #   docker run -p 8000:8000 -v "$PWD/artifacts:/artifacts:ro" twolayernet
@@ -10,21 +10,21 @@ ARG BASE=python:3.11-slim-bookworm
 
 
 # pip searches the folder wheels/ beside this file before the network (pip download --dest wheels ...).
-# The pattern matches nothing where there is no such folder.
+# The pattern wheel[s] lets the build continue without this folder.
 FROM scratch AS wheels
 COPY wheel[s] /
 
 
 FROM ${BASE} AS train
-# tini forwards signals: make as the first process of a container does not end on SIGTERM.
+# tini forwards signals, because make does not stop on SIGTERM when it runs as process 1.
 RUN apt-get update && apt-get install -y --no-install-recommends make tini && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-# --chmod everywhere: files of a checkout made under umask 077 would be unreadable for the image's user.
+# Every COPY sets --chmod, because the image's user could not read files checked out under umask 077.
 COPY --chmod=755 Makefile README.md LICENSE constraints.txt pyproject.toml ./
-# For example PyTorch's index of CPU-only packages: the default wheel on Linux holds CUDA.
+# URL of PyTorch's package index, for example the CPU-only one; the default Linux wheel has CUDA.
 ARG TORCH_INDEX
 # The editable install only points at the sources. They are copied after it, which keeps this layer
-# valid when they change.
+# cached when they change.
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=cache,target=/var/cache/pip \
     PIP_CACHE_DIR=/var/cache/pip PIP_FIND_LINKS=/wheels make .venv/.train
 COPY --chmod=755 model model
@@ -44,8 +44,8 @@ CMD ["train", "export"]
 FROM ${BASE} AS dependencies
 WORKDIR /build
 COPY constraints.txt pyproject.toml ./
-# The base dependencies of pyproject.toml. The pip of the base image installs them, so the virtual
-# environment needs none of its own.
+# Installs the base dependencies of pyproject.toml with the base image's pip, so the virtual
+# environment contains no pip.
 RUN --mount=type=cache,target=/var/cache/pip \
     export PIP_CACHE_DIR=/var/cache/pip \
     && python -c 'import tomllib; \
@@ -69,7 +69,7 @@ ENV PATH=/venv/bin:$PATH \
 # Kubernetes' runAsNonRoot needs a numeric user.
 USER 65532:65532
 EXPOSE 8000
-# This check asks port 8000. To use another port outside, publish it (-p 9000:8000) and keep --port.
+# The check connects to port 8000, so do not change --port. To use another host port: -p 9000:8000.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s CMD ["python", "-c", "\
 from http.client import HTTPConnection; \
 probe = HTTPConnection('127.0.0.1', 8000, timeout=2); \

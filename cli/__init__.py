@@ -1,1 +1,1 @@
-"""Parts of a command line that training, export and serving share; imports none of them."""
+"""Parts of a command line that training, export and serving share; it imports none."""

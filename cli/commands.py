@@ -16,7 +16,7 @@ class InputError(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C ended the command; the exit code is a shell's: 128 plus the number of SIGINT."""
+    """Ctrl-C ended the command; the exit code is 128 plus the number of SIGINT, as in a shell."""
 
     exit_code = 130
 
@@ -30,7 +30,7 @@ class CommandGroup(click.Group):
     input_errors: tuple[type[Exception], ...] = ()
     """Error types that mean bad input; OSError is always one of them."""
     failure_errors: tuple[type[Exception], ...] = ()
-    """Error types that mean a failure for which the input is not to blame."""
+    """Error types that mean a failure not caused by the input."""
     failure_prefix: str = ""
     """Text in front of a failure's message."""
     extra: str = ""
@@ -38,7 +38,7 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and turn its expected errors into click's one-line errors."""
-        # Some libraries swallow KeyboardInterrupt or answer it with an error of their own.
+        # Some libraries swallow KeyboardInterrupt or replace it with an error of their own.
         interrupts: list[int] = []
 
         def interrupt(number: int, frame: object) -> None:
@@ -55,7 +55,7 @@ class CommandGroup(click.Group):
             raise InputError(f"{place}: {error.strerror or error}") from None
         except (Exception, KeyboardInterrupt) as error:
             if interrupts or isinstance(error, KeyboardInterrupt):
-                raise Interrupted("interrupted; nothing is half-written") from None
+                raise Interrupted("interrupted; no incomplete files remain") from None
             if isinstance(error, self.failure_errors):
                 raise click.ClickException(self.failure_prefix + _one_line(error)) from None
             if isinstance(error, ModuleNotFoundError):
@@ -111,13 +111,13 @@ def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str
     if not package or importlib.util.find_spec(package):
         return None
     target, extras = (".venv/.train", f"[{extra}]") if extra else (".venv/.serve", "")
-    # Only this checkout can be installed, because the distribution is on no public index.
+    # The advice names this checkout only, because the package is not on a public index.
     remedy = f"run make {target}, or pip install '.{extras}' in this checkout"
     return f"{command} needs {package}: {remedy}"
 
 
-def refuse_others(ctx: click.Context, flag: str, allowed: Collection[str]) -> None:
-    """Raise InputError where an option is set that the parameter `flag` reads from storage.
+def reject_overridden_options(ctx: click.Context, flag: str, allowed: Collection[str]) -> None:
+    """Raise InputError if an option is set that the flag replaces with a stored setting.
 
     The parameters named in `allowed` may be set together with the flag.
     """
@@ -125,8 +125,8 @@ def refuse_others(ctx: click.Context, flag: str, allowed: Collection[str]) -> No
     for option in ctx.command.params:
         is_set = ctx.get_parameter_source(option.name or "") not in defaults
         if is_set and option.name not in (flag, *allowed):
-            conflict = f"--{flag} brings the settings it was begun with"
-            raise InputError(f"{conflict}: leave out {option.opts[0]}")
+            conflict = f"--{flag} uses the settings stored with the fit"
+            raise InputError(f"{conflict}: remove {option.opts[0]}")
 
 
 def _one_line(error: Exception) -> str:

@@ -5,15 +5,15 @@ import click
 from cli.commands import CommandGroup, LazyCommand
 
 MODEL, EXPORT, SERVICE = "model.__main__:main", "export.__main__:main", "service.__main__:main"
-EXPORT_HELP = "Prove a run equal to its exports and publish it as an artifact."
+EXPORT_HELP = "Export a run, prove the files equal to it, and publish an artifact."
 
 COMMANDS = (
     LazyCommand("train", MODEL, "Fit a network to a table and keep it as a run.", extra="train"),
     LazyCommand("formulations", MODEL, "Compare six ways to write the same fit.", extra="train"),
     LazyCommand("export", EXPORT, EXPORT_HELP, subcommand="build", extra="train"),
-    LazyCommand("verify", EXPORT, "Prove a published artifact again.", extra="train"),
+    LazyCommand("verify", EXPORT, "Repeat the proof of a published artifact.", extra="train"),
     LazyCommand("check", SERVICE, "Check an artifact's hashes and golden rows."),
-    LazyCommand("serve", SERVICE, "Answer predictions over HTTP."),
+    LazyCommand("serve", SERVICE, "Serve predictions over HTTP."),
     LazyCommand("score", SERVICE, "Predict every row of a CSV or Parquet file.", extra="score"),
 )
 

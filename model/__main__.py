@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.commands import CommandGroup, refuse_others
+from cli.commands import CommandGroup, reject_overridden_options
 from cli.toml_config import read_config, read_list
 from model.config import BUNDLED_DATASETS, CHECKPOINT_INTERVAL_SECONDS, TrainConfig
 from model.errors import DataError
@@ -173,7 +173,7 @@ def train(
     from model.table.load import run_name
 
     if resume:
-        refuse_others(click.get_current_context(), "resume", ("runs", "name", "save_every"))
+        reject_overridden_options(click.get_current_context(), "resume", ("runs", "name", "save_every"))
         checkpoint = newest_checkpoint(runs, name and run_name(name))
         request = checkpoint.request
         _fit(request.source, request, checkpoint.config, checkpoint, runs, save_every)

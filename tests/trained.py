@@ -14,12 +14,12 @@ from model.table import load
 from model.training import train
 from tests.tables import write_flowers, write_houses
 
-torch.set_num_threads(1)  # pytest-xdist uses the cores
+torch.set_num_threads(1)  # pytest-xdist already uses all cores
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run, the artifact published from it, and the table that both come from."""
+    """A run, the artifact published from it, and the CSV file that the run was fitted to."""
 
     run: Run
     artifact: Path

@@ -36,8 +36,8 @@ def swallow_interrupt() -> None:
         (OSError(13, "Permission denied", "t.csv"), 2, "t.csv: Permission denied"),
         (OSError("the disk is full"), 2, "group: the disk is full"),
         (AssertionError("values differ"), 1, "not published: values differ"),
-        (KeyboardInterrupt, 130, "interrupted; nothing is half-written"),
-        (swallow_interrupt, 130, "interrupted; nothing is half-written"),
+        (KeyboardInterrupt, 130, "interrupted; no incomplete files remain"),
+        (swallow_interrupt, 130, "interrupted; no incomplete files remain"),
         (
             ModuleNotFoundError("No module", name="nowhere.inner"),
             2,

@@ -1,4 +1,4 @@
-"""Signals that arrive as numbers, and the terminal that closes."""
+"""service.host.signals: signals are read as numbers, a closed terminal as SIGINT."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from tests.serving import DEADLINE_SECONDS, ROOT
 
 
 def test_signals_arrive() -> None:
-    """Each is read once, in the order of arrival; SIGHUP stays ignored under nohup."""
+    """Each signal is read once, in the order of arrival; SIGHUP stays ignored under nohup."""
     previous = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -26,7 +26,7 @@ def test_signals_arrive() -> None:
 
 
 def test_closed_terminal_means_sigint() -> None:
-    """SIGHUP is SIGHUP while the terminal is open, and SIGINT once it has closed."""
+    """SIGHUP is read as SIGHUP while the terminal is open, and as SIGINT after it has closed."""
     code = """import signal
 from service.host.signals import open_signal_pipe
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
