@@ -1,5 +1,6 @@
 """Routes for operators and browsers: health, metrics, the manifest, the OpenAPI document, pages."""
 
+import json
 import shlex
 from typing import Any
 
@@ -9,7 +10,6 @@ from flask import Blueprint, Response, request
 from service.protocols.messages import Reply
 from service.web.context import ServiceContext, require_ready
 from service.web.openapi.document import openapi_document
-from service.web.openapi.examples import format_value
 from service.web.replies import document, page, respond
 
 
@@ -66,7 +66,7 @@ def documentation_routes(context: ServiceContext) -> Blueprint:
 
     @routes.get("/docs")
     def docs() -> Response:
-        return page("docs.html", document=description(), text=format_value)
+        return page("docs.html", document=description(), text=_format_value)
 
     @routes.get("/")
     def index() -> Response:
@@ -78,3 +78,16 @@ def documentation_routes(context: ServiceContext) -> Blueprint:
         return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
 
     return routes
+
+
+def _format_value(value: object) -> str:
+    """Return a value as the page shows it: text as it is, an object with one member per line."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    lines = (
+        f"  {_format_value([name])[1:-1]}: {_format_value([member])[1:-1]}"
+        for name, member in value.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}"

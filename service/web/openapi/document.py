@@ -1,6 +1,5 @@
 """The OpenAPI document as a whole; every part of it describes the served model."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from service.artifact.manifest import Manifest
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.error_responses import error_references, error_responses
-from service.web.openapi.operations import information_paths, native_paths, v1_paths, v2_paths
-from service.web.openapi.protocol_schemas import native_schemas, v1_schemas, v2_schemas
-from service.web.openapi.schemas import COUNT, STRING, Schema, model_schemas
+from service.web.openapi.error_responses import error_responses, references
+from service.web.openapi.operations import document_paths
+from service.web.openapi.schemas import COUNT, STRING, document_schemas
 from service.web.security import PUBLIC_PATHS
 
 DESCRIPTION = """\
@@ -30,23 +28,17 @@ TAGS = {
     "v1": "TensorFlow Serving's REST API, KServe's V1",
     "operation": "Health, metrics and documentation",
 }
+REQUEST_ID_TEXT = "The request's own, or a new one."
+RETRY_TEXT = "Seconds to wait before the next attempt."
+JSON_LENGTH_TEXT = "Bytes of JSON before the tensors in a binary reply."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": {
-        "required": True,
-        "schema": STRING,
-        "description": "The request's own, or a new one.",
-    },
-    "Retry-After": {
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-        "description": "Seconds to wait before the next attempt.",
-    },
+    "X-Request-ID": {"required": True, "schema": STRING, "description": REQUEST_ID_TEXT},
+    "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: {
-        "schema": COUNT,
-        "description": "Bytes of JSON before the tensors in a binary reply.",
-    },
+    JSON_LENGTH_HEADER: {"schema": COUNT, "description": JSON_LENGTH_TEXT},
 }
+VERSION_TEXT = "The current version, or the previous one."
+VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -54,6 +46,9 @@ SECURITY_SCHEMES = {
 Document = dict[str, Any]
 
 
+# The key is the identity of the versions. The cache keeps a replaced version alive until the
+# document of the next one is requested.
+@lru_cache(maxsize=1)
 def openapi_document(
     served: ServedModel,
     *,
@@ -69,15 +64,6 @@ def openapi_document(
         authenticated: Whether requests need a token.
         previous: The previous version, listed if its features and outputs are the same.
     """
-    return _document(served, previous, max_body_bytes, authenticated)
-
-
-# The key is the identity of the versions. The cache keeps a replaced version alive until the
-# document of the next one is requested.
-@lru_cache(maxsize=1)
-def _document(
-    served: ServedModel, previous: ServedModel | None, max_body_bytes: int, authenticated: bool
-) -> Document:
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     models = [served]
@@ -95,42 +81,15 @@ def _document(
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
-        "paths": {
-            **native_paths(served),
-            **v2_paths(served),
-            **v1_paths(models),
-            **information_paths(),
-        },
+        "paths": document_paths(models),
         "components": {
             "schemas": document_schemas(manifest, served.most_rows, versions),
             "responses": error_responses(served, max_body_bytes),
             "headers": HEADERS,
-            "parameters": {"version": _version_parameter(versions)},
+            "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
         },
     }
     return _secured(document) if authenticated else document
-
-
-def document_schemas(
-    manifest: Manifest, max_rows: int, versions: Sequence[str]
-) -> dict[str, Schema]:
-    """Return the schemas of the document's components by name."""
-    return {
-        **model_schemas(manifest, max_rows, versions),
-        **native_schemas(manifest),
-        **v2_schemas(manifest, max_rows, versions),
-        **v1_schemas(manifest, max_rows, versions),
-    }
-
-
-def _version_parameter(versions: Sequence[str]) -> Document:
-    return {
-        "name": "version",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "enum": versions},
-        "description": "The current version, or the previous one.",
-    }
 
 
 def _secured(document: Document) -> Document:
@@ -140,7 +99,7 @@ def _secured(document: Document) -> Document:
             if path in PUBLIC_PATHS:
                 operation["security"] = []
             else:
-                operation["responses"] |= error_references(401)
+                operation["responses"] |= references("responses", 401)
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
 

@@ -1,19 +1,18 @@
 """The error responses in the document, with examples that the service itself produces."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from service.errors import BadInput, Refused
 from service.protocols import messages, native
-from service.protocols.messages import CSV, JSON, PROBLEM
+from service.protocols.messages import CSV, JSON, PROBLEM, Request
 from service.runtime.served_model import ServedModel
-from service.web import replies
 from service.web.body import read_request
-from service.web.openapi.examples import example_row, json_request
 from service.web.openapi.schemas import ref
+from service.web.request_path import error_reply
 from service.web.security import AccessControl
 
 EXAMPLE_REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -23,11 +22,9 @@ CONDITIONS = {
     404: "This version is not served; the detail names the versions that are.",
     406: "Accept names no media type that the service can send.",
     411: "Rows as CSV or bytes without Content-Length: a truncated body could not be detected.",
-    413: "A body of more than {max_body_bytes} bytes, compressed or decompressed, or more than "
-    "{max_rows} rows.",
+    413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
     415: "A Content-Type or Content-Encoding that the service does not support.",
-    422: "The request parses but does not fit this model, or the answer to a row overflows "
-    "float32.",
+    422: "The request does not fit this model, or the answer to a row overflows float32.",
     500: "An internal error; the server's log has the cause under the request_id.",
     503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
 }
@@ -35,30 +32,34 @@ CONDITIONS = {
 EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
-def error_references(*statuses: int) -> dict[str, Any]:
-    """Return references to error responses by status."""
-    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
+def references(component: str, *names: str | int) -> dict[str, Any]:
+    """Return references to components of the document, such as headers, by name."""
+    return {str(name): {"$ref": f"#/components/{component}/{name}"} for name in names}
 
 
-def header_references(*names: str) -> dict[str, Any]:
-    """Return references to headers by name."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+def example_row(served: ServedModel) -> list[float]:
+    """Return the row of the artifact's own example."""
+    instances: list[list[float]] = orjson.loads(served.predictor.example)["instances"]
+    return instances[0]
+
+
+def json_request(document: Mapping[str, Any]) -> Request:
+    """Return a request with a JSON body."""
+    return Request(orjson.dumps(document), JSON)
 
 
 def error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
     """Return the error responses by status."""
     limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
-    examples = {
-        status: _problem(status, provoke)
-        for status, provoke in _provocations(served, max_body_bytes).items()
-    }
+    provocations = _provocations(served, max_body_bytes)
     responses = {}
     for status, condition in CONDITIONS.items():
         schema = ref("Problem") | {"properties": {"status": {"const": status}}}
-        example = {"example": examples[status]} if status in examples else {}
+        provoke = provocations.get(status)
+        example = {"example": _problem(provoke)} if provoke else {}
         responses[str(status)] = {
             "description": condition.format_map(limits),
-            "headers": header_references("X-Request-ID", *EXTRA_HEADERS.get(status, ())),
+            "headers": references("headers", "X-Request-ID", *EXTRA_HEADERS.get(status, ())),
             "content": {JSON: {"schema": schema, **example}, PROBLEM: {"schema": schema}},
         }
     return responses
@@ -81,14 +82,10 @@ def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callabl
     }
 
 
-def _problem(status: int, provoke: Callable[[], object]) -> object:
+def _problem(provoke: Callable[[], object]) -> object:
     """Return the problem document of the error that a function raises."""
     try:
         provoke()
     except (BadInput, Refused) as error:
-        where = error.where if isinstance(error, BadInput) else None
-        reply = replies.problem_reply(
-            status, str(error), request_id=EXAMPLE_REQUEST_ID, where=where
-        )
-        return orjson.loads(reply.body)
-    raise AssertionError(f"no error with status {status}")
+        return orjson.loads(error_reply(error, {}, EXAMPLE_REQUEST_ID)[0].body)
+    raise AssertionError("expected an error of the service")
