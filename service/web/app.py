@@ -8,8 +8,7 @@ from service.settings import ServiceSettings
 from service.web.context import load_context
 from service.web.hooks import register_hooks
 from service.web.information_routes import documentation_routes, status_routes
-from service.web.prediction_routes import prediction_routes
-from service.web.protocol_routes import v1_routes, v2_routes
+from service.web.protocol_routes import prediction_routes, v1_routes, v2_routes
 from service.web.request_path import Dispatch
 
 BLUEPRINTS = (prediction_routes, v2_routes, v1_routes, status_routes, documentation_routes)

@@ -54,9 +54,7 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
     admission = Admission(
         in_flight, in_flight + settings.queue, settings.queue_seconds, metrics.waits
     )
-    predict = PredictionPath(
-        versions.find, access, admission, metrics, max_body_bytes=settings.max_body_bytes
-    )
+    predict = PredictionPath(versions.find, access, admission, metrics, settings.max_body_bytes)
     return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
 
 

@@ -10,7 +10,7 @@ from service.observe.metrics import DEFAULT_REASONS, ROUTES
 from service.web import body, replies
 from service.web.body import Environ
 from service.web.context import ServiceContext
-from service.web.prediction_routes import PREDICTIONS
+from service.web.protocol_routes import PREDICTIONS
 from service.web.request_path import error_reply, finish_reply
 from service.web.security import PUBLIC_PATHS, AccessControl
 
@@ -45,8 +45,11 @@ def register_hooks(app: Flask, context: ServiceContext) -> None:
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> Response:
+        # An exception of Flask's routing becomes an error like all others.
         if isinstance(error, HTTPException) and error.code and error.code < 500:
-            error = _refusal(error, error.code)
+            allow = tuple(header for header in error.get_headers() if header[0] == "Allow")
+            reason = DEFAULT_REASONS.get(error.code, "other")
+            error = Refused(error.code, error.description or "", reason=reason, headers=allow)
         reply, g.reason = error_reply(error, request.environ, g.request_id)
         return replies.respond(reply)
 
@@ -63,10 +66,3 @@ def _check_request(environ: Environ, access: AccessControl) -> None:
         raise Refused(405, detail, reason="method_not_allowed", headers=allow)
     if request.path not in PUBLIC_PATHS and method != "OPTIONS":
         access.check(environ)
-
-
-def _refusal(error: HTTPException, status: int) -> Refused:
-    """Return an exception of Flask's routing as a Refused."""
-    allow = tuple((name, value) for name, value in error.get_headers() if name == "Allow")
-    reason = DEFAULT_REASONS.get(status, "other")
-    return Refused(status, error.description or "", reason=reason, headers=allow)

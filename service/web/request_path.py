@@ -6,6 +6,8 @@ the common routes before Flask sees them. See docs/http.md.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,29 +48,17 @@ def model_routes(name: str) -> dict[str, Protocol]:
     return {f"/v2/models/{name}/infer": V2, f"/v1/models/{name}:predict": V1}
 
 
+@dataclass(frozen=True)
 class PredictionPath:
-    """Answer predictions in every protocol."""
+    """The guards of predictions in every protocol."""
 
-    def __init__(
-        self,
-        find: Callable[[], ServedModel],
-        access: AccessControl,
-        admission: Admission,
-        metrics: WorkerMetrics,
-        *,
-        max_body_bytes: int,
-    ) -> None:
-        """Keep the guards.
-
-        Args:
-            find: Returns the current version; raises Refused.
-            access: Token check.
-            admission: Limit on concurrent requests.
-            metrics: Counters of this worker.
-            max_body_bytes: Maximum size of a body in bytes, compressed and decompressed.
-        """
-        self.find, self.access, self.admission, self.metrics = find, access, admission, metrics
-        self.max_body_bytes = max_body_bytes
+    find: Callable[[], ServedModel]
+    """Returns the current version; raises Refused."""
+    access: AccessControl
+    admission: Admission
+    metrics: WorkerMetrics
+    max_body_bytes: int
+    """Maximum size of a body in bytes, compressed and decompressed."""
 
     def __call__(
         self, environ: Environ, protocol: Protocol, find: Callable[[], ServedModel] | None = None
@@ -111,14 +101,14 @@ class PredictionPath:
             admission.leave()
 
 
+@dataclass(frozen=True)
 class Dispatch:
     """WSGI application that answers exact prediction paths itself and passes the rest to Flask."""
 
-    def __init__(
-        self, flask: "WSGIApplication", predict: PredictionPath, routes: Mapping[str, Protocol]
-    ) -> None:
-        """Keep the protocols by the exact path of a POST; the mapping may grow."""
-        self.flask, self.predict, self.routes = flask, predict, routes
+    flask: "WSGIApplication"
+    predict: PredictionPath
+    routes: Mapping[str, Protocol]
+    """Protocols by the exact path of a POST; the mapping may grow."""
 
     def __call__(self, environ: Environ, start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request or pass it to Flask."""
@@ -139,22 +129,15 @@ def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Re
     An exception other than BadInput and Refused is logged and answered with status 500.
     """
     accept = environ.get("HTTP_ACCEPT", "")
-    status, detail, where, reason = 500, INTERNAL_ERROR, None, None
-    headers: Headers = ()
-    match error:
-        case BadInput():
-            status, detail, where = error.status, str(error), error.where
-        case Refused():
-            status, detail = error.status, str(error)
-            headers, reason = error.headers, error.reason
-        case _:
-            fields = {"request_id": request_id, "trace_id": replies.trace_id(environ)}
-            fields["path"] = environ["PATH_INFO"]
-            log.error("request %s failed", request_id, exc_info=error, extra=fields)
-    reply = replies.problem_reply(
-        status, detail, request_id=request_id, where=where, accept=accept, headers=headers
-    )
-    return reply, reason
+    problem = partial(replies.problem_reply, request_id=request_id, accept=accept)
+    if isinstance(error, BadInput):
+        return problem(error.status, str(error), where=error.where), None
+    if isinstance(error, Refused):
+        return problem(error.status, str(error), headers=error.headers), error.reason
+    trace_id, path = replies.trace_id(environ), environ["PATH_INFO"]
+    fields = {"request_id": request_id, "trace_id": trace_id, "path": path}
+    log.error("request %s failed", request_id, exc_info=error, extra=fields)
+    return problem(500, INTERNAL_ERROR), None
 
 
 def finish_reply(
