@@ -50,10 +50,8 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
         poll_seconds=settings.poll_seconds,
         on_reload=on_reload,
     )
-    in_flight = settings.in_flight or 1
-    admission = Admission(
-        in_flight, in_flight + settings.queue, settings.queue_seconds, metrics.waits
-    )
+    slots = settings.in_flight or 1
+    admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.waits)
     predict = PredictionPath(versions.find, access, admission, metrics, settings.max_body_bytes)
     return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
 

@@ -47,9 +47,7 @@ def problem_reply(
     accept: str = "",
     headers: Headers = (),
 ) -> Reply:
-    """Return an error in the shape that all errors have: RFC 9457's members, and `error`.
-
-    Clients of V1 and V2 read `error`.
+    """Return an error: RFC 9457's members, and `error`, which clients of V1 and V2 read.
 
     Args:
         status: HTTP status.

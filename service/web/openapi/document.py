@@ -1,16 +1,24 @@
 """The OpenAPI document as a whole; every part of it describes the served model."""
 
+import io
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from service.artifact.manifest import Manifest
+from service.errors import BadInput, Refused
+from service.protocols import messages, native
+from service.protocols.messages import CSV, JSON, PROBLEM
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.error_responses import error_responses, references
-from service.web.openapi.operations import document_paths
-from service.web.openapi.schemas import COUNT, STRING, document_schemas
-from service.web.security import PUBLIC_PATHS
+from service.web.body import read_request
+from service.web.openapi.operations import document_paths, example_row, json_request
+from service.web.openapi.schemas import COUNT, STRING, document_schemas, ref, refs
+from service.web.request_path import error_reply
+from service.web.security import PUBLIC_PATHS, AccessControl
 
 DESCRIPTION = """\
 One model, served in three protocols. Numbers are finite float32 in requests and replies.
@@ -43,6 +51,21 @@ SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+EXAMPLE_REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
+CONDITIONS = {
+    400: "The request cannot be parsed.",
+    401: "The token is missing or unknown.",
+    404: "This version is not served; the detail names the versions that are.",
+    406: "Accept names no media type that the service can send.",
+    411: "Rows as CSV or bytes without Content-Length: a truncated body could not be detected.",
+    413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
+    415: "A Content-Type or Content-Encoding that the service does not support.",
+    422: "The request does not fit this model, or the answer to a row overflows float32.",
+    500: "An internal error; the server's log has the cause under the request_id.",
+    503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
+}
+"""When a status is sent."""
+EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 Document = dict[str, Any]
 
 
@@ -84,7 +107,7 @@ def openapi_document(
         "paths": document_paths(models),
         "components": {
             "schemas": document_schemas(manifest, served.most_rows, versions),
-            "responses": error_responses(served, max_body_bytes),
+            "responses": _error_responses(served, max_body_bytes),
             "headers": HEADERS,
             "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
         },
@@ -99,7 +122,7 @@ def _secured(document: Document) -> Document:
             if path in PUBLIC_PATHS:
                 operation["security"] = []
             else:
-                operation["responses"] |= references("responses", 401)
+                operation["responses"] |= refs("responses", [401])
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
 
@@ -109,3 +132,46 @@ def _interface(manifest: Manifest) -> object:
     names = tuple(feature.name for feature in manifest.features)
     classes = [(type(value), value) for value in manifest.classes]
     return manifest.name, manifest.task, names, manifest.targets, classes
+
+
+def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
+    """Return the error responses by status."""
+    limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
+    provocations = _provocations(served, max_body_bytes)
+    responses = {}
+    for status, condition in CONDITIONS.items():
+        schema = ref("Problem") | {"properties": {"status": {"const": status}}}
+        provoke = provocations.get(status)
+        example = {"example": _problem(provoke)} if provoke else {}
+        responses[str(status)] = {
+            "description": condition.format_map(limits),
+            "headers": refs("headers", ("X-Request-ID", *EXTRA_HEADERS.get(status, ()))),
+            "content": {JSON: {"schema": schema, **example}, PROBLEM: {"schema": schema}},
+        }
+    return responses
+
+
+def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callable[[], object]]:
+    """Return functions that raise the error of a status."""
+    row = example_row(served)
+    good, short = json_request({"instances": [row]}), json_request({"instances": [row[1:]]})
+    chunked = {"CONTENT_TYPE": CSV, "wsgi.input": io.BytesIO(b"1\n"), "wsgi.input_terminated": True}
+    large = {"CONTENT_LENGTH": str(max_body_bytes + 1), "wsgi.input": None}
+    return {
+        400: lambda: native.answer(good._replace(body=good.body[:-2]), served),
+        401: lambda: AccessControl((b"token",)).check({}),
+        406: lambda: native.answer(good._replace(accept="image/png"), served),
+        411: lambda: messages.complete_body(read_request(chunked, max_body_bytes)),
+        413: lambda: read_request(large, max_body_bytes),
+        415: lambda: native.answer(good._replace(content_type="text/plain"), served),
+        422: lambda: native.answer(short, served),
+    }
+
+
+def _problem(provoke: Callable[[], object]) -> object:
+    """Return the problem document of the error that a function raises."""
+    try:
+        provoke()
+    except (BadInput, Refused) as error:
+        return orjson.loads(error_reply(error, {}, EXAMPLE_REQUEST_ID)[0].body)
+    raise AssertionError("expected an error of the service")

@@ -1,7 +1,4 @@
-"""The operations in the document: every path and method, with its requests and replies.
-
-The service itself answers the examples of requests.
-"""
+"""The operations in the document: every path and method, with its requests and replies."""
 
 import csv
 import io
@@ -16,8 +13,7 @@ from service.protocols import tfserving, v2
 from service.protocols.messages import BYTES, CSV, JSON, Request
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.error_responses import example_row, json_request, references
-from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, described, members, ref
+from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, described, members, ref, refs
 from service.web.request_path import NATIVE, V1, V2, Protocol
 
 HTML = "text/html"
@@ -33,10 +29,9 @@ LINES = described(STRING, "A line for each row.")
 FLOATS = described({}, "Little-endian float32, row after row.")
 TENSORS = described({}, "JSON, followed by the bytes of the tensors.")
 PREDICT_DESCRIPTION = """\
-A body is JSON, CSV (the first line is a header if it holds a cell that is not a number; a header \
-may reorder the columns) or little-endian float32 ({row_bytes} bytes a row). A body that begins \
-with `{{` is JSON if it has no Content-Type, or curl's default one. `Accept` selects one of the \
-same three for the reply, whose float32 are the {numbers}."""
+A body is JSON, CSV (a first line with a cell that is not a number is a header, which may reorder \
+the columns) or little-endian float32 ({row_bytes} bytes a row). `Accept` selects one of the same \
+three for the reply, whose float32 are the {numbers}."""
 INFER_DESCRIPTION = f"""\
 A binary request has the header `{JSON_LENGTH_HEADER}: n`: n bytes of JSON, then the bytes of the \
 tensor, as many as the input's `binary_data_size`. If n is 0, the body is the tensor alone. The \
@@ -45,53 +40,66 @@ JSON_LENGTH_PARAMETER = described(
     {"name": JSON_LENGTH_HEADER, "in": "header", "schema": COUNT},
     "Bytes of JSON before the tensor in a decompressed binary request.",
 )
-INDEX_DESCRIPTION = "A page if `Accept` names `text/html`; otherwise whether the process is alive."
 Operation = dict[str, Any]
-Paths = dict[str, dict[str, Operation]]
-"""Operations by path, then by method."""
-Examples = Mapping[str, tuple[str, Request]]
-"""The summary and the request of each example by its name."""
 
 
-def document_paths(models: Sequence[ServedModel]) -> Paths:
-    """Return every operation of the service; the current version of the model comes first."""
+def document_paths(models: Sequence[ServedModel]) -> dict[str, dict[str, Operation]]:
+    """Return every operation of the service by path and method.
+
+    Args:
+        models: The served versions of the model, first the current one.
+    """
     served, info = models[0], "operation"
     name = served.predictor.manifest.name
     server = {JSON: {"const": v2.SERVER}}
     live = {JSON: members({"live": TRUE})}
     ready = {JSON: members({"ready": TRUE, "live": TRUE})}
-    metadata = [tfserving.metadata(model.predictor.manifest) for model in models]
+    metadata = {JSON: {"enum": [tfserving.metadata(each.predictor.manifest) for each in models]}}
     v2_model = {
-        "": _get("v2", "v2Model", "Metadata of the model", {JSON: ref("ModelMetadata")}),
-        "/ready": _get("v2", "v2ModelReady", "Readiness of the model", {JSON: ref("ModelReady")}),
+        "": _route("v2", "v2Model", "Metadata of the model", {JSON: ref("ModelMetadata")}),
+        "/ready": _route("v2", "v2ModelReady", "Readiness of the model", {JSON: ref("ModelReady")}),
         "/infer": _v2_infer(served),
     }
     v1_model = {
-        "": _get("v1", "v1Model", "Status of the served versions", {JSON: ref("V1Status")}),
-        "/metadata": _get("v1", "v1Metadata", "Metadata of the model", {JSON: {"enum": metadata}}),
+        "": _route("v1", "v1Model", "Status of the served versions", {JSON: ref("V1Status")}),
+        "/metadata": _route("v1", "v1Metadata", "Metadata of the model", metadata),
         ":predict": _v1_predict(served),
     }
-    index = _get(info, "index", "The model, as a page", {HTML: STRING, **ALIVE})
-    index["get"]["description"] = INDEX_DESCRIPTION
-    return {
+    operations = {
         "/predict": _native_predict(served),
-        "/v2": _get("v2", "v2Server", "Metadata of the server", server, NO_MODEL_ERRORS),
-        "/v2/": _get("v2", "v2ServerSlash", "Metadata of the server", server, NO_MODEL_ERRORS),
-        "/v2/health/live": _get("v2", "v2Live", "Liveness of the process", live, NO_MODEL_ERRORS),
-        "/v2/health/ready": _get("v2", "v2Ready", "Readiness of the service", ready),
+        "/v2": _route("v2", "v2Server", "Metadata of the server", server, NO_MODEL_ERRORS),
+        "/v2/": _route("v2", "v2ServerSlash", "Metadata of the server", server, NO_MODEL_ERRORS),
+        "/v2/health/live": _route("v2", "v2Live", "Liveness of the process", live, NO_MODEL_ERRORS),
+        "/v2/health/ready": _route("v2", "v2Ready", "Readiness of the service", ready),
         **_model_paths(f"/v2/models/{name}", v2_model),
         **_model_paths(f"/v1/models/{name}", v1_model),
-        "/healthz": _get(info, "healthz", "Liveness of the process", ALIVE, NO_MODEL_ERRORS),
-        "/readyz": _get(info, "readyz", "Readiness of the service", {JSON: ref("Ready")}),
-        "/model": _get(info, "model", "Manifest and digest", {JSON: ref("Manifest")}),
-        "/metrics": _get(info, "metrics", "Metrics, for Prometheus", METRICS, NO_MODEL_ERRORS),
-        "/openapi.json": _get(info, "openapi", "This document", {JSON: OBJECT}),
-        "/docs": _get(info, "docs", "This document, as a page", {HTML: STRING}),
-        "/": index,
+        "/healthz": _route(info, "healthz", "Liveness of the process", ALIVE, NO_MODEL_ERRORS),
+        "/readyz": _route(info, "readyz", "Readiness of the service", {JSON: ref("Ready")}),
+        "/model": _route(info, "model", "Manifest and digest", {JSON: ref("Manifest")}),
+        "/metrics": _route(info, "metrics", "Metrics, for Prometheus", METRICS, NO_MODEL_ERRORS),
+        "/openapi.json": _route(info, "openapi", "This document", {JSON: OBJECT}),
+        "/docs": _route(info, "docs", "This document, as a page", {HTML: STRING}),
+        "/": _route(info, "index", "The model, as a page", {HTML: STRING, **ALIVE}),
+    }
+    operations["/"]["description"] = "A page for browsers; otherwise whether the process is alive."
+    return {
+        path: {"post" if "requestBody" in operation else "get": operation}
+        for path, operation in operations.items()
     }
 
 
-def _native_predict(served: ServedModel) -> dict[str, Operation]:
+def example_row(served: ServedModel) -> list[float]:
+    """Return the row of the artifact's own example."""
+    instances: list[list[float]] = orjson.loads(served.predictor.example)["instances"]
+    return instances[0]
+
+
+def json_request(document: Mapping[str, Any]) -> Request:
+    """Return a request with a JSON body."""
+    return Request(orjson.dumps(document), JSON)
+
+
+def _native_predict(served: ServedModel) -> Operation:
     row, lines = example_row(served), io.StringIO()
     record = dict(zip(served.features, row, strict=True))
     csv.writer(lines, lineterminator="\n").writerows([served.features, row])
@@ -103,13 +111,13 @@ def _native_predict(served: ServedModel) -> dict[str, Operation]:
     }
     numbers = "probabilities" if served.predictor.manifest.classes else "predictions"
     replies = {JSON: ref("PredictReply"), CSV: LINES, BYTES: FLOATS}
-    operation = _operation("native", "predict", "Predict", replies, PREDICTION_ERRORS)
+    operation = _route("native", "predict", "Predict", replies, PREDICTION_ERRORS)
     operation["description"] = PREDICT_DESCRIPTION.format(row_bytes=4 * len(row), numbers=numbers)
     requests = {JSON: ref("PredictRequest"), CSV: LINES, BYTES: FLOATS}
     return _post(operation, requests, examples, NATIVE, served)
 
 
-def _v2_infer(served: ServedModel) -> dict[str, Operation]:
+def _v2_infer(served: ServedModel) -> Operation:
     row = example_row(served)
     tensor = {"name": INPUT, "datatype": "FP32", "shape": [1, len(row)]}
     last_output = [{"name": list(OUTPUTS[served.predictor.manifest.task])[-1]}]
@@ -120,41 +128,37 @@ def _v2_infer(served: ServedModel) -> dict[str, Operation]:
         "flat": ("One output, by name", json_request(flat)),
     }
     replies = {JSON: ref("InferReply"), BYTES: TENSORS}
-    operation = _operation("v2", "v2Infer", "Infer", replies, PREDICTION_ERRORS)
+    operation = _route("v2", "v2Infer", "Infer", replies, PREDICTION_ERRORS)
     operation |= {"description": INFER_DESCRIPTION, "parameters": [JSON_LENGTH_PARAMETER]}
-    operation["responses"]["200"]["headers"] |= references("headers", JSON_LENGTH_HEADER)
+    operation["responses"]["200"]["headers"] |= refs("headers", [JSON_LENGTH_HEADER])
     requests = {JSON: ref("InferRequest"), BYTES: TENSORS}
     return _post(operation, requests, examples, V2, served)
 
 
-def _v1_predict(served: ServedModel) -> dict[str, Operation]:
+def _v1_predict(served: ServedModel) -> Operation:
     row = example_row(served)
     examples = {
         "instances": ("By rows", json_request({"instances": [row]})),
         "inputs": ("By outputs", json_request({"inputs": [row]})),
     }
     replies = {JSON: ref("V1Reply")}
-    operation = _operation("v1", "v1Predict", "Predict", replies, PREDICTION_ERRORS)
+    operation = _route("v1", "v1Predict", "Predict", replies, PREDICTION_ERRORS)
     return _post(operation, {JSON: ref("V1Request")}, examples, V1, served)
 
 
 def _post(
     operation: Operation,
     requests: Mapping[str, Schema],
-    examples: Examples,
+    examples: Mapping[str, tuple[str, Request]],
     protocol: Protocol,
     served: ServedModel,
-) -> dict[str, Operation]:
-    """Add the body of a request, and the examples with the protocol's replies to them.
-
-    A request that the protocol refuses is left out: CSV cannot carry a feature name that begins
-    with a space, for example.
-    """
+) -> Operation:
+    """Add a body and examples: by name, a summary and a request, which the protocol answers."""
     body, replies = _content(requests), operation["responses"]["200"]["content"]
     for name, (summary, request) in examples.items():
         try:
             reply = protocol.answer(request, served)
-        except BadInput:
+        except BadInput:  # CSV, for example, cannot carry a name that begins with a space
             continue
         for content, message_type, message in (
             (body, request.content_type, request.body),
@@ -163,29 +167,19 @@ def _post(
             value = orjson.loads(message) if message_type == JSON else message.decode()
             example = {"summary": summary, "value": value}
             content[message_type].setdefault("examples", {})[name] = example
-    return {"post": operation | {"requestBody": {"required": True, "content": body}}}
+    return operation | {"requestBody": {"required": True, "content": body}}
 
 
-def _get(
+def _route(
     tag: str,
     operation_id: str,
     summary: str,
     replies: Mapping[str, Schema],
     errors: Sequence[int] = MODEL_ERRORS,
-) -> dict[str, Operation]:
-    return {"get": _operation(tag, operation_id, summary, replies, errors)}
-
-
-def _operation(
-    tag: str,
-    operation_id: str,
-    summary: str,
-    replies: Mapping[str, Schema],
-    errors: Sequence[int],
 ) -> Operation:
-    headers = references("headers", "X-Request-ID")
+    headers = refs("headers", ["X-Request-ID"])
     success = {"description": "The answer.", "headers": headers, "content": _content(replies)}
-    responses = {"200": success, **references("responses", *errors)}
+    responses = {"200": success, **refs("responses", errors)}
     about = {"tags": [tag], "operationId": operation_id, "summary": summary}
     return {**about, "responses": responses}
 
@@ -195,22 +189,14 @@ def _content(schemas: Mapping[str, Schema]) -> dict[str, dict[str, Any]]:
     return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
 
 
-def _model_paths(prefix: str, items: Paths) -> Paths:
+def _model_paths(prefix: str, operations: Mapping[str, Operation]) -> dict[str, Operation]:
     """Return the paths of a model, then the same paths of one version of it."""
-    versions = {
-        f"{prefix}/versions/{{version}}{suffix}": {
-            method: _version_operation(operation) for method, operation in item.items()
+    paths = {f"{prefix}{suffix}": operation for suffix, operation in operations.items()}
+    for suffix, operation in operations.items():
+        paths[f"{prefix}/versions/{{version}}{suffix}"] = operation | {
+            "operationId": f"{operation['operationId']}OfVersion",
+            "summary": f"{operation['summary']}, one version",
+            "parameters": [ref("version", "parameters"), *operation.get("parameters", ())],
+            "responses": operation["responses"] | refs("responses", [404]),
         }
-        for suffix, item in items.items()
-    }
-    return {f"{prefix}{suffix}": item for suffix, item in items.items()} | versions
-
-
-def _version_operation(operation: Operation) -> Operation:
-    parameter = {"$ref": "#/components/parameters/version"}
-    return operation | {
-        "operationId": f"{operation['operationId']}OfVersion",
-        "summary": f"{operation['summary']}, one version",
-        "parameters": [parameter, *operation.get("parameters", ())],
-        "responses": operation["responses"] | references("responses", 404),
-    }
+    return paths

@@ -1,6 +1,6 @@
 """JSON Schemas (2020-12) of a model's requests and replies, generated from its manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,17 @@ DIGEST: Schema = STRING | {
     "pattern": "^[0-9a-f]{64}$",
     "description": "Hexadecimal SHA-256 of SHA256SUMS, which covers every byte of the artifact.",
 }
-PROBLEM_TEXTS = {
-    "detail": "The place, then what was expected and what was found.",
-    "error": "The same text as detail, for clients of V2 and V1.",
-    "request_id": "ID of the request, also in X-Request-ID and in the server's log.",
-}
 JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
-def ref(name: str) -> Schema:
-    """Return a reference to a schema of the document's components."""
-    return {"$ref": f"#/components/schemas/{name}"}
+def ref(name: str | int, component: str = "schemas") -> Schema:
+    """Return a reference to a schema, or to another component of the document."""
+    return {"$ref": f"#/components/{component}/{name}"}
+
+
+def refs(component: str, names: Iterable[str | int]) -> dict[str, Schema]:
+    """Return references to components of the document by name."""
+    return {str(name): ref(name, component) for name in names}
 
 
 def described(schema: Schema, description: str) -> Schema:
@@ -99,10 +99,8 @@ def _row_schemas(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 def _feature(feature: Feature) -> Schema:
     """Return the schema of a feature; the range of the training rows is no limit."""
-    low, high, median = (
-        f"{float(str(np.float32(value))):.9g}"
-        for value in (feature.min, feature.max, feature.median)
-    )
+    values = (feature.min, feature.max, feature.median)
+    low, high, median = (f"{float(str(np.float32(value))):.9g}" for value in values)
     text = f"{feature.kind}; in the training rows {low} to {high}, median {median}."
     return described(ref("Number"), text)
 
@@ -133,16 +131,21 @@ def _manifest(manifest: Manifest) -> Schema:
 
 
 def _status_schemas() -> dict[str, Schema]:
-    """Return the schemas of readiness and of errors."""
-    status = COUNT | {"minimum": 400, "maximum": 599}
-    texts = {name: described(STRING, text) for name, text in PROBLEM_TEXTS.items()}
-    problem = members(
-        {"type": {"const": "about:blank"}, "title": STRING, "status": status, **texts},
-        {"where": described(STRING, "The place in the request, such as instances[3][17].")},
-    )
+    """Return the schemas of readiness and of errors, which no model changes."""
     ready = members(
         {"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST},
         {"problem": described(STRING, "Why a newer version is not served.")},
+    )
+    problem = members(
+        {
+            "type": {"const": "about:blank"},
+            "title": STRING,
+            "status": COUNT | {"minimum": 400, "maximum": 599},
+            "detail": described(STRING, "The place, then what was expected and what was found."),
+            "error": described(STRING, "The same text as detail, for clients of V2 and V1."),
+            "request_id": described(STRING, "ID of the request, also in X-Request-ID."),
+        },
+        {"where": described(STRING, "The place in the request, such as instances[3][17].")},
     )
     text = "Every error: the members of RFC 9457, and error."
     return {"Ready": ready, "Problem": described(problem, text)}
