@@ -223,13 +223,6 @@ def _count_keys(document: Any) -> int:
     return sum(map(len, objects)) + sum(map(len, parameters))
 
 
-class _DuplicateKey:
-    """Placeholder for an object in which a key appears twice."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-
 def _reject_duplicates(body: bytes) -> None:
     """Raise BadInput with the place of the first object in which a key appears twice."""
     duplicates = []
@@ -237,14 +230,15 @@ def _reject_duplicates(body: bytes) -> None:
     def to_object(pairs: list[tuple[str, Any]]) -> Any:
         if len(members := dict(pairs)) == len(pairs):
             return members
-        duplicates.append(_DuplicateKey(first_duplicate(key for key, _ in pairs) or ""))
-        return duplicates[-1]
+        detail = f"the key {describe_value(first_duplicate(key for key, _ in pairs))} appears twice"
+        duplicates.append(BadInput(detail, status=UNPARSEABLE))
+        return duplicates[-1]  # in the place of the object
 
     def search(value: Any, where: str) -> None:
         match value:
-            case _DuplicateKey():
-                detail = f"the key {describe_value(value.key)} appears twice"
-                raise BadInput(detail, where=where or None, status=UNPARSEABLE)
+            case BadInput():
+                value.where = where or None
+                raise value
             case list():
                 for index, item in enumerate(value):
                     search(item, shorten(f"{where}[{index}]"))

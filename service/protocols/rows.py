@@ -11,7 +11,6 @@ from service.errors import MAX_SHOWN_CHARACTERS, TOO_LARGE, UNPARSEABLE, BadInpu
 from service.runtime.session import Rows
 from tabular.names import near_miss
 
-Instances = list[Any]
 NUMBER_TYPES = {int, float}
 """Python types of a JSON number. They are compared by type(), which keeps bool out."""
 
@@ -107,7 +106,7 @@ def first_non_finite(rows: Rows) -> tuple[int, int] | None:
     return i, j
 
 
-def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
+def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
     """Return the rows, or None if anything is wrong with them."""
     width = len(features)
     kinds = set(map(type, instances))
@@ -126,7 +125,7 @@ def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
     return rows if first_non_finite(rows) is None else None
 
 
-def _first_fault(instances: Instances, features: Sequence[str], where: str) -> BadInput:
+def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
     """Return the error that names the first place at which instances do not fit."""
     first, known = type(instances[0]), set(features)
     for i, row in enumerate(instances):

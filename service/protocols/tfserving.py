@@ -26,12 +26,7 @@ DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer {"instances": rows or records} by row, {"inputs": rows or {"input": rows}} by output.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 406 or 415.
-    """
+    """Answer {"instances": rows or records} by row, {"inputs": rows or a tensor} by output."""
     if request.content_type not in REQUEST_MEDIA_TYPES:
         detail = f"expected {JSON}, found {request.content_type[:MAX_SHOWN_CHARACTERS]}"
         raise Refused(415, detail, reason="unsupported_media_type")
@@ -39,8 +34,10 @@ def answer(request: Request, served: ServedModel) -> Reply:
         messages.negotiate(request.accept, (JSON,))
     member, rows, place = _read(request.body, served)
     outputs = served.infer(rows, place)
-    by_row = member == "instances"
-    document = {"predictions": _by_row(outputs)} if by_row else {"outputs": _by_output(outputs)}
+    if member == "instances":
+        document = {"predictions": _by_row(outputs)}
+    else:  # the only output alone, several outputs by name
+        document = {"outputs": outputs["output"] if len(outputs) == 1 else outputs}
     return Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -109,17 +106,9 @@ def _by_row(outputs: Outputs) -> Any:
     """Return the outputs of each row: the only output alone, several outputs by name."""
     if len(outputs) == 1:
         return outputs["output"]
-    label = outputs["label"].tolist()
-    rows = zip(outputs["logits"], outputs["probabilities"], label, strict=True)
-    return [
-        {"logits": logits, "probabilities": probabilities, "label": label}
-        for logits, probabilities, label in rows
-    ]
-
-
-def _by_output(outputs: Outputs) -> Any:
-    """Return the only output alone, several outputs by name."""
-    return outputs["output"] if len(outputs) == 1 else outputs
+    labels = outputs["label"].tolist()
+    rows = zip(outputs["logits"], outputs["probabilities"], labels, strict=True)
+    return [{"logits": row[0], "probabilities": row[1], "label": row[2]} for row in rows]
 
 
 def _tensor(name: str, dtype: str, shape: Sequence[int]) -> dict[str, Any]:

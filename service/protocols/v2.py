@@ -38,12 +38,7 @@ REQUEST_MEDIA_TYPES = (JSON, BYTES, "", CURL_DEFAULT)
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer a request to infer, in JSON, or in JSON followed by the outputs requested as bytes.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 406, 411 or 415.
-    """
+    """Answer a request to infer, in JSON, or in JSON followed by the outputs requested as bytes."""
     media_type, length = request.content_type, request.json_length
     if media_type not in REQUEST_MEDIA_TYPES or (media_type == BYTES and length is None):
         expected = f"expected {JSON}, or {BYTES} with {JSON_LENGTH_HEADER}"

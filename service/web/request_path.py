@@ -35,7 +35,7 @@ class Protocol(NamedTuple):
     route: int
     """Index of the protocol's route in metrics.ROUTES."""
     answer: Callable[[Request, ServedModel], Reply]
-    """Pure function; raises BadInput or Refused."""
+    """Pure function; raises BadInput with the place, or Refused with 406, 411 or 415."""
 
 
 NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
