@@ -16,7 +16,6 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import (
-    MAX_SHOWN_CHARACTERS,
     TOO_LARGE,
     UNPARSEABLE,
     BadInput,
@@ -244,7 +243,7 @@ def _reject_duplicates(body: bytes) -> None:
                     search(item, shorten(f"{where}[{index}]"))
             case dict():
                 for key, item in value.items():
-                    search(item, shorten(f"{where}.{key[:MAX_SHOWN_CHARACTERS]}" if where else key))
+                    search(item, shorten(f"{where}.{shorten(key)}" if where else key))
 
     try:
         document = json.loads(body, object_pairs_hook=to_object)

@@ -13,17 +13,10 @@ import orjson
 from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, Refused
-from service.protocols import messages
+from service.protocols import messages, v2_request
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.protocols.rows import rows_from_bytes
-from service.protocols.v2_request import (
-    JSON_LENGTH_HEADER,
-    Document,
-    RequestedOutputs,
-    parse_body,
-    read_requested_outputs,
-    read_rows,
-)
+from service.protocols.v2_request import JSON_LENGTH_HEADER, Document, RequestedOutputs
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs
 
@@ -51,9 +44,9 @@ def answer(request: Request, served: ServedModel) -> Reply:
         rows, place = rows_from_bytes(body, served.features, served.most_rows), "row {}"
         requested = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
-        document, tail = parse_body(request, served.most_rows * len(served.features))
-        requested = read_requested_outputs(document, about)
-        rows, place = read_rows(document, tail, served)
+        document, tail = v2_request.parse_body(request, served.most_rows * len(served.features))
+        requested = v2_request.read_requested_outputs(document, about)
+        rows, place = v2_request.read_rows(document, tail, served)
     if request.accept:
         # The outputs decide the media type, and Accept may only reject it: Triton's client sends
         # */* or no header, KServe's (httpx) */*.

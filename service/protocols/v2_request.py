@@ -13,12 +13,7 @@ from service.artifact.manifest import Manifest
 from service.errors import TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.protocols import json_rows
 from service.protocols.messages import Request
-from service.protocols.rows import (
-    NUMBER_TYPES,
-    array_from_numbers,
-    rows_from_bytes,
-    rows_from_instances,
-)
+from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 
@@ -195,5 +190,5 @@ def _expect(holder: Document, member: str, expected: str, where: str = "") -> No
 def _describe_shape(shape: Any) -> str:
     """Return a shape for a message: itself if it is a short list of numbers, else its type."""
     is_short = type(shape) is list and len(shape) <= MAX_SHOWN_DIMENSIONS
-    is_clear = is_short and all(type(size) in NUMBER_TYPES for size in shape)
+    is_clear = is_short and all(type(size) in (int, float) for size in shape)
     return str(shape) if is_clear else describe_value(shape)

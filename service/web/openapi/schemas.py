@@ -147,8 +147,7 @@ def _status_schemas() -> dict[str, Schema]:
         },
         {"where": described(STRING, "The place in the request, such as instances[3][17].")},
     )
-    text = "Every error: the members of RFC 9457, and error."
-    return {"Ready": ready, "Problem": described(problem, text)}
+    return {"Ready": ready, "Problem": described(problem, "The members of RFC 9457, and error.")}
 
 
 def _native_schemas(manifest: Manifest) -> dict[str, Schema]:
@@ -258,8 +257,8 @@ def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str,
 
 
 def _label(manifest: Manifest) -> Schema:
-    text = "Index of the class, from 0, in the order of the model's classes."
-    return described(COUNT | {"maximum": len(manifest.classes) - 1}, text)
+    label = COUNT | {"maximum": len(manifest.classes) - 1}
+    return described(label, "Index of the class, from 0, in the order of the model's classes.")
 
 
 def _numbers(width: int, **limits: float) -> Schema:
