@@ -31,6 +31,7 @@ MAX_EXTRA_VALUES = 1 << 12
 """Maximum number of other JSON values, so large that a few rows too many are refused as rows."""
 MAX_DEPTH = 1024
 """Maximum nesting of JSON in levels: the limit of orjson and simdjson, and nearly Python's own."""
+TOO_DEEP = f"expected at most {MAX_DEPTH} nested levels, found more"
 MIN_SIMDJSON_BYTES = 1 << 12
 """Size in bytes below which orjson and NumPy are about as fast as simdjson."""
 MAX_POOLED_BODY_BYTES = 1 << 20
@@ -62,7 +63,7 @@ def load_json(body: bytes, max_values: int) -> Any:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if "depth" in str(error):  # the wording differs between versions of orjson
-            raise _too_deep() from None
+            raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # One colon follows every key, and orjson keeps the last of equal keys: as many colons as keys
     # exclude a duplicate. Strings may hold further colons, which only the slow parser tells apart.
@@ -182,10 +183,6 @@ def _without_strings(body: bytes) -> bytes:
     return text[~inside].tobytes()
 
 
-def _too_deep() -> BadInput:
-    return BadInput(f"expected at most {MAX_DEPTH} nested levels, found more", status=UNPARSEABLE)
-
-
 def _count_byte(body: bytes, character: bytes) -> int:
     if len(body) < MIN_NUMPY_COUNT_BYTES:
         return body.count(character)
@@ -250,4 +247,4 @@ def _reject_duplicates(body: bytes) -> None:
         if duplicates:
             search(document, "")
     except RecursionError:
-        raise _too_deep() from None
+        raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None

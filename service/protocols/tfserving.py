@@ -44,10 +44,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
 def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
     """Return the document of GET /v1/models/M: TensorFlow Serving's, and two members for KServe.
 
-    Args:
-        about: Manifest of the version that answers.
-        ready: False while the service drains.
-        versions: Every served version, if there are several.
+    `ready` is False while the service drains; `versions` are those served, if several are.
     """
     state = {
         "state": "AVAILABLE" if ready else "UNLOADING",

@@ -14,7 +14,7 @@ from service.web.body import Environ
 from service.web.context import ServiceContext, load_context
 from service.web.information_routes import information_routes
 from service.web.protocol_routes import PREDICTIONS, prediction_routes, v1_routes, v2_routes
-from service.web.request_path import Dispatch, error_reply, finish_reply
+from service.web.request_path import Dispatch, error_reply
 from service.web.security import PUBLIC_PATHS, AccessControl
 
 OTHER_ROUTE = ROUTES.index("other")
@@ -69,13 +69,12 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
     def finish(response: Response) -> Response:
         if g.is_prediction:
             return response
-        environ, status, metrics = request.environ, response.status_code, context.metrics
-        metrics.answered(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
+        environ, status = request.environ, response.status_code
+        context.metrics.answered(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
         if status >= 400:
             body.drain_body(environ)
-        response.headers.extend(
-            finish_reply(status, environ, g.request_id, g.start, context.access, metrics.board)
-        )
+        headers = context.predict.finish_reply(status, environ, g.request_id, g.start)
+        response.headers.extend(headers)
         return response
 
     @app.errorhandler(Exception)

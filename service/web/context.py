@@ -10,7 +10,7 @@ from service.runtime.admission import Admission
 from service.runtime.served_model import ServedModel, load_served_model
 from service.runtime.versions import NOT_READY_HEADERS, Versions
 from service.settings import ServiceSettings
-from service.web.request_path import NATIVE, PredictionPath, Protocol, model_routes
+from service.web.request_path import NATIVE, V1, V2, PredictionPath, Protocol
 from service.web.security import AccessControl
 
 
@@ -40,7 +40,8 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
         metrics.reloaded(served is not None)
         if served is not None:
             manifest = served.predictor.manifest
-            fast_routes.update(model_routes(manifest.name))
+            fast_routes[f"/v2/models/{manifest.name}/infer"] = V2
+            fast_routes[f"/v1/models/{manifest.name}:predict"] = V1
             metrics.serves(manifest.version, served.predictor.digest)
             metrics.ready(True)
 

@@ -58,14 +58,8 @@ def problem_reply(
         headers: Headers of the reply.
     """
     text = f"{where}: {detail}" if where else detail
-    members: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": text,
-        "error": text,
-        "request_id": request_id,
-    }
+    members = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    members |= {"detail": text, "error": text, "request_id": request_id}
     if where:
         members["where"] = where
     first_type = accept.partition(",")[0].partition(";")[0].strip()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import BadInput, Refused
 from service.observe import logs
-from service.observe.metrics import ROUTES, SharedMetrics, WorkerMetrics
+from service.observe.metrics import ROUTES, WorkerMetrics
 from service.protocols import native, tfserving, v2
 from service.protocols.messages import Reply, Request
 from service.runtime.admission import Admission
@@ -41,11 +41,6 @@ class Protocol(NamedTuple):
 NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
 V2 = Protocol(ROUTES.index("/v2/infer"), v2.answer)
 V1 = Protocol(ROUTES.index("/v1/predict"), tfserving.answer)
-
-
-def model_routes(name: str) -> dict[str, Protocol]:
-    """Return the exact paths of a model's predictions that Dispatch answers."""
-    return {f"/v2/models/{name}/infer": V2, f"/v1/models/{name}:predict": V1}
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,29 @@ class PredictionPath:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
         self.metrics.answered(protocol.route, reply.status, perf_counter() - start, reason)
-        return reply, finish_reply(
-            reply.status, environ, request_id, start, self.access, self.metrics.board
-        )
+        return reply, self.finish_reply(reply.status, environ, request_id, start)
+
+    def finish_reply(self, status: int, environ: Environ, request_id: str, start: float) -> Headers:
+        """Write the access log's line and return the headers that every reply has."""
+        if logs.access.isEnabledFor(logging.INFO):
+            seconds = perf_counter() - start
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            fields = {
+                "request_id": request_id,
+                "trace_id": replies.trace_id(environ),
+                "method": method,
+                "path": path,
+                "status": status,
+                "seconds": round(seconds, 6),
+                "remote": environ.get("REMOTE_ADDR"),
+            }
+            logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=fields)
+        headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
+        if self.access.origins:
+            headers += self.access.cors(environ)
+        if self.metrics.board.draining:
+            headers += (("Connection", "close"),)
+        return headers
 
     def _admitted(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
         admission = self.admission
@@ -138,33 +153,3 @@ def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Re
     fields = {"request_id": request_id, "trace_id": trace_id, "path": path}
     log.error("request %s failed", request_id, exc_info=error, extra=fields)
     return problem(500, INTERNAL_ERROR), None
-
-
-def finish_reply(
-    status: int,
-    environ: Environ,
-    request_id: str,
-    start: float,
-    access: AccessControl,
-    board: SharedMetrics,
-) -> Headers:
-    """Write the access log's line and return the headers that every reply has."""
-    if logs.access.isEnabledFor(logging.INFO):
-        seconds = perf_counter() - start
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        fields = {
-            "request_id": request_id,
-            "trace_id": replies.trace_id(environ),
-            "method": method,
-            "path": path,
-            "status": status,
-            "seconds": round(seconds, 6),
-            "remote": environ.get("REMOTE_ADDR"),
-        }
-        logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=fields)
-    headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
-    if access.origins:
-        headers += access.cors(environ)
-    if board.draining:
-        headers += (("Connection", "close"),)
-    return headers

@@ -169,7 +169,6 @@ def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callabl
 
 
 def _problem(provoke: Callable[[], object]) -> object:
-    """Return the problem document of the error that a function raises."""
     try:
         provoke()
     except (BadInput, Refused) as error:

@@ -44,11 +44,7 @@ Operation = dict[str, Any]
 
 
 def document_paths(models: Sequence[ServedModel]) -> dict[str, dict[str, Operation]]:
-    """Return every operation of the service by path and method.
-
-    Args:
-        models: The served versions of the model, first the current one.
-    """
+    """Return every operation by path and method; the current version is the first of the models."""
     served, info = models[0], "operation"
     name = served.predictor.manifest.name
     server = {JSON: {"const": v2.SERVER}}
@@ -185,7 +181,6 @@ def _route(
 
 
 def _content(schemas: Mapping[str, Schema]) -> dict[str, dict[str, Any]]:
-    """Return OpenAPI's content of schemas by media type."""
     return {media_type: {"schema": schema} for media_type, schema in schemas.items()}
 
 

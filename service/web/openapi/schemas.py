@@ -61,13 +61,7 @@ def array(items: Schema | bool, min_items: int = 0, max_items: int | None = None
 def document_schemas(
     manifest: Manifest, max_rows: int, versions: Sequence[str]
 ) -> dict[str, Schema]:
-    """Return the schemas of the document's components by name.
-
-    Args:
-        manifest: Manifest of the model.
-        max_rows: Maximum number of rows in one request.
-        versions: Served versions, all with this manifest's features and outputs.
-    """
+    """Return the schemas by name; every served version has the manifest's features and outputs."""
     version: Schema = {"enum": list(versions)}
     return {
         **_row_schemas(manifest, max_rows),
