@@ -189,24 +189,19 @@ def _count_byte(body: bytes, character: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
 
 
-def _to_python(value: Any, without: Sequence[str | int]) -> Any:
-    """Return a simdjson value as Python objects, with None at one place."""
+def _to_python(value: Any, without: Sequence[str | int] | None) -> Any:
+    """Return a simdjson value as Python objects, with None at the place `without`, if any."""
+    is_object = isinstance(value, simdjson.Object)
+    if without is None:
+        if is_object:
+            return value.as_dict()
+        return value.as_list() if isinstance(value, simdjson.Array) else value
     if not without:
         return None
-
-    def member(name: str | int) -> Any:  # items() would create a Python object per number
-        inner = value[name]
-        return _to_python(inner, without[1:]) if name == without[0] else _to_plain(inner)
-
-    if isinstance(value, simdjson.Object):
-        return {name: member(name) for name in value}
-    return [member(index) for index in range(len(value))]
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, simdjson.Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, simdjson.Array) else value
+    members = {}
+    for key in value if is_object else range(len(value)):  # items() would convert every number
+        members[key] = _to_python(value[key], without[1:] if key == without[0] else None)
+    return members if is_object else list(members.values())
 
 
 def _count_keys(document: Any) -> int:

@@ -91,8 +91,7 @@ def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
     else:
         writer.writerow(["prediction", *(f"probability_{name}" for name in manifest.classes)])
         labels = outputs["label"].tolist()
-        probabilities = _shortest_decimals(outputs["probabilities"])
-        for label, row in zip(labels, probabilities, strict=True):
+        for label, row in zip(labels, _shortest_decimals(outputs["probabilities"]), strict=True):
             writer.writerow([manifest.classes[label], *row])
     return text.getvalue().encode()
 

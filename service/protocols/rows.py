@@ -34,11 +34,7 @@ def rows_from_instances(
 
 
 def array_from_numbers(values: list[Any], where: str) -> Rows:
-    """Convert a list of numbers to float32, (len(values),).
-
-    Raises:
-        BadInput: 422 with the place of the first value that does not fit.
-    """
+    """Convert a list to float32, (len(values),); raise BadInput (422) at the first wrong value."""
     if not set(map(type, values)) <= NUMBER_TYPES:
         index = next(index for index, value in enumerate(values) if type(value) not in NUMBER_TYPES)
         detail = f"expected a number, found {describe_value(values[index])}"

@@ -40,9 +40,8 @@ def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
 
     Where the fast path succeeds, the data of the input is a float32 array.
     """
-    body, length = request.body, request.json_length
-    if length is None:
-        length = len(body)
+    body = request.body
+    length = len(body) if request.json_length is None else request.json_length
     if length > len(body):
         expected = f"expected at most the {len(body)} bytes of the body"
         raise BadInput(f"{JSON_LENGTH_HEADER}: {expected}, found {length}", status=UNPARSEABLE)

@@ -66,8 +66,7 @@ def find_model(context: ServiceContext, model: str, version: str | None = None) 
     served = context.versions.find(version)
     name = served.predictor.manifest.name
     if model != name:
-        detail = f"expected the model {name}, found {model[:80]!r}"
-        raise Refused(404, detail, reason="not_found")
+        raise Refused(404, f"expected the model {name}, found {model[:80]!r}", reason="not_found")
     return served
 
 

@@ -63,8 +63,7 @@ def problem_reply(
     if where:
         members["where"] = where
     first_type = accept.partition(",")[0].partition(";")[0].strip()
-    content_type = PROBLEM if first_type == PROBLEM else JSON
-    return Reply(orjson.dumps(members), content_type, status, headers)
+    return Reply(orjson.dumps(members), PROBLEM if first_type == PROBLEM else JSON, status, headers)
 
 
 def request_id(environ: Environ) -> str:

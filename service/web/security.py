@@ -33,11 +33,7 @@ class AccessControl:
     """Origins whose pages may send requests, or `*`."""
 
     def check(self, environ: Environ) -> None:
-        """Accept a request with a token, as `Authorization: Bearer ...` or `X-API-Key: ...`.
-
-        Raises:
-            Refused: 401 without a valid token.
-        """
+        """Raise Refused (401) without a valid token in `Authorization: Bearer` or `X-API-Key`."""
         if not self.tokens:
             return
         scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")

@@ -23,13 +23,10 @@ from service.web.security import PUBLIC_PATHS, AccessControl
 DESCRIPTION = """\
 One model, served in three protocols. Numbers are finite float32 in requests and replies.
 
-The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. The reply \
-returns `X-Request-ID`, or a new ID, and the log names the trace of a W3C `traceparent`. Every \
-error has the same shape, as `application/json`, or as `application/problem+json` if `Accept` \
-names that first. A method that a path does not support is answered 405, with `Allow`.
-
-The example of a reply answers the request's example of the same name, with `Accept` set to the \
-reply's media type."""
+The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. Every error has \
+the same shape, as `application/json`, or as `application/problem+json` if `Accept` names that \
+first. A method that a path does not support is answered 405, with `Allow`. The example of a reply \
+answers the request's example of the same name."""
 TAGS = {
     "native": "The service's own protocol",
     "v2": "Open Inference Protocol V2",

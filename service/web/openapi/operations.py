@@ -127,8 +127,7 @@ def _v2_infer(served: ServedModel) -> Operation:
     operation = _route("v2", "v2Infer", "Infer", replies, PREDICTION_ERRORS)
     operation |= {"description": INFER_DESCRIPTION, "parameters": [JSON_LENGTH_PARAMETER]}
     operation["responses"]["200"]["headers"] |= refs("headers", [JSON_LENGTH_HEADER])
-    requests = {JSON: ref("InferRequest"), BYTES: TENSORS}
-    return _post(operation, requests, examples, V2, served)
+    return _post(operation, {JSON: ref("InferRequest"), BYTES: TENSORS}, examples, V2, served)
 
 
 def _v1_predict(served: ServedModel) -> Operation:
@@ -137,8 +136,7 @@ def _v1_predict(served: ServedModel) -> Operation:
         "instances": ("By rows", json_request({"instances": [row]})),
         "inputs": ("By outputs", json_request({"inputs": [row]})),
     }
-    replies = {JSON: ref("V1Reply")}
-    operation = _route("v1", "v1Predict", "Predict", replies, PREDICTION_ERRORS)
+    operation = _route("v1", "v1Predict", "Predict", {JSON: ref("V1Reply")}, PREDICTION_ERRORS)
     return _post(operation, {JSON: ref("V1Request")}, examples, V1, served)
 
 

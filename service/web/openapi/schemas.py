@@ -154,10 +154,11 @@ def _native_schemas(manifest: Manifest) -> dict[str, Schema]:
     classes = list(manifest.classes)
     types = sorted({JSON_TYPES[type(value)] for value in classes})
     text = "The probabilities per instance, in the order of classes."
+    probabilities = array(_numbers(len(classes), minimum=0, maximum=1))
     reply = members(
         {
             "predictions": described(array(ref("Class")), "The most probable class per instance."),
-            "probabilities": described(array(_probabilities(manifest)), text),
+            "probabilities": described(probabilities, text),
             "classes": {"const": classes},
             "model": ref("Model"),
         }
@@ -231,7 +232,7 @@ def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str,
     if manifest.task == "classification":
         row = {
             "logits": _numbers(manifest.out_features),
-            "probabilities": _probabilities(manifest),
+            "probabilities": _numbers(manifest.out_features, minimum=0, maximum=1),
             "label": _label(manifest),
         }
         by_row = array(members(row))
@@ -257,7 +258,3 @@ def _label(manifest: Manifest) -> Schema:
 
 def _numbers(width: int, **limits: float) -> Schema:
     return array(NUMBER | limits, width, width)
-
-
-def _probabilities(manifest: Manifest) -> Schema:
-    return _numbers(len(manifest.classes), minimum=0, maximum=1)
