@@ -124,6 +124,9 @@ def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
 def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
     """Return the error that names the first place at which instances do not fit."""
     first, known = type(instances[0]), set(features)
+    keys: Sequence[object] = range(len(features))
+    if first is dict:
+        keys = [json.dumps(name, ensure_ascii=False) for name in features]
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
@@ -139,13 +142,8 @@ def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> B
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBER_TYPES else ():
             if type(value) not in NUMBER_TYPES:
                 detail = f"expected a number, found {describe_value(value)}"
-                return BadInput(detail, where=_place_of_cell(place, j, first, features))
+                return BadInput(detail, where=f"{place}[{keys[j]}]")
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = first_non_finite(to_float32(values)) or (0, 0)
     detail = f"expected a number within float32, found {values[i][j]:g}"
-    return BadInput(detail, where=_place_of_cell(f"{where}[{i}]", j, first, features))
-
-
-def _place_of_cell(place: str, column: int, kind: type, features: Sequence[str]) -> str:
-    key = json.dumps(features[column], ensure_ascii=False) if kind is dict else column
-    return f"{place}[{key}]"
+    return BadInput(detail, where=f"{where}[{i}][{keys[j]}]")

@@ -19,6 +19,8 @@ from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
 SIGNATURE = "serving_default"
+STATUS = {"error_code": "OK", "error_message": ""}
+"""Status of every served version."""
 REQUEST_MEDIA_TYPES = (JSON, "", CURL_DEFAULT)
 """Content types that are read as JSON."""
 DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
@@ -46,25 +48,20 @@ def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[s
 
     `ready` is False while the service drains; `versions` are those served, if several are.
     """
-    state = {
-        "state": "AVAILABLE" if ready else "UNLOADING",
-        "status": {"error_code": "OK", "error_message": ""},
-    }
+    state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS}
     states = [{"version": str(version), **state} for version in versions or (about.version,)]
     return {"model_version_status": states, "name": about.name, "ready": ready}
 
 
 def metadata(about: Manifest) -> dict[str, Any]:
     """Return the document of GET /v1/models/M/metadata: one signature with the graph's tensors."""
+    inputs = {manifest.INPUT: _tensor(manifest.INPUT, "float32", [-1, len(about.features)])}
     outputs = {
         name: _tensor(name, dtype, [-1] if name == "label" else [-1, about.out_features])
         for name, dtype in manifest.OUTPUTS[about.task].items()
     }
-    signature = {
-        "inputs": {manifest.INPUT: _tensor(manifest.INPUT, "float32", [-1, len(about.features)])},
-        "outputs": outputs,
-        "method_name": "tensorflow/serving/predict",
-    }
+    method = "tensorflow/serving/predict"
+    signature = {"inputs": inputs, "outputs": outputs, "method_name": method}
     return {
         "model_spec": {"name": about.name, "signature_name": "", "version": str(about.version)},
         "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
@@ -110,8 +107,5 @@ def _by_row(outputs: Outputs) -> Any:
 
 def _tensor(name: str, dtype: str, shape: Sequence[int]) -> dict[str, Any]:
     dimensions = [{"size": str(size), "name": ""} for size in shape]
-    return {
-        "dtype": DATA_TYPES[dtype],
-        "tensor_shape": {"dim": dimensions, "unknown_rank": False},
-        "name": f"{name}:0",
-    }
+    tensor_shape = {"dim": dimensions, "unknown_rank": False}
+    return {"dtype": DATA_TYPES[dtype], "tensor_shape": tensor_shape, "name": f"{name}:0"}

@@ -56,20 +56,17 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
     """Return the document of GET /v2/models/M; `versions` are those served, if several are."""
-    width, out_features = len(about.features), about.out_features
+    outputs = []
+    for name, dtype in manifest.OUTPUTS[about.task].items():
+        shape = [-1] if name == "label" else [-1, about.out_features]
+        outputs.append({"name": name, "datatype": DATA_TYPES[dtype], "shape": shape})
+    shape = [-1, len(about.features)]
     return {
         "name": about.name,
         "versions": [str(version) for version in versions or (about.version,)],
         "platform": PLATFORM,
-        "inputs": [{"name": manifest.INPUT, "datatype": "FP32", "shape": [-1, width]}],
-        "outputs": [
-            {
-                "name": name,
-                "datatype": DATA_TYPES[dtype],
-                "shape": [-1] if name == "label" else [-1, out_features],
-            }
-            for name, dtype in manifest.OUTPUTS[about.task].items()
-        ],
+        "inputs": [{"name": manifest.INPUT, "datatype": "FP32", "shape": shape}],
+        "outputs": outputs,
     }
 
 

@@ -19,10 +19,7 @@ STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-DIGEST: Schema = STRING | {
-    "pattern": "^[0-9a-f]{64}$",
-    "description": "Hexadecimal SHA-256 of SHA256SUMS, which covers every byte of the artifact.",
-}
+DIGEST = STRING | {"pattern": "^[0-9a-f]{64}$", "description": "Hexadecimal SHA-256 of SHA256SUMS."}
 JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -241,7 +238,7 @@ def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str,
     state: dict[str, Schema] = {
         "version": version,
         "state": {"enum": ["AVAILABLE", "UNLOADING"]},
-        "status": {"const": {"error_code": "OK", "error_message": ""}},
+        "status": {"const": tfserving.STATUS},
     }
     status = {
         "model_version_status": array(members(state), 1),
