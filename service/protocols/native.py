@@ -35,11 +35,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 
 def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
-    """Parse a body by its media type.
-
-    Returns:
-        (rows, in_features) float32, and the format of a row's place in the request.
-    """
+    """Return a body as (rows, in_features) float32, and the format of a row's place in it."""
     body, media_type, features = request.body, request.content_type, served.features
     if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
         media_type = JSON

@@ -19,7 +19,7 @@ from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
 SIGNATURE = "serving_default"
-STATUS = {"error_code": "OK", "error_message": ""}
+STATUS_OK = {"error_code": "OK", "error_message": ""}
 """Status of every served version."""
 REQUEST_MEDIA_TYPES = (JSON, "", CURL_DEFAULT)
 """Content types that are read as JSON."""
@@ -48,7 +48,7 @@ def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[s
 
     `ready` is False while the service drains; `versions` are those served, if several are.
     """
-    state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS}
+    state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS_OK}
     states = [{"version": str(version), **state} for version in versions or (about.version,)]
     return {"model_version_status": states, "name": about.name, "ready": ready}
 

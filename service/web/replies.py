@@ -49,13 +49,8 @@ def problem_reply(
 ) -> Reply:
     """Return an error: RFC 9457's members, and `error`, which clients of V1 and V2 read.
 
-    Args:
-        status: HTTP status.
-        detail: One line for a person.
-        request_id: ID of the request, which the log also carries.
-        where: Place in the body, such as instances[3][17].
-        accept: Accept header; the reply has RFC 9457's media type if the header names it first.
-        headers: Headers of the reply.
+    `where` is the place in the body, such as instances[3][17]. The reply has RFC 9457's media type
+    if the Accept header names it first.
     """
     text = f"{where}: {detail}" if where else detail
     members = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}

@@ -58,10 +58,9 @@ class PredictionPath:
     def __call__(
         self, environ: Environ, protocol: Protocol, find: Callable[[], ServedModel] | None = None
     ) -> tuple[Reply, Headers]:
-        """Answer a request with the version that `find` returns, by default the current one.
+        """Return the reply or an error, and the headers that every reply has.
 
-        Returns:
-            The protocol's reply or an error, and the headers that every reply has.
+        The version that `find` returns answers, by default the current one.
         """
         start = perf_counter()
         request_id = replies.request_id(environ)

@@ -16,7 +16,7 @@ from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
 from service.web.body import read_request
 from service.web.openapi.operations import document_paths, example_row, json_request
-from service.web.openapi.schemas import COUNT, STRING, document_schemas, ref, refs
+from service.web.openapi.schemas import COUNT, STRING, described, document_schemas, ref, refs
 from service.web.request_path import error_reply
 from service.web.security import PUBLIC_PATHS, AccessControl
 
@@ -33,14 +33,14 @@ TAGS = {
     "v1": "TensorFlow Serving's REST API, KServe's V1",
     "operation": "Health, metrics and documentation",
 }
-REQUEST_ID_TEXT = "The request's own, or a new one."
 RETRY_TEXT = "Seconds to wait before the next attempt."
-JSON_LENGTH_TEXT = "Bytes of JSON before the tensors in a binary reply."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": {"required": True, "schema": STRING, "description": REQUEST_ID_TEXT},
+    "X-Request-ID": described({"required": True, "schema": STRING}, "The request's, or a new one."),
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: {"schema": COUNT, "description": JSON_LENGTH_TEXT},
+    JSON_LENGTH_HEADER: described(
+        {"schema": COUNT}, "Bytes of JSON before the tensors in a binary reply."
+    ),
 }
 VERSION_TEXT = "The current version, or the previous one."
 VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}
@@ -78,11 +78,8 @@ def openapi_document(
 ) -> Document:
     """Return the document of every route, which is cached, shared and must not be changed.
 
-    Args:
-        served: The current version; it computes the examples, outside the request queue.
-        max_body_bytes: Maximum size of a request body in bytes.
-        authenticated: Whether requests need a token.
-        previous: The previous version, listed if its features and outputs are the same.
+    The predictor of the current version, `served`, computes the examples outside the request queue.
+    The previous version is listed if its features and outputs are the same.
     """
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest

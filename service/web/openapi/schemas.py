@@ -40,11 +40,8 @@ def described(schema: Schema, description: str) -> Schema:
 
 def members(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
     """Return the schema of an object with these members and no others."""
-    return OBJECT | {
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
+    properties, names = {**required, **(optional or {})}, list(required)
+    return OBJECT | {"properties": properties, "required": names, "additionalProperties": False}
 
 
 def array(items: Schema | bool, min_items: int = 0, max_items: int | None = None) -> Schema:
@@ -225,26 +222,21 @@ def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str,
     signature: dict[str, Schema] = {"signature_name": {"const": tfserving.SIGNATURE}}
     rows = {"instances": ref("Rows"), "inputs": array(ref("Row"), 0, max_rows)}
     request = {"anyOf": [members({name: schema}, signature) for name, schema in rows.items()]}
-    by_row = by_output = array(_numbers(manifest.out_features))
+    width = manifest.out_features
+    by_row = by_output = array(_numbers(width))
     if manifest.task == "classification":
-        row = {
-            "logits": _numbers(manifest.out_features),
-            "probabilities": _numbers(manifest.out_features, minimum=0, maximum=1),
-            "label": _label(manifest),
-        }
+        probabilities = _numbers(width, minimum=0, maximum=1)
+        row = {"logits": _numbers(width), "probabilities": probabilities, "label": _label(manifest)}
         by_row = array(members(row))
         by_output = members({name: array(schema) for name, schema in row.items()})
     reply = {"anyOf": [members({"predictions": by_row}), members({"outputs": by_output})]}
     state: dict[str, Schema] = {
         "version": version,
         "state": {"enum": ["AVAILABLE", "UNLOADING"]},
-        "status": {"const": tfserving.STATUS},
+        "status": {"const": tfserving.STATUS_OK},
     }
-    status = {
-        "model_version_status": array(members(state), 1),
-        "name": {"const": manifest.name},
-        "ready": BOOLEAN,
-    }
+    states = array(members(state), 1)
+    status = {"model_version_status": states, "name": {"const": manifest.name}, "ready": BOOLEAN}
     return {"V1Request": request, "V1Reply": reply, "V1Status": members(status)}
 
 
