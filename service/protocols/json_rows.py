@@ -127,11 +127,9 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
         # colons prove that no row holds a list and that no key appears twice.
         text = orjson.dumps(rest)
         brackets = text.count(b"[") + (shape[0] + 1 if nested else 1)
-        if (
-            _count_byte(body, b"[") != brackets
-            or _count_byte(body, b":") != text.count(b":")
-            or _count_byte(body, b"\\")
-        ):
+        if _count_byte(body, b"[") != brackets or _count_byte(body, b"\\"):
+            return None
+        if _count_byte(body, b":") != text.count(b":"):
             return None
         values = to_float32(np.frombuffer(target.as_buffer(of_type="d"), np.float64).reshape(shape))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):

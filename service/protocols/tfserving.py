@@ -20,7 +20,6 @@ from service.runtime.session import Outputs, Rows
 
 SIGNATURE = "serving_default"
 STATUS_OK = {"error_code": "OK", "error_message": ""}
-"""Status of every served version."""
 REQUEST_MEDIA_TYPES = (JSON, "", CURL_DEFAULT)
 """Content types that are read as JSON."""
 DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}

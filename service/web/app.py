@@ -10,12 +10,11 @@ from service.errors import Refused
 from service.observe.metrics import DEFAULT_REASONS, ROUTES, WorkerMetrics
 from service.settings import ServiceSettings
 from service.web import body, replies
-from service.web.body import Environ
 from service.web.context import ServiceContext, load_context
 from service.web.information_routes import information_routes
 from service.web.protocol_routes import PREDICTIONS, prediction_routes, v1_routes, v2_routes
 from service.web.request_path import Dispatch, error_reply
-from service.web.security import PUBLIC_PATHS, AccessControl
+from service.web.security import PUBLIC_PATHS
 
 OTHER_ROUTE = ROUTES.index("other")
 BLUEPRINTS = (prediction_routes, v2_routes, v1_routes, information_routes)
@@ -61,9 +60,18 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         method, path = request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"]
         posted = method == "POST" and not path.startswith("//")
         g.is_prediction = posted and request.blueprint == PREDICTIONS
-        if not g.is_prediction:
-            context.metrics.entered()
-            _check_request(request.environ, context.access)
+        if g.is_prediction:
+            return
+        context.metrics.entered()
+        if path.startswith("//"):  # werkzeug routes //predict to /predict
+            detail = f"expected one slash at the beginning, found {path[:80]!r}"
+            raise Refused(404, detail, reason="not_found")
+        if not method.isupper():  # werkzeug routes get to GET
+            allow = (("Allow", "GET, HEAD, OPTIONS, POST"),)
+            detail = "expected a method in capitals"
+            raise Refused(405, detail, reason="method_not_allowed", headers=allow)
+        if request.path not in PUBLIC_PATHS and method != "OPTIONS":
+            context.access.check(request.environ)
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -86,17 +94,3 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
             error = Refused(error.code, error.description or "", reason=reason, headers=allow)
         reply, g.reason = error_reply(error, request.environ, g.request_id)
         return replies.respond(reply)
-
-
-def _check_request(environ: Environ, access: AccessControl) -> None:
-    """Raise Refused for a path or a method that werkzeug would normalise, or without a token."""
-    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-    if path.startswith("//"):  # werkzeug routes //predict to /predict
-        detail = f"expected one slash at the beginning, found {path[:80]!r}"
-        raise Refused(404, detail, reason="not_found")
-    if not method.isupper():  # werkzeug routes get to GET
-        allow = (("Allow", "GET, HEAD, OPTIONS, POST"),)
-        detail = "expected a method in capitals"
-        raise Refused(405, detail, reason="method_not_allowed", headers=allow)
-    if request.path not in PUBLIC_PATHS and method != "OPTIONS":
-        access.check(environ)

@@ -39,7 +39,7 @@ HEADERS: dict[str, Any] = {
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
     JSON_LENGTH_HEADER: described(
-        {"schema": COUNT}, "Bytes of JSON before the tensors in a binary reply."
+        {"schema": COUNT}, "Bytes of JSON before the tensors of a reply."
     ),
 }
 VERSION_TEXT = "The current version, or the previous one."
@@ -63,7 +63,6 @@ CONDITIONS = {
 }
 """When a status is sent."""
 EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
-Document = dict[str, Any]
 
 
 # The key is the identity of the versions. The cache keeps a replaced version alive until the
@@ -75,7 +74,7 @@ def openapi_document(
     max_body_bytes: int,
     authenticated: bool = False,
     previous: ServedModel | None = None,
-) -> Document:
+) -> dict[str, Any]:
     """Return the document of every route, which is cached, shared and must not be changed.
 
     The predictor of the current version, `served`, computes the examples outside the request queue.
@@ -109,7 +108,7 @@ def openapi_document(
     return _secured(document) if authenticated else document
 
 
-def _secured(document: Document) -> Document:
+def _secured(document: dict[str, Any]) -> dict[str, Any]:
     """Require a token for every path that is not public."""
     for path, item in document["paths"].items():
         for operation in item.values():
