@@ -221,7 +221,7 @@ def _reject_duplicates(body: bytes) -> None:
             return members
         detail = f"the key {describe_value(first_duplicate(key for key, _ in pairs))} appears twice"
         duplicates.append(BadInput(detail, status=UNPARSEABLE))
-        return duplicates[-1]  # in the place of the object
+        return duplicates[-1]  # stands for the object until search() finds its place
 
     def search(value: Any, where: str) -> None:
         match value:

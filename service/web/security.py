@@ -48,6 +48,8 @@ class AccessControl:
 
     def cors(self, environ: Environ) -> Headers:
         """Return the headers that let a page of an allowed origin read the reply."""
+        if not self.origins:
+            return ()
         origin = environ.get("HTTP_ORIGIN")
         vary = (("Vary", "Origin"),)
         if origin is None or ("*" not in self.origins and origin not in self.origins):

@@ -38,9 +38,7 @@ HEADERS: dict[str, Any] = {
     "X-Request-ID": described({"required": True, "schema": STRING}, "The request's, or a new one."),
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: described(
-        {"schema": COUNT}, "Bytes of JSON before the tensors of a reply."
-    ),
+    JSON_LENGTH_HEADER: described({"schema": COUNT}, "Bytes of JSON before the reply's tensors."),
 }
 VERSION_TEXT = "The current version, or the previous one."
 VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}

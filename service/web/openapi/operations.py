@@ -171,6 +171,7 @@ def _route(
     replies: Mapping[str, Schema],
     errors: Sequence[int] = MODEL_ERRORS,
 ) -> Operation:
+    """Return an operation without a body; _post adds one."""
     headers = refs("headers", ["X-Request-ID"])
     success = {"description": "The answer.", "headers": headers, "content": _content(replies)}
     responses = {"200": success, **refs("responses", errors)}
