@@ -173,7 +173,9 @@ def train(
     from model.table.load import run_name
 
     if resume:
-        reject_overridden_options(click.get_current_context(), "resume", ("runs", "name", "save_every"))
+        reject_overridden_options(
+            click.get_current_context(), "resume", ("runs", "name", "save_every")
+        )
         checkpoint = newest_checkpoint(runs, name and run_name(name))
         request = checkpoint.request
         _fit(request.source, request, checkpoint.config, checkpoint, runs, save_every)

@@ -16,7 +16,6 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import (
-    MAX_SHOWN_CHARACTERS,
     TOO_LARGE,
     UNPARSEABLE,
     BadInput,
@@ -32,6 +31,7 @@ MAX_EXTRA_VALUES = 1 << 12
 """Maximum number of other JSON values, so large that a few rows too many are refused as rows."""
 MAX_DEPTH = 1024
 """Maximum nesting of JSON in levels: the limit of orjson and simdjson, and nearly Python's own."""
+TOO_DEEP = f"expected at most {MAX_DEPTH} nested levels, found more"
 MIN_SIMDJSON_BYTES = 1 << 12
 """Size in bytes below which orjson and NumPy are about as fast as simdjson."""
 MAX_POOLED_BODY_BYTES = 1 << 20
@@ -63,7 +63,7 @@ def load_json(body: bytes, max_values: int) -> Any:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if "depth" in str(error):  # the wording differs between versions of orjson
-            raise _too_deep() from None
+            raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # One colon follows every key, and orjson keeps the last of equal keys: as many colons as keys
     # exclude a duplicate. Strings may hold further colons, which only the slow parser tells apart.
@@ -127,11 +127,9 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
         # colons prove that no row holds a list and that no key appears twice.
         text = orjson.dumps(rest)
         brackets = text.count(b"[") + (shape[0] + 1 if nested else 1)
-        if (
-            _count_byte(body, b"[") != brackets
-            or _count_byte(body, b":") != text.count(b":")
-            or _count_byte(body, b"\\")
-        ):
+        if _count_byte(body, b"[") != brackets or _count_byte(body, b"\\"):
+            return None
+        if _count_byte(body, b":") != text.count(b":"):
             return None
         values = to_float32(np.frombuffer(target.as_buffer(of_type="d"), np.float64).reshape(shape))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
@@ -183,34 +181,25 @@ def _without_strings(body: bytes) -> bytes:
     return text[~inside].tobytes()
 
 
-def _too_deep() -> BadInput:
-    return BadInput(f"expected at most {MAX_DEPTH} nested levels, found more", status=UNPARSEABLE)
-
-
 def _count_byte(body: bytes, character: bytes) -> int:
     if len(body) < MIN_NUMPY_COUNT_BYTES:
         return body.count(character)
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
 
 
-def _to_python(value: Any, without: Sequence[str | int]) -> Any:
-    """Return a simdjson value as Python objects, with None at one place."""
+def _to_python(value: Any, without: Sequence[str | int] | None) -> Any:
+    """Return a simdjson value as Python objects, with None at the place `without`, if any."""
+    is_object = isinstance(value, simdjson.Object)
+    if without is None:
+        if is_object:
+            return value.as_dict()
+        return value.as_list() if isinstance(value, simdjson.Array) else value
     if not without:
         return None
-
-    def member(name: str | int) -> Any:  # items() would create a Python object per number
-        inner = value[name]
-        return _to_python(inner, without[1:]) if name == without[0] else _to_plain(inner)
-
-    if isinstance(value, simdjson.Object):
-        return {name: member(name) for name in value}
-    return [member(index) for index in range(len(value))]
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, simdjson.Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, simdjson.Array) else value
+    members = {}
+    for key in value if is_object else range(len(value)):  # items() would convert every number
+        members[key] = _to_python(value[key], without[1:] if key == without[0] else None)
+    return members if is_object else list(members.values())
 
 
 def _count_keys(document: Any) -> int:
@@ -223,13 +212,6 @@ def _count_keys(document: Any) -> int:
     return sum(map(len, objects)) + sum(map(len, parameters))
 
 
-class _DuplicateKey:
-    """Placeholder for an object in which a key appears twice."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-
 def _reject_duplicates(body: bytes) -> None:
     """Raise BadInput with the place of the first object in which a key appears twice."""
     duplicates = []
@@ -237,24 +219,25 @@ def _reject_duplicates(body: bytes) -> None:
     def to_object(pairs: list[tuple[str, Any]]) -> Any:
         if len(members := dict(pairs)) == len(pairs):
             return members
-        duplicates.append(_DuplicateKey(first_duplicate(key for key, _ in pairs) or ""))
-        return duplicates[-1]
+        detail = f"the key {describe_value(first_duplicate(key for key, _ in pairs))} appears twice"
+        duplicates.append(BadInput(detail, status=UNPARSEABLE))
+        return duplicates[-1]  # stands for the object until search() finds its place
 
     def search(value: Any, where: str) -> None:
         match value:
-            case _DuplicateKey():
-                detail = f"the key {describe_value(value.key)} appears twice"
-                raise BadInput(detail, where=where or None, status=UNPARSEABLE)
+            case BadInput():
+                value.where = where or None
+                raise value
             case list():
                 for index, item in enumerate(value):
                     search(item, shorten(f"{where}[{index}]"))
             case dict():
                 for key, item in value.items():
-                    search(item, shorten(f"{where}.{key[:MAX_SHOWN_CHARACTERS]}" if where else key))
+                    search(item, shorten(f"{where}.{shorten(key)}" if where else key))
 
     try:
         document = json.loads(body, object_pairs_hook=to_object)
         if duplicates:
             search(document, "")
     except RecursionError:
-        raise _too_deep() from None
+        raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None

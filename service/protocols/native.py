@@ -21,12 +21,7 @@ REPLY_MEDIA_TYPES = (JSON, CSV, BYTES)
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer a request in the media type that it accepts, JSON by default.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 406, 411 or 415.
-    """
+    """Answer a request in the media type that it accepts, JSON by default."""
     media_type = messages.negotiate(request.accept, REPLY_MEDIA_TYPES) if request.accept else JSON
     inputs, place = rows(request, served)
     outputs = served.infer(inputs, place)
@@ -40,15 +35,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 
 def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
-    """Parse a body by its media type.
-
-    Returns:
-        (rows, in_features) float32, and the format of a row's place in the request.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 415 for an unknown media type, 411 for chunked CSV or bytes.
-    """
+    """Return a body as (rows, in_features) float32, and the format of a row's place in it."""
     body, media_type, features = request.body, request.content_type, served.features
     if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
         media_type = JSON
@@ -100,8 +87,7 @@ def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
     else:
         writer.writerow(["prediction", *(f"probability_{name}" for name in manifest.classes)])
         labels = outputs["label"].tolist()
-        probabilities = _shortest_decimals(outputs["probabilities"])
-        for label, row in zip(labels, probabilities, strict=True):
+        for label, row in zip(labels, _shortest_decimals(outputs["probabilities"]), strict=True):
             writer.writerow([manifest.classes[label], *row])
     return text.getvalue().encode()
 

@@ -11,7 +11,6 @@ from service.errors import MAX_SHOWN_CHARACTERS, TOO_LARGE, UNPARSEABLE, BadInpu
 from service.runtime.session import Rows
 from tabular.names import near_miss
 
-Instances = list[Any]
 NUMBER_TYPES = {int, float}
 """Python types of a JSON number. They are compared by type(), which keeps bool out."""
 
@@ -35,11 +34,7 @@ def rows_from_instances(
 
 
 def array_from_numbers(values: list[Any], where: str) -> Rows:
-    """Convert a list of numbers to float32, (len(values),).
-
-    Raises:
-        BadInput: 422 with the place of the first value that does not fit.
-    """
+    """Convert a list to float32, (len(values),); raise BadInput (422) at the first wrong value."""
     if not set(map(type, values)) <= NUMBER_TYPES:
         index = next(index for index, value in enumerate(values) if type(value) not in NUMBER_TYPES)
         detail = f"expected a number, found {describe_value(values[index])}"
@@ -107,7 +102,7 @@ def first_non_finite(rows: Rows) -> tuple[int, int] | None:
     return i, j
 
 
-def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
+def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
     """Return the rows, or None if anything is wrong with them."""
     width = len(features)
     kinds = set(map(type, instances))
@@ -126,9 +121,12 @@ def _as_matrix(instances: Instances, features: Sequence[str]) -> Rows | None:
     return rows if first_non_finite(rows) is None else None
 
 
-def _first_fault(instances: Instances, features: Sequence[str], where: str) -> BadInput:
+def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
     """Return the error that names the first place at which instances do not fit."""
     first, known = type(instances[0]), set(features)
+    keys: Sequence[object] = range(len(features))
+    if first is dict:
+        keys = [json.dumps(name, ensure_ascii=False) for name in features]
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
@@ -144,13 +142,8 @@ def _first_fault(instances: Instances, features: Sequence[str], where: str) -> B
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBER_TYPES else ():
             if type(value) not in NUMBER_TYPES:
                 detail = f"expected a number, found {describe_value(value)}"
-                return BadInput(detail, where=_place_of_cell(place, j, first, features))
+                return BadInput(detail, where=f"{place}[{keys[j]}]")
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = first_non_finite(to_float32(values)) or (0, 0)
     detail = f"expected a number within float32, found {values[i][j]:g}"
-    return BadInput(detail, where=_place_of_cell(f"{where}[{i}]", j, first, features))
-
-
-def _place_of_cell(place: str, column: int, kind: type, features: Sequence[str]) -> str:
-    key = json.dumps(features[column], ensure_ascii=False) if kind is dict else column
-    return f"{place}[{key}]"
+    return BadInput(detail, where=f"{where}[{i}][{keys[j]}]")

@@ -19,6 +19,7 @@ from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
 SIGNATURE = "serving_default"
+STATUS_OK = {"error_code": "OK", "error_message": ""}
 REQUEST_MEDIA_TYPES = (JSON, "", CURL_DEFAULT)
 """Content types that are read as JSON."""
 DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
@@ -26,12 +27,7 @@ DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer {"instances": rows or records} by row, {"inputs": rows or {"input": rows}} by output.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 406 or 415.
-    """
+    """Answer {"instances": rows or records} by row, {"inputs": rows or a tensor} by output."""
     if request.content_type not in REQUEST_MEDIA_TYPES:
         detail = f"expected {JSON}, found {request.content_type[:MAX_SHOWN_CHARACTERS]}"
         raise Refused(415, detail, reason="unsupported_media_type")
@@ -39,38 +35,32 @@ def answer(request: Request, served: ServedModel) -> Reply:
         messages.negotiate(request.accept, (JSON,))
     member, rows, place = _read(request.body, served)
     outputs = served.infer(rows, place)
-    by_row = member == "instances"
-    document = {"predictions": _by_row(outputs)} if by_row else {"outputs": _by_output(outputs)}
+    if member == "instances":
+        document = {"predictions": _by_row(outputs)}
+    else:  # the only output alone, several outputs by name
+        document = {"outputs": outputs["output"] if len(outputs) == 1 else outputs}
     return Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
     """Return the document of GET /v1/models/M: TensorFlow Serving's, and two members for KServe.
 
-    Args:
-        about: Manifest of the version that answers.
-        ready: False while the service drains.
-        versions: Every served version, if there are several.
+    `ready` is False while the service drains; `versions` are those served, if several are.
     """
-    state = {
-        "state": "AVAILABLE" if ready else "UNLOADING",
-        "status": {"error_code": "OK", "error_message": ""},
-    }
+    state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS_OK}
     states = [{"version": str(version), **state} for version in versions or (about.version,)]
     return {"model_version_status": states, "name": about.name, "ready": ready}
 
 
 def metadata(about: Manifest) -> dict[str, Any]:
     """Return the document of GET /v1/models/M/metadata: one signature with the graph's tensors."""
+    inputs = {manifest.INPUT: _tensor(manifest.INPUT, "float32", [-1, len(about.features)])}
     outputs = {
         name: _tensor(name, dtype, [-1] if name == "label" else [-1, about.out_features])
         for name, dtype in manifest.OUTPUTS[about.task].items()
     }
-    signature = {
-        "inputs": {manifest.INPUT: _tensor(manifest.INPUT, "float32", [-1, len(about.features)])},
-        "outputs": outputs,
-        "method_name": "tensorflow/serving/predict",
-    }
+    method = "tensorflow/serving/predict"
+    signature = {"inputs": inputs, "outputs": outputs, "method_name": method}
     return {
         "model_spec": {"name": about.name, "signature_name": "", "version": str(about.version)},
         "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
@@ -109,23 +99,12 @@ def _by_row(outputs: Outputs) -> Any:
     """Return the outputs of each row: the only output alone, several outputs by name."""
     if len(outputs) == 1:
         return outputs["output"]
-    label = outputs["label"].tolist()
-    rows = zip(outputs["logits"], outputs["probabilities"], label, strict=True)
-    return [
-        {"logits": logits, "probabilities": probabilities, "label": label}
-        for logits, probabilities, label in rows
-    ]
-
-
-def _by_output(outputs: Outputs) -> Any:
-    """Return the only output alone, several outputs by name."""
-    return outputs["output"] if len(outputs) == 1 else outputs
+    labels = outputs["label"].tolist()
+    rows = zip(outputs["logits"], outputs["probabilities"], labels, strict=True)
+    return [{"logits": row[0], "probabilities": row[1], "label": row[2]} for row in rows]
 
 
 def _tensor(name: str, dtype: str, shape: Sequence[int]) -> dict[str, Any]:
     dimensions = [{"size": str(size), "name": ""} for size in shape]
-    return {
-        "dtype": DATA_TYPES[dtype],
-        "tensor_shape": {"dim": dimensions, "unknown_rank": False},
-        "name": f"{name}:0",
-    }
+    tensor_shape = {"dim": dimensions, "unknown_rank": False}
+    return {"dtype": DATA_TYPES[dtype], "tensor_shape": tensor_shape, "name": f"{name}:0"}

@@ -13,17 +13,10 @@ import orjson
 from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, Refused
-from service.protocols import messages
+from service.protocols import messages, v2_request
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.protocols.rows import rows_from_bytes
-from service.protocols.v2_request import (
-    JSON_LENGTH_HEADER,
-    Document,
-    RequestedOutputs,
-    parse_body,
-    read_requested_outputs,
-    read_rows,
-)
+from service.protocols.v2_request import JSON_LENGTH_HEADER, Document, RequestedOutputs
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs
 
@@ -38,12 +31,7 @@ REQUEST_MEDIA_TYPES = (JSON, BYTES, "", CURL_DEFAULT)
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer a request to infer, in JSON, or in JSON followed by the outputs requested as bytes.
-
-    Raises:
-        BadInput: With the status and the place.
-        Refused: 406, 411 or 415.
-    """
+    """Answer a request to infer, in JSON, or in JSON followed by the outputs requested as bytes."""
     media_type, length = request.content_type, request.json_length
     if media_type not in REQUEST_MEDIA_TYPES or (media_type == BYTES and length is None):
         expected = f"expected {JSON}, or {BYTES} with {JSON_LENGTH_HEADER}"
@@ -56,9 +44,9 @@ def answer(request: Request, served: ServedModel) -> Reply:
         rows, place = rows_from_bytes(body, served.features, served.most_rows), "row {}"
         requested = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
-        document, tail = parse_body(request, served.most_rows * len(served.features))
-        requested = read_requested_outputs(document, about)
-        rows, place = read_rows(document, tail, served)
+        document, tail = v2_request.parse_body(request, served.most_rows * len(served.features))
+        requested = v2_request.read_requested_outputs(document, about)
+        rows, place = v2_request.read_rows(document, tail, served)
     if request.accept:
         # The outputs decide the media type, and Accept may only reject it: Triton's client sends
         # */* or no header, KServe's (httpx) */*.
@@ -68,20 +56,17 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
     """Return the document of GET /v2/models/M; `versions` are those served, if several are."""
-    width, out_features = len(about.features), about.out_features
+    outputs = []
+    for name, dtype in manifest.OUTPUTS[about.task].items():
+        shape = [-1] if name == "label" else [-1, about.out_features]
+        outputs.append({"name": name, "datatype": DATA_TYPES[dtype], "shape": shape})
+    shape = [-1, len(about.features)]
     return {
         "name": about.name,
         "versions": [str(version) for version in versions or (about.version,)],
         "platform": PLATFORM,
-        "inputs": [{"name": manifest.INPUT, "datatype": "FP32", "shape": [-1, width]}],
-        "outputs": [
-            {
-                "name": name,
-                "datatype": DATA_TYPES[dtype],
-                "shape": [-1] if name == "label" else [-1, out_features],
-            }
-            for name, dtype in manifest.OUTPUTS[about.task].items()
-        ],
+        "inputs": [{"name": manifest.INPUT, "datatype": "FP32", "shape": shape}],
+        "outputs": outputs,
     }
 
 

@@ -1,4 +1,7 @@
-"""The body of an Open Inference Protocol request: its JSON document, its tensor and its outputs."""
+"""The body of an Open Inference Protocol request: its JSON document, its tensor and its outputs.
+
+The functions raise BadInput with the status and the place of the first fault.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +13,7 @@ from service.artifact.manifest import Manifest
 from service.errors import TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.protocols import json_rows
 from service.protocols.messages import Request
-from service.protocols.rows import (
-    NUMBER_TYPES,
-    array_from_numbers,
-    rows_from_bytes,
-    rows_from_instances,
-)
+from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 
@@ -24,14 +22,12 @@ MAX_SHOWN_DIMENSIONS = 4
 """Maximum number of dimensions of a shape that an error message shows."""
 REQUEST_MEMBERS = ("model_name", "id", "parameters", "inputs", "outputs")
 """Members of a request. The specification lacks model_name, and KServe's client sends it."""
+SEQUENCE_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end")
+MEMORY_PARAMETERS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 UNSUPPORTED_PARAMETERS = {
     "classification": "ask for the output label or probabilities",
-    "sequence_id": "the model keeps no state",
-    "sequence_start": "the model keeps no state",
-    "sequence_end": "the model keeps no state",
-    "shared_memory_region": "there is no shared memory",
-    "shared_memory_offset": "there is no shared memory",
-    "shared_memory_byte_size": "there is no shared memory",
+    **dict.fromkeys(SEQUENCE_PARAMETERS, "the model keeps no state"),
+    **dict.fromkeys(MEMORY_PARAMETERS, "there is no shared memory"),
 }
 """Parameters that would change the reply's meaning, and why they are refused."""
 Document = dict[str, Any]
@@ -43,13 +39,9 @@ def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
     """Return the JSON document of a request, and the bytes that follow it.
 
     Where the fast path succeeds, the data of the input is a float32 array.
-
-    Raises:
-        BadInput: 400 for a body that is not JSON, 413 for too many values, 422 for a wrong member.
     """
-    body, length = request.body, request.json_length
-    if length is None:
-        length = len(body)
+    body = request.body
+    length = len(body) if request.json_length is None else request.json_length
     if length > len(body):
         expected = f"expected at most the {len(body)} bytes of the body"
         raise BadInput(f"{JSON_LENGTH_HEADER}: {expected}, found {length}", status=UNPARSEABLE)
@@ -61,11 +53,7 @@ def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
 
 
 def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Rows, str]:
-    """Return the rows of the input, (rows, in_features) float32, and the format of a row's place.
-
-    Raises:
-        BadInput: With the status and the place.
-    """
+    """Return the input, (rows, in_features) float32, and the format of a row's place."""
     inputs, width = document["inputs"], len(served.features)
     if type(inputs) is not list or len(inputs) != 1:
         actual = len(inputs) if type(inputs) is list else describe_value(inputs)
@@ -96,11 +84,7 @@ def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Row
 
 
 def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutputs:
-    """Return the requested outputs; a request that names none requests all, in the graph's order.
-
-    Raises:
-        BadInput: 422 with the place.
-    """
+    """Return the requested outputs; a request that names none requests all, in graph order."""
     if "model_name" in document:
         _expect(document, "model_name", about.name)
     if type(document.get("id", "")) is not str:
@@ -127,12 +111,8 @@ def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutp
 def _row_count(shape: Any, served: ServedModel) -> int:
     """Return the number of rows of a shape, checked against the limit before any allocation."""
     where, width = "inputs[0].shape", len(served.features)
-    if (
-        type(shape) is not list
-        or [type(size) for size in shape] != [int, int]
-        or shape[0] < 0
-        or shape[1] != width
-    ):
+    is_pair = type(shape) is list and [type(size) for size in shape] == [int, int]
+    if not is_pair or shape[0] < 0 or shape[1] != width:
         raise BadInput(f"expected [rows, {width}], found {_describe_shape(shape)}", where=where)
     if shape[0] > served.most_rows:
         detail = f"expected at most {served.most_rows} rows, found {shape[0]}"
@@ -208,10 +188,6 @@ def _expect(holder: Document, member: str, expected: str, where: str = "") -> No
 
 def _describe_shape(shape: Any) -> str:
     """Return a shape for a message: itself if it is a short list of numbers, else its type."""
-    if (
-        type(shape) is list
-        and len(shape) <= MAX_SHOWN_DIMENSIONS
-        and all(type(size) in NUMBER_TYPES for size in shape)
-    ):
-        return str(shape)
-    return describe_value(shape)
+    is_short = type(shape) is list and len(shape) <= MAX_SHOWN_DIMENSIONS
+    is_clear = is_short and all(type(size) in (int, float) for size in shape)
+    return str(shape) if is_clear else describe_value(shape)

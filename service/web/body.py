@@ -59,17 +59,14 @@ def drain_body(environ: Environ) -> None:
     A host closes a connection whose request was not read to its end, and the reply may be lost
     with it. The number of concurrent drains is limited because the rest may never arrive.
     """
-    header = environ.get("CONTENT_LENGTH") or (
-        str(MAX_DRAINED_BYTES) if environ.get("HTTP_TRANSFER_ENCODING") else ""
-    )
+    header = environ.get("CONTENT_LENGTH") or ""
+    if not header and environ.get("HTTP_TRANSFER_ENCODING"):
+        header = str(MAX_DRAINED_BYTES)
     small = len(header) <= 7 and header.isdecimal() and int(header) <= MAX_DRAINED_BYTES
     # A client that sent Expect: 100-continue receives the rejection before it sends the body.
-    if (
-        environ.get(BODY_STARTED)
-        or not small
-        or "HTTP_EXPECT" in environ
-        or not _drain_slots.acquire(blocking=False)
-    ):
+    if environ.get(BODY_STARTED) or not small or "HTTP_EXPECT" in environ:
+        return
+    if not _drain_slots.acquire(blocking=False):
         return
     try:
         environ["wsgi.input"].read(int(header))

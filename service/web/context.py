@@ -10,7 +10,7 @@ from service.runtime.admission import Admission
 from service.runtime.served_model import ServedModel, load_served_model
 from service.runtime.versions import NOT_READY_HEADERS, Versions
 from service.settings import ServiceSettings
-from service.web.request_path import NATIVE, PredictionPath, Protocol, model_routes
+from service.web.request_path import NATIVE, V1, V2, PredictionPath, Protocol
 from service.web.security import AccessControl
 
 
@@ -40,7 +40,8 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
         metrics.reloaded(served is not None)
         if served is not None:
             manifest = served.predictor.manifest
-            fast_routes.update(model_routes(manifest.name))
+            fast_routes[f"/v2/models/{manifest.name}/infer"] = V2
+            fast_routes[f"/v1/models/{manifest.name}:predict"] = V1
             metrics.serves(manifest.version, served.predictor.digest)
             metrics.ready(True)
 
@@ -50,13 +51,9 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
         poll_seconds=settings.poll_seconds,
         on_reload=on_reload,
     )
-    in_flight = settings.in_flight or 1
-    admission = Admission(
-        in_flight, in_flight + settings.queue, settings.queue_seconds, metrics.waits
-    )
-    predict = PredictionPath(
-        versions.find, access, admission, metrics, max_body_bytes=settings.max_body_bytes
-    )
+    slots = settings.in_flight or 1
+    admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.waits)
+    predict = PredictionPath(versions.find, access, admission, metrics, settings.max_body_bytes)
     return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
 
 
@@ -69,8 +66,7 @@ def find_model(context: ServiceContext, model: str, version: str | None = None) 
     served = context.versions.find(version)
     name = served.predictor.manifest.name
     if model != name:
-        detail = f"expected the model {name}, found {model[:80]!r}"
-        raise Refused(404, detail, reason="not_found")
+        raise Refused(404, f"expected the model {name}, found {model[:80]!r}", reason="not_found")
     return served
 
 

@@ -1,5 +1,6 @@
 """Routes for operators and browsers: health, metrics, the manifest, the OpenAPI document, pages."""
 
+import json
 import shlex
 from typing import Any
 
@@ -9,13 +10,12 @@ from flask import Blueprint, Response, request
 from service.protocols.messages import Reply
 from service.web.context import ServiceContext, require_ready
 from service.web.openapi.document import openapi_document
-from service.web.openapi.examples import format_value
 from service.web.replies import document, page, respond
 
 
-def status_routes(context: ServiceContext) -> Blueprint:
-    """Return the routes of health, readiness, the manifest and the metrics."""
-    routes = Blueprint("status", __name__)
+def information_routes(context: ServiceContext) -> Blueprint:
+    """Return the routes of health, the manifest, the metrics, the OpenAPI document and pages."""
+    routes = Blueprint("information", __name__)
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -45,28 +45,13 @@ def status_routes(context: ServiceContext) -> Blueprint:
         accept = request.headers.get("Accept", "")
         return respond(Reply(*metrics_text(context.metrics.board, name, accept)))
 
-    return routes
-
-
-def documentation_routes(context: ServiceContext) -> Blueprint:
-    """Return the routes of the OpenAPI document and of the two pages."""
-    routes = Blueprint("documentation", __name__)
-
-    def description() -> dict[str, Any]:
-        return openapi_document(
-            context.versions.current,
-            max_body_bytes=context.settings.max_body_bytes,
-            authenticated=bool(context.access.tokens),
-            previous=context.versions.state.previous,
-        )
-
     @routes.get("/openapi.json")
     def openapi() -> Response:
-        return document(description())
+        return document(_description(context))
 
     @routes.get("/docs")
     def docs() -> Response:
-        return page("docs.html", document=description(), text=format_value)
+        return page("docs.html", document=_description(context), text=_format_value)
 
     @routes.get("/")
     def index() -> Response:
@@ -78,3 +63,25 @@ def documentation_routes(context: ServiceContext) -> Blueprint:
         return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
 
     return routes
+
+
+def _description(context: ServiceContext) -> dict[str, Any]:
+    return openapi_document(
+        context.versions.current,
+        max_body_bytes=context.settings.max_body_bytes,
+        authenticated=bool(context.access.tokens),
+        previous=context.versions.state.previous,
+    )
+
+
+def _format_value(value: object) -> str:
+    """Return a value as the page shows it: text as it is, an object with one member per line."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    lines = (
+        f"  {_format_value([name])[1:-1]}: {_format_value([member])[1:-1]}"
+        for name, member in value.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}"

@@ -1,10 +1,40 @@
-"""GET routes of the V2 and V1 protocols: documents about the server and the model."""
+"""Routes of the three protocols: predictions, and documents about the server and the model."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from service.protocols import tfserving, v2
 from service.web.context import ServiceContext, find_model, require_ready
-from service.web.replies import document
+from service.web.replies import document, respond
+from service.web.request_path import NATIVE, V1, V2, Protocol
+
+PREDICTIONS = "predictions"
+"""Name of the blueprint whose requests the hooks leave to PredictionPath."""
+
+
+def prediction_routes(context: ServiceContext) -> Blueprint:
+    """Return the POST routes of predictions, whose guards PredictionPath holds."""
+    routes = Blueprint(PREDICTIONS, __name__)
+
+    def predict(protocol: Protocol, model: str, version: str | None) -> Response:
+        return respond(
+            *context.predict(request.environ, protocol, lambda: find_model(context, model, version))
+        )
+
+    @routes.post("/predict")
+    def native_predict() -> Response:
+        return respond(*context.predict(request.environ, NATIVE))
+
+    @routes.post("/v2/models/<model>/infer")
+    @routes.post("/v2/models/<model>/versions/<version>/infer")
+    def v2_infer(model: str, version: str | None = None) -> Response:
+        return predict(V2, model, version)
+
+    @routes.post("/v1/models/<model>:predict")
+    @routes.post("/v1/models/<model>/versions/<version>:predict")
+    def v1_predict(model: str, version: str | None = None) -> Response:
+        return predict(V1, model, version)
+
+    return routes
 
 
 def v2_routes(context: ServiceContext) -> Blueprint:

@@ -47,32 +47,18 @@ def problem_reply(
     accept: str = "",
     headers: Headers = (),
 ) -> Reply:
-    """Return an error in the shape that all errors have: RFC 9457's members, and `error`.
+    """Return an error: RFC 9457's members, and `error`, which clients of V1 and V2 read.
 
-    Clients of V1 and V2 read `error`.
-
-    Args:
-        status: HTTP status.
-        detail: One line for a person.
-        request_id: ID of the request, which the log also carries.
-        where: Place in the body, such as instances[3][17].
-        accept: Accept header; the reply has RFC 9457's media type if the header names it first.
-        headers: Headers of the reply.
+    `where` is the place in the body, such as instances[3][17]. The reply has RFC 9457's media type
+    if the Accept header names it first.
     """
     text = f"{where}: {detail}" if where else detail
-    members: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": text,
-        "error": text,
-        "request_id": request_id,
-    }
+    members = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    members |= {"detail": text, "error": text, "request_id": request_id}
     if where:
         members["where"] = where
     first_type = accept.partition(",")[0].partition(";")[0].strip()
-    content_type = PROBLEM if first_type == PROBLEM else JSON
-    return Reply(orjson.dumps(members), content_type, status, headers)
+    return Reply(orjson.dumps(members), PROBLEM if first_type == PROBLEM else JSON, status, headers)
 
 
 def request_id(environ: Environ) -> str:

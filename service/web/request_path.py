@@ -6,12 +6,14 @@ the common routes before Flask sees them. See docs/http.md.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import BadInput, Refused
 from service.observe import logs
-from service.observe.metrics import ROUTES, SharedMetrics, WorkerMetrics
+from service.observe.metrics import ROUTES, WorkerMetrics
 from service.protocols import native, tfserving, v2
 from service.protocols.messages import Reply, Request
 from service.runtime.admission import Admission
@@ -33,7 +35,7 @@ class Protocol(NamedTuple):
     route: int
     """Index of the protocol's route in metrics.ROUTES."""
     answer: Callable[[Request, ServedModel], Reply]
-    """Pure function; raises BadInput or Refused."""
+    """Pure function; raises BadInput with the place, or Refused with 406, 411 or 415."""
 
 
 NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
@@ -41,42 +43,24 @@ V2 = Protocol(ROUTES.index("/v2/infer"), v2.answer)
 V1 = Protocol(ROUTES.index("/v1/predict"), tfserving.answer)
 
 
-def model_routes(name: str) -> dict[str, Protocol]:
-    """Return the exact paths of a model's predictions that Dispatch answers."""
-    return {f"/v2/models/{name}/infer": V2, f"/v1/models/{name}:predict": V1}
-
-
+@dataclass(frozen=True)
 class PredictionPath:
-    """Answer predictions in every protocol."""
+    """The guards of predictions in every protocol."""
 
-    def __init__(
-        self,
-        find: Callable[[], ServedModel],
-        access: AccessControl,
-        admission: Admission,
-        metrics: WorkerMetrics,
-        *,
-        max_body_bytes: int,
-    ) -> None:
-        """Keep the guards.
-
-        Args:
-            find: Returns the current version; raises Refused.
-            access: Token check.
-            admission: Limit on concurrent requests.
-            metrics: Counters of this worker.
-            max_body_bytes: Maximum size of a body in bytes, compressed and decompressed.
-        """
-        self.find, self.access, self.admission, self.metrics = find, access, admission, metrics
-        self.max_body_bytes = max_body_bytes
+    find: Callable[[], ServedModel]
+    """Returns the current version; raises Refused."""
+    access: AccessControl
+    admission: Admission
+    metrics: WorkerMetrics
+    max_body_bytes: int
+    """Maximum size of a body in bytes, compressed and decompressed."""
 
     def __call__(
         self, environ: Environ, protocol: Protocol, find: Callable[[], ServedModel] | None = None
     ) -> tuple[Reply, Headers]:
-        """Answer a request with the version that `find` returns, by default the current one.
+        """Return the reply or an error, and the headers that every reply has.
 
-        Returns:
-            The protocol's reply or an error, and the headers that every reply has.
+        The version that `find` returns answers, by default the current one.
         """
         start = perf_counter()
         request_id = replies.request_id(environ)
@@ -91,9 +75,29 @@ class PredictionPath:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
         self.metrics.answered(protocol.route, reply.status, perf_counter() - start, reason)
-        return reply, finish_reply(
-            reply.status, environ, request_id, start, self.access, self.metrics.board
-        )
+        return reply, self.finish_reply(reply.status, environ, request_id, start)
+
+    def finish_reply(self, status: int, environ: Environ, request_id: str, start: float) -> Headers:
+        """Write the access log's line and return the headers that every reply has."""
+        if logs.access.isEnabledFor(logging.INFO):
+            seconds = perf_counter() - start
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            fields = {
+                "request_id": request_id,
+                "trace_id": replies.trace_id(environ),
+                "method": method,
+                "path": path,
+                "status": status,
+                "seconds": round(seconds, 6),
+                "remote": environ.get("REMOTE_ADDR"),
+            }
+            logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=fields)
+        headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
+        if self.access.origins:
+            headers += self.access.cors(environ)
+        if self.metrics.board.draining:
+            headers += (("Connection", "close"),)
+        return headers
 
     def _admitted(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
         admission = self.admission
@@ -111,14 +115,14 @@ class PredictionPath:
             admission.leave()
 
 
+@dataclass(frozen=True)
 class Dispatch:
     """WSGI application that answers exact prediction paths itself and passes the rest to Flask."""
 
-    def __init__(
-        self, flask: "WSGIApplication", predict: PredictionPath, routes: Mapping[str, Protocol]
-    ) -> None:
-        """Keep the protocols by the exact path of a POST; the mapping may grow."""
-        self.flask, self.predict, self.routes = flask, predict, routes
+    flask: "WSGIApplication"
+    predict: PredictionPath
+    routes: Mapping[str, Protocol]
+    """Protocols by the exact path of a POST; the mapping may grow."""
 
     def __call__(self, environ: Environ, start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request or pass it to Flask."""
@@ -139,49 +143,12 @@ def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Re
     An exception other than BadInput and Refused is logged and answered with status 500.
     """
     accept = environ.get("HTTP_ACCEPT", "")
-    status, detail, where, reason = 500, INTERNAL_ERROR, None, None
-    headers: Headers = ()
-    match error:
-        case BadInput():
-            status, detail, where = error.status, str(error), error.where
-        case Refused():
-            status, detail = error.status, str(error)
-            headers, reason = error.headers, error.reason
-        case _:
-            fields = {"request_id": request_id, "trace_id": replies.trace_id(environ)}
-            fields["path"] = environ["PATH_INFO"]
-            log.error("request %s failed", request_id, exc_info=error, extra=fields)
-    reply = replies.problem_reply(
-        status, detail, request_id=request_id, where=where, accept=accept, headers=headers
-    )
-    return reply, reason
-
-
-def finish_reply(
-    status: int,
-    environ: Environ,
-    request_id: str,
-    start: float,
-    access: AccessControl,
-    board: SharedMetrics,
-) -> Headers:
-    """Write the access log's line and return the headers that every reply has."""
-    if logs.access.isEnabledFor(logging.INFO):
-        seconds = perf_counter() - start
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        fields = {
-            "request_id": request_id,
-            "trace_id": replies.trace_id(environ),
-            "method": method,
-            "path": path,
-            "status": status,
-            "seconds": round(seconds, 6),
-            "remote": environ.get("REMOTE_ADDR"),
-        }
-        logs.access.info("%s %r %d %.1f ms", method, path, status, seconds * 1e3, extra=fields)
-    headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
-    if access.origins:
-        headers += access.cors(environ)
-    if board.draining:
-        headers += (("Connection", "close"),)
-    return headers
+    problem = partial(replies.problem_reply, request_id=request_id, accept=accept)
+    if isinstance(error, BadInput):
+        return problem(error.status, str(error), where=error.where), None
+    if isinstance(error, Refused):
+        return problem(error.status, str(error), headers=error.headers), error.reason
+    trace_id, path = replies.trace_id(environ), environ["PATH_INFO"]
+    fields = {"request_id": request_id, "trace_id": trace_id, "path": path}
+    log.error("request %s failed", request_id, exc_info=error, extra=fields)
+    return problem(500, INTERNAL_ERROR), None

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from service.errors import Refused
 from service.web.body import Environ
@@ -22,24 +23,17 @@ _EXPOSED_HEADERS = "X-Request-ID, Retry-After, Inference-Header-Content-Length"
 Headers = tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
 class AccessControl:
     """Decisions about a request that need its headers alone."""
 
-    def __init__(self, tokens: Sequence[bytes] = (), origins: Sequence[str] = ()) -> None:
-        """Keep the valid tokens and the allowed origins; without tokens every request is allowed.
-
-        Args:
-            tokens: Tokens, each of which grants access.
-            origins: Origins whose pages may send requests, or `*`.
-        """
-        self.tokens, self.origins = tokens, origins
+    tokens: Sequence[bytes] = ()
+    """Tokens, each of which grants access; without any, every request is allowed."""
+    origins: Sequence[str] = ()
+    """Origins whose pages may send requests, or `*`."""
 
     def check(self, environ: Environ) -> None:
-        """Accept a request with a token, as `Authorization: Bearer ...` or `X-API-Key: ...`.
-
-        Raises:
-            Refused: 401 without a valid token.
-        """
+        """Raise Refused (401) without a valid token in `Authorization: Bearer` or `X-API-Key`."""
         if not self.tokens:
             return
         scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")

@@ -1,83 +1,83 @@
 """The OpenAPI document as a whole; every part of it describes the served model."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from service.artifact.manifest import Manifest
+from service.errors import BadInput, Refused
+from service.protocols import messages, native
+from service.protocols.messages import CSV, JSON, PROBLEM
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.error_responses import error_references, error_responses
-from service.web.openapi.operations import information_paths, native_paths, v1_paths, v2_paths
-from service.web.openapi.protocol_schemas import native_schemas, v1_schemas, v2_schemas
-from service.web.openapi.schemas import COUNT, STRING, Schema, model_schemas
-from service.web.security import PUBLIC_PATHS
+from service.web.body import read_request
+from service.web.openapi.operations import document_paths, example_row, json_request
+from service.web.openapi.schemas import COUNT, STRING, described, document_schemas, ref, refs
+from service.web.request_path import error_reply
+from service.web.security import PUBLIC_PATHS, AccessControl
 
 DESCRIPTION = """\
 One model, served in three protocols. Numbers are finite float32 in requests and replies.
 
-The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. The reply \
-returns `X-Request-ID`, or a new ID, and the log names the trace of a W3C `traceparent`. Every \
-error has the same shape, as `application/json`, or as `application/problem+json` if `Accept` \
-names that first. A method that a path does not support is answered 405, with `Allow`.
-
-The example of a reply answers the request's example of the same name, with `Accept` set to the \
-reply's media type."""
+The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. Every error has \
+the same shape, as `application/json`, or as `application/problem+json` if `Accept` names that \
+first. A method that a path does not support is answered 405, with `Allow`. The example of a reply \
+answers the request's example of the same name."""
 TAGS = {
     "native": "The service's own protocol",
     "v2": "Open Inference Protocol V2",
     "v1": "TensorFlow Serving's REST API, KServe's V1",
     "operation": "Health, metrics and documentation",
 }
+RETRY_TEXT = "Seconds to wait before the next attempt."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": {
-        "required": True,
-        "schema": STRING,
-        "description": "The request's own, or a new one.",
-    },
-    "Retry-After": {
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-        "description": "Seconds to wait before the next attempt.",
-    },
+    "X-Request-ID": described({"required": True, "schema": STRING}, "The request's, or a new one."),
+    "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: {
-        "schema": COUNT,
-        "description": "Bytes of JSON before the tensors in a binary reply.",
-    },
+    JSON_LENGTH_HEADER: described({"schema": COUNT}, "Bytes of JSON before the reply's tensors."),
 }
+VERSION_TEXT = "The current version, or the previous one."
+VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-Document = dict[str, Any]
+EXAMPLE_REQUEST_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
+CONDITIONS = {
+    400: "The request cannot be parsed.",
+    401: "The token is missing or unknown.",
+    404: "This version is not served; the detail names the versions that are.",
+    406: "Accept names no media type that the service can send.",
+    411: "Rows as CSV or bytes without Content-Length: a truncated body could not be detected.",
+    413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
+    415: "A Content-Type or Content-Encoding that the service does not support.",
+    422: "The request does not fit this model, or the answer to a row overflows float32.",
+    500: "An internal error; the server's log has the cause under the request_id.",
+    503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
+}
+"""When a status is sent."""
+EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
+# The key is the identity of the versions. The cache keeps a replaced version alive until the
+# document of the next one is requested.
+@lru_cache(maxsize=1)
 def openapi_document(
     served: ServedModel,
     *,
     max_body_bytes: int,
     authenticated: bool = False,
     previous: ServedModel | None = None,
-) -> Document:
+) -> dict[str, Any]:
     """Return the document of every route, which is cached, shared and must not be changed.
 
-    Args:
-        served: The current version; it computes the examples, outside the request queue.
-        max_body_bytes: Maximum size of a request body in bytes.
-        authenticated: Whether requests need a token.
-        previous: The previous version, listed if its features and outputs are the same.
+    The predictor of the current version, `served`, computes the examples outside the request queue.
+    The previous version is listed if its features and outputs are the same.
     """
-    return _document(served, previous, max_body_bytes, authenticated)
-
-
-# The key is the identity of the versions. The cache keeps a replaced version alive until the
-# document of the next one is requested.
-@lru_cache(maxsize=1)
-def _document(
-    served: ServedModel, previous: ServedModel | None, max_body_bytes: int, authenticated: bool
-) -> Document:
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     models = [served]
@@ -95,52 +95,25 @@ def _document(
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
-        "paths": {
-            **native_paths(served),
-            **v2_paths(served),
-            **v1_paths(models),
-            **information_paths(),
-        },
+        "paths": document_paths(models),
         "components": {
             "schemas": document_schemas(manifest, served.most_rows, versions),
-            "responses": error_responses(served, max_body_bytes),
+            "responses": _error_responses(served, max_body_bytes),
             "headers": HEADERS,
-            "parameters": {"version": _version_parameter(versions)},
+            "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
         },
     }
     return _secured(document) if authenticated else document
 
 
-def document_schemas(
-    manifest: Manifest, max_rows: int, versions: Sequence[str]
-) -> dict[str, Schema]:
-    """Return the schemas of the document's components by name."""
-    return {
-        **model_schemas(manifest, max_rows, versions),
-        **native_schemas(manifest),
-        **v2_schemas(manifest, max_rows, versions),
-        **v1_schemas(manifest, max_rows, versions),
-    }
-
-
-def _version_parameter(versions: Sequence[str]) -> Document:
-    return {
-        "name": "version",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "enum": versions},
-        "description": "The current version, or the previous one.",
-    }
-
-
-def _secured(document: Document) -> Document:
+def _secured(document: dict[str, Any]) -> dict[str, Any]:
     """Require a token for every path that is not public."""
     for path, item in document["paths"].items():
         for operation in item.values():
             if path in PUBLIC_PATHS:
                 operation["security"] = []
             else:
-                operation["responses"] |= error_references(401)
+                operation["responses"] |= refs("responses", [401])
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
 
@@ -150,3 +123,45 @@ def _interface(manifest: Manifest) -> object:
     names = tuple(feature.name for feature in manifest.features)
     classes = [(type(value), value) for value in manifest.classes]
     return manifest.name, manifest.task, names, manifest.targets, classes
+
+
+def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
+    """Return the error responses by status."""
+    limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
+    provocations = _provocations(served, max_body_bytes)
+    responses = {}
+    for status, condition in CONDITIONS.items():
+        schema = ref("Problem") | {"properties": {"status": {"const": status}}}
+        provoke = provocations.get(status)
+        example = {"example": _problem(provoke)} if provoke else {}
+        responses[str(status)] = {
+            "description": condition.format_map(limits),
+            "headers": refs("headers", ("X-Request-ID", *EXTRA_HEADERS.get(status, ()))),
+            "content": {JSON: {"schema": schema, **example}, PROBLEM: {"schema": schema}},
+        }
+    return responses
+
+
+def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callable[[], object]]:
+    """Return functions that raise the error of a status."""
+    row = example_row(served)
+    good, short = json_request({"instances": [row]}), json_request({"instances": [row[1:]]})
+    chunked = {"CONTENT_TYPE": CSV, "wsgi.input": io.BytesIO(b"1\n"), "wsgi.input_terminated": True}
+    large = {"CONTENT_LENGTH": str(max_body_bytes + 1), "wsgi.input": None}
+    return {
+        400: lambda: native.answer(good._replace(body=good.body[:-2]), served),
+        401: lambda: AccessControl((b"token",)).check({}),
+        406: lambda: native.answer(good._replace(accept="image/png"), served),
+        411: lambda: messages.complete_body(read_request(chunked, max_body_bytes)),
+        413: lambda: read_request(large, max_body_bytes),
+        415: lambda: native.answer(good._replace(content_type="text/plain"), served),
+        422: lambda: native.answer(short, served),
+    }
+
+
+def _problem(provoke: Callable[[], object]) -> object:
+    try:
+        provoke()
+    except (BadInput, Refused) as error:
+        return orjson.loads(error_reply(error, {}, EXAMPLE_REQUEST_ID)[0].body)
+    raise AssertionError("expected an error of the service")

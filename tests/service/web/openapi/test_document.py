@@ -18,8 +18,8 @@ from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.settings import ServiceSettings
 from service.web.app import create_app
-from service.web.openapi.document import document_schemas, openapi_document
-from service.web.openapi.schemas import MIN_OVERFLOW
+from service.web.openapi.document import openapi_document
+from service.web.openapi.schemas import MIN_OVERFLOW, document_schemas
 from service.web.security import PUBLIC_PATHS
 from tests.stored import DATA, StoredArtifact
 from tests.tables import CLASSES
