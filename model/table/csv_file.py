@@ -6,18 +6,16 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
 from model.errors import DataError
 from model.table.columns import MISSING_MARKERS
+from tabular.separator import guess_separator
 
 MAX_SAMPLE_BYTES = 1 << 24
 """Maximum number of bytes read to find the separator and the header, enough for 100,000 columns."""
-MAX_SAMPLE_ROWS = 20
-"""Maximum number of rows compared to find the separator."""
 
 
 def read_csv(path: Path) -> pl.DataFrame:
@@ -34,7 +32,7 @@ def read_csv(path: Path) -> pl.DataFrame:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(sample)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    separator = _guess_separator(text)
+    separator = guess_separator(text)
     header = _read_header(text, separator, path)
     try:
         frame = pl.read_csv(
@@ -96,22 +94,3 @@ def _find_long_row(text: str, separator: str) -> str:
             if len(values) > columns:
                 return f"row {row}: expected {columns} values, found {len(values)}"
     return ""
-
-
-def _guess_separator(text: str) -> str:
-    """Return the separator that gives the header the most columns.
-
-    Separators that give most of the first rows as many columns as the header come first. A wrong
-    separator that splits inside quotes can join lines, so more rows decide between equal widths.
-    """
-
-    def rank(separator: str) -> tuple[bool, int, int]:
-        try:
-            records = islice(_records(text, separator), MAX_SAMPLE_ROWS)
-            widths = [len(row) for row in records if row] or [0]
-        except csv.Error:  # a long line that is not split exceeds csv's limit on a field
-            return False, 0, 0
-        consistent = widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
-        return consistent, widths[0], len(widths)
-
-    return max(",;\t|", key=rank)
