@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from model.lessons.form import Form, Setup, Start
+from model.lessons.formulations import Form, Setup, Start
 
 
 class Manual(Form):
@@ -18,7 +18,6 @@ class Manual(Form):
 
     name, by_hand = "manual", "gradients, update"
     start: ClassVar[Start] = "normal"
-    rate = 1e-6
     weights: dict[str, Tensor]
 
     def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:
