@@ -9,6 +9,8 @@ from model.table.dataset import Float32Array, FloatArray, IntArray
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows that a baseline is fitted to."""
 
+RowsWithTruth = tuple[Float32Array, FloatArray | IntArray]
+"""Standardised rows, (rows, in_features), and their truth as in compute_metrics()."""
 Metrics = dict[str, dict[str, float]]
 """Values of metrics: by part of the split or by baseline, then by metric."""
 
@@ -38,18 +40,8 @@ def compute_metrics(
     }
 
 
-def baseline_metrics(
-    train: tuple[Float32Array, FloatArray | IntArray],
-    test: tuple[Float32Array, FloatArray | IntArray],
-    class_count: int,
-) -> Metrics:
-    """Return the test metrics of a constant prediction (majority or mean) and of a linear model.
-
-    Args:
-        train: standardised training rows, (rows, in_features), and their truth.
-        test: the same of the test rows.
-        class_count: number of classes, 0 for a regression.
-    """
+def baseline_metrics(train: RowsWithTruth, test: RowsWithTruth, class_count: int) -> Metrics:
+    """Return the test metrics of a constant prediction (majority or mean) and of a linear model."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LinearRegression, LogisticRegression

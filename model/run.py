@@ -177,11 +177,7 @@ def _check_record(record: RunRecord) -> None:
 
 
 def newest_run(root: Path) -> Path:
-    """Return the path of the newest run in `root/<name>/<n>`.
-
-    Raises:
-        DataError: there is no run.
-    """
+    """Return the path of the newest run in `root/<name>/<n>`; raise a DataError if none exists."""
     runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
     if not runs:
         raise DataError(f"{root}: no complete run; train one first (python -m model train)")
@@ -189,11 +185,7 @@ def newest_run(root: Path) -> Path:
 
 
 def find_run(text: str) -> Path:
-    """Return the run at runs/<name>/<n>, or the newest one at runs/<name>.
-
-    Raises:
-        DataError: there is no such run.
-    """
+    """Return the run at runs/<name>/<n>, or the newest one at runs/<name>; or raise a DataError."""
     path = Path(text)
     if not path.is_dir():
         folders = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()]

@@ -70,15 +70,8 @@ def train(
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    Args:
-        table: the data.
-        config: the settings of the fit.
-        device: the device of the fit.
-        runs: the folder that holds runs/<name>/<n>.
-        console: where to print.
-        request: how to load the table again, for --resume; None writes no checkpoints.
-        checkpoint: the fit to continue; of the same table, config and request.
-        checkpoint_seconds: seconds between two checkpoints.
+    A request, which tells how to load the table again, makes the fit write checkpoints. A
+    checkpoint of the same table, config and request makes the fit continue from there.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.

@@ -43,14 +43,9 @@ class Chunk:
     def __init__(
         self, batches: int, batch_size: int, share: ProcessShare, rows: Rows, out_features: int
     ) -> None:
-        """Allocate the buffers.
+        """Allocate the buffers with the dtype and the device of the training rows.
 
-        Args:
-            batches: number of batches.
-            batch_size: rows of a batch, of all processes together.
-            share: this process's part of each batch.
-            rows: the training rows, whose dtype and device the buffers take.
-            out_features: width of the network's last layer.
+        batch_size counts the rows of all processes; out_features is the width of the last layer.
         """
         x, y = rows
         begin, end = share.bounds(batch_size)
@@ -107,11 +102,12 @@ class Batches:
         self._ends = list(accumulate((chunk.size for chunk in self.chunks), initial=0))
         self.steps = full + bool(rest)
         """Number of steps in an epoch."""
-        weights = [size / count for batches, size in sizes for _ in range(batches)]
-        total = y.numel() if class_weights is None else float(class_weights[y].sum())
-        self.epoch_weights = torch.tensor(
-            weights if mean else [1 / total] * self.steps, device=x.device
-        )
+        if mean:
+            weights = [size / count for batches, size in sizes for _ in range(batches)]
+        else:
+            total = y.numel() if class_weights is None else float(class_weights[y].sum())
+            weights = [1 / total] * self.steps
+        self.epoch_weights = torch.tensor(weights, device=x.device)
         """Weight of each step's loss in the mean loss of the epoch, (steps,)."""
         if self.steps == 1:
             self._fill(self.chunks[0], torch.arange(count, device=x.device))
@@ -119,9 +115,8 @@ class Batches:
     def epoch(self, order: torch.Generator) -> Iterator[Sequence[Batch]]:
         """Yield every row once, one chunk of batches at a time.
 
-        Args:
-            order: CPU generator of the order of the rows, which therefore does not depend on the
-                device. If one batch holds all rows, their order is irrelevant, and none is drawn.
+        The generator is on the CPU, and the order of the rows therefore independent of the device.
+        If one batch holds all rows, their order is irrelevant, and none is drawn.
         """
         if self.steps == 1:
             yield self.chunks[0].batches
@@ -166,11 +161,8 @@ def sequential_batches(
     x, y = rows
     if y.dtype == torch.int64:
         target = torch.zeros(out_features, len(x), device=x.device).scatter_(0, y[None], 1)
-        weight = (
-            torch.ones(1, len(x), device=x.device)
-            if class_weights is None
-            else class_weights[y][None]
-        )
+        ones = torch.ones(1, len(x), device=x.device)
+        weight = ones if class_weights is None else class_weights[y][None]
         weight = weight / weight.sum()
     else:
         target, weight = y.t().contiguous(), torch.full((1, len(x)), 1 / y.numel(), device=x.device)

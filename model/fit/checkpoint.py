@@ -96,11 +96,7 @@ class CheckpointWriter:
         self._sha256 = ""
 
     def save(self, state: FitState) -> None:
-        """Write the state, complete or not at all.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the state, complete or not at all."""
         self._sha256 = self._sha256 or table_sha256(self.table)
         document = {
             "format_version": FORMAT_VERSION,
@@ -137,11 +133,7 @@ def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, or has another format version.
-    """
+    """Read a checkpoint; raise a DataError if it is damaged or has another format version."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()

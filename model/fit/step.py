@@ -86,12 +86,9 @@ class Step:
     """The state of a fit: the flat parameter, its gradient, and Adam's moments."""
 
     def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
-        """Turn the parameters of net into views of the flat parameter.
+        """Turn the float32 parameters of net into views of the flat parameter.
 
-        Args:
-            net: float32, on the device of the fit.
-            loss: squared_error or cross_entropy.
-            weight_decay: AdamW's, decoupled from the gradient; 0 is plain Adam.
+        weight_decay is that of AdamW, decoupled from the gradient; 0 is plain Adam.
         """
         self.loss, self.weight_decay = loss, weight_decay
         shapes = [parameter.shape for parameter in net.parameters()]
