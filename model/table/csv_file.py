@@ -27,20 +27,20 @@ def read_csv(path: Path) -> pl.DataFrame:
     with path.open("rb") as file:
         sample = file.read(MAX_SAMPLE_BYTES)
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path}: expected UTF-8, found UTF-16; save it as UTF-8")
+        raise DataError("expected UTF-8, found UTF-16; save it as UTF-8")
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(sample)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise DataError(f"not UTF-8 at byte {error.start}; save it as UTF-8") from None
     separator = guess_separator(text)
-    header = _read_header(text, separator, path)
+    header = _read_header(text, separator)
     try:
         frame = pl.read_csv(
             path, separator=separator, infer_schema_length=None, new_columns=header, glob=False
         )
     except pl.exceptions.PolarsError as error:
         reason = _find_long_row(text, separator) or first_line(error)
-        raise DataError(f"{path}: not readable as CSV: {reason}") from None
+        raise DataError(f"not readable as CSV: {reason}") from None
     # Blank lines at the end of a file are not rows.
     filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
     frame = frame.head(filled[-1] + 1 if len(filled) else 0)
@@ -54,19 +54,19 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _read_header(text: str, separator: str, path: Path) -> list[str]:
+def _read_header(text: str, separator: str) -> list[str]:
     """Return the names of the columns, all different and not empty."""
     try:
         header = [name.strip() for name in next(_records(text, separator), [])]
     except csv.Error as error:
-        raise DataError(f"{path}: not readable as CSV: {error}") from None
+        raise DataError(f"not readable as CSV: {error}") from None
     if not any(header):
-        raise DataError(f"{path}: the first line is blank, expected column names")
+        raise DataError("the first line is blank, expected column names")
     if "" in header:
-        raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
+        raise DataError(f"column {header.index('') + 1} has no name; name it or remove it")
     for name, count in Counter(header).items():
         if count > 1:
-            raise DataError(f"{path}: expected different column names, found {count} of '{name}'")
+            raise DataError(f"expected different column names, found {count} of '{name}'")
     return header
 
 
