@@ -188,9 +188,8 @@ def _fit(
         table = load_table(
             source, targets=request.targets, drop=request.drop, task=request.task, name=request.name
         )
-        console.print(
-            f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}"
-        )
+        rows, features = table.x.shape
+        console.print(f"{table.name}: {rows} rows, {features} features; {table.notes[0]}")
         if checkpoint:
             checkpoint.check_resumable(table)
             console.print(f"resuming after epoch {len(checkpoint.history)} of {config.epochs}")

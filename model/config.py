@@ -75,8 +75,6 @@ class TrainConfig:
             raise DataError(f"{name}: expected {expected}, found {getattr(self, name)}")
 
 
-def lists_as_tuples(document: dict[str, Any]) -> dict[str, Any]:
+def lists_as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     """Replace the lists of a JSON object by tuples; an object_hook of json.loads()."""
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-    }
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in fields.items()}

@@ -94,10 +94,8 @@ class Run:
     @functools.cached_property
     def weights(self) -> Mapping[str, Float32Array]:
         """Tensors of the ScaledNet by name."""
-        return {
-            name: values.astype(np.float32)
-            for name, values in safetensors.numpy.load(self.content).items()
-        }
+        tensors = safetensors.numpy.load(self.content)
+        return {name: values.astype(np.float32) for name, values in tensors.items()}
 
 
 def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:

@@ -108,7 +108,7 @@ def train(
 
 def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
     """Split the table, and compute the statistics and the warnings of its training rows."""
-    parts = vars(split(table, config.seed))
+    parts = split(table, config.seed)
     statistics = column_statistics(table.x[parts["train"]])
     return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
 
@@ -201,10 +201,8 @@ def _run_with_progress(
             return error
         except BaseException:
             if writer and writer.epochs:
-                console.print(
-                    f"{writer.path}: checkpoint after epoch {writer.epochs}; "
-                    "continue it with --resume"
-                )
+                checkpoint = f"{writer.path}: checkpoint after epoch {writer.epochs}"
+                console.print(f"{checkpoint}; continue it with --resume")
             raise
     return None
 

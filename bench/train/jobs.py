@@ -150,7 +150,7 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
         x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
         np.savez(path, x=x.astype(np.float32), y=y)
     table = load.load_table(path if name == "synthetic" else name)
-    parts = vars(split(table, seed))
+    parts = split(table, seed)
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
     contents: dict[str, Array] = {}
     for part, indices in parts.items():

@@ -58,9 +58,8 @@ class Chunk:
         self.y = torch.empty(len(own), *y.shape[1:], dtype=y.dtype, device=x.device)
         self.target = torch.empty(batches, out_features, share_size, device=x.device)
         self.weight = torch.empty(batches, 1, share_size, device=x.device)
-        self.batches = [
-            Batch(*tensors) for tensors in zip(self.x, self.target, self.weight, strict=True)
-        ]
+        views = zip(self.x, self.target, self.weight, strict=True)
+        self.batches = [Batch(*tensors) for tensors in views]
 
 
 class Batches:

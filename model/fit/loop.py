@@ -133,17 +133,13 @@ def run_epochs(
         step.parameters.copy_(state.best)
 
 
-def learning_rates(
-    config: TrainConfig, first: int, steps: int, steps_per_epoch: int
-) -> list[float]:
+def learning_rates(config: TrainConfig, first: int, steps: int, epoch_steps: int) -> list[float]:
     """Return the learning rates of the steps from `first`, counted from 0 at the fit's start."""
+    rate, last = config.learning_rate, first + steps
     if config.schedule == "constant":
-        return [config.learning_rate] * steps
-    angle_per_step = math.pi / (config.epochs * steps_per_epoch)
-    return [
-        config.learning_rate * (1 + math.cos(angle_per_step * step)) / 2
-        for step in range(first, first + steps)
-    ]
+        return [rate] * steps
+    angle_per_step = math.pi / (config.epochs * epoch_steps)
+    return [rate * (1 + math.cos(angle_per_step * step)) / 2 for step in range(first, last)]
 
 
 def mean_loss(step: Step, batches: Sequence[Batch]) -> float:

@@ -95,10 +95,8 @@ class Step:
         sizes = [-(-shape.numel() // ALIGNMENT_FLOATS) * ALIGNMENT_FLOATS for shape in shapes]
 
         def views(flat: Tensor) -> list[Tensor]:
-            return [
-                piece[: shape.numel()].view(shape)
-                for piece, shape in zip(torch.split(flat, sizes), shapes, strict=True)
-            ]
+            pieces = zip(torch.split(flat, sizes), shapes, strict=True)
+            return [piece[: shape.numel()].view(shape) for piece, shape in pieces]
 
         self.device = net.linear1.weight.device
         self.parameters = torch.zeros(sum(sizes), device=self.device)
@@ -169,9 +167,8 @@ class Step:
         """Write the loss of the batch into loss, shape (); return the buffers it computed."""
         buffers = self._buffers.get(batch.size)
         if buffers is None:
-            buffers = self._buffers[batch.size] = Buffers(
-                batch.size, len(self.bias1), len(self.bias2), self.device
-            )
+            sizes = batch.size, len(self.bias1), len(self.bias2)
+            buffers = self._buffers[batch.size] = Buffers(*sizes, self.device)
         # (hidden_features, batch)
         torch.addmm(self.bias1_column, self.weight1, batch.columns, out=buffers.hidden).relu_()
         # (out_features, batch)

@@ -3,12 +3,11 @@
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.lessons.formulations import Form, Setup, Start
+from model.lessons.formulations import Form, Setup
 from model.lessons.tensor_forms import leaf_gradients
 from model.net import TwoLayerNet
 
@@ -44,7 +43,7 @@ class Sequential(Form):
     """
 
     name, by_hand = "sequential", "update, zeroing"
-    start: ClassVar[Start] = "initialised"
+    start = "initialised"
     weights: dict[str, Tensor]
 
     def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:

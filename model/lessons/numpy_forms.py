@@ -66,7 +66,7 @@ class NumPyAdam(NumPy):
     """
 
     name, by_hand = "numpy adam", "gradients, update"
-    start: ClassVar[Start] = "initialised"
+    start = "initialised"
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, setup: Setup) -> None:

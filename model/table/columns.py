@@ -52,8 +52,7 @@ def refuse_missing(column: pl.Series) -> None:
     """Raise a DataError with the number of nulls in a column and the first row that has one."""
     missing = column.is_null()
     if count := missing.sum():
-        row = missing.arg_max()
-        first = 0 if row is None else row + 1
+        first = missing.arg_true()[0] + 1
         raise DataError(
             f"column '{column.name}': {count} missing value{'s' if count > 1 else ''}, "
             f"the first in row {first}; fill them in or remove the rows"

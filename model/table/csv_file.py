@@ -44,9 +44,8 @@ def read_csv(path: Path) -> pl.DataFrame:
     # Blank lines at the end of a file are not rows.
     filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
     frame = frame.head(filled[-1] + 1 if len(filled) else 0)
-    return frame.with_columns(
-        _infer_numbers(column) for column in frame.iter_columns() if column.dtype == pl.String
-    )
+    texts = frame.select(pl.col(pl.String)).iter_columns()
+    return frame.with_columns(_infer_numbers(column) for column in texts)
 
 
 def first_line(error: Exception) -> str:

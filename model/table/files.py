@@ -62,9 +62,8 @@ def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> 
     """Raise a DataError for the first of names that is not a column, with the closest column."""
     for name in names:
         if name not in columns:
-            raise DataError(
-                f"no {role} '{name}'{near_miss(name, columns)}; there are {quote_names(columns)}"
-            )
+            hint = near_miss(name, columns)
+            raise DataError(f"no {role} '{name}'{hint}; there are {quote_names(columns)}")
 
 
 def _collect(frame: pl.LazyFrame) -> pl.DataFrame:

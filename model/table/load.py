@@ -11,7 +11,6 @@ import polars as pl
 
 from model.config import BUNDLED_DATASETS
 from model.errors import DataError
-from model.table.bundled import load_bundled
 from model.table.columns import parse_numbers
 from model.table.dataset import Kind, Table, Task
 from model.table.files import count_rows, read_columns, read_frame, require_columns
@@ -111,7 +110,7 @@ def _choose_features(
 def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     """Return the frame of a data set or a file, and the names of the targets that it defines."""
     if source in BUNDLED_DATASETS:
-        return load_bundled(source)
+        return _load_bundled(source)
     path = Path(source)
     if not path.suffix and not path.exists():
         names = ", ".join(BUNDLED_DATASETS)
@@ -121,6 +120,26 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
         return frame, ()
     columns = frame.collect_schema().names()
     return frame, tuple(column for column in columns if column.startswith("y"))
+
+
+def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Return the frame of a data set in BUNDLED_DATASETS, and the names of its target columns."""
+    if name == "synthetic":
+        # The reference problem fits 64 rows of standard-normal noise, 1000 -> 100 -> 10 features.
+        # Of 100 rows, the split uses 64 for training.
+        noise = np.random.default_rng(0).standard_normal((100, 1010))
+        targets = tuple(f"y{i}" for i in range(10))
+        schema = [*(f"x{i}" for i in range(1000)), *targets]
+        return pl.LazyFrame(noise, schema=schema), targets
+    from sklearn import datasets
+
+    kwargs = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name}")(**kwargs)
+    target = bunch.target
+    if name in ("wine", "breast_cancer"):
+        target = np.asarray(bunch.target_names)[target]
+    frame = pl.LazyFrame(bunch.data, schema=[str(feature) for feature in bunch.feature_names])
+    return frame.with_columns(pl.Series("target", target.tolist())), ("target",)
 
 
 def _column_kind(dtype: pl.DataType) -> Kind:
