@@ -7,7 +7,6 @@ the whole batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -98,7 +97,6 @@ class Batches:
         share = share or ProcessShare()
         chunks = {size: Chunk(*size, share, rows, out_features) for size in set(sizes)}
         self.chunks = [chunks[size] for size in sizes]
-        self._ends = list(accumulate((chunk.size for chunk in self.chunks), initial=0))
         self.steps = full + bool(rest)
         """Number of steps in an epoch."""
         if mean:
@@ -121,8 +119,9 @@ class Batches:
             yield self.chunks[0].batches
             return
         shuffled = torch.randperm(len(self.rows[0]), generator=order).to(self.rows[0].device)
-        for chunk, (begin, end) in zip(self.chunks, pairwise(self._ends), strict=True):
-            self._fill(chunk, shuffled[begin:end])
+        parts = torch.split(shuffled, [chunk.size for chunk in self.chunks])
+        for chunk, indices in zip(self.chunks, parts, strict=True):
+            self._fill(chunk, indices)
             yield chunk.batches
 
     def _fill(self, chunk: Chunk, indices: Tensor) -> None:
