@@ -21,8 +21,6 @@ from model.table.dataset import Task
 if TYPE_CHECKING:
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
-Command = Callable[..., Any]
-
 
 def parse_class_weights(
     ctx: click.Context, option: click.Parameter, text: str
@@ -38,7 +36,7 @@ def parse_class_weights(
         ) from None
 
 
-def config_options(command: Command) -> Command:
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with an option for each field of TrainConfig."""
     hints = get_type_hints(TrainConfig)
     for field in reversed(dataclasses.fields(TrainConfig)):

@@ -95,7 +95,7 @@ def train(
         (folder / "curves.png").write_bytes(curves)
         path = publish(folder)
     if writer:
-        writer.remove()
+        writer.path.unlink(missing_ok=True)
     console.print(
         f"best epoch {result.best.number} of {len(state.history)}, "
         f"validation loss {result.best.validation_loss:.4g}"

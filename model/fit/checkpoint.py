@@ -112,10 +112,6 @@ class CheckpointWriter:
         replace_file(self.path, safetensors.torch.save(tensors, header))
         self.epochs = len(state.history)
 
-    def remove(self) -> None:
-        """Remove the file, once the fit is a complete run."""
-        self.path.unlink(missing_ok=True)
-
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
     """Read the checkpoint under `runs` that was written last, of one name if given.
