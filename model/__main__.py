@@ -1,12 +1,13 @@
 """`python -m model train | formulations`: fit a network to a table, or compare the lessons."""
 
 import contextlib
+import dataclasses
 import functools
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
-Command = Callable[..., Any]
-
-
-def setting(flag: str, field: str, help_text: str, **options: Any) -> Callable[[Command], Command]:
-    """Return the decorator of an option that sets a field of TrainConfig, with its default."""
-    return click.option(
-        flag, field, default=getattr(TrainConfig(), field), help=help_text, **options
-    )
-
 
 def parse_class_weights(
     ctx: click.Context, option: click.Parameter, text: str
@@ -43,6 +35,23 @@ def parse_class_weights(
         raise DataError(
             f"class_weights: expected equal, balanced, or numbers as 1,2.5,1, found {text!r}"
         ) from None
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with an option for each field of TrainConfig."""
+    hints = get_type_hints(TrainConfig)
+    for field in reversed(dataclasses.fields(TrainConfig)):
+        hint = hints[field.name]
+        option = click.option(
+            field.metadata["flag"],
+            field.name,
+            default=field.default,
+            type=click.Choice(get_args(hint)) if get_origin(hint) is Literal else None,
+            callback=parse_class_weights if field.name == "class_weights" else None,
+            help=field.metadata["help"],
+        )
+        command = option(command)
+    return command
 
 
 class TrainingCommands(CommandGroup):
@@ -102,40 +111,7 @@ def main() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write the run to, as NAME/NUMBER.",
 )
-@setting("--hidden", "hidden_features", "Number of features in the hidden layer.")
-@setting("--epochs", "epochs", "Maximum number of passes over the training rows.")
-@setting(
-    "--patience",
-    "patience",
-    "Number of epochs without a lower validation loss after which to stop (0 never stops early).",
-)
-@setting("--batch-size", "batch_size", "Number of rows per step of Adam.")
-@setting("--lr", "learning_rate", "Learning rate of Adam.")
-@setting(
-    "--schedule",
-    "schedule",
-    "Learning rate over the fit: constant, or half a cosine wave down to 0.",
-    type=click.Choice(["constant", "cosine"]),
-)
-@setting(
-    "--weight-decay",
-    "weight_decay",
-    "Weight decay of AdamW: each step shrinks the weights by lr times this share.",
-)
-@setting(
-    "--reduction",
-    "reduction",
-    "Reduction of the losses in a batch to the loss of a step.",
-    type=click.Choice(["mean", "sum"]),
-)
-@setting(
-    "--class-weights",
-    "class_weights",
-    "Weights of the classes in the loss: equal, balanced (inverse to the number of rows), "
-    "or a number for each class in sorted order, such as 1,2.5,1.",
-    callback=parse_class_weights,
-)
-@setting("--seed", "seed", "Seed of the split, the initial weights and the order of the rows.")
+@config_options
 @click.option(
     "--device",
     default="auto",
@@ -213,9 +189,8 @@ def _fit(
         table = load_table(
             source, targets=request.targets, drop=request.drop, task=request.task, name=request.name
         )
-        console.print(
-            f"{table.name}: {len(table.x)} rows, {len(table.features)} features; {table.notes[0]}"
-        )
+        rows, features = table.x.shape
+        console.print(f"{table.name}: {rows} rows, {features} features; {table.notes[0]}")
         if checkpoint:
             checkpoint.check_resumable(table)
             console.print(f"resuming after epoch {len(checkpoint.history)} of {config.epochs}")

@@ -9,18 +9,20 @@ from model.table.dataset import Float32Array, FloatArray, IntArray
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows that a baseline is fitted to."""
 
+Truth = FloatArray | IntArray
+"""Class indices, (rows,), or the values of a regression, (rows, out_features)."""
+RowsWithTruth = tuple[Float32Array, Truth]
+"""Standardised rows, (rows, in_features), and their truth."""
 Metrics = dict[str, dict[str, float]]
 """Values of metrics: by part of the split or by baseline, then by metric."""
 
 
-def compute_metrics(
-    predictions: FloatArray, truth: FloatArray | IntArray, class_count: int
-) -> dict[str, float]:
+def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> dict[str, float]:
     """Return accuracy and log_loss (nats), or r2, rmse and mae (units of the targets, averaged).
 
     Args:
         predictions: (rows, classes) probabilities, or (rows, out_features) in the targets' units.
-        truth: (rows,) class indices, or (rows, out_features).
+        truth: the true classes or values.
         class_count: number of classes, 0 for a regression.
     """
     from sklearn import metrics as m
@@ -38,18 +40,8 @@ def compute_metrics(
     }
 
 
-def baseline_metrics(
-    train: tuple[Float32Array, FloatArray | IntArray],
-    test: tuple[Float32Array, FloatArray | IntArray],
-    class_count: int,
-) -> Metrics:
-    """Return the test metrics of a constant prediction (majority or mean) and of a linear model.
-
-    Args:
-        train: standardised training rows, (rows, in_features), and their truth.
-        test: the same of the test rows.
-        class_count: number of classes, 0 for a regression.
-    """
+def baseline_metrics(train: RowsWithTruth, test: RowsWithTruth, class_count: int) -> Metrics:
+    """Return the test metrics of a constant prediction (majority or mean) and of a linear model."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -58,10 +50,8 @@ def baseline_metrics(
     if class_count:
         first_of_each_class = np.unique(train[1], return_index=True)[1]
         rows = np.union1d(rows, first_of_each_class)
-        estimators = {
-            "majority": DummyClassifier(strategy="prior"),
-            "linear": LogisticRegression(max_iter=300),
-        }
+        linear = LogisticRegression(max_iter=300)
+        estimators = {"majority": DummyClassifier(strategy="prior"), "linear": linear}
     else:
         estimators = {"mean": DummyRegressor(), "linear": LinearRegression()}
     metrics = {}

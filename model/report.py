@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
 from model.fit.loop import Epoch
@@ -27,8 +28,6 @@ def metrics_table(metrics: Metrics, baselines: Metrics) -> RichTable:
 
 def plot_curves(history: Sequence[Epoch], best_epoch: int, title: str) -> bytes:
     """Plot the training and the validation loss against the epoch; return a PNG."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     epochs = [epoch.number for epoch in history]
@@ -37,6 +36,11 @@ def plot_curves(history: Sequence[Epoch], best_epoch: int, title: str) -> bytes:
     axes.axvline(best_epoch, color="grey", linestyle=":", label=f"best epoch, {best_epoch}")
     axes.set(xlabel="epoch", ylabel="loss", yscale="log", title=title)
     axes.legend()
+    return to_png(figure)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG without the software tag, which changes between versions."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120, metadata={"Software": None})
     return png.getvalue()

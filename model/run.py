@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 
 from cli.staging import numbered
-from model.config import TrainConfig
+from model.config import TrainConfig, lists_as_tuples
 from model.errors import DataError
 from model.fit.loop import Epoch
 from model.metrics import Metrics
@@ -95,10 +94,8 @@ class Run:
     @functools.cached_property
     def weights(self) -> Mapping[str, Float32Array]:
         """Tensors of the ScaledNet by name."""
-        return {
-            name: values.astype(np.float32)
-            for name, values in safetensors.numpy.load(self.content).items()
-        }
+        tensors = safetensors.numpy.load(self.content)
+        return {name: values.astype(np.float32) for name, values in tensors.items()}
 
 
 def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array) -> None:
@@ -119,29 +116,33 @@ def load_run(path: Path) -> Run:
         DataError: a file is missing, cannot be read, or does not match the others.
     """
     try:
-        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        text = (path / "run.json").read_text(encoding="utf-8")
         content = (path / "weights.safetensors").read_bytes()
         rows = safetensors.numpy.load((path / "rows.safetensors").read_bytes())["validation"]
-        version = document["format_version"]
-        if version == FORMAT_VERSION:
-            run = Run(path, _parse_record(document), content, rows)
-            net = net_from_weights(run.weights)
+        run = Run(path, _parse_record(text), content, rows)
+        _check_shapes(run)
+        _check_record(run.record)
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise DataError(f"{path}: not a complete run, {missing} is missing") from None
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{path}: not a readable run: {' '.join(str(error).split())}") from None
-    if version != FORMAT_VERSION:
-        raise DataError(
-            f"{path}/run.json: expected format_version {FORMAT_VERSION}, found {version}"
-        )
-    _check_shapes(run, net)
-    _check_record(run.record, f"{path}/run.json")
     return run
 
 
-def _check_shapes(run: Run, net: ScaledNet) -> None:
-    """Raise a DataError unless the weights, the rows and the record are of one network."""
+def _parse_record(text: str) -> RunRecord:
+    document = json.loads(text, object_hook=lists_as_tuples)
+    if (version := document["format_version"]) != FORMAT_VERSION:
+        raise ValueError(f"run.json: expected format_version {FORMAT_VERSION}, found {version}")
+    document["features"] = tuple(Feature(**feature) for feature in document["features"])
+    document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
+    document["config"] = TrainConfig(**document["config"])
+    return RunRecord(**document)
+
+
+def _check_shapes(run: Run) -> None:
+    """Raise a ValueError unless the weights, the rows and the record are of one network."""
+    net = net_from_weights(run.weights)
     width, classification = len(run.record.features), run.record.task == "classification"
     expected = (width, width, width, (width,), run.record.out_features, classification)
     shapes = (
@@ -153,32 +154,28 @@ def _check_shapes(run: Run, net: ScaledNet) -> None:
         isinstance(net, ScaledClassifier),
     )
     if shapes != expected or not len(run.rows):
-        raise DataError(f"{run.path}: weights, rows and run.json are not of one network")
+        raise ValueError("weights, rows and run.json are not of one network")
 
 
-def _check_record(record: RunRecord, source: str) -> None:
-    """Raise a DataError if a value in the record cannot be used."""
+def _check_record(record: RunRecord) -> None:
+    """Raise a ValueError if a value in the record cannot be used."""
     for feature in record.features:
         values = feature.min, feature.median, feature.max, feature.mean, feature.std
         finite = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
         if not finite or feature.min > feature.max:
-            raise DataError(
-                f"{source}: feature {feature.name!r}: expected finite statistics with min <= max"
+            raise ValueError(
+                f"run.json: feature {feature.name!r}: expected finite statistics with min <= max"
             )
     for part in ("train", "validation", "test"):
         metrics = record.metrics.get(part) if isinstance(record.metrics, dict) else None
         if not isinstance(metrics, dict):
-            raise DataError(f"{source}: metrics: expected those of the {part} rows, found none")
+            raise ValueError(f"run.json: metrics: expected those of the {part} rows, found none")
     if not re.fullmatch(r"[a-z0-9_-]+", record.name):
-        raise DataError(f"{source}: expected a name of [a-z0-9_-], found {record.name!r}")
+        raise ValueError(f"run.json: expected a name of [a-z0-9_-], found {record.name!r}")
 
 
 def newest_run(root: Path) -> Path:
-    """Return the path of the newest run in `root/<name>/<n>`.
-
-    Raises:
-        DataError: there is no run.
-    """
+    """Return the path of the newest run in `root/<name>/<n>`; raise a DataError if none exists."""
     runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
     if not runs:
         raise DataError(f"{root}: no complete run; train one first (python -m model train)")
@@ -186,11 +183,7 @@ def newest_run(root: Path) -> Path:
 
 
 def find_run(text: str) -> Path:
-    """Return the run at runs/<name>/<n>, or the newest one at runs/<name>.
-
-    Raises:
-        DataError: there is no such run.
-    """
+    """Return the run at runs/<name>/<n>, or the newest one at runs/<name>; or raise a DataError."""
     path = Path(text)
     if not path.is_dir():
         folders = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()]
@@ -215,13 +208,3 @@ def net_from_weights(weights: Mapping[str, Float32Array]) -> ScaledNet:
     )
     net.load_state_dict(tensors)
     return net.eval()
-
-
-def _parse_record(document: dict[str, Any]) -> RunRecord:
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-    }
-    fields["features"] = tuple(Feature(**feature) for feature in document["features"])
-    fields["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
-    fields["config"] = TrainConfig.from_json(document["config"])
-    return RunRecord(**fields)

@@ -26,9 +26,8 @@ def build_net(
     try:
         net = TwoLayerNet(*shape)
     except RuntimeError:  # torch has no narrower error for a failed allocation
-        raise DataError(
-            f"hidden_features: no memory for a network of {' -> '.join(map(str, shape))}"
-        ) from None
+        sizes = " -> ".join(map(str, shape))
+        raise DataError(f"hidden_features: no memory for a network of {sizes}") from None
     shift, scale = _float32(statistics.mean), _float32(statistics.scale)
     if table.classes:
         return ScaledClassifier(net, shift, scale)

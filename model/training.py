@@ -70,15 +70,8 @@ def train(
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    Args:
-        table: the data.
-        config: the settings of the fit.
-        device: the device of the fit.
-        runs: the folder that holds runs/<name>/<n>.
-        console: where to print.
-        request: how to load the table again, for --resume; None writes no checkpoints.
-        checkpoint: the fit to continue; of the same table, config and request.
-        checkpoint_seconds: seconds between two checkpoints.
+    A request, which tells how to load the table again, makes the fit write checkpoints. A
+    checkpoint of the same table, config and request makes the fit continue from there.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
@@ -102,7 +95,7 @@ def train(
         (folder / "curves.png").write_bytes(curves)
         path = publish(folder)
     if writer:
-        writer.remove()
+        writer.path.unlink(missing_ok=True)
     console.print(
         f"best epoch {result.best.number} of {len(state.history)}, "
         f"validation loss {result.best.validation_loss:.4g}"
@@ -115,7 +108,7 @@ def train(
 
 def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
     """Split the table, and compute the statistics and the warnings of its training rows."""
-    parts = vars(split(table, config.seed))
+    parts = split(table, config.seed)
     statistics = column_statistics(table.x[parts["train"]])
     return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
 
@@ -208,10 +201,8 @@ def _run_with_progress(
             return error
         except BaseException:
             if writer and writer.epochs:
-                console.print(
-                    f"{writer.path}: checkpoint after epoch {writer.epochs}; "
-                    "continue it with --resume"
-                )
+                checkpoint = f"{writer.path}: checkpoint after epoch {writer.epochs}"
+                console.print(f"{checkpoint}; continue it with --resume")
             raise
     return None
 

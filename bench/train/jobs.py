@@ -27,8 +27,8 @@ from model.config import TrainConfig
 from model.fit.devices import CORES, thread_count
 from model.fit.loop import FitState, run_epochs
 from model.fit.step import Batch, Step, squared_error
-from model.lessons import formulations
-from model.lessons.form import Form
+from model.lessons import comparison
+from model.lessons.formulations import Form
 from model.net import TwoLayerNet
 from model.scaling import build_net, standardise_rows
 from model.table import load
@@ -109,12 +109,12 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
 
 def lesson(kind: type[Form], seed: int) -> RunSteps:
     """Return the steps of a form of model/lessons, on rows and weights that it draws."""
-    net = kind(formulations.reference(kind, seed))
+    net = kind(comparison.reference(kind, seed))
     return lambda steps: [net.step() for _ in range(steps)][-1]
 
 
 FORMS = {form.__name__: form for form in (engine, floor, plain)}
-LESSONS = {form.name: form for form in formulations.FORMS}
+LESSONS = {form.name: form for form in comparison.FORMS}
 
 
 def forms() -> dict[str, object]:
@@ -150,7 +150,7 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
         x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
         np.savez(path, x=x.astype(np.float32), y=y)
     table = load.load_table(path if name == "synthetic" else name)
-    parts = vars(split(table, seed))
+    parts = split(table, seed)
     net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
     contents: dict[str, Array] = {}
     for part, indices in parts.items():

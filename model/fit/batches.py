@@ -7,7 +7,6 @@ the whole batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -43,14 +42,9 @@ class Chunk:
     def __init__(
         self, batches: int, batch_size: int, share: ProcessShare, rows: Rows, out_features: int
     ) -> None:
-        """Allocate the buffers.
+        """Allocate the buffers with the dtype and the device of the training rows.
 
-        Args:
-            batches: number of batches.
-            batch_size: rows of a batch, of all processes together.
-            share: this process's part of each batch.
-            rows: the training rows, whose dtype and device the buffers take.
-            out_features: width of the network's last layer.
+        batch_size counts the rows of all processes; out_features is the width of the last layer.
         """
         x, y = rows
         begin, end = share.bounds(batch_size)
@@ -63,9 +57,8 @@ class Chunk:
         self.y = torch.empty(len(own), *y.shape[1:], dtype=y.dtype, device=x.device)
         self.target = torch.empty(batches, out_features, share_size, device=x.device)
         self.weight = torch.empty(batches, 1, share_size, device=x.device)
-        self.batches = [
-            Batch(*tensors) for tensors in zip(self.x, self.target, self.weight, strict=True)
-        ]
+        views = zip(self.x, self.target, self.weight, strict=True)
+        self.batches = [Batch(*tensors) for tensors in views]
 
 
 class Batches:
@@ -104,14 +97,14 @@ class Batches:
         share = share or ProcessShare()
         chunks = {size: Chunk(*size, share, rows, out_features) for size in set(sizes)}
         self.chunks = [chunks[size] for size in sizes]
-        self._ends = list(accumulate((chunk.size for chunk in self.chunks), initial=0))
         self.steps = full + bool(rest)
         """Number of steps in an epoch."""
-        weights = [size / count for batches, size in sizes for _ in range(batches)]
-        total = y.numel() if class_weights is None else float(class_weights[y].sum())
-        self.epoch_weights = torch.tensor(
-            weights if mean else [1 / total] * self.steps, device=x.device
-        )
+        if mean:
+            weights = [size / count for batches, size in sizes for _ in range(batches)]
+        else:
+            total = y.numel() if class_weights is None else float(class_weights[y].sum())
+            weights = [1 / total] * self.steps
+        self.epoch_weights = torch.tensor(weights, device=x.device)
         """Weight of each step's loss in the mean loss of the epoch, (steps,)."""
         if self.steps == 1:
             self._fill(self.chunks[0], torch.arange(count, device=x.device))
@@ -119,16 +112,16 @@ class Batches:
     def epoch(self, order: torch.Generator) -> Iterator[Sequence[Batch]]:
         """Yield every row once, one chunk of batches at a time.
 
-        Args:
-            order: CPU generator of the order of the rows, which therefore does not depend on the
-                device. If one batch holds all rows, their order is irrelevant, and none is drawn.
+        The generator is on the CPU, and the order of the rows therefore independent of the device.
+        If one batch holds all rows, their order is irrelevant, and none is drawn.
         """
         if self.steps == 1:
             yield self.chunks[0].batches
             return
         shuffled = torch.randperm(len(self.rows[0]), generator=order).to(self.rows[0].device)
-        for chunk, (begin, end) in zip(self.chunks, pairwise(self._ends), strict=True):
-            self._fill(chunk, shuffled[begin:end])
+        parts = torch.split(shuffled, [chunk.size for chunk in self.chunks])
+        for chunk, indices in zip(self.chunks, parts, strict=True):
+            self._fill(chunk, indices)
             yield chunk.batches
 
     def _fill(self, chunk: Chunk, indices: Tensor) -> None:
@@ -166,11 +159,8 @@ def sequential_batches(
     x, y = rows
     if y.dtype == torch.int64:
         target = torch.zeros(out_features, len(x), device=x.device).scatter_(0, y[None], 1)
-        weight = (
-            torch.ones(1, len(x), device=x.device)
-            if class_weights is None
-            else class_weights[y][None]
-        )
+        ones = torch.ones(1, len(x), device=x.device)
+        weight = ones if class_weights is None else class_weights[y][None]
         weight = weight / weight.sum()
     else:
         target, weight = y.t().contiguous(), torch.full((1, len(x)), 1 / y.numel(), device=x.device)

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cli.staging import replace_file
-from model.config import TrainConfig
+from model.config import TrainConfig, lists_as_tuples
 from model.errors import DataError
 from model.fit.devices import process_share
 from model.fit.loop import Epoch, FitState
@@ -97,11 +96,7 @@ class CheckpointWriter:
         self._sha256 = ""
 
     def save(self, state: FitState) -> None:
-        """Write the state, complete or not at all.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the state, complete or not at all."""
         self._sha256 = self._sha256 or table_sha256(self.table)
         document = {
             "format_version": FORMAT_VERSION,
@@ -116,10 +111,6 @@ class CheckpointWriter:
         header = {"fit": text, "sha256": checksum(text, tensors)}
         replace_file(self.path, safetensors.torch.save(tensors, header))
         self.epochs = len(state.history)
-
-    def remove(self) -> None:
-        """Remove the file, once the fit is a complete run."""
-        self.path.unlink(missing_ok=True)
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
@@ -138,38 +129,36 @@ def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, or has another format version.
-    """
+    """Read a checkpoint; raise a DataError if it is damaged or has another format version."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 # no dict
-        if header["sha256"] != checksum(header["fit"], tensors):
+        text = header["fit"]
+        if header["sha256"] != checksum(text, tensors):
             raise ValueError("wrong checksum")
-        document: dict[str, Any] = json.loads(header["fit"])
-        version = document["format_version"]
-        if version == FORMAT_VERSION:
-            return _parse(path, document, tensors)
+        document = json.loads(text, object_hook=lists_as_tuples)
+        if (version := document["format_version"]) != FORMAT_VERSION:
+            raise ValueError(f"expected format_version {FORMAT_VERSION}, found {version}")
+        return Checkpoint(
+            path=path,
+            request=TrainRequest(**document["request"]),
+            config=TrainConfig(**document["config"]),
+            threads=document["threads"],
+            processes=document["processes"],
+            table_sha256=document["table_sha256"],
+            history=tuple(Epoch(*row) for row in document["history"]),
+            tensors=tensors,
+        )
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         message = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable checkpoint: {message}") from None
-    raise DataError(f"{path}: expected format_version {FORMAT_VERSION}, found {version}")
 
 
 def table_sha256(table: Table) -> str:
     """Return the SHA-256, in hexadecimal, of everything in a table that affects a fit."""
-    description = [
-        table.task,
-        table.features,
-        table.kinds,
-        table.targets,
-        table.classes,
-        table.x.shape,
-        table.y.shape,
-    ]
+    columns = [table.task, table.features, table.kinds, table.targets, table.classes]
+    description = [*columns, table.x.shape, table.y.shape]
     digest = hashlib.sha256(json.dumps(description).encode())
     digest.update(np.ascontiguousarray(table.x).data)
     digest.update(np.ascontiguousarray(table.y).data)
@@ -182,17 +171,3 @@ def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(tensors[name].cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _parse(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
-    request = document["request"]
-    return Checkpoint(
-        path=path,
-        request=TrainRequest(**request | {key: tuple(request[key]) for key in ("targets", "drop")}),
-        config=TrainConfig.from_json(document["config"]),
-        threads=document["threads"],
-        processes=document["processes"],
-        table_sha256=document["table_sha256"],
-        history=tuple(Epoch(*row) for row in document["history"]),
-        tensors=tensors,
-    )

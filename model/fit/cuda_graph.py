@@ -15,8 +15,7 @@ class CapturedSteps:
         """Capture the steps and leave the state of the fit unchanged.
 
         Args:
-            take_steps: takes all steps; reads the learning rates, (steps,) float32, and writes
-                the losses, (steps,) float32.
+            take_steps: reads the learning rates and writes the losses, both (steps,) float32.
             steps: the number of steps in the graph.
             state: the tensors that the steps modify, on the CUDA device.
         """

@@ -25,11 +25,7 @@ def process_share() -> ProcessShare:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device for auto, cpu or cuda.
-
-    Raises:
-        DataError: cuda is requested, and PyTorch finds no CUDA device.
-    """
+    """Return the device for auto, cpu or cuda; raise a DataError for cuda if there is none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("device: this PyTorch finds no CUDA device; use auto or cpu")
     if name == "auto":
@@ -53,16 +49,11 @@ def process_group(device: torch.device) -> Iterator[bool]:
 
 
 def thread_count(net: TwoLayerNet, batch_size: int, max_threads: int) -> int:
-    """Return the number of threads for a step.
+    """Return the number of threads for a step, at most max_threads.
 
     The rule depends on shapes and cores alone, which makes runs repeatable bit for bit. More
     threads than the work justifies slow a small step down, most of all on shared cores. The rule
     comes from the `threads` measurement of bench/train.
-
-    Args:
-        net: the network to fit.
-        batch_size: rows per step.
-        max_threads: upper limit, usually CORES.
     """
     products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
     return min(max_threads, 1 + products // PRODUCTS_PER_THREAD)

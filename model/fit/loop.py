@@ -39,15 +39,11 @@ class FitState:
     def __init__(self, net: TwoLayerNet, config: TrainConfig, *, classification: bool) -> None:
         """Begin a fit of net, whose parameters become views of the step's flat parameter.
 
-        Args:
-            net: float32, on the device of the fit.
-            config: the settings.
-            classification: whether the loss is the cross-entropy instead of the squared error.
+        The loss is the cross-entropy for a classification, and the squared error otherwise.
         """
         self.net, self.config = net, config
-        self.step = Step(
-            net, cross_entropy if classification else squared_error, config.weight_decay
-        )
+        loss = cross_entropy if classification else squared_error
+        self.step = Step(net, loss, config.weight_decay)
         self.order = torch.Generator().manual_seed(config.seed)
         self.best = self.step.parameters.clone()
         self.best_epoch: Epoch | None = None
@@ -59,11 +55,7 @@ class FitState:
         return self.step.state | {"best": self.best, "order": self.order.get_state()}
 
     def restore(self, tensors: Mapping[str, Tensor], history: Sequence[Epoch]) -> None:
-        """Copy in a saved state.
-
-        Args:
-            tensors: those that tensors() returned.
-            history: the epochs up to then.
+        """Copy in the result of tensors(), and the epochs up to then.
 
         Raises:
             ValueError: the tensors do not have the names and shapes of this network's state.
@@ -101,11 +93,8 @@ def run_epochs(
     lowest validation loss. Under torchrun each process calls this with the same arguments and takes
     its share of every batch.
 
-    Args:
-        state: a new or a restored state.
-        train: the training rows, on the device of state.net.
-        validation: the validation rows, on the same device.
-        class_weights: (classes,) float32, or None for equal weights.
+    All tensors are on the device of state.net; class_weights are (classes,) float32, or None if
+    they are equal.
 
     Raises:
         Diverged: the loss became infinite or NaN; the message names the step and the likely cause.
@@ -144,24 +133,13 @@ def run_epochs(
         step.parameters.copy_(state.best)
 
 
-def learning_rates(
-    config: TrainConfig, first: int, steps: int, steps_per_epoch: int
-) -> list[float]:
-    """Return the learning rates of consecutive steps.
-
-    Args:
-        config: the schedule, and the learning rate at step 0.
-        first: number of the first step, counted from 0 at the beginning of the fit.
-        steps: how many rates to return.
-        steps_per_epoch: the number of steps in an epoch.
-    """
+def learning_rates(config: TrainConfig, first: int, steps: int, epoch_steps: int) -> list[float]:
+    """Return the learning rates of the steps from `first`, counted from 0 at the fit's start."""
+    rate, last = config.learning_rate, first + steps
     if config.schedule == "constant":
-        return [config.learning_rate] * steps
-    angle_per_step = math.pi / (config.epochs * steps_per_epoch)
-    return [
-        config.learning_rate * (1 + math.cos(angle_per_step * step)) / 2
-        for step in range(first, first + steps)
-    ]
+        return [rate] * steps
+    angle_per_step = math.pi / (config.epochs * epoch_steps)
+    return [rate * (1 + math.cos(angle_per_step * step)) / 2 for step in range(first, last)]
 
 
 def mean_loss(step: Step, batches: Sequence[Batch]) -> float:

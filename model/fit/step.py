@@ -86,22 +86,17 @@ class Step:
     """The state of a fit: the flat parameter, its gradient, and Adam's moments."""
 
     def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
-        """Turn the parameters of net into views of the flat parameter.
+        """Turn the float32 parameters of net into views of the flat parameter.
 
-        Args:
-            net: float32, on the device of the fit.
-            loss: squared_error or cross_entropy.
-            weight_decay: AdamW's, decoupled from the gradient; 0 is plain Adam.
+        weight_decay is that of AdamW, decoupled from the gradient; 0 is plain Adam.
         """
         self.loss, self.weight_decay = loss, weight_decay
         shapes = [parameter.shape for parameter in net.parameters()]
         sizes = [-(-shape.numel() // ALIGNMENT_FLOATS) * ALIGNMENT_FLOATS for shape in shapes]
 
         def views(flat: Tensor) -> list[Tensor]:
-            return [
-                piece[: shape.numel()].view(shape)
-                for piece, shape in zip(torch.split(flat, sizes), shapes, strict=True)
-            ]
+            pieces = zip(torch.split(flat, sizes), shapes, strict=True)
+            return [piece[: shape.numel()].view(shape) for piece, shape in pieces]
 
         self.device = net.linear1.weight.device
         self.parameters = torch.zeros(sum(sizes), device=self.device)
@@ -172,9 +167,8 @@ class Step:
         """Write the loss of the batch into loss, shape (); return the buffers it computed."""
         buffers = self._buffers.get(batch.size)
         if buffers is None:
-            buffers = self._buffers[batch.size] = Buffers(
-                batch.size, len(self.bias1), len(self.bias2), self.device
-            )
+            sizes = batch.size, len(self.bias1), len(self.bias2)
+            buffers = self._buffers[batch.size] = Buffers(*sizes, self.device)
         # (hidden_features, batch)
         torch.addmm(self.bias1_column, self.weight1, batch.columns, out=buffers.hidden).relu_()
         # (out_features, batch)

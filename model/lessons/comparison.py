@@ -1,25 +1,36 @@
-"""The formulations side by side: live progress, a table, and the loss curves."""
+"""The formulations side by side: live progress, a table, and the loss curves.
 
-import io
+The reference problem is 64 rows of standard-normal noise through Linear -> ReLU -> Linear,
+1000 -> 100 -> 10, with the squared error summed over rows and outputs, and all rows in every step.
+"""
+
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as RichTable
 from threadpoolctl import threadpool_limits
 
 from cli.progress import progress_bar
 from model.errors import DataError
-from model.lessons.form import Form, Setup, float64
-from model.lessons.formulations import FORMS, reference
-from model.lessons.numpy_forms import NumPy, oracle
-from model.lessons.tensor_forms import primer
+from model.lessons.formulations import Form, Setup, float64
+from model.lessons.module_forms import Module, Optim, Sequential, parameters_by_name, sequential
+from model.lessons.numpy_forms import NumPy, NumPyAdam, oracle
+from model.lessons.tensor_forms import Autograd, Manual, primer
+from model.report import to_png
 
+FORMS: tuple[type[Form], ...] = (NumPy, Manual, Autograd, Sequential, NumPyAdam, Optim, Module)
+LEARNING_RATES = {"normal": 1e-6, "initialised": 1e-3}
+"""Learning rate on the reference problem, by the initial weights of a form."""
+ROWS, IN, HIDDEN, OUT = 64, 1000, 100, 10
+"""Shape of the reference problem."""
 TURN_STEPS = 10
 """Number of steps that each form takes in its turn; the gradients of the first are checked."""
 MAX_LOG_LINES = 5
@@ -62,6 +73,20 @@ class Trial:
         self.seconds += time.perf_counter() - start_time
 
 
+def reference(form: type[Form], seed: int) -> Setup:
+    """Draw the reference problem of a form.
+
+    All values are representable in float32, which lets all forms start at the same weights.
+    """
+    random = np.random.default_rng(seed)
+    shapes = (ROWS, IN), (ROWS, OUT), (HIDDEN, IN), (OUT, HIDDEN)
+    x, y, w1, w2 = (random.standard_normal(shape, np.float32).astype(float) for shape in shapes)
+    weights = {"w1": w1, "w2": w2}
+    if form.start == "initialised":
+        weights = float64(parameters_by_name(sequential(IN, HIDDEN, OUT, seed)))
+    return Setup(x, y, weights, LEARNING_RATES[form.start])
+
+
 def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
     """Run every form on the reference problem, print a table, and plot the loss curves to a PNG.
 
@@ -73,12 +98,10 @@ def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
     if not 0 <= seed < 2**32:
         raise DataError(f"seed: expected 0 to 2**32 - 1, found {seed}")
     refuse_unwritable(plot)
-    leaves = primer()
-    slopes = ", ".join(f"d{name}={leaves[name].grad:g}" for name in ("x", "w", "b"))
-    values = ", ".join(f"{name}={leaves[name]:g}" for name in ("x", "w", "b"))
+    x, w, b, y = primer().values()
     console.print(
-        f"primer: y = w x + b = {leaves['y']:g} at {values}; y.backward() stores {slopes} "
-        "in the leaves' .grad"
+        f"primer: y = w x + b = {y:g} at x={x:g}, w={w:g}, b={b:g}; y.backward() stores "
+        f"dx={x.grad:g}, dw={w.grad:g}, db={b.grad:g} in the leaves' .grad"
     )
     trials = run(steps, seed, console)
     console.print(comparison_table(trials))
@@ -128,12 +151,14 @@ def comparison_table(trials: Sequence[Trial]) -> RichTable:
     for column in ("lr", "first loss", "final loss", "steps/s", "error"):
         table.add_column(column, justify="right")
     for trial in trials:
-        losses = f"{trial.losses[0]:.3g}", f"{trial.losses[-1]:.3g}"
-        speed, error = f"{len(trial.losses) / trial.seconds:.0f}", f"{trial.error:.1e}"
-        if isinstance(trial.form, NumPy):
-            error = "oracle"
-        form = trial.form
-        table.add_row(form.name, form.by_hand, f"{form.rate:.0e}", *losses, speed, error)
+        numbers = (
+            f"{trial.setup.learning_rate:.0e}",
+            f"{trial.losses[0]:.3g}",
+            f"{trial.losses[-1]:.3g}",
+            f"{len(trial.losses) / trial.seconds:.0f}",
+            "oracle" if isinstance(trial.form, NumPy) else f"{trial.error:.1e}",
+        )
+        table.add_row(trial.form.name, trial.form.by_hand, *numbers)
     return table
 
 
@@ -142,27 +167,16 @@ def plot_losses(trials: Sequence[Trial]) -> bytes:
 
     The oracles are wide and translucent, which keeps equal curves visible.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for index, trial in enumerate(trials):
-        wide = isinstance(trial.form, NumPy)
-        axes.plot(
-            range(1, len(trial.losses) + 1),
-            trial.losses,
-            label=trial.form.name,
-            linewidth=7 if wide else 2,
-            alpha=0.35 if wide else 1,
-            linestyle="-" if wide or index % 2 else ":",
-        )
-    axes.set(
-        xlabel="step",
-        ylabel="squared error, summed",
-        yscale="log",
-        title="one fit, written six ways",
-    )
+        steps = range(1, len(trial.losses) + 1)
+        if isinstance(trial.form, NumPy):
+            style: dict[str, Any] = {"linewidth": 7, "alpha": 0.35}
+        else:
+            style = {"linewidth": 2, "linestyle": "-" if index % 2 else ":"}
+        axes.plot(steps, trial.losses, label=trial.form.name, **style)
+    axes.set(xlabel="step", ylabel="squared error, summed", yscale="log")
+    axes.set_title("one fit, written six ways")
     axes.legend()
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=120, metadata={"Software": None})
-    return png.getvalue()
+    return to_png(figure)

@@ -1,7 +1,5 @@
 """The same fit written six ways, from gradients derived by hand to nn.Module and an optimizer.
 
-The reference problem is 64 rows of standard-normal noise through Linear -> ReLU -> Linear,
-1000 -> 100 -> 10, with the squared error summed over rows and outputs, and all rows in every step.
 Read numpy_forms.py, tensor_forms.py and module_forms.py from top to bottom. Each form says what it
 replaces and what is still written by hand. NumPy in float64 is the oracle of all others, with which
 comparison.py compares them side by side.
@@ -17,29 +15,60 @@ therefore transposed between the two, and weights and gradients are not. The tra
 because `x.T` is a view of the same memory.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import numpy as np
+from torch import Tensor
 
-from model.lessons.form import Form, Setup, float64
-from model.lessons.module_forms import Module, Optim, Sequential, parameters_by_name, sequential
-from model.lessons.numpy_forms import NumPy, NumPyAdam
-from model.lessons.tensor_forms import Autograd, Manual
+from model.table.dataset import FloatArray
 
-FORMS: tuple[type[Form], ...] = (NumPy, Manual, Autograd, Sequential, NumPyAdam, Optim, Module)
-ROWS, IN, HIDDEN, OUT = 64, 1000, 100, 10
-"""Shape of the reference problem."""
+Arrays = dict[str, FloatArray]
+"""Weights or gradients by name: w1, b1, w2, b2 in this order, or w1, w2."""
+Start = Literal["normal", "initialised"]
+"""Initial weights on the reference problem: N(0, 1), or those of sequential()."""
 
 
-def reference(form: type[Form], seed: int) -> Setup:
-    """Draw the reference problem of a form.
+@dataclass(frozen=True)
+class Setup:
+    """The start of a fit, in float64."""
 
-    All values are representable in float32, which lets all forms start at the same weights.
+    x: FloatArray
+    """Features, (rows, in)."""
+    y: FloatArray
+    """Targets, (rows, out)."""
+    weights: Arrays
+    learning_rate: float
+
+
+class Form(ABC):
+    """One way to write the fit: constructed from a Setup, it takes steps.
+
+    The constructors of the forms in PyTorch also take the dtype of the computation.
     """
-    random = np.random.default_rng(seed)
-    shapes = (ROWS, IN), (ROWS, OUT), (HIDDEN, IN), (OUT, HIDDEN)
-    x, y, w1, w2 = (
-        random.standard_normal(shape, np.float32).astype(np.float64) for shape in shapes
-    )
-    if form.start == "normal":
-        return Setup(x, y, {"w1": w1, "w2": w2}, form.rate)
-    initial = parameters_by_name(sequential(IN, HIDDEN, OUT, seed))
-    return Setup(x, y, float64(initial), form.rate)
+
+    name: ClassVar[str]
+    by_hand: ClassVar[str]
+    """The parts that the author still writes."""
+    start: ClassVar[Start]
+
+    weights: Mapping[str, Tensor | FloatArray]
+    gradients: Mapping[str, Tensor | FloatArray]
+    """Gradients of the last step, at the weights before its update."""
+
+    @abstractmethod
+    def __init__(self, setup: Setup) -> None: ...
+
+    @abstractmethod
+    def step(self) -> float:
+        """Take a step; return the loss before its update."""
+
+
+def float64(values: Mapping[str, Tensor | FloatArray]) -> Arrays:
+    """Copy weights or gradients to float64."""
+    return {
+        name: np.array(value.detach().numpy() if isinstance(value, Tensor) else value, np.float64)
+        for name, value in values.items()
+    }

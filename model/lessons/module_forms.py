@@ -3,12 +3,11 @@
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.lessons.form import Form, Setup, Start
+from model.lessons.formulations import Form, Setup
 from model.lessons.tensor_forms import leaf_gradients
 from model.net import TwoLayerNet
 
@@ -44,8 +43,7 @@ class Sequential(Form):
     """
 
     name, by_hand = "sequential", "update, zeroing"
-    start: ClassVar[Start] = "initialised"
-    rate = 1e-3
+    start = "initialised"
     weights: dict[str, Tensor]
 
     def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:
@@ -60,7 +58,7 @@ class Sequential(Form):
         self.learning_rate = setup.learning_rate
 
     def network(self, in_features: int, hidden_features: int, out_features: int) -> nn.Module:
-        """Return the network, whose weights the constructor overwrites."""
+        """Return a network, whose weights the constructor overwrites."""
         return sequential(in_features, hidden_features, out_features)
 
     def step(self) -> float:
@@ -111,5 +109,5 @@ class Module(Optim):
     name, by_hand = "module", "forward, order"
 
     def network(self, in_features: int, hidden_features: int, out_features: int) -> nn.Module:
-        """Return the network, whose weights the constructor overwrites."""
+        """Return a network, whose weights the constructor overwrites."""
         return TwoLayerNet(in_features, hidden_features, out_features)

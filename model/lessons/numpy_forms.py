@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from model.lessons.form import Arrays, Form, Setup, Start, float64
+from model.lessons.formulations import Arrays, Form, Setup, Start, float64
 from model.table.dataset import FloatArray
 
 
@@ -39,7 +39,6 @@ class NumPy(Form):
 
     name, by_hand = "numpy", "gradients, update"
     start: ClassVar[Start] = "normal"
-    rate = 1e-6
     weights: Arrays
 
     def __init__(self, setup: Setup) -> None:
@@ -67,8 +66,7 @@ class NumPyAdam(NumPy):
     """
 
     name, by_hand = "numpy adam", "gradients, update"
-    start: ClassVar[Start] = "initialised"
-    rate = 1e-3
+    start = "initialised"
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, setup: Setup) -> None:

@@ -1,12 +1,12 @@
 """The forms on tensors: gradients derived by hand, and autograd."""
 
 from collections.abc import Mapping
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from model.lessons.form import Form, Setup, Start
+from model.lessons.formulations import Form, Setup
 
 
 class Manual(Form):
@@ -17,8 +17,7 @@ class Manual(Form):
     """
 
     name, by_hand = "manual", "gradients, update"
-    start: ClassVar[Start] = "normal"
-    rate = 1e-6
+    start = "normal"
     weights: dict[str, Tensor]
 
     def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:

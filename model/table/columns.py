@@ -14,17 +14,13 @@ MISSING_MARKERS = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null",
 """Lower-case spellings of a missing number."""
 
 
-def parse_numbers(column: pl.Series, source: str) -> FloatArray:
-    """Return a column as (rows,) float64, every value finite and within float32's range.
-
-    Args:
-        column: numbers, booleans, or text that spells numbers.
-        source: the file, for error messages.
+def parse_numbers(column: pl.Series) -> FloatArray:
+    """Return numbers, booleans, or text that spells numbers as (rows,) float64.
 
     Raises:
         DataError: a cell is text, missing, or a number that float32 cannot hold.
     """
-    where = f"{source}: column '{column.name}'"
+    where = f"column '{column.name}'"
     numbers = column
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         text = column.cast(pl.String).str.strip_chars()
@@ -41,7 +37,7 @@ def parse_numbers(column: pl.Series, source: str) -> FloatArray:
             f"{where}: expected numbers, found {column.dtype}; drop it or write it as numbers"
         )
     floats = numbers.cast(pl.Float64)
-    refuse_missing(floats.fill_nan(None), source)
+    refuse_missing(floats.fill_nan(None))
     values: FloatArray = floats.to_numpy()
     too_large = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
     if too_large.size:
@@ -52,13 +48,12 @@ def parse_numbers(column: pl.Series, source: str) -> FloatArray:
     return values
 
 
-def refuse_missing(column: pl.Series, source: str) -> None:
+def refuse_missing(column: pl.Series) -> None:
     """Raise a DataError with the number of nulls in a column and the first row that has one."""
     missing = column.is_null()
     if count := missing.sum():
-        row = missing.arg_max()
-        first = 0 if row is None else row + 1
+        first = missing.arg_true()[0] + 1
         raise DataError(
-            f"{source}: column '{column.name}': {count} missing value{'s' if count > 1 else ''}, "
+            f"column '{column.name}': {count} missing value{'s' if count > 1 else ''}, "
             f"the first in row {first}; fill them in or remove the rows"
         )

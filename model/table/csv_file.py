@@ -6,18 +6,16 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
 from model.errors import DataError
 from model.table.columns import MISSING_MARKERS
+from tabular.separator import guess_separator
 
 MAX_SAMPLE_BYTES = 1 << 24
 """Maximum number of bytes read to find the separator and the header, enough for 100,000 columns."""
-MAX_SAMPLE_ROWS = 20
-"""Maximum number of rows compared to find the separator."""
 
 
 def read_csv(path: Path) -> pl.DataFrame:
@@ -29,26 +27,25 @@ def read_csv(path: Path) -> pl.DataFrame:
     with path.open("rb") as file:
         sample = file.read(MAX_SAMPLE_BYTES)
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path}: expected UTF-8, found UTF-16; save it as UTF-8")
+        raise DataError("expected UTF-8, found UTF-16; save it as UTF-8")
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(sample)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    separator = _guess_separator(text)
-    header = _read_header(text, separator, path)
+        raise DataError(f"not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    separator = guess_separator(text)
+    header = _read_header(text, separator)
     try:
         frame = pl.read_csv(
             path, separator=separator, infer_schema_length=None, new_columns=header, glob=False
         )
     except pl.exceptions.PolarsError as error:
         reason = _find_long_row(text, separator) or first_line(error)
-        raise DataError(f"{path}: not readable as CSV: {reason}") from None
+        raise DataError(f"not readable as CSV: {reason}") from None
     # Blank lines at the end of a file are not rows.
     filled = frame.select(pl.any_horizontal(pl.all().is_not_null()).arg_true()).to_series()
     frame = frame.head(filled[-1] + 1 if len(filled) else 0)
-    return frame.with_columns(
-        _infer_numbers(column) for column in frame.iter_columns() if column.dtype == pl.String
-    )
+    texts = frame.select(pl.col(pl.String)).iter_columns()
+    return frame.with_columns(_infer_numbers(column) for column in texts)
 
 
 def first_line(error: Exception) -> str:
@@ -56,19 +53,19 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _read_header(text: str, separator: str, path: Path) -> list[str]:
+def _read_header(text: str, separator: str) -> list[str]:
     """Return the names of the columns, all different and not empty."""
     try:
         header = [name.strip() for name in next(_records(text, separator), [])]
     except csv.Error as error:
-        raise DataError(f"{path}: not readable as CSV: {error}") from None
+        raise DataError(f"not readable as CSV: {error}") from None
     if not any(header):
-        raise DataError(f"{path}: the first line is blank, expected column names")
+        raise DataError("the first line is blank, expected column names")
     if "" in header:
-        raise DataError(f"{path}: column {header.index('') + 1} has no name; name it or remove it")
+        raise DataError(f"column {header.index('') + 1} has no name; name it or remove it")
     for name, count in Counter(header).items():
         if count > 1:
-            raise DataError(f"{path}: expected different column names, found {count} of '{name}'")
+            raise DataError(f"expected different column names, found {count} of '{name}'")
     return header
 
 
@@ -96,22 +93,3 @@ def _find_long_row(text: str, separator: str) -> str:
             if len(values) > columns:
                 return f"row {row}: expected {columns} values, found {len(values)}"
     return ""
-
-
-def _guess_separator(text: str) -> str:
-    """Return the separator that gives the header the most columns.
-
-    Separators that give most of the first rows as many columns as the header come first. A wrong
-    separator that splits inside quotes can join lines, so more rows decide between equal widths.
-    """
-
-    def rank(separator: str) -> tuple[bool, int, int]:
-        try:
-            records = islice(_records(text, separator), MAX_SAMPLE_ROWS)
-            widths = [len(row) for row in records if row] or [0]
-        except csv.Error:  # a long line that is not split exceeds csv's limit on a field
-            return False, 0, 0
-        consistent = widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
-        return consistent, widths[0], len(widths)
-
-    return max(",;\t|", key=rank)

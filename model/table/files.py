@@ -1,6 +1,6 @@
 """CSV, Parquet and NPZ files as lazy polars frames.
 
-Error messages count rows from 1, without the header.
+Error messages count rows from 1, without the header; load_table() adds the name of the file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,11 @@ def read_frame(path: Path) -> pl.LazyFrame:
         DataError: the file is missing, empty or malformed, or its suffix is unknown.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file")
+        raise DataError("no such file")
     if path.is_dir():
-        raise DataError(f"{path}: is a folder, expected a CSV, Parquet or NPZ file")
+        raise DataError("is a folder, expected a CSV, Parquet or NPZ file")
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError("the file is empty")
     match path.suffix.lower():
         case ".csv" | ".tsv" | ".txt":
             frame = read_csv(path).lazy()
@@ -39,47 +39,35 @@ def read_frame(path: Path) -> pl.LazyFrame:
         case ".npz":
             frame = read_npz(path).lazy()
         case other:
-            raise DataError(
-                f"{path}: expected .csv, .tsv, .txt, .parquet, .pq or .npz, found '{other}'"
-            )
-    if not count_rows(frame, str(path)):
-        raise DataError(f"{path}: no rows of data")
+            raise DataError(f"expected .csv, .tsv, .txt, .parquet, .pq or .npz, found '{other}'")
+    if not count_rows(frame):
+        raise DataError("no rows of data")
     return frame
 
 
-def count_rows(frame: pl.LazyFrame, source: str) -> int:
-    """Return the number of rows.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    rows: int = _collect(frame.select(pl.len()), source).item()
+def count_rows(frame: pl.LazyFrame) -> int:
+    """Return the number of rows; raise a DataError if the file cannot be read."""
+    rows: int = _collect(frame.select(pl.len())).item()
     return rows
 
 
-def read_columns(frame: pl.LazyFrame, names: Sequence[str], source: str) -> Iterator[pl.Series]:
-    """Yield the columns of these names, a few read at a time, to hold a large file only once.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    count = max(1, MAX_VALUES_PER_READ // count_rows(frame, source))
+def read_columns(frame: pl.LazyFrame, names: Sequence[str]) -> Iterator[pl.Series]:
+    """Yield the columns of these names, a few read at a time, to hold a large file only once."""
+    count = max(1, MAX_VALUES_PER_READ // count_rows(frame))
     for start in range(0, len(names), count):
-        yield from _collect(frame.select(names[start : start + count]), source).iter_columns()
+        yield from _collect(frame.select(names[start : start + count])).iter_columns()
 
 
-def require_columns(names: Sequence[str], columns: Sequence[str], role: str, source: str) -> None:
+def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> None:
     """Raise a DataError for the first of names that is not a column, with the closest column."""
     for name in names:
         if name not in columns:
-            raise DataError(
-                f"{source}: no {role} '{name}'{near_miss(name, columns)}; "
-                f"there are {quote_names(columns)}"
-            )
+            hint = near_miss(name, columns)
+            raise DataError(f"no {role} '{name}'{hint}; there are {quote_names(columns)}")
 
 
-def _collect(frame: pl.LazyFrame, source: str) -> pl.DataFrame:
+def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
     try:
         return frame.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{source}: not a Parquet file ({first_line(error)})") from None
+        raise DataError(f"not a Parquet file ({first_line(error)})") from None

@@ -1,8 +1,9 @@
 """A bundled data set or a file becomes a Table."""
 
+import contextlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import polars as pl
 
 from model.config import BUNDLED_DATASETS
 from model.errors import DataError
-from model.table.bundled import load_bundled
 from model.table.columns import parse_numbers
 from model.table.dataset import Kind, Table, Task
 from model.table.files import count_rows, read_columns, read_frame, require_columns
@@ -43,34 +43,43 @@ def load_table(
     Raises:
         DataError: the file, its columns or its values cannot be used.
     """
-    frame, own_targets = load_bundled(source) if source in BUNDLED_DATASETS else _read_file(source)
-    schema = frame.collect_schema()
-    targets = tuple(dict.fromkeys(targets)) or own_targets
-    features = _choose_features(schema.names(), targets, own_targets, drop, source)
-    rows = count_rows(frame, source)
-    if rows < MIN_ROWS:
-        raise DataError(f"{source}: expected at least {MIN_ROWS} rows, found {rows}")
-    target_columns = list(read_columns(frame, targets, source))
-    task, note = infer_task(target_columns, task)
-    x = np.empty((rows, len(features)), np.float32)
-    for index, column in enumerate(read_columns(frame, features, source)):
-        x[:, index] = parse_numbers(column, source)
-    classes, y = encode_target(target_columns, task, source)
-    if rows < (needed := MIN_ROWS_PER_CLASS * len(classes)):
-        raise DataError(
-            f"{source}: expected at least {needed} rows for {len(classes)} classes, found {rows}"
+    with _errors_about(source):
+        frame, own_targets = _open_source(source)
+        schema = frame.collect_schema()
+        targets = tuple(dict.fromkeys(targets)) or own_targets
+        features = _choose_features(schema.names(), targets, own_targets, drop)
+        rows = count_rows(frame)
+        if rows < MIN_ROWS:
+            raise DataError(f"expected at least {MIN_ROWS} rows, found {rows}")
+        target_columns = list(read_columns(frame, targets))
+        task, note = infer_task(target_columns, task)
+        x = np.empty((rows, len(features)), np.float32)
+        for index, column in enumerate(read_columns(frame, features)):
+            x[:, index] = parse_numbers(column)
+        classes, y = encode_target(target_columns, task)
+        if rows < (needed := MIN_ROWS_PER_CLASS * len(classes)):
+            raise DataError(
+                f"expected at least {needed} rows for {len(classes)} classes, found {rows}"
+            )
+        return Table(
+            name=run_name(name or Path(source).stem),
+            task=task,
+            features=features,
+            kinds=tuple(_column_kind(schema[feature]) for feature in features),
+            x=x,
+            targets=targets,
+            y=y,
+            classes=classes,
+            notes=(note,),
         )
-    return Table(
-        name=run_name(name or (source if source in BUNDLED_DATASETS else Path(source).stem)),
-        task=task,
-        features=features,
-        kinds=tuple(_column_kind(schema[feature]) for feature in features),
-        x=x,
-        targets=targets,
-        y=y,
-        classes=classes,
-        notes=(note,),
-    )
+
+
+@contextlib.contextmanager
+def _errors_about(source: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
 
 
 def run_name(text: str) -> str:
@@ -84,40 +93,53 @@ def _choose_features(
     targets: Sequence[str],
     own_targets: Sequence[str],
     drop: Sequence[str],
-    source: str,
 ) -> tuple[str, ...]:
-    """Return the columns that are neither targets nor dropped.
-
-    Raises:
-        DataError: there is no target or no feature, or a column does not exist.
-    """
+    """Return the columns that are neither targets nor dropped, of which there is at least one."""
     if not targets:
-        raise DataError(
-            f"{source}: say which column to predict (--target); it has {quote_names(columns)}"
-        )
-    require_columns(targets, columns, "target column", source)
-    require_columns(drop, columns, "column to drop", source)
+        raise DataError(f"say which column to predict (--target); it has {quote_names(columns)}")
+    require_columns(targets, columns, "target column")
+    require_columns(drop, columns, "column to drop")
     if both := [target for target in targets if target in drop]:
-        raise DataError(f"{source}: column '{both[0]}' is both target and dropped")
+        raise DataError(f"column '{both[0]}' is both target and dropped")
     features = tuple(column for column in columns if column not in {*targets, *drop, *own_targets})
     if not features:
-        raise DataError(f"{source}: no columns are left for the features")
+        raise DataError("no columns are left for the features")
     return features
 
 
-def _read_file(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return the frame of a file, and the names of its targets if it is an NPZ file."""
+def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Return the frame of a data set or a file, and the names of the targets that it defines."""
+    if source in BUNDLED_DATASETS:
+        return _load_bundled(source)
     path = Path(source)
     if not path.suffix and not path.exists():
         names = ", ".join(BUNDLED_DATASETS)
-        raise DataError(
-            f"{source}: neither a file nor one of {names}{near_miss(source, BUNDLED_DATASETS)}"
-        )
+        raise DataError(f"neither a file nor one of {names}{near_miss(source, BUNDLED_DATASETS)}")
     frame = read_frame(path)
     if path.suffix.lower() != ".npz":
         return frame, ()
     columns = frame.collect_schema().names()
     return frame, tuple(column for column in columns if column.startswith("y"))
+
+
+def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Return the frame of a data set in BUNDLED_DATASETS, and the names of its target columns."""
+    if name == "synthetic":
+        # The reference problem fits 64 rows of standard-normal noise, 1000 -> 100 -> 10 features.
+        # Of 100 rows, the split uses 64 for training.
+        noise = np.random.default_rng(0).standard_normal((100, 1010))
+        targets = tuple(f"y{i}" for i in range(10))
+        schema = [*(f"x{i}" for i in range(1000)), *targets]
+        return pl.LazyFrame(noise, schema=schema), targets
+    from sklearn import datasets
+
+    kwargs = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name}")(**kwargs)
+    target = bunch.target
+    if name in ("wine", "breast_cancer"):
+        target = np.asarray(bunch.target_names)[target]
+    frame = pl.LazyFrame(bunch.data, schema=[str(feature) for feature in bunch.feature_names])
+    return frame.with_columns(pl.Series("target", target.tolist())), ("target",)
 
 
 def _column_kind(dtype: pl.DataType) -> Kind:

@@ -22,7 +22,7 @@ def read_npz(path: Path) -> pl.DataFrame:
     x, y = _read_arrays(path)
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
-            f"{path}: expected x (rows, in_features) and y (rows,) or (rows, out_features), "
+            f"expected x (rows, in_features) and y (rows,) or (rows, out_features), "
             f"found x {x.shape} and y {y.shape}"
         )
     targets = {"y": y} if y.ndim == 1 else {f"y{i}": column for i, column in enumerate(y.T)}
@@ -30,7 +30,7 @@ def read_npz(path: Path) -> pl.DataFrame:
         return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
     except (pl.exceptions.PolarsError, TypeError, ValueError):
         raise DataError(
-            f"{path}: expected numbers or text, found x of {x.dtype} and y of {y.dtype}"
+            f"expected numbers or text, found x of {x.dtype} and y of {y.dtype}"
         ) from None
 
 
@@ -44,14 +44,14 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         except ValueError as error:
             if "allow_pickle" in str(error):
                 raise DataError(
-                    f"{path}: holds pickled objects, which can run code; save plain arrays"
+                    "holds pickled objects, which can run code; save plain arrays"
                 ) from None
-            raise DataError(f"{path}: {' '.join(str(error).split())}") from None
+            raise DataError(" ".join(str(error).split())) from None
         # These are the errors that zipfile raises for damaged content.
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
-            raise DataError(f"{path}: not an NPZ file, or a truncated one") from None
+            raise DataError("not an NPZ file, or a truncated one") from None
     names = quote_names([name.removesuffix(".npy") for name in members])
-    raise DataError(f"{path}: expected arrays x and y, found {names}")
+    raise DataError(f"expected arrays x and y, found {names}")
 
 
 def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:

@@ -36,29 +36,25 @@ def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, s
 
 
 def encode_target(
-    columns: Sequence[pl.Series], task: Task, source: str
+    columns: Sequence[pl.Series], task: Task
 ) -> tuple[tuple[ClassValue, ...], FloatArray | IntArray]:
-    """Return the classes, none for a regression, and the targets of each row.
-
-    Raises:
-        DataError: the columns cannot be the target of the task.
-    """
+    """Return the classes, none for a regression, and the target of each row."""
     if task == "regression":
-        return (), encode_numbers(columns, source)
+        return (), encode_numbers(columns)
     if len(columns) > 1:
-        raise DataError(f"{source}: classification takes one target, found {len(columns)}")
-    return encode_classes(columns[0], source)
+        raise DataError(f"classification takes one target, found {len(columns)}")
+    return encode_classes(columns[0])
 
 
-def encode_numbers(columns: Sequence[pl.Series], source: str) -> FloatArray:
+def encode_numbers(columns: Sequence[pl.Series]) -> FloatArray:
     """Return the targets of a regression, (rows, columns) float64.
 
     Raises:
         DataError: a cell is not a number, a value is too large, or a column is constant.
     """
-    y = np.stack([parse_numbers(column, source) for column in columns], axis=1)
+    y = np.stack([parse_numbers(column) for column in columns], axis=1)
     for column, low, high in zip(columns, y.min(axis=0), y.max(axis=0), strict=True):
-        where = f"{source}: target '{column.name}'"
+        where = f"target '{column.name}'"
         if max(-low, high) > MAX_TARGET_MAGNITUDE:
             extreme = high if high > -low else low
             raise DataError(
@@ -69,7 +65,7 @@ def encode_numbers(columns: Sequence[pl.Series], source: str) -> FloatArray:
     return y
 
 
-def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ...], IntArray]:
+def encode_classes(column: pl.Series) -> tuple[tuple[ClassValue, ...], IntArray]:
     """Return the distinct values in sorted order, and the index of each row's value, (rows,) int64.
 
     Raises:
@@ -79,16 +75,16 @@ def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ..
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.set(column.str.to_lowercase().is_in(MISSING_CLASS_MARKERS), None)
-    where = f"{source}: target '{column.name}'"
+    where = f"target '{column.name}'"
     integer = column.dtype.is_integer()
     if integer and column.cast(pl.Int64, strict=False).null_count() > column.null_count():
         raise DataError(f"{where}: expected integers of 64 bits, found larger ones")
     labels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     if integer or column.dtype in (pl.String, pl.Boolean):
-        refuse_missing(column, source)
+        refuse_missing(column)
         labels = column.to_numpy()
     else:
-        labels = parse_numbers(column, source)
+        labels = parse_numbers(column)
     values, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     classes: tuple[ClassValue, ...] = tuple(values.tolist())
     if len(classes) < 2:
@@ -96,7 +92,7 @@ def encode_classes(column: pl.Series, source: str) -> tuple[tuple[ClassValue, ..
     if counts.min() < MIN_ROWS_IN_CLASS:
         numbers = column.cast(pl.Float64, strict=False) if column.dtype == pl.String else None
         if numbers is not None and 2 * numbers.count() > len(column):
-            parse_numbers(column, source)  # raises the more helpful error, which shows the text
+            parse_numbers(column)  # raises the more helpful error, which shows the text
         rare = classes[int(counts.argmin())]
         raise DataError(
             f"{where}: class {rare!r}: expected at least {MIN_ROWS_IN_CLASS} rows (one each for "

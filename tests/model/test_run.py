@@ -149,33 +149,35 @@ def cut(name: str) -> Damage:
 
 
 FILES = ("run.json", "weights.safetensors", "rows.safetensors")
-STATISTICS = "/run.json: feature 'age': expected finite statistics with min <= max"
-ONE_NETWORK = ": weights, rows and run.json are not of one network"
+UNREADABLE = ": not a readable run: "
+RECORD = UNREADABLE + "run.json: "
+STATISTICS = RECORD + "feature 'age': expected finite statistics with min <= max"
+ONE_NETWORK = UNREADABLE + "weights, rows and run.json are not of one network"
 
 
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
         *((removed(name), f": not a complete run, {name} is missing") for name in FILES),
-        *((cut(name), ": not a readable run: ") for name in FILES),
-        (lambda path: (path / "run.json").write_text("[]"), ": not a readable run: "),
-        (lambda path: (path / "run.json").write_bytes(b"\xff"), ": not a readable run: "),
-        (edited(format_version=2), "/run.json: expected format_version 1, found 2"),
-        (edited(format_version=None), ": not a readable run: 'format_version'"),
-        (edited(features=None), ": not a readable run: 'features'"),
-        (edited(history=[1]), ": not a readable run: "),
-        (edited(surprise=1), ": not a readable run: "),
-        (edited(config={"epochs": 0}), ": not a readable run: epochs: expected 1 to 2**31 - 1, "),
+        *((cut(name), UNREADABLE) for name in FILES),
+        (lambda path: (path / "run.json").write_text("[]"), UNREADABLE),
+        (lambda path: (path / "run.json").write_bytes(b"\xff"), UNREADABLE),
+        (edited(format_version=2), RECORD + "expected format_version 1, found 2"),
+        (edited(format_version=None), UNREADABLE + "'format_version'"),
+        (edited(features=None), UNREADABLE + "'features'"),
+        (edited(history=[1]), UNREADABLE),
+        (edited(surprise=1), UNREADABLE),
+        (edited(config={"epochs": 0}), UNREADABLE + "epochs: expected 1 to 2**31 - 1, "),
         (edited(features=[]), ONE_NETWORK),
         (edited(task="regression"), ONE_NETWORK),
         (edited(features=feature(mean=math.nan)), STATISTICS),
         (edited(features=feature(min=3.0, max=2.0)), STATISTICS),
-        (edited(metrics=[]), "/run.json: metrics: expected those of the train rows, found none"),
+        (edited(metrics=[]), RECORD + "metrics: expected those of the train rows, found none"),
         (
             edited(metrics={"train": {}, "validation": {}}),
-            "/run.json: metrics: expected those of the test rows, found none",
+            RECORD + "metrics: expected those of the test rows, found none",
         ),
-        (edited(name="../x"), "/run.json: expected a name of [a-z0-9_-], found '../x'"),
+        (edited(name="../x"), RECORD + "expected a name of [a-z0-9_-], found '../x'"),
     ],
 )
 def test_damaged_run(saved: Path, damage: Damage, expected: str) -> None:

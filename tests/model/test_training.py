@@ -51,7 +51,7 @@ def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
 def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """Other test rows give the same weights, history and statistics, and other test metrics."""
     table = make_table(classes)
-    test = split(table, CONFIG.seed).test
+    test = split(table, CONFIG.seed)["test"]
     x, y = table.x.copy(), table.y.copy()
     x[test] = np.random.default_rng(1).normal(1e6, 1e6, x[test].shape)
     if not classes:  # classes decide the split itself
@@ -76,7 +76,7 @@ def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None
     assert min(losses) == losses[best - 1]
     assert best < 30, "the last epoch should not be the best"
     net = net_from_weights(run.weights)
-    for part, rows in vars(split(table, CONFIG.seed)).items():
+    for part, rows in split(table, CONFIG.seed).items():
         predictions = predict_rows(net, table.x, rows)
         expected = compute_metrics(predictions, table.y[rows], len(classes))
         assert expected == run.record.metrics[part]
@@ -101,20 +101,20 @@ def test_record(tmp_path: Path) -> None:
     warning = "1 constant column, which the network ignores ('constant')"
     assert ("note", warning) == record.notes
     assert {"mean", "linear"} == record.baselines.keys()
-    train_x = table.x[parts.train].astype(np.float64)
+    train_x = table.x[parts["train"]].astype(np.float64)
     assert table.features == tuple(feature.name for feature in record.features)
     assert table.kinds == tuple(feature.kind for feature in record.features)
     for name in ("mean", "std", "min", "max", "median"):
         actual = [getattr(feature, name) for feature in record.features]
         assert pytest.approx(getattr(np, name)(train_x, axis=0)) == actual
-    assert np.array_equal(table.x[parts.validation], run.rows)
+    assert np.array_equal(table.x[parts["validation"]], run.rows)
 
 
 def with_outlier(part: str) -> Table:
     """Make a table with a value in the part that leaves float32's range when standardised."""
     table = make_table(rows=400)
     table.x[:, 3] *= 0.1
-    table.x[getattr(split(table, CONFIG.seed), part)[0], 3] = 3e38
+    table.x[split(table, CONFIG.seed)[part][0], 3] = 3e38
     return table
 
 

@@ -250,7 +250,7 @@ UNREADABLE = "not a readable checkpoint: "
         (written(safetensors.torch.save(ONES, {"fit": "{"})), UNREADABLE),
         (
             edited(lambda document: document.update(format_version=2)),
-            "expected format_version 1, found 2",
+            UNREADABLE + "expected format_version 1, found 2",
         ),
         (
             edited(lambda document: document.pop("format_version")),

@@ -9,8 +9,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from model.__main__ import main
-from model.lessons.comparison import Trial, run
-from model.lessons.formulations import FORMS, reference
+from model.lessons.comparison import FORMS, Trial, reference, run
 from model.lessons.tensor_forms import Manual
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.lessons.form import Arrays, Form, Setup, float64
-from model.lessons.formulations import FORMS, reference
+from model.lessons.comparison import FORMS, reference
+from model.lessons.formulations import Arrays, Form, Setup, float64
 from model.lessons.module_forms import Module, Optim, Sequential
 from model.lessons.numpy_forms import NumPy, NumPyAdam
 from model.lessons.tensor_forms import Autograd, Manual

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from model.lessons.form import Setup, float64
-from model.lessons.formulations import reference
+from model.lessons.comparison import reference
+from model.lessons.formulations import Setup, float64
 from model.lessons.module_forms import Sequential, parameters_by_name, sequential
 from model.net import TwoLayerNet
 

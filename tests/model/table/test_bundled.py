@@ -1,4 +1,4 @@
-"""model.table.bundled: the data sets that need no file."""
+"""model.table.load: the data sets that need no file."""
 
 import numpy as np
 import pytest

@@ -49,19 +49,19 @@ def test_bad_file(write_file: WriteFile, name: str, content: str, expected: str)
     """An empty or malformed file, or an unknown suffix, ends in one line."""
     with pytest.raises(DataError) as caught:
         read_frame(write_file(name, content))
-    assert f"{name}: {expected}" == str(caught.value)
+    assert expected == str(caught.value)
 
 
 def test_empty_arrays(write_file: WriteFile) -> None:
     """Arrays without rows are no data."""
     np.savez(write_file("a.npz", ""), x=np.zeros((0, 2)), y=np.zeros(0))
-    with pytest.raises(DataError, match=r"^a\.npz: no rows of data$"):
+    with pytest.raises(DataError, match=r"^no rows of data$"):
         read_frame(Path("a.npz"))
 
 
 def test_missing_file(write_file: WriteFile) -> None:
     """A path that does not exist is an error, and a folder is not a file."""
-    with pytest.raises(DataError, match=r"^none\.csv: no such file$"):
+    with pytest.raises(DataError, match=r"^no such file$"):
         read_frame(Path("none.csv"))
-    with pytest.raises(DataError, match=r"^\.: is a folder, expected a CSV, Parquet or NPZ file$"):
+    with pytest.raises(DataError, match=r"^is a folder, expected a CSV, Parquet or NPZ file$"):
         read_frame(Path())
