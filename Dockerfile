@@ -32,7 +32,7 @@ COPY --chmod=755 export export
 COPY --chmod=755 service service
 COPY --chmod=755 tabular tabular
 COPY --chmod=755 cli cli
-# Writable for everybody: --user runs the container as the owner of the mounted folders.
+# The folders are writable for everybody, because --user may name any user.
 RUN mkdir --mode=777 runs artifacts
 # matplotlib needs a writable home folder.
 ENV HOME=/tmp ORT_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1
@@ -44,8 +44,8 @@ CMD ["train", "export"]
 FROM ${BASE} AS dependencies
 WORKDIR /build
 COPY constraints.txt pyproject.toml ./
-# Installs the base dependencies of pyproject.toml with the base image's pip, so the virtual
-# environment contains no pip.
+# The base image's pip installs the base dependencies of pyproject.toml, so the virtual environment
+# needs no pip.
 RUN --mount=type=cache,target=/var/cache/pip \
     export PIP_CACHE_DIR=/var/cache/pip \
     && python -c 'import tomllib; \
@@ -69,7 +69,8 @@ ENV PATH=/venv/bin:$PATH \
 # Kubernetes' runAsNonRoot needs a numeric user.
 USER 65532:65532
 EXPOSE 8000
-# The check connects to port 8000, so do not change --port. To use another host port: -p 9000:8000.
+# The health check connects to port 8000, so do not change --port. To use another port of the host:
+# docker run -p 9000:8000.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s CMD ["python", "-c", "\
 from http.client import HTTPConnection; \
 probe = HTTPConnection('127.0.0.1', 8000, timeout=2); \

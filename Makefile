@@ -1,19 +1,19 @@
-# Each target creates .venv and installs what is missing, once, and is then a line or two over
-# `python -m ...`. Values that a person types travel through the environment, never through shell text.
+# Each target installs missing packages into .venv and then runs `python -m ...`. Variables of the
+# user reach the shell through the environment: inserted into its text, they could inject commands.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --constraint constraints.txt --editable
 
-# WSL sets NAME to the host's name, so NAME counts only when it is given to make.
+# WSL sets the variable NAME to the host's name, so NAME from the environment is ignored.
 ifeq ($(origin NAME),environment)
 NAME :=
 endif
 VARIABLES := ARTIFACT CONFIG COVERAGE DATA DROP NAME PYTHON RUN TARGET TORCH_INDEX
-GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
-ifneq ($(filter-out $(VARIABLES),$(GIVEN)),)
-$(error unknown variable: $(filter-out $(VARIABLES),$(GIVEN)); expected one of $(VARIABLES))
+COMMAND_LINE_VARIABLES := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+ifneq ($(filter-out $(VARIABLES),$(COMMAND_LINE_VARIABLES)),)
+$(error unknown variable: $(filter-out $(VARIABLES),$(COMMAND_LINE_VARIABLES)); expected one of $(VARIABLES))
 endif
 
 override CONFIG := $(value CONFIG)
@@ -24,12 +24,12 @@ override NAME := $(value NAME)
 override RUN := $(value RUN)
 override ARTIFACT := $(value ARTIFACT)
 export CONFIG DATA TARGET DROP NAME RUN ARTIFACT
-# For example PyTorch's index of CPU-only packages: the default wheel on Linux holds CUDA.
+# URL of PyTorch's package index, for example the CPU-only one; the default Linux wheel has CUDA.
 ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(TORCH_INDEX)
 endif
 
-# The servers that bench/serve compares with, each in a virtual environment of its own.
+# The servers in the comparison of bench/serve, each in a virtual environment of its own.
 SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 
 .NOTPARALLEL:
@@ -38,7 +38,7 @@ SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
     test-clients conformance chaos mutants runtimes floors \
     bench-train bench-serve bench-overload audit clean
 
-help: ## list the commands
+help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 train: .venv/.train ## fit a network: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
@@ -48,19 +48,19 @@ train: .venv/.train ## fit a network: DATA=digits, or DATA=houses.csv TARGET=pri
 resume: .venv/.train ## continue the newest checkpoint: [NAME=houses]
 	@exec $(BIN)/python -m model train --resume $${NAME:+--name "$$NAME"}
 
-formulations: .venv/.train ## run the same fit written six ways and compare them
+formulations: .venv/.train ## run and compare six ways to write the same fit
 	@exec $(BIN)/python -m model formulations
 
 export: .venv/.train ## prove the newest run and publish it as an artifact: [RUN=runs/houses/1]
 	@exec $(BIN)/python -m export build $${RUN:+"$$RUN"}
 
-serve: .venv/.serve ## answer POST /predict on 127.0.0.1:8000: [ARTIFACT=artifacts/houses]
+serve: .venv/.serve ## serve predictions on 127.0.0.1:8000: [ARTIFACT=artifacts/houses]
 	@exec $(BIN)/python -m service serve $${ARTIFACT:+"$$ARTIFACT"}
 
-test: .venv/.dev ## run the test suite
+test: .venv/.dev ## run the test suite without its slow tests
 	@$(BIN)/python -m pytest -n auto $(COVERAGE)
 
-check: .venv/.dev ## what CI runs: format, lint, types, import contracts, tests with branch coverage, slow tests
+check: .venv/.dev ## check format, lint, types and import contracts; run the tests with branch coverage, and the slow tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -72,34 +72,34 @@ format: .venv/.dev ## format the sources and apply the linter's safe corrections
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format
 
-test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## clients of other projects against a running server
+test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## run clients of other projects against a running server
 	@$(BIN)/python -m pytest -m clients tests/clients
 
-conformance: .venv/.dev ## 100,000 generated requests, each with a known answer
+conformance: .venv/.dev ## send 100,000 generated requests, each with one correct reply
 	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -m conformance tests/conformance
 
-chaos: .venv/.dev ## hot swaps, kills, resumes and worker deaths under load
+chaos: .venv/.dev ## test version changes, kills, resumes and worker deaths under load
 	@CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
 
-mutants: .venv/.dev ## every mutant of seven networks against every check, and healthy networks
+mutants: .venv/.dev ## run every check on faulty artifacts and on correct networks
 	@$(BIN)/python -m pytest -n auto -m mutants tests/mutants
 
-runtimes: .venv/.dev ## the artifact in other runtimes, each in a virtual environment of its own: [ARTIFACT=artifacts/houses]
+runtimes: .venv/.dev ## run the artifact in other runtimes, each in a virtual environment of its own: [ARTIFACT=artifacts/houses]
 	@RUNTIMES_ARTIFACT="$$ARTIFACT" $(BIN)/python -m pytest -m runtimes tests/runtimes
 
-floors: .peers/floors/.made ## the service's tests with the oldest versions that pyproject.toml allows
+floors: .peers/floors/.made ## run the service's tests with the oldest versions that pyproject.toml allows
 	@.peers/floors/bin/python -m pytest tests/service tests/tabular
 
-bench-train: .venv/.train .peers/train/.made ## the cost of a fit beside scikit-learn, skorch, Lightning and JAX (half an hour)
+bench-train: .venv/.train .peers/train/.made ## compare a fit with scikit-learn, skorch, Lightning and JAX (half an hour)
 	@exec $(BIN)/python -m bench.train.compare
 
-bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## the cost of an answer beside FastAPI, BentoML, MLServer and others (half an hour; needs wrk)
+bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## compare the service with FastAPI, BentoML, MLServer and others (half an hour; needs wrk)
 	@exec $(BIN)/python -m bench.serve.compare
 
-bench-overload: .venv/.dev ## the service at one, two and four times its capacity (needs wrk)
+bench-overload: .venv/.dev ## measure the service at one, two and four times its peak load (needs wrk)
 	@exec $(BIN)/python -m bench.load.overload
 
-audit: .peers/audit/.made ## known vulnerabilities of the pinned versions and of the oldest allowed ones (asks osv.dev)
+audit: .peers/audit/.made ## list known vulnerabilities of the pinned and of the oldest allowed versions (from osv.dev)
 	@$(PYTHON) .ci/floors.py >.peers/audit/floors.txt
 	@status=0; for pins in .peers/audit/floors.txt constraints.txt; do .peers/audit/bin/pip-audit --strict \
 	    --vulnerability-service osv --no-deps --disable-pip --requirement $$pins || status=1; done; exit $$status
@@ -114,23 +114,23 @@ clean: ## remove the virtual environments and the caches; runs and artifacts sta
 	@touch $@
 
 .venv/.serve: .venv/.pip pyproject.toml constraints.txt
-	@echo 'installing what serving needs into .venv ...'
+	@echo 'installing the packages for serving into .venv ...'
 	@$(INSTALL) .
 	@touch $@
 
 .venv/.train: .venv/.pip pyproject.toml constraints.txt
-	@echo 'installing what training and serving need into .venv (PyTorch is large) ...'
+	@echo 'installing the packages for training and serving into .venv (PyTorch is large) ...'
 	@$(INSTALL) '.[train]'
 	@touch .venv/.serve $@
 
 .venv/.dev: .venv/.pip pyproject.toml constraints.txt
-	@echo 'installing what the tests need into .venv (PyTorch is large) ...'
+	@echo 'installing the packages for the tests into .venv (PyTorch is large) ...'
 	@$(INSTALL) '.[train]' --group dev
 	@touch .venv/.serve .venv/.train $@
 
-# .peers/<name> is the virtual environment of one tool or peer that does not share .venv.
+# .peers/<name> is the virtual environment of a tool or of a package that benchmarks compare with.
 .peers/train/.made: bench/train/peers.txt constraints.txt
-	@echo 'installing what bench/train compares with into .peers/train (PyTorch is large) ...'
+	@echo 'installing the libraries of bench/train into .peers/train (PyTorch is large) ...'
 	@$(PYTHON) -m venv .peers/train
 	@.peers/train/bin/python -m pip --disable-pip-version-check install --quiet \
 	    --constraint constraints.txt --requirement bench/train/peers.txt
@@ -157,9 +157,9 @@ clean: ## remove the virtual environments and the caches; runs and artifacts sta
 	@.peers/audit/bin/python -m pip --disable-pip-version-check install --quiet 'pip-audit>=2.9'
 	@touch $@
 
-# A peer shares these four packages with the service in the same versions, for a fair comparison.
+# For a fair comparison, a peer uses the service's versions of these four packages.
 .peers/%/.made: bench/serve/peers/%.txt constraints.txt
-	@echo 'installing what bench/serve compares with into .peers/$* ...'
+	@echo 'installing a server of bench/serve into .peers/$* ...'
 	@$(PYTHON) -m venv .peers/$*
 	@grep -iE '^(flask|numpy|onnxruntime|orjson)==' constraints.txt >.peers/$*/constraints.txt
 	@.peers/$*/bin/python -m pip --disable-pip-version-check install --quiet --only-binary=:all: \
