@@ -39,49 +39,17 @@ def test_sums_are_what_sha256sum_checks(flowers: StoredArtifact) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def move_and_link(path: Path) -> None:
-    """Move a file out of the artifact and leave a link to it."""
-    path.symlink_to(path.rename(path.parent.parent / "outside"))
-
-
 def grow(path: Path) -> None:
     """Make a file one byte larger than its limit, without writing the bytes."""
     os.truncate(path, {**MAX_FILE_BYTES, manifest.SUMS: MAX_SUMS_BYTES}[path.name] + 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "problem"),
-    [
-        (name, damage, problem)
-        for names, damage, problem in (
-            (FILES | {manifest.SUMS}, Path.unlink, "not an artifact, {} is missing"),
-            (FILES, flip, "{}: expected SHA-256 "),
-            (FILES | {manifest.SUMS}, move_and_link, "{}: expected a regular file, found a symb"),
-            (FILES | {manifest.SUMS}, grow, "{}: expected at most "),
-        )
-        for name in sorted(names)
-    ],
-)
-def test_damaged_file_is_rejected(artifact: Path, name: str, damage: Damage, problem: str) -> None:
-    """A missing, changed, linked or oversized file is named, whichever it is."""
-    damage(artifact / name)
-    with pytest.raises(ArtifactError, match=re.escape(problem.format(name))):
-        storage.read_artifact(artifact)
-
-
-def replace(name: str, make: Damage) -> Damage:
+def replace(make: Damage) -> Damage:
     """Return a function that puts something else in place of a file."""
 
     def damage(path: Path) -> None:
-        (path / name).unlink()
-        make(path / name)
+        path.unlink()
+        make(path)
 
     return damage
 
@@ -89,16 +57,22 @@ def replace(name: str, make: Damage) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (replace(manifest.GOLDEN, os.mkfifo), "golden.json: expected a regular file, found a pipe"),
-        (replace(manifest.CARD, Path.mkdir), "README.md: expected a regular file, found a folder"),
-        (lambda path: (path / "setup.py").touch(), "unexpected file setup.py"),
-        (lambda path: (path / "data").mkdir(), "unexpected file data"),
+        (Path.unlink, "not an artifact, {} is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "{}: expected SHA-256 |newline is"),
+        (lambda path: path.symlink_to(path.rename(path.parent.parent / "x")), "{}: expected a reg"),
+        (grow, "{}: expected at most "),
+        (replace(os.mkfifo), "{}: expected a regular file, found a pipe"),
+        (replace(Path.mkdir), "{}: expected a regular file, found a folder"),
+        (lambda path: (path.parent / "setup.py").touch(), "unexpected file setup.py"),
     ],
 )
-def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -> None:
-    """Only the files of the format may be in the folder."""
-    damage(artifact)
-    with pytest.raises(ArtifactError, match=re.escape(problem)):
+@pytest.mark.parametrize("name", sorted(FILES | {manifest.SUMS}))
+def test_damaged_folder_is_rejected(
+    artifact: Path, name: str, damage: Damage, problem: str
+) -> None:
+    """A missing, changed, linked or oversized file is named, and so is one too many."""
+    damage(artifact / name)
+    with pytest.raises(ArtifactError, match=problem.format(name)):
         storage.read_artifact(artifact)
 
 
@@ -109,21 +83,10 @@ def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -
         (lambda sums: sums.replace(b"  ", b" *"), "line 1: expected"),
         (lambda sums: b"".join(reversed(sums.splitlines(keepends=True))), "the order is wrong"),
         (lambda sums: sums + sums.splitlines(keepends=True)[-1], "a file is listed twice"),
-        (lambda sums: sums.rstrip(b"\n"), "the last newline is missing"),
-        (lambda sums: sums[: len(sums) // 2], "SHA256SUMS: line "),
         (lambda _: b"", "README.md: expected SHA-256 (not listed), found "),
-        (
-            lambda sums: re.sub(rb".{64}(?=  model.onnx)", b"0" * 64, sums),
-            f"model.onnx: expected SHA-256 {'0' * 64}, found ",
-        ),
-        *(
-            (lambda sums, line=b"0" * 64 + b"  " + name: sums + line, problem)
-            for name, problem in (
-                (b"../../etc/passwd\n", "line 10: expected"),
-                (b"..\n", "line 10: '..' is not a file of the format"),
-                (b"other.onnx\n", "line 10: 'other.onnx' is not a file of the format"),
-            )
-        ),
+        (lambda sums: b"0" * 64 + sums[64:], f"expected SHA-256 {'0' * 64}, found "),
+        (lambda sums: sums + b"0" * 64 + b"  ../x\n", "line 10: expected"),
+        (lambda sums: sums + b"0" * 64 + b"  ..\n", "line 10: '..' is not a file of the format"),
     ],
 )
 def test_sums_have_one_form(artifact: Path, edit: Callable[[bytes], bytes], problem: str) -> None:
