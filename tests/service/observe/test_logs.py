@@ -85,9 +85,8 @@ def test_request_is_logged(
     caplog.set_level(logging.INFO, "service.access")
     client.open(path, method=method, data=b'{"instances": []}', headers=headers)
     (record,) = [record for record in caplog.records if record.name == "service.access"]
-    assert ("mine", TRACE_ID, method, path, 200) == tuple(
-        getattr(record, name) for name in ("request_id", "trace_id", "method", "path", "status")
-    )
-    assert 0 < record.__dict__["seconds"] < 60
+    expected = {"request_id": "mine", "trace_id": TRACE_ID, "method": method, "path": path}
+    assert (expected | {"status": 200}).items() <= vars(record).items()
+    assert 0 < vars(record)["seconds"] < 60
     client.get("/a%0AINFO forged")
     assert "\n" not in caplog.records[-1].getMessage()
