@@ -20,11 +20,11 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 def _restored_loggers() -> Iterator[None]:
     """Restore the loggers that a test configures."""
     root = logging.getLogger()
-    state = root.handlers[:], root.level, logs.access.level
+    handlers, levels = root.handlers[:], (root.level, logs.access.level)
     yield
-    root.handlers[:], level, access_level = state
-    root.setLevel(level)
-    logs.access.setLevel(access_level)
+    root.handlers[:] = handlers
+    for logger, level in zip((root, logs.access), levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.mark.usefixtures("_restored_loggers")

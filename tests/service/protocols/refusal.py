@@ -13,5 +13,6 @@ def refusal(function: Callable[..., object], *arguments: object) -> Refusal:
     """Return status, place and message of the BadInput or Refused that a call raises."""
     with pytest.raises((BadInput, Refused)) as caught:
         function(*arguments)
-    error: BadInput | Refused = caught.value
+    error = caught.value
+    assert isinstance(error, BadInput | Refused)
     return error.status, error.where if isinstance(error, BadInput) else None, str(error)

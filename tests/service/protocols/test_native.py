@@ -46,14 +46,6 @@ def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequ
         assert ["prediction_price €"] == header
 
 
-def test_reply_of_no_rows(classifier: ServedModel) -> None:
-    """A reply without rows keeps the shape of its arrays."""
-    outputs = classifier.predictor.predict(np.zeros((0, 4), np.float32))
-    reply = native.document(outputs, classifier.predictor.manifest)
-    assert [] == reply["predictions"]
-    assert (0, 3) == reply["probabilities"].shape
-
-
 @pytest.mark.parametrize(
     ("body", "content_type", "place"),
     [

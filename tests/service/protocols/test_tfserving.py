@@ -111,35 +111,9 @@ def test_refused_media_types(
 
 
 def test_status(classifier: ServedModel) -> None:
-    """The document is TensorFlow Serving's, with the name and readiness that KServe reads."""
-    ok = {"error_code": "OK", "error_message": ""}
+    """Every version is listed, and none is available while the service drains."""
     for ready, state in ((True, "AVAILABLE"), (False, "UNLOADING")):
-        assert {
-            "model_version_status": [{"version": "1", "state": state, "status": ok}],
-            "name": "flowers",
-            "ready": ready,
-        } == tfserving.status(classifier.predictor.manifest, ready)
-    states = tfserving.status(classifier.predictor.manifest, True, (2, 1))["model_version_status"]
-    assert ["2", "1"] == [version["version"] for version in states]
-
-
-def test_metadata(regressor: ServedModel, classifier: ServedModel) -> None:
-    """The document has one signature, and each tensor with free rows."""
-
-    def tensor(name: str, dtype: str, *sizes: str) -> dict[str, Any]:
-        shape = {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False}
-        return {"dtype": dtype, "tensor_shape": shape, "name": f"{name}:0"}
-
-    signature = {
-        "inputs": {"input": tensor("input", "DT_FLOAT", "-1", "3")},
-        "outputs": {"output": tensor("output", "DT_FLOAT", "-1", "1")},
-        "method_name": "tensorflow/serving/predict",
-    }
-    assert {
-        "model_spec": {"name": "houses", "signature_name": "", "version": "1"},
-        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
-    } == tfserving.metadata(regressor.predictor.manifest)
-    signatures = tfserving.metadata(classifier.predictor.manifest)["metadata"]["signature_def"]
-    outputs = signatures["signature_def"]["serving_default"]["outputs"]
-    assert list(OUTPUTS) == list(outputs)
-    assert tensor("label", "DT_INT64", "-1") == outputs["label"]
+        document = tfserving.status(classifier.predictor.manifest, ready, (2, 1))
+        assert ready == document["ready"]
+        versions = [(each["version"], each["state"]) for each in document["model_version_status"]]
+        assert [("2", state), ("1", state)] == versions

@@ -1,16 +1,11 @@
 """service.protocols.v2: the replies and the documents of the Open Inference Protocol."""
 
-import json
 import tomllib
-from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from service.artifact.manifest import OUTPUTS
 from service.protocols import v2
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
@@ -52,56 +47,20 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
         assert expected == bits(outputs(v2.answer(each, classifier)))
 
 
-def test_reply_in_json(regressor: ServedModel) -> None:
-    """A reply is the model's name and version, the ID, and each output flat, in these bytes."""
-    rows = np.array([[50, 10, 0.1], [60, 20, 0.1]], np.float32)
-    output = regressor.predictor.predict(rows)["output"].ravel()
-    data = orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    reply = v2.answer(request({"id": "a:1", "inputs": [tensor(rows)]}), regressor)
-    expected = (
-        '{"model_name":"houses","model_version":"1","id":"a:1","outputs":'
-        f'[{{"name":"output","datatype":"FP32","shape":[2,1],"data":{data}}}]}}'
-    )
-    assert Reply(expected.encode()) == reply
-
-
 def test_reply_in_bytes(classifier: ServedModel) -> None:
-    """A reply is the JSON, its length in the header, then the outputs in the requested order."""
+    """The JSON with the ID, its length in the header, then the outputs in the requested order."""
     label = {"name": "label", "parameters": {"binary_data": True}}
-    reply = v2.answer(binary(ROWS[:1], outputs=[label, {"name": "logits"}]), classifier)
+    request = binary(ROWS[:1], id="a:1", outputs=[label, {"name": "logits"}])
     answer = classifier.predictor.predict(ROWS[:1])
     logits = orjson.dumps(answer["logits"].ravel(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
     head = (
-        '{"model_name":"flowers","model_version":"1","outputs":['
+        '{"model_name":"flowers","model_version":"1","id":"a:1","outputs":['
         '{"name":"label","datatype":"INT64","shape":[1],"parameters":{"binary_data_size":8}},'
         f'{{"name":"logits","datatype":"FP32","shape":[1,3],"data":{logits}}}]}}'
     ).encode()
     headers = ((JSON_LENGTH_HEADER, str(len(head))),)
-    assert Reply(head + answer["label"].astype("<i8").tobytes(), BYTES, 200, headers) == reply
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.sampled_from(list(OUTPUTS["classification"])), unique=True),
-    st.booleans(),
-    st.data(),
-)
-def test_requested_outputs(
-    classifier: ServedModel, names: list[str], default: bool, data: st.DataObject
-) -> None:
-    """Any subset is returned in the requested order and form; no request returns every output."""
-    flags: list[bool | None] = [data.draw(st.none() | st.booleans()) for _ in names]
-    requested: list[dict[str, Any]] = [
-        {"name": name} if flag is None else {"name": name, "parameters": {"binary_data": flag}}
-        for name, flag in zip(names, flags, strict=True)
-    ]
-    document = {"outputs": requested, "parameters": {"binary_data_output": default}}
-    reply = v2.answer(request(INPUTS | document), classifier)
-    answer = classifier.predictor.predict(ROWS)
-    assert bits({name: answer[name] for name in names or answer}) == bits(outputs(reply))
-    length = int(dict(reply.headers).get(JSON_LENGTH_HEADER, len(reply.body)))
-    forms = ["data" not in output for output in json.loads(reply.body[:length])["outputs"]]
-    assert [default if flag is None else flag for flag in flags or [None] * 3] == forms
+    expected = Reply(head + answer["label"].astype("<i8").tobytes(), BYTES, 200, headers)
+    assert expected == v2.answer(request, classifier)
 
 
 @pytest.mark.parametrize(
@@ -124,27 +83,10 @@ def test_refused_media_types(
     assert JSON == v2.answer(accepted, classifier).content_type
 
 
-def test_model_document(classifier: ServedModel, regressor: ServedModel) -> None:
-    """The document has the name, the versions, the platform, and each tensor with free rows."""
-    probabilities = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}
-    assert {
-        "name": "flowers",
-        "versions": ["1"],
-        "platform": "onnx_onnxv1",
-        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 4]}],
-        "outputs": [
-            probabilities | {"name": "logits"},
-            probabilities,
-            {"name": "label", "datatype": "INT64", "shape": [-1]},
-        ],
-    } == v2.model_metadata(classifier.predictor.manifest)
-    document = v2.model_metadata(regressor.predictor.manifest, versions=(1, 2))
-    assert [{"name": "output", "datatype": "FP32", "shape": [-1, 1]}] == document["outputs"]
-    assert ["1", "2"] == document["versions"]
-
-
-def test_server_document() -> None:
-    """The document has the name and the version of pyproject.toml, and the one extension."""
+def test_documents(classifier: ServedModel) -> None:
+    """The server has the name and version of pyproject.toml; a model lists its versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = {"name": project["name"], "version": project["version"]}
     assert expected | {"extensions": ["binary_tensor_data"]} == v2.SERVER
+    document = v2.model_metadata(classifier.predictor.manifest, versions=(1, 2))
+    assert ["1", "2"] == document["versions"]

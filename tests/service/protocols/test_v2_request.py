@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from service.protocols import json_rows, v2
 from service.protocols.messages import BYTES, JSON, Request
 from service.runtime.served_model import ServedModel
-from service.runtime.session import Rows
 from tests.service.protocols.refusal import refusal
-from tests.service.protocols.strategies import matrices
-from tests.service.protocols.v2_messages import ROWS, binary, bits, outputs, request, tensor
+from tests.service.protocols.v2_messages import ROWS, request, tensor
 
 OVERFLOW = [3e38, -3e38, 3e38, 3e38]
 OVERFLOW_DETAIL = "the values are too large: the network's answer to this row overflows float32"
@@ -107,6 +103,7 @@ def sized(size: object, tail: bytes, rows: object = 2) -> Request:
         (sized("32", bytes(32)), 422, SIZE, 'the shape [2, 4], found "32"'),
         # 4 bytes times 2^60 times 4 overflow 64 bits to 0.
         (sized(0, b"", rows=2**60), 413, "inputs[0].shape", "found 1152921504606846976"),
+        (sized(32, bytes(31)), 400, None, "expected 32 bytes after the JSON, the input's binary_d"),
         (sized(32, INFINITE), 422, "row 1, column 1", "expected a finite number"),
         (Request(b"{}", BYTES, "", 3), 400, None, "at most the 2 bytes of the body, found 3"),
         (Request(b"", JSON), 400, None, "the body is empty"),
@@ -120,32 +117,3 @@ def test_wrong_bytes(
     actual = refusal(v2.answer, refused, classifier)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
-
-
-@settings(deadline=None)
-@given(matrices(4), st.data())
-def test_bodies_of_other_lengths_are_refused(
-    classifier: ServedModel, rows: Rows, data: st.DataObject
-) -> None:
-    """Every truncation of a valid binary body is refused, every surplus, and every other length."""
-    valid = binary(rows)
-    truncated = valid.body[: data.draw(st.integers(0, len(valid.body) - 1))]
-    for body in (truncated, valid.body + b"\0", valid.body + valid.body):
-        assert 400 == refusal(v2.answer, valid._replace(body=body), classifier)[0]
-    length = data.draw(st.integers(0, 2000).filter(lambda length: length != valid.json_length))
-    assert refusal(v2.answer, valid._replace(json_length=length), classifier)[0] in (400, 422)
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"parameters": {"priority": 1, "timeout": 1000, "x": "x", "ratio": 0.5, "yes": True}},
-        {"parameters": {}, "outputs": []},
-    ],
-)
-def test_ignored_members(classifier: ServedModel, members: dict[str, Any]) -> None:
-    """KServe's client sends model_name, and unknown parameters are ignored."""
-    inputs = [tensor(ROWS) | {"parameters": {"content_type": "np"}}]
-    document = {"model_name": "flowers", "id": "", "inputs": inputs, **members}
-    expected = bits(classifier.predictor.predict(ROWS))
-    assert expected == bits(outputs(v2.answer(request(document), classifier)))

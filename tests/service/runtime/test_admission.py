@@ -119,23 +119,3 @@ def test_deadline_limits_the_wait_to_run() -> None:
     admission.end()
     admission.begin()
     assert [1, -1] == waits
-
-
-def test_no_more_run_than_allowed() -> None:
-    """Of many threads at most `max_running` are between begin() and end(), and all take a turn."""
-    admission = Admission(max_running=3, max_admitted=99, deadline_seconds=DEADLINE_SECONDS)
-    running: set[int] = set()
-    most = 0
-
-    def work(number: int) -> None:
-        nonlocal most
-        for _ in range(50):
-            admission.begin()
-            running.add(number)
-            most = max(most, len(running))
-            running.remove(number)
-            admission.end()
-
-    with ThreadPoolExecutor(16) as threads:
-        list(threads.map(work, range(16)))
-    assert most <= 3

@@ -13,13 +13,6 @@ from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.runtime.check import check_artifact
 from service.runtime.predictor import Predictor
-from tests.stored import FLOWERS, HOUSES, StoredArtifact
-
-
-@pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
-def test_exported_artifacts_pass(stored: StoredArtifact) -> None:
-    """The predictor that was checked is returned."""
-    assert Predictor(stored.artifact).digest == check_artifact(stored.artifact).digest
 
 
 @pytest.mark.parametrize(

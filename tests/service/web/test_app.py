@@ -1,7 +1,6 @@
 """service.web.app: the routes, with the thin dispatch and without it, and their errors."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -56,15 +55,6 @@ def test_errors(
     assert (status == 405) == ("Allow" in reply.headers)
 
 
-@pytest.mark.parametrize("path", ["/predict", "/no"])
-def test_request_id(client: Client, path: str) -> None:
-    """A client's ID is returned in header and body; an unsafe one is replaced."""
-    reply = client.post(path, headers={"X-Request-ID": "abc-1"})
-    assert ["abc-1"] * 2 == [reply.headers["X-Request-ID"], json.loads(reply.data)["request_id"]]
-    reply = client.post(path, headers={"X-Request-ID": "a b"})
-    assert re.fullmatch(r"[0-9a-f]{32}", reply.headers["X-Request-ID"])
-
-
 def test_internal_errors_reveal_nothing(
     flowers: StoredArtifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,9 +106,3 @@ def test_draining(flowers: StoredArtifact) -> None:
     assert (200, "close") == (reply.status_code, reply.headers["Connection"])
     states = json.loads(client.get("/v1/models/flowers").data)["model_version_status"]
     assert ["UNLOADING"] == [state["state"] for state in states]
-
-
-def test_default_artifact_is_the_last_published(flowers: StoredArtifact) -> None:
-    """Without a choice, the newest artifact of the folder is served."""
-    client = create_app(ServiceSettings(artifacts=flowers.artifact.parent.parent)).test_client()
-    assert 200 == client.get("/readyz").status_code

@@ -192,7 +192,6 @@ TENSORS: list[tuple[dict[str, Any], bool]] = [
     ({"data": [ROW], "parameters": {"any": 1}}, True),
     ({"parameters": {"binary_data_size": 16}}, False),
     ({"parameters": {"any": [1]}}, False),
-    ({"name": "x"}, False),
     ({"datatype": "FP64"}, False),
 ]
 BODIES = [
@@ -204,7 +203,6 @@ BODIES = [
     ("v2", {"inputs": [INPUT], "id": 1}, False),
     ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}]}, True),
     ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}] * 2}, False),
-    ("v2", {"inputs": [INPUT], "outputs": [{"name": "output"}]}, False),
     ("v2", {"inputs": [INPUT], "parameters": {"sequence_id": 1}}, False),
     ("v1", {"instances": [ROW], "signature_name": "serving_default"}, True),
     ("v1", {"inputs": [ROW]}, True),
