@@ -112,7 +112,6 @@ FEATURE = dataclasses.asdict(FIXED.features[0])
         (edit().replace(b"-1.5", b"NaN"), "NaN is not valid JSON"),
         (edit().replace(b"1.5", b"1e999"), "1e999 is too large"),
         (edit().replace(b"species", rb"\ud800"), "surrogates not allowed"),
-        (edit().replace(b"species", b"\xff"), "invalid start byte"),
         (b"\xef\xbb\xbf" + edit(), "BOM"),
         (b"[" * 1_000_000, "expected at most 16 nested levels"),
         (b'"' + b'\\"' * 1_000_000, "not a manifest"),

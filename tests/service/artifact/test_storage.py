@@ -12,7 +12,7 @@ import pytest
 from service.artifact import manifest, storage
 from service.artifact.manifest import ArtifactError
 from service.artifact.storage import FILES, MAX_FILE_BYTES, MAX_SUMS_BYTES
-from tests.stored import FLOWERS, HOUSES, RETRAINED_FLOWERS, StoredArtifact
+from tests.stored import FLOWERS, HOUSES, StoredArtifact
 
 Damage = Callable[[Path], object]
 
@@ -22,7 +22,6 @@ Damage = Callable[[Path], object]
     [
         (FLOWERS, "cbefb84e745b4cc5b6fd2d46fef590c5d7b09f05d06c7f3e67edf72ac89831bb"),
         (HOUSES, "c7c1c3bd1bcce8fa1b5f72935761103515733918ce25af44048ae11194d6f61d"),
-        (RETRAINED_FLOWERS, "e0a5b9e17768737ae63646bd6b6d6dec45890b94ee2e37b54b65ea677c5941ef"),
     ],
 )
 def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> None:

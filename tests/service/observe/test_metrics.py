@@ -15,16 +15,12 @@ def samples(shared: SharedMetrics) -> dict[str, float]:
     """Return what Prometheus reads: values by name and sorted labels, such as "ready 0"."""
     text, content_type = metrics_text(shared, "flowers", "")
     assert content_type.startswith("text/plain")
-    return {
-        " ".join(
-            [
-                sample.name.removeprefix("twolayernet_"),
-                *dict(sorted(sample.labels.items())).values(),
-            ]
-        ): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
+    values = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = [sample.labels[label] for label in sorted(sample.labels)]
+            values[" ".join((sample.name.removeprefix("twolayernet_"), *labels))] = sample.value
+    return values
 
 
 def test_workers_are_added_up() -> None:

@@ -97,7 +97,8 @@ def test_pooled_parsers_share_nothing() -> None:
     matrices = []
     for number in range(9):
         body = b'{"instances": [[%d, 2, 3]]}' % number
-        assert (rows := fast(body)) is not None
+        rows = fast(body)
+        assert rows is not None
         matrices.append(rows)
         assert fast(body[:-2]) is None
         assert fast(body.replace(b"2", b"[2]")) is None

@@ -4,12 +4,11 @@ import json
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given, settings
 
 from service.protocols import tfserving
-from service.protocols.messages import JSON, Reply, Request
+from service.protocols.messages import JSON, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 from tests.service.protocols.refusal import refusal
@@ -58,18 +57,6 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
         for name, array in expected.items():
             actual = np.array(by_output[name], array.dtype).reshape(array.shape)
             assert array.tobytes() == actual.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("member", "answer"), [("instances", "predictions"), ("inputs", "outputs")]
-)
-def test_reply_with_one_output(regressor: ServedModel, member: str, answer: str) -> None:
-    """A single output has no name: these bytes, a list of the targets per row."""
-    rows = np.array([[50, 10, 0.1], [60, 20, 0.1]], np.float32)
-    request = Request(json.dumps({member: rows.astype(np.float64).tolist()}).encode(), JSON)
-    document = {answer: regressor.predictor.predict(rows)["output"]}
-    expected = Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
-    assert expected == tfserving.answer(request, regressor)
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,11 @@ from service.runtime.predictor import Predictor
     ("name", "content", "problem"),
     [
         (manifest.CURVES, b"GIF89a", "curves.png: expected a PNG file, found b'GIF89a'"),
-        (manifest.PROOF, b"", "proof.png: expected a PNG file, found b''"),
         (manifest.WEIGHTS, b"", "weights.safetensors: declares a header of 0 bytes"),
         *(
             (manifest.EXAMPLE, text.encode(), f"example.json: not a valid request: {problem}")
             for text, problem in (
                 ("", "Expecting value"),
-                ("[]", "expected an object, found []"),
                 ('{"instances": [[1, 2, 3, 4]], "more": 1}', "'more' is not part of the format"),
                 ('{"instances": [], "instances": []}', "duplicate key 'instances'"),
                 ('{"instances": []}', "instances: expected one or more rows of 4 numbers"),

@@ -10,7 +10,6 @@ from werkzeug.test import Client
 from service.artifact import manifest
 from service.observe.metrics import WorkerMetrics
 from service.runtime import predictor
-from service.runtime.predictor import Predictor
 from service.settings import ServiceSettings
 from service.web.app import create_app
 from service.web.request_path import Dispatch
@@ -30,7 +29,6 @@ def client(app: Flask, request: pytest.FixtureRequest) -> Client:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "detail"),
     [
-        ("POST", "/predict", b"", 400, "the body is empty"),
         ("POST", "/predict", b'{"instances": [[1]]}', 422, "instances[0]: expected 4 values"),
         ("POST", "/predict", b"1,2", 415, "expected application/json"),
         ("POST", "/predict", b"x" * 100_001, 413, "expected a body of at most 100000 bytes"),
@@ -70,16 +68,6 @@ def test_internal_errors_reveal_nothing(
     assert "secret" not in reply.text
     assert json.loads(reply.data)["request_id"] in caplog.text
     assert "secret path" in caplog.text
-
-
-def test_information(client: Client, flowers: StoredArtifact) -> None:
-    """The service is alive, ready with the digest, and shows the manifest."""
-    digest = Predictor(flowers.artifact).digest
-    assert {"status": "alive"} == client.get("/healthz").json == client.get("/").json
-    ready = {"status": "ready", "model": {"name": "flowers", "version": "1"}, "digest": digest}
-    assert ready == client.get("/readyz").json
-    content = json.loads((flowers.artifact / manifest.MANIFEST).read_bytes())
-    assert {"digest": digest, **content} == client.get("/model").json
 
 
 def test_broken_artifact(artifact: Path) -> None:
