@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
+from flask import Flask
 
 from service.observe import logs
-from service.settings import ServiceSettings
-from service.web.app import create_app
-from tests.stored import StoredArtifact
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -74,10 +72,10 @@ def test_traceback_is_logged(formatter: logging.Formatter) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/readyz")])
 def test_request_is_logged(
-    method: str, path: str, flowers: StoredArtifact, caplog: pytest.LogCaptureFixture
+    method: str, path: str, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line, with the IDs, status and time; a path cannot forge a line; no line if it is off."""
-    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
+    client = app.test_client()
     headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
     caplog.set_level(logging.WARNING, "service.access")
     client.open(path, method=method)

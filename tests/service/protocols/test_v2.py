@@ -101,6 +101,7 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
     requests = [
         request(document),
         request({"inputs": [tensor(rows, flat=True)]}),
+        request(document, None, CURL_DEFAULT, f"{BYTES};q=0.5, {JSON}"),
         request(document | {"parameters": AS_BYTES}),
         request(document | {"parameters": AS_BYTES}, b""),
         request(document | {"outputs": MIXED, "parameters": IGNORED, "model_name": "flowers"}),
@@ -192,13 +193,6 @@ def test_wrong_bytes(
     actual = refusal(v2.answer, refused, classifier)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
-
-
-def test_accept_may_name_other_types_too(classifier: ServedModel) -> None:
-    """The requested outputs decide the media type of a reply; Accept may only reject it."""
-    accept = f"{BYTES};q=0.5, {JSON}"
-    accepted = request({"inputs": [tensor(ROWS)]}, None, CURL_DEFAULT, accept)
-    assert JSON == v2.answer(accepted, classifier).content_type
 
 
 def test_documents(classifier: ServedModel) -> None:

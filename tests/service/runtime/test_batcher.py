@@ -78,10 +78,10 @@ class Blocked(AbstractContextManager["Blocked"]):
 
     def occupy(self) -> list["Future[Outputs]"]:
         """Block a run in a caller's thread and one in the batcher's, so that later calls wait."""
-        calls = []
-        for count in (1, 2):
+        calls: list[Future[Outputs]] = []
+        while len(calls) < 2:
             calls.append(self.call(rows_from(0, 1)))
-            until(lambda count=count: count == len(self.runs))  # type: ignore[misc]
+            until(lambda: len(calls) == len(self.runs))
         return calls
 
     def queue(self, rows: Rows) -> "Future[Outputs]":
@@ -125,20 +125,19 @@ def test_waiting_requests_are_batched_in_order(
 ) -> None:
     """A batch holds the oldest requests that fit, or one that is too large for any batch."""
     requests = [rows_from(i, count).copy(layout) for i, count in enumerate(counts)]
-    expected: list[list[int]] = [[]]
-    for i, count in enumerate(counts):
-        if expected[-1] and sum(counts[j] for j in expected[-1]) + count > max_rows:
-            expected.append([])
-        expected[-1].append(i)
+    batches: list[list[Rows]] = [[]]
+    for rows in requests:
+        if batches[-1] and sum(map(len, batches[-1])) + len(rows) > max_rows:
+            batches.append([])
+        batches[-1].append(rows)
     with Blocked(max_rows) as model:
         model.occupy()
         calls = [model.queue(rows) for rows in requests]
         model.release()
         for rows, call in zip(requests, calls, strict=True):
             assert_outputs(rows, call.result())
-    assert [np.concatenate([requests[i] for i in batch]).tolist() for batch in expected] == [
-        rows.tolist() for rows in model.runs[2:]
-    ]
+    for batch, run in zip(batches, model.runs[2:], strict=True):
+        np.testing.assert_array_equal(np.concatenate(batch), run)
     assert list(map(len, model.runs)) == model.batches
     assert 0 == model.waiting
 

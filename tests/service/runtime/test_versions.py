@@ -100,9 +100,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "x"
 
 
-def test_service_is_not_ready_until_a_version_is_published(
-    folder: Path, follower: Follower
-) -> None:
+def test_not_ready_until_a_version_is_published(folder: Path, follower: Follower) -> None:
     """Requests are refused with 503, the problem and Retry-After; then a poll finds a version."""
     versions = follower.follow(lambda: folder)
     problem = f"{folder}: no such folder; expected artifacts/<name> or artifacts/<name>/<version>"
@@ -173,7 +171,7 @@ def test_bad_version_never_answers(
 
 
 @pytest.mark.parametrize(
-    ("error", "problem"),
+    ("error", "text"),
     [
         (OSError(24, "Too many open files"), "[Errno 24] Too many open files"),
         (MemoryError(), "MemoryError()"),
@@ -181,11 +179,7 @@ def test_bad_version_never_answers(
     ],
 )
 def test_error_while_loading(
-    error: Exception,
-    problem: str,
-    folder: Path,
-    follower: Follower,
-    caplog: pytest.LogCaptureFixture,
+    error: Exception, text: str, folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fault of the machine is tried again; a defect rejects the version and logs a traceback."""
     publish(folder / "1")
@@ -193,8 +187,8 @@ def test_error_while_loading(
     follower.errors = [error] * loads
     versions = follower.follow(lambda: folder)
     versions.poll()
-    assert (None, None, f"{folder / '1'}: {problem}") == summary(versions)
-    assert f"not ready: {folder / '1'}: {problem}" == caplog.messages[-1]
+    assert (None, None, f"{folder / '1'}: {text}") == summary(versions)
+    assert f"not ready: {folder / '1'}: {text}" == caplog.messages[-1]
     assert (log_lines, loads) == (len(caplog.messages), len(follower.loads))
     versions.poll()
     assert (loads == 2) == (versions.problem is None)

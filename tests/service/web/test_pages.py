@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from service.artifact import manifest
@@ -54,10 +55,9 @@ def test_policy(client: FlaskClient, path: str) -> None:
         assert not (attributes.get("href") or "").startswith(("http", "//"))
 
 
-def test_index(flowers: StoredArtifact) -> None:
+def test_index(app: Flask, flowers: StoredArtifact) -> None:
     """The page names the model and its columns, and its curl line sends the example."""
-    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
-    page = client.get("/", headers=HTML).text
+    page = app.test_client().get("/", headers=HTML).text
     digest = Predictor(flowers.artifact).digest
     names = ("flowers", "version 1", "classification", "petal, length", "vïrginica", digest)
     assert [] == [name for name in names if name not in page]

@@ -34,6 +34,7 @@ def locked(flowers: StoredArtifact, tmp_path: Path) -> FlaskClient:
         ({"Authorization": f"Bearer {TOKEN}"}, 200),
         ({"Authorization": f"bearer  {TOKEN} "}, 200),
         ({"X-API-Key": TOKEN}, 200),
+        ({"X-API-Key": "other"}, 200),
         ({"Authorization": f"Basic {TOKEN}"}, 401),
         ({"Authorization": "Bearer # of the watchdog"}, 401),
         ({"X-API-Key": ""}, 401),
