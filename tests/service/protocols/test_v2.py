@@ -34,7 +34,7 @@ INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
 AS_BYTES = {"binary_data_output": True}
 MIXED = [
     {"name": "logits", "parameters": {"binary_data": True}},
-    {"name": "probabilities"},
+    {"name": "probabilities", "parameters": {}},
     {"name": "label", "parameters": {"binary_data": False}},
 ]
 IGNORED = {"priority": 1, "timeout": 1000, "x": "x", "ratio": 0.5, "yes": True}
@@ -99,20 +99,20 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
     """Nested, flat and binary inputs have the predictor's outputs bit for bit, in either form."""
     document, data = {"inputs": [tensor(rows)]}, rows.astype("<f4").tobytes()
     requests = [
-        request(document),
-        request({"inputs": [tensor(rows, flat=True)]}),
-        request(document, None, CURL_DEFAULT, f"{BYTES};q=0.5, {JSON}"),
-        request(document | {"parameters": AS_BYTES}),
-        request(document | {"parameters": AS_BYTES}, b""),
-        request(document | {"outputs": MIXED, "parameters": IGNORED, "model_name": "flowers"}),
-        binary(len(data), data, len(rows)),
-        binary(len(data), data, len(rows), parameters=AS_BYTES),
+        (request(document), JSON),
+        (request({"inputs": [tensor(rows, flat=True)]}), JSON),
+        (request(document, None, CURL_DEFAULT, f"{BYTES};q=0.5, {JSON}"), JSON),
+        (request(document | {"parameters": AS_BYTES}), BYTES),
+        (request(document | {"outputs": MIXED, "parameters": IGNORED | AS_BYTES}, b""), BYTES),
+        (binary(len(data), data, len(rows), model_name="flowers"), JSON),
+        (binary(len(data), data, len(rows), parameters=AS_BYTES), BYTES),
     ]
     if len(rows):
-        requests.append(Request(data, BYTES, "", 0))
+        requests.append((Request(data, BYTES, "", 0), BYTES))
     expected = bits(classifier.predictor.predict(rows))
-    for each in requests:
-        assert expected == bits(outputs(v2.answer(each, classifier)))
+    for each, media_type in requests:
+        reply = v2.answer(each, classifier)
+        assert (expected, media_type) == (bits(outputs(reply)), reply.content_type)
 
 
 @pytest.mark.parametrize(
