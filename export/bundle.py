@@ -40,23 +40,16 @@ def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
         ProofError: the files are not the trained network; nothing is published.
         OSError: the artifact cannot be written; nothing of it remains.
     """
-    record, features = run.record, features_of(run)
+    record, parent = run.record, artifacts / run.record.name
     files = _exported_files(run)
-    parent = artifacts / record.name
-    config = triton_config(record.name, record.task, len(features), record.out_features)
     newest = _newest_artifact(parent)
     if newest and is_unchanged(newest, files, run):
-        replace_file(parent / TRITON_CONFIG, config)
-        return Published(newest.path, newest.digest, None)
-    files[manifest.TORCHSCRIPT] = to_torchscript(net_from_weights(run.weights))
-    proof = prove(
-        (files[manifest.MODEL], files[manifest.TORCHSCRIPT]), run.weights, features, run.rows
-    )
-    cases, session = hard_inputs(features, run.rows), Session(files[manifest.MODEL])
-    files[manifest.PROOF] = report.plot_errors(cases, session.run, run.weights, record.name)
-    path, digest = _publish(run, proof, files, artifacts)
+        published = Published(newest.path, newest.digest, None)
+    else:
+        published = _prove_and_publish(run, files, artifacts)
+    config = triton_config(record.name, record.task, len(record.features), record.out_features)
     replace_file(parent / TRITON_CONFIG, config)
-    return Published(path, digest, proof)
+    return published
 
 
 def features_of(run: Run) -> tuple[Feature, ...]:
@@ -87,28 +80,33 @@ def _exported_files(run: Run) -> dict[str, bytes]:
     }
 
 
-def _publish(
-    run: Run, proof: Proof, files: Mapping[str, bytes], artifacts: Path
-) -> tuple[Path, str]:
-    """Write the files aside, check them as the service does, and rename; return path and digest."""
+def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:
+    """Write the files aside, check them as the service does, and rename the folder."""
+    name, model, features = run.record.name, files[manifest.MODEL], features_of(run)
+    script = to_torchscript(net_from_weights(run.weights))
+    proof = prove((model, script), run.weights, features, run.rows)
+    cases = hard_inputs(features, run.rows)
+    plot = report.plot_errors(cases, Session(model).run, run.weights, name)
     digest = ""
-    with staged(artifacts, run.record.name) as folder:
+    with staged(artifacts, name) as folder:
 
         def finish(version: int) -> None:
             nonlocal digest
             described = _manifest(run, version, proof.to_members())
             complete = {
                 **files,
+                manifest.TORCHSCRIPT: script,
+                manifest.PROOF: plot,
                 manifest.MANIFEST: described.to_json(),
                 manifest.CARD: card(described, proof),
             }
-            for name, content in complete.items():
-                (folder / name).write_bytes(content)
-            (folder / manifest.SUMS).write_bytes(storage.sha256_sums(complete))
+            complete[manifest.SUMS] = storage.sha256_sums(complete)
+            for file, content in complete.items():
+                (folder / file).write_bytes(content)
             digest = check_artifact(folder).digest
 
         path = publish(folder, finish)
-    return path, digest
+    return Published(path, digest, proof)
 
 
 def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:

@@ -23,9 +23,8 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
         np.array([getattr(f, key) for f in features]) for key in ("min", "median", "max")
     )
     between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))
-    return np.concatenate([[median, low, high, np.zeros(len(features))], between]).astype(
-        np.float32
-    )
+    rows = np.concatenate([[median, low, high, np.zeros(len(features))], between])
+    return rows.astype(np.float32)
 
 
 def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
@@ -55,15 +54,11 @@ def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> 
 
 
 def example_document(features: Sequence[Feature]) -> bytes:
-    """Return example.json: the body of a request with the median of every column."""
-    return json_bytes({"instances": [[_shortest_decimal(feature.median) for feature in features]]})
+    """Return example.json: a request with the float32 median of every column, in few digits."""
+    medians = [float(str(np.float32(feature.median))) for feature in features]
+    return json_bytes({"instances": [medians]})
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
     """Return the bytes of golden.json or example.json."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"
-
-
-def _shortest_decimal(value: float) -> float:
-    """Return the number with the fewest decimal digits that rounds to the same float32."""
-    return float(str(np.float32(value)))

@@ -23,6 +23,7 @@ from model.net import ScaledNet
 from model.run import net_from_weights
 from service.artifact.manifest import TORCHSCRIPT
 
+TORCH = f"torch {torch.__version__}"
 SERIALIZATION_ID = b"0" * 40
 """Replacement for torch's serialization id, a number that depends on source paths."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -41,12 +42,10 @@ def to_torchscript(net: ScaledNet) -> bytes:
     Raises:
         ProofError: this torch cannot write TorchScript.
     """
-    weights = safetensors.numpy.save(
-        {name: tensor.numpy() for name, tensor in net.state_dict().items()}
-    )
+    tensors = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     ended = subprocess.run(  # noqa: S603 # this module, no shell
         [sys.executable, "-m", __name__],
-        input=weights,
+        input=safetensors.numpy.save(tensors),
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
         start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
@@ -54,7 +53,7 @@ def to_torchscript(net: ScaledNet) -> bytes:
     if ended.returncode:
         reason = (ended.stderr.decode(errors="replace").splitlines() or ["no message"])[-1]
         raise ProofError(
-            f"{TORCHSCRIPT}: torch {torch.__version__} cannot write TorchScript "
+            f"{TORCHSCRIPT}: {TORCH} cannot write TorchScript "
             f"on Python {sys.version.split()[0]}: {reason}"
         )
     return ended.stdout
@@ -71,9 +70,7 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
     except Exception as error:  # torch.jit raises errors of many types
         reason = (str(error).splitlines() or ["no message"])[0]
-        raise ProofError(
-            f"{TORCHSCRIPT}: torch {torch.__version__} cannot load it: {reason}"
-        ) from None
+        raise ProofError(f"{TORCHSCRIPT}: {TORCH} cannot load it: {reason}") from None
     return module
 
 
@@ -89,17 +86,14 @@ def check_code(content: bytes, net: ScaledNet) -> None:
     expected, entries = _expected_entries(shapes), _code_entries(content)
     for name in sorted(expected.keys() | entries.keys()):
         if expected.get(name) != entries.get(name):
-            raise ProofError(
-                f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes "
-                "for this network"
-            )
+            raise ProofError(f"{TORCHSCRIPT}: {name} is not what {TORCH} writes for this network")
     if rezip(content) != content:  # two zip readers might see two different archives
         raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
 
 
 @functools.lru_cache(maxsize=16)
 def _expected_entries(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, bytes | int]:
-    """Return the code entries that torch writes for a network; they depend on its shapes alone."""
+    """Return the code entries that torch writes for a network of these shapes."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes}
     return _code_entries(to_torchscript(net_from_weights(zeros)))
 

@@ -60,15 +60,11 @@ def verify(path: Path) -> Verification:
         check_picture(name, artifact.files[name])
     script = artifact.files[manifest.TORCHSCRIPT]
     check_code(script, net_from_weights(tensors))
-    rows = golden_document(tensors, golden_rows(artifact.manifest.features))["input"]
-    proof = prove(
-        (artifact.files[manifest.MODEL], script),
-        tensors,
-        artifact.manifest.features,
-        np.array(rows, np.float32),
-        # Golden rows are often extreme. The share was checked on real rows at publication.
-        max_out_of_range_share=1,
-    )
+    features = artifact.manifest.features
+    rows = np.array(golden_document(tensors, golden_rows(features))["input"], np.float32)
+    # Golden rows are often extreme. The share out of range was checked on real rows at publication.
+    files = artifact.files[manifest.MODEL], script
+    proof = prove(files, tensors, features, rows, max_out_of_range_share=1)
     Predictor(path, expect_digest=artifact.digest)  # as the service loads it
     return Verification(path, artifact.digest, proof)
 
@@ -117,10 +113,8 @@ def check_description(described: Manifest, tensors: Weights) -> None:
     for name, values in (("shift", statistics.mean), ("scale", statistics.scale)):
         differ = np.flatnonzero(values.astype(np.float32) != tensors[name])
         if differ.size:
-            raise ProofError(
-                f"{file}: the mean and std of {features[differ[0]].name!r} "
-                f"are not those of its {name}"
-            )
+            column = features[differ[0]].name
+            raise ProofError(f"{file}: the mean and std of {column!r} are not those of its {name}")
     for comparison in _read_proof(described).comparisons:
         if comparison.passed is not True:
             raise ProofError(f"{file}: proof: states a comparison that failed: {comparison.case}")
@@ -180,10 +174,8 @@ def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:
         raise ProofError(f"{manifest.GOLDEN}: {error!r}") from None
     # Python compares true with 1, and -0.0 with 0.0, as equal, but their bytes differ.
     if content != json_bytes(expected):
-        raise ProofError(
-            f"{manifest.GOLDEN}: {(differ or ['its form'])[0]} is not what follows "
-            f"from {manifest.WEIGHTS}"
-        )
+        part = (differ or ["its form"])[0]
+        raise ProofError(f"{manifest.GOLDEN}: {part} is not what follows from {manifest.WEIGHTS}")
 
 
 def check_picture(name: str, content: bytes) -> None:

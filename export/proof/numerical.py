@@ -67,11 +67,10 @@ def compare_outputs(
     if expected.accepted is not None:
         shapes["label"] = keep.shape
     for output, shape in shapes.items():
-        if answers[output].shape != shape:
-            found = answers[output].shape
-            raise ProofError(
-                f"{name}, {case.name}: {output}: expected shape {shape}, found {found}"
-            )
+        actual = answers[output].shape
+        if actual != shape:
+            place = f"{name}, {case.name}: {output}"
+            raise ProofError(f"{place}: expected shape {shape}, found {actual}")
     comparison = partial(
         Comparison,
         case=case.name,

@@ -62,9 +62,8 @@ def open_runtimes(
             left_out[provider] = "no option is known here that makes it compute in IEEE float32"
             continue
         try:
-            session = Session(
-                model, provider=provider, provider_options=FLOAT32_PROVIDER_OPTIONS[provider]
-            )
+            options = FLOAT32_PROVIDER_OPTIONS[provider]
+            session = Session(model, provider=provider, provider_options=options)
             runtimes[f"{SERVING_RUNTIME} {provider.removesuffix(PROVIDER_SUFFIX)}"] = session.run
         except ArtifactError as error:
             left_out[provider] = str(error)

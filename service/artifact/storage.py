@@ -7,32 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.artifact.manifest import (
-    CARD,
-    CURVES,
-    EXAMPLE,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    PROOF,
-    SUMS,
-    TORCHSCRIPT,
-    WEIGHTS,
-    ArtifactError,
-    Manifest,
-)
+from service.artifact import manifest
+from service.artifact.manifest import SUMS, ArtifactError, Manifest
 
 MEGABYTE = 10**6
 MAX_FILE_BYTES = {
-    MANIFEST: 32 * MEGABYTE,
-    MODEL: 1000 * MEGABYTE,
-    TORCHSCRIPT: 1000 * MEGABYTE,
-    WEIGHTS: 1000 * MEGABYTE,
-    GOLDEN: 32 * MEGABYTE,
-    EXAMPLE: 4 * MEGABYTE,
-    CARD: 16 * MEGABYTE,
-    CURVES: 4 * MEGABYTE,
-    PROOF: 4 * MEGABYTE,
+    manifest.MANIFEST: 32 * MEGABYTE,
+    manifest.MODEL: 1000 * MEGABYTE,
+    manifest.TORCHSCRIPT: 1000 * MEGABYTE,
+    manifest.WEIGHTS: 1000 * MEGABYTE,
+    manifest.GOLDEN: 32 * MEGABYTE,
+    manifest.EXAMPLE: 4 * MEGABYTE,
+    manifest.CARD: 16 * MEGABYTE,
+    manifest.CURVES: 4 * MEGABYTE,
+    manifest.PROOF: 4 * MEGABYTE,
 }
 """Maximum size of each file in bytes, checked before the file is read."""
 FILES = frozenset(MAX_FILE_BYTES)
@@ -75,8 +63,8 @@ def read_artifact(path: Path) -> Artifact:
     files = {name: _read_file(path / name, MAX_FILE_BYTES[name]) for name in sorted(FILES)}
     if sums != sha256_sums(files):
         raise ArtifactError(f"{path}: {_first_mismatch(sums, files)}")
-    manifest = Manifest.from_json(files[MANIFEST])
-    return Artifact(path, hashlib.sha256(sums).hexdigest(), manifest, files)
+    description = Manifest.from_json(files[manifest.MANIFEST])
+    return Artifact(path, hashlib.sha256(sums).hexdigest(), description, files)
 
 
 def read_manifest(path: str | Path) -> Manifest:

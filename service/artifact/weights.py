@@ -45,12 +45,8 @@ def _slice_tensors(header: dict[str, Any], data: memoryview) -> Tensors:
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
         start, stop = _offsets(name, entry)
-        shape = entry.get("shape")
-        if (
-            set(entry) != {"dtype", "shape", "data_offsets"}
-            or entry["dtype"] != "F32"
-            or not _are_sizes(shape)
-        ):
+        shape, members = entry.get("shape"), {"dtype", "shape", "data_offsets"}
+        if set(entry) != members or entry["dtype"] != "F32" or not _are_sizes(shape):
             raise ValueError(
                 f"{name!r}: expected dtype F32, shape and data_offsets, found {str(entry)[:80]}"
             )

@@ -37,11 +37,9 @@ class JSONLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        document |= {
-            name: getattr(record, name)
-            for name in FIELDS
-            if getattr(record, name, None) is not None
-        }
+        for name in FIELDS:
+            if (value := getattr(record, name, None)) is not None:
+                document[name] = value
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document)

@@ -38,11 +38,9 @@ DEFAULT_REASONS = {
     500: "failed",
 }
 """Reason label by HTTP status, for refusals that carry no reason."""
-# fmt: off
 LATENCY_BUCKETS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-)
-# fmt: on
+)  # fmt: skip
 """Upper bounds of the histogram of latencies."""
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 """Upper bounds of the histogram of rows per run."""

@@ -65,10 +65,8 @@ class Admission:
             self._admission_permits.get_nowait()
         except Empty:
             if not self._wait_briefly():
-                raise overloaded(
-                    f"{self.max_admitted} requests are being answered already",
-                    self.deadline_seconds,
-                ) from None
+                detail = f"{self.max_admitted} requests are being answered already"
+                raise overloaded(detail, self.deadline_seconds) from None
 
     def _wait_briefly(self) -> bool:
         """Wait to be admitted; return False if no request leaves in time, or during a back-off."""

@@ -34,9 +34,8 @@ def check_artifact(path: Path) -> Predictor:
     weights = read_tensors(artifact.files[manifest.WEIGHTS])
     for name in sorted(initializers.keys() | weights.keys()):
         if initializers.get(name) != weights.get(name):
-            raise ArtifactError(
-                f"{manifest.MODEL}: the bits of {name} differ from those in {manifest.WEIGHTS}"
-            )
+            difference = f"the bits of {name} differ from those in {manifest.WEIGHTS}"
+            raise ArtifactError(f"{manifest.MODEL}: {difference}")
     try:
         outputs = predictor.predict(_example_rows(predictor))
         if not all(np.isfinite(values).all() for values in outputs.values()):

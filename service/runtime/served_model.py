@@ -76,9 +76,8 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
         return predictor.predict(rows)
 
     most_rows = min(settings.max_rows, settings.max_elements // len(features))
-    if settings.batching == "off" or (
-        settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
-    ):
+    too_small = settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
+    if too_small or settings.batching == "off":
         return ServedModel(predictor, run, most_rows)
     batcher = Batcher(
         predictor.predict,
