@@ -40,14 +40,23 @@ def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
         ProofError: the files are not the trained network; nothing is published.
         OSError: the artifact cannot be written; nothing of it remains.
     """
-    record, parent = run.record, artifacts / run.record.name
-    files = _exported_files(run)
-    newest = _newest_artifact(parent)
+    record, features, parent = run.record, features_of(run), artifacts / run.record.name
+    files = {
+        manifest.MODEL: to_onnx(net_from_weights(run.weights)),
+        manifest.WEIGHTS: run.content,
+        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
+        manifest.EXAMPLE: example_document(features),
+        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
+    }
+    try:
+        newest = storage.read_artifact(storage.find_version(parent))
+    except ArtifactError:  # There is none, or it is not complete.
+        newest = None
     if newest and is_unchanged(newest, files, run):
         published = Published(newest.path, newest.digest, None)
     else:
         published = _prove_and_publish(run, files, artifacts)
-    config = triton_config(record.name, record.task, len(record.features), record.out_features)
+    config = triton_config(record.name, record.task, len(features), record.out_features)
     replace_file(parent / TRITON_CONFIG, config)
     return published
 
@@ -66,18 +75,6 @@ def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run)
     return described.to_json() == newest.files[manifest.MANIFEST] and all(
         newest.files[name] == content for name, content in files.items()
     )
-
-
-def _exported_files(run: Run) -> dict[str, bytes]:
-    """Return the files that follow from a run without a proof."""
-    features = features_of(run)
-    return {
-        manifest.MODEL: to_onnx(net_from_weights(run.weights)),
-        manifest.WEIGHTS: run.content,
-        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
-        manifest.EXAMPLE: example_document(features),
-        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
-    }
 
 
 def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:
@@ -125,11 +122,3 @@ def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:
         | {"device": record.device, "threads": record.threads, "versions": record.versions},
         proof=proof,
     )
-
-
-def _newest_artifact(parent: Path) -> storage.Artifact | None:
-    """Return the newest version in a folder; None where there is none, or it is not complete."""
-    try:
-        return storage.read_artifact(storage.find_version(parent))
-    except ArtifactError:
-        return None

@@ -28,17 +28,11 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
 
 
 def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
-    """Return the content of golden.json: rows, float64 answers and bounds, as exact decimals.
-
-    Raises:
-        ProofError: every row may overflow float32.
-    """
+    """Return golden.json: the rows in range, at least one, with float64 answers and bounds."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        raise ProofError(
-            "golden rows: expected some within float32's range, found none: "
-            "scale the columns of the data"
-        )
+        problem = "expected some within float32's range, found none"
+        raise ProofError(f"golden rows: {problem}: scale the columns of the data")
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}

@@ -1,9 +1,8 @@
 """Export a ScaledNet as model.torchscript.pt, with equal bytes for equal networks.
 
-The network is scripted rather than traced or frozen, because a frozen module has no parameters to
-compare. LibTorch and mobile runtimes read TorchScript, but torch deprecates it, and does not
-support it on Python 3.14 and newer. There the file is still written and proved, with torch's
-warnings silenced, as long as torch.jit works; if it fails, export ends with a one-line ProofError.
+The network is scripted rather than frozen, because a frozen module has no parameters to compare.
+torch deprecates TorchScript, and does not support it on Python 3.14 and newer. There the file is
+still written and proved, with torch's warnings silenced, as long as torch.jit works.
 """
 
 import functools
@@ -60,11 +59,7 @@ def to_torchscript(net: ScaledNet) -> bytes:
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """Load the bytes of model.torchscript.pt. Loading executes code: call check_code first.
-
-    Raises:
-        ProofError: this torch cannot load it.
-    """
+    """Load model.torchscript.pt or raise ProofError. It executes code: call check_code first."""
     try:
         with _torch_jit_warnings_ignored():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
@@ -75,12 +70,9 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
 
 
 def check_code(content: bytes, net: ScaledNet) -> None:
-    """Compare the code of a file, before anything loads it, with what this torch writes.
+    """Raise ProofError unless an archive's code, structure and constants are what torch writes.
 
     The values of the tensors are left to the structural proof: reading them executes nothing.
-
-    Raises:
-        ProofError: the archive, its code, its structure or its constants differ.
     """
     shapes = tuple((name, tuple(tensor.shape)) for name, tensor in net.state_dict().items())
     expected, entries = _expected_entries(shapes), _code_entries(content)

@@ -70,11 +70,7 @@ def verify(path: Path) -> Verification:
 
 
 def read_weights(content: bytes) -> dict[str, Float32Array]:
-    """Read weights.safetensors: the expected tensors, of shapes that fit together, and finite.
-
-    Raises:
-        ProofError: a tensor is missing, unknown, of another shape, or not finite.
-    """
+    """Read the tensors; raise ProofError unless names, shapes and finite values are as expected."""
     try:
         tensors = {
             name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
@@ -96,11 +92,7 @@ def read_weights(content: bytes) -> dict[str, Float32Array]:
 
 
 def check_description(described: Manifest, tensors: Weights) -> None:
-    """Compare what the manifest states with the tensors: task, widths, and scaling statistics.
-
-    Raises:
-        ProofError: a statement is wrong, or the proof has a comparison that failed.
-    """
+    """Raise ProofError unless the manifest's task, widths, statistics and comparisons are true."""
     features, file = described.features, manifest.MANIFEST
     outputs = len(tensors["net.linear2.bias"])
     require_equal(f"{file}: task", task_of(tensors), described.task)
@@ -121,11 +113,7 @@ def check_description(described: Manifest, tensors: Weights) -> None:
 
 
 def check_derived_files(artifact: Artifact) -> None:
-    """Write manifest.json, README.md, example.json and config.pbtxt anew, and compare the bytes.
-
-    Raises:
-        ProofError: a file differs from what follows from the manifest.
-    """
+    """Raise ProofError unless manifest, card, example and config.pbtxt follow from the manifest."""
     described = artifact.manifest
     try:
         readme = card(described, _read_proof(described))
@@ -151,25 +139,18 @@ def check_derived_files(artifact: Artifact) -> None:
 
 
 def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:
-    """Derive golden.json anew; compare rows and labels exactly, the rest up to float64 rounding.
+    """Raise ProofError unless rows and labels are the derived ones, and the rest up to rounding.
 
     Machines sum float64 in different orders, which explains less than 2^-20 of a bound.
-
-    Raises:
-        ProofError: a row, a label, a reference or a bound is not the derived one.
     """
     expected = golden_document(tensors, golden_rows(described.features))
     try:
         golden = strict_json.parse(content)
-        for name, values in expected["outputs"].items():
-            _take_close_numbers(values, golden["outputs"][name])
         differ = [key for key in ("format_version", "input") if golden[key] != expected[key]]
-        differ += [
-            f"{name}: {key}"
-            for name, values in expected["outputs"].items()
-            for key in values
-            if golden["outputs"][name][key] != values[key]
-        ]
+        for name, values in expected["outputs"].items():
+            actual = golden["outputs"][name]
+            _take_close_numbers(values, actual)
+            differ += [f"{name}: {key}" for key in values if actual[key] != values[key]]
     except (ValueError, KeyError, TypeError) as error:
         raise ProofError(f"{manifest.GOLDEN}: {error!r}") from None
     # Python compares true with 1, and -0.0 with 0.0, as equal, but their bytes differ.
@@ -179,11 +160,7 @@ def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:
 
 
 def check_picture(name: str, content: bytes) -> None:
-    """Check that a file is a complete PNG.
-
-    Raises:
-        ProofError: Pillow rejects it, or it does not end where a PNG ends.
-    """
+    """Raise ProofError unless a file is a complete PNG."""
     try:
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others

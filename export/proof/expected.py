@@ -65,11 +65,7 @@ def expected_operators(task: str) -> list[Operator]:
 
 
 def compare_bits(file: str, tensors: Weights, weights: Weights) -> None:
-    """Compare the tensors of a file with the run's: same names, same shapes, same bits.
-
-    Raises:
-        ProofError: one differs; the message names the first such value.
-    """
+    """Raise ProofError unless the tensors of a file have the run's names, shapes and bits."""
     names = sorted(expected_shapes(task_of(weights)))
     require_equal("tensors of the run", names, sorted(weights))
     require_equal(f"{file}: tensors", names, sorted(tensors))

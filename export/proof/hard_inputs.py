@@ -28,8 +28,7 @@ class Case:
 def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
     """Return cases of rows: real ones, extremes, scaled ones and batches."""
     n = len(features)
-    low = np.array([feature.min for feature in features], np.float32)
-    high = np.array([feature.max for feature in features], np.float32)
+    extremes = np.array([[f.min for f in features], [f.max for f in features]], np.float32)
     columns = np.unique(np.linspace(0, n - 1, min(n, MAX_ONE_HOT_FEATURES)).astype(int))
     one_hot = np.zeros((len(columns), n), np.float32)
     one_hot[np.arange(len(columns)), columns] = 1
@@ -43,7 +42,7 @@ def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
         Case("real rows", rows),
         Case("zeros", np.zeros((1, n), np.float32)),
         Case("one-hot", np.concatenate([one_hot, -one_hot])),
-        Case("training minimum and maximum", np.stack([low, high])),
+        Case("training minimum and maximum", extremes),
         *scaled,
         Case("subnormals", tiny),
         Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32)),

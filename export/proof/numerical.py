@@ -57,11 +57,7 @@ def sweep(
 def compare_outputs(
     case: Case, name: str, answers: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
 ) -> Iterator[Comparison]:
-    """Compare the answers of the named runtime with the reference, on the rows in range.
-
-    Raises:
-        ProofError: an answer has another shape than the reference.
-    """
+    """Compare a runtime's answers on the rows in range; raise ProofError for another shape."""
     keep = expected.in_range
     shapes: dict[str, tuple[int, ...]] = {key: a.shape for key, a in expected.values.items()}
     if expected.accepted is not None:
@@ -99,20 +95,11 @@ def compare_outputs(
 def check_nonfinite_rows(
     name: str, runtime: Runtime, rows: Float32Array, nan_decides: bool = True
 ) -> list[str]:
-    """Put NaN and the infinities into one row: no other row may change, and NaN must give NaN.
-
-    Args:
-        name: of the runtime.
-        runtime: from rows to outputs.
-        rows: real rows, at least one.
-        nan_decides: whether a swallowed NaN fails. OpenVINO's ReLU swallows it, which is no fault
-            of the file, and the service accepts no NaN.
-
-    Returns:
-        warnings.
+    """Put NaN and the infinities into one of three rows, and return warnings.
 
     Raises:
-        ProofError: another row changed, or NaN was swallowed.
+        ProofError: another row changed, or NaN was swallowed. Without nan_decides, a swallowed NaN
+            is a warning: OpenVINO's ReLU swallows it, and the service accepts no NaN.
     """
     clean = np.resize(rows, (3, rows.shape[1]))
     output, before = next(iter(runtime(clean).items()))
@@ -128,11 +115,10 @@ def check_nonfinite_rows(
             )
             if nan_decides:
                 raise ProofError(warnings[-1])
-        if not np.array_equal(before[[0, 2]], after[[0, 2]]):
-            raise ProofError(
-                f"{name}: {value} in a row: expected the other rows unchanged, "
-                f"found {after[[0, 2]]}"
-            )
+        others = after[[0, 2]]
+        if not np.array_equal(before[[0, 2]], others):
+            problem = f"expected the other rows unchanged, found {others}"
+            raise ProofError(f"{name}: {value} in a row: {problem}")
     return warnings
 
 

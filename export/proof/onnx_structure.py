@@ -15,22 +15,14 @@ ONNX_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
 def prove_onnx(content: bytes, weights: Weights) -> None:
-    """Check that model.onnx is the network of these weights, and nothing besides.
-
-    Raises:
-        ProofError: a tensor, an operator, an attribute, a wire, a version or a byte differs.
-    """
+    """Raise ProofError unless model.onnx is the network of these weights, and nothing besides."""
     model = parse_onnx(content)
     check_structure(model, weights)
     check_canonical_bytes(model, content)
 
 
 def parse_onnx(content: bytes) -> onnx.ModelProto:
-    """Parse the bytes of model.onnx.
-
-    Raises:
-        ProofError: they are not an ONNX file.
-    """
+    """Parse model.onnx, or raise ProofError if it is not an ONNX file."""
     try:
         return onnx.load_model_from_string(content)
     except DecodeError as error:
@@ -38,7 +30,7 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
 
 
 def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
-    """Check versions, tensors, signature and operators of a model; raise a ProofError."""
+    """Raise ProofError unless versions, tensors, signature and operators are the expected ones."""
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
@@ -51,7 +43,7 @@ def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
 
 
 def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
-    """Check that a file holds its graph alone: no documentation, no metadata, no unknown field."""
+    """Raise ProofError if a file holds documentation, metadata or unknown fields."""
     if serialized(canonical(model)) != content:
         raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
 

@@ -70,11 +70,7 @@ class Proof:
 
     @classmethod
     def from_members(cls, members: Mapping[str, Any]) -> "Proof":
-        """Read the members of manifest.json's proof.
-
-        Raises:
-            TypeError, ValueError: a member is missing, unknown or of another type.
-        """
+        """Read those members; raise TypeError or ValueError if one is missing or unknown."""
         return replace(
             cls(**members),
             runtimes={name: RuntimeFigures(**v) for name, v in members["runtimes"].items()},
@@ -111,13 +107,10 @@ def prove(
     if failed := [comparison for comparison in comparisons if not comparison.passed]:
         raise ProofError(numerical.describe_failure(failed[0]))
     in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
-    warnings = [
-        warning
-        for name, runtime in runtimes.items()
-        for warning in numerical.check_nonfinite_rows(
-            name, runtime, rows, nan_decides=not is_execution_provider(name)
-        )
-    ]
+    warnings = []
+    for name, runtime in runtimes.items():
+        nan_decides = not is_execution_provider(name)
+        warnings += numerical.check_nonfinite_rows(name, runtime, rows, nan_decides)
     figures = _figures(runtimes, rows, comparisons)
     return Proof(
         structure=STRUCTURE,

@@ -42,13 +42,7 @@ IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
 def open_runtimes(
     model: bytes, module: torch.jit.ScriptModule, weights: Weights
 ) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """Open every runtime; return them by name, and why each other provider is left out.
-
-    Args:
-        model: the bytes of model.onnx.
-        module: model.torchscript.pt, loaded.
-        weights: the tensors of the run, for the eager network.
-    """
+    """Open every runtime; return them by name, and why each other provider is left out."""
     runtimes: dict[str, Runtime] = {SERVING_RUNTIME: Session(model).run}
     for level in onnxruntime.GraphOptimizationLevel.__members__:
         if level != SERVING_OPTIMIZATION_LEVEL:

@@ -18,11 +18,7 @@ ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
-    """Check that a loaded model.torchscript.pt is the network of these weights.
-
-    Raises:
-        ProofError: a parameter, a buffer, a hook, an operator or a wire differs.
-    """
+    """Raise ProofError unless a loaded model.torchscript.pt is the network of these weights."""
     hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
     require_equal(f"{TORCHSCRIPT}: hooks", [], hooks)
     tensors = module.state_dict()
