@@ -69,12 +69,10 @@ def features_of(run: Run) -> tuple[Feature, ...]:
 def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
     """Return whether an artifact is a run's: it has these files, and the run's manifest."""
     published = newest.manifest
-    described = dataclasses.replace(
-        _manifest(run, published.version, published.proof), created=published.created
-    )
-    return described.to_json() == newest.files[manifest.MANIFEST] and all(
-        newest.files[name] == content for name, content in files.items()
-    )
+    described = _manifest(run, published.version, published.proof)
+    described = dataclasses.replace(described, created=published.created)
+    expected = {**files, manifest.MANIFEST: described.to_json()}
+    return all(newest.files[name] == content for name, content in expected.items())
 
 
 def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:

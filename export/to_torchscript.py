@@ -23,6 +23,7 @@ from model.run import net_from_weights
 from service.artifact.manifest import TORCHSCRIPT
 
 TORCH = f"torch {torch.__version__}"
+"""Name and version of the installed torch, for error messages."""
 SERIALIZATION_ID = b"0" * 40
 """Replacement for torch's serialization id, a number that depends on source paths."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -33,13 +34,10 @@ ALIGNMENT_BYTES = 64
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Return the bytes of model.torchscript.pt for a network in eval mode on the CPU.
+    """Return model.torchscript.pt for a network in eval mode on the CPU, or raise ProofError.
 
     torch names the classes of a file by what the process has scripted before, and orders constants
     by the hashes of strings. Only a fresh process with a fixed hash seed repeats the same bytes.
-
-    Raises:
-        ProofError: this torch cannot write TorchScript.
     """
     tensors = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     ended = subprocess.run(  # noqa: S603 # this module, no shell
@@ -51,10 +49,8 @@ def to_torchscript(net: ScaledNet) -> bytes:
     )
     if ended.returncode:
         reason = (ended.stderr.decode(errors="replace").splitlines() or ["no message"])[-1]
-        raise ProofError(
-            f"{TORCHSCRIPT}: {TORCH} cannot write TorchScript "
-            f"on Python {sys.version.split()[0]}: {reason}"
-        )
+        problem = f"{TORCH} cannot write TorchScript on Python {sys.version.split()[0]}"
+        raise ProofError(f"{TORCHSCRIPT}: {problem}: {reason}")
     return ended.stdout
 
 
@@ -122,9 +118,8 @@ def rezip(content: bytes) -> bytes:
         for entry in source.infolist():
             if entry.filename.endswith(".debug_pkl"):
                 continue
-            data = source.read(entry)
-            if entry.filename.endswith("/.data/serialization_id"):
-                data = SERIALIZATION_ID
+            is_id = entry.filename.endswith("/.data/serialization_id")
+            data = SERIALIZATION_ID if is_id else source.read(entry)
             info = zipfile.ZipInfo(entry.filename, ZIP_EPOCH)
             header = out.tell() + LOCAL_HEADER_BYTES + len(info.filename.encode())
             # torch pads with an extra field: the tag "FB", a length, and as many bytes.

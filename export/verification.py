@@ -37,7 +37,6 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 class Verification:
     """The result of a proof that succeeded."""
 
-    path: Path
     digest: str
     proof: Proof
     """The evidence, with this machine's figures."""
@@ -66,7 +65,7 @@ def verify(path: Path) -> Verification:
     files = artifact.files[manifest.MODEL], script
     proof = prove(files, tensors, features, rows, max_out_of_range_share=1)
     Predictor(path, expect_digest=artifact.digest)  # as the service loads it
-    return Verification(path, artifact.digest, proof)
+    return Verification(artifact.digest, proof)
 
 
 def read_weights(content: bytes) -> dict[str, Float32Array]:
@@ -98,10 +97,8 @@ def check_description(described: Manifest, tensors: Weights) -> None:
     require_equal(f"{file}: task", task_of(tensors), described.task)
     require_equal(f"{file}: count of features", len(tensors["shift"]), len(features))
     require_equal(f"{file}: count of outputs", outputs, described.out_features)
-    columns = ("mean", "std", "min", "max", "median")
-    statistics = ColumnStatistics(
-        *(np.array([getattr(feature, column) for feature in features]) for column in columns)
-    )
+    rows = np.array([(f.mean, f.std, f.min, f.max, f.median) for f in features])
+    statistics = ColumnStatistics(*rows.T)
     for name, values in (("shift", statistics.mean), ("scale", statistics.scale)):
         differ = np.flatnonzero(values.astype(np.float32) != tensors[name])
         if differ.size:
@@ -114,13 +111,13 @@ def check_description(described: Manifest, tensors: Weights) -> None:
 
 def check_derived_files(artifact: Artifact) -> None:
     """Raise ProofError unless manifest, card, example and config.pbtxt follow from the manifest."""
-    described = artifact.manifest
+    described, file = artifact.manifest, manifest.MANIFEST
     try:
         readme = card(described, _read_proof(described))
     except (TypeError, ValueError, AttributeError) as error:
-        raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: {error!r}") from None
+        raise ProofError(f"{file}: proof: cannot be read: {error!r}") from None
     derived = {
-        manifest.MANIFEST: described.to_json(),
+        file: described.to_json(),
         manifest.EXAMPLE: example_document(described.features),
         manifest.CARD: readme,
     }
@@ -133,9 +130,7 @@ def check_derived_files(artifact: Artifact) -> None:
         files[TRITON_CONFIG] = (parent / TRITON_CONFIG).read_bytes()
     for name, content in derived.items():
         if files[name] != content:
-            raise ProofError(
-                f"{name}: expected the bytes that follow from {manifest.MANIFEST}, found others"
-            )
+            raise ProofError(f"{name}: expected the bytes that follow from {file}, found others")
 
 
 def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:

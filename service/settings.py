@@ -29,11 +29,7 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = 1 <
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Fields declared by setting(), each set by TWOLAYERNET_<FIELD> or by --<field> of `serve`.
-
-    Raises:
-        SettingsError: a value cannot be used.
-    """
+    """Fields declared by setting(); SettingsError is raised for a value that cannot be used."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,9 +57,6 @@ class Settings:
         Args:
             environment: variables by name; an empty one counts as not set.
             flags: values by field, which take precedence unless they are None.
-
-        Raises:
-            SettingsError: a value cannot be used.
         """
         values = {}
         for field in fields(cls):
@@ -203,7 +196,6 @@ class HostSettings(Settings):
 
 
 def _parse(variable: str, text: str, kind: Kind) -> Any:
-    """Return the text of a variable as a value of this type."""
     if kind is bool:
         if text.lower() not in TRUE_WORDS + FALSE_WORDS:
             raise SettingsError(f"{variable}: expected true or false, found '{text}'")

@@ -31,24 +31,14 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
 
 def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
     """Raise ProofError unless versions, tensors, signature and operators are the expected ones."""
+    graph, task = model.graph, task_of(weights)
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
-    unexpected = len(model.functions) + len(model.graph.sparse_initializer)
+    unexpected = len(model.functions) + len(graph.sparse_initializer)
     require_equal("functions and sparse tensors", 0, unexpected)
-    require_equal("metadata", 0, len(model.metadata_props) + len(model.graph.metadata_props))
-    _check_tensors(model.graph, weights)
-    _check_signature(model.graph, weights)
-    _check_operators(model.graph, task_of(weights))
+    require_equal("metadata", 0, len(model.metadata_props) + len(graph.metadata_props))
 
-
-def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
-    """Raise ProofError if a file holds documentation, metadata or unknown fields."""
-    if serialized(canonical(model)) != content:
-        raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
-
-
-def _check_tensors(graph: onnx.GraphProto, weights: Weights) -> None:
     for tensor in graph.initializer:
         require_equal(f"data location of {tensor.name}", TensorProto.DEFAULT, tensor.data_location)
         require_equal(f"type of {tensor.name}", TensorProto.FLOAT, tensor.data_type)
@@ -56,16 +46,21 @@ def _check_tensors(graph: onnx.GraphProto, weights: Weights) -> None:
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     compare_bits(MODEL, tensors, weights)
 
-
-def _check_signature(graph: onnx.GraphProto, weights: Weights) -> None:
     in_features, out_features = len(weights["shift"]), len(weights["net.linear2.bias"])
     inputs = [(INPUT, TensorProto.FLOAT, ["batch", in_features])]
     outputs = [
         (name, ONNX_TYPES[dtype], ["batch"] if name == "label" else ["batch", out_features])
-        for name, dtype in OUTPUTS[task_of(weights)].items()
+        for name, dtype in OUTPUTS[task].items()
     ]
     require_equal("inputs", inputs, _signature(graph.input))
     require_equal("outputs", outputs, _signature(graph.output))
+    _check_operators(graph, task)
+
+
+def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
+    """Raise ProofError if a file holds documentation, metadata or unknown fields."""
+    if serialized(canonical(model)) != content:
+        raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
 
 
 def _check_operators(graph: onnx.GraphProto, task: str) -> None:

@@ -90,7 +90,7 @@ def prove(
     Args:
         files: the bytes of model.onnx and of model.torchscript.pt.
         weights: the tensors of the run.
-        features: the training minimum, median and maximum of every column.
+        features: the columns, with their training minimum and maximum.
         rows: real rows, (rows, in_features) float32, at least one.
         max_out_of_range_share: maximum share of the hard rows that may overflow float32.
 

@@ -102,6 +102,5 @@ def _points(weights: Weights, rows: Float32Array, output: str, answer: FloatArra
     probable = reference(weights, rows, probable_gamma).bounds[output][keep]
     error = np.abs(answer[keep].astype(np.float64) - expected.values[output][keep])
     worst = (error / np.maximum(bound, np.finfo(float).tiny)).argmax(axis=1)[:, None]
-    return np.concatenate(
-        [np.take_along_axis(values, worst, 1) for values in (bound, probable, error)], axis=1
-    )
+    columns = [np.take_along_axis(values, worst, 1) for values in (bound, probable, error)]
+    return np.concatenate(columns, axis=1)

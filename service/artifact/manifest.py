@@ -92,11 +92,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":
-        """Parse the bytes of manifest.json.
-
-        Raises:
-            ArtifactError: the bytes are not a valid manifest of this format version.
-        """
+        """Parse manifest.json; raise ArtifactError unless it is valid and of this version."""
         try:
             document = strict_json.parse(content)
             version = document["format_version"]

@@ -68,14 +68,7 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Return the manifest of an artifact whose hashes match.
-
-    Args:
-        path: `artifacts/<name>/<version>`, or `artifacts/<name>` for its newest version.
-
-    Raises:
-        ArtifactError: there is no artifact, or it is damaged.
-    """
+    """Return the manifest of find_version(path); raise ArtifactError if it is damaged."""
     return read_artifact(find_version(Path(path))).manifest
 
 
@@ -105,11 +98,7 @@ def list_versions(parent: Path) -> list[int]:
 
 
 def find_version(path: Path) -> Path:
-    """Return the version folder itself, or the newest version folder of `artifacts/<name>`.
-
-    Raises:
-        ArtifactError: there is no version.
-    """
+    """Return the first of candidate_versions(), or raise ArtifactError if there is none."""
     return candidate_versions(path)[0]
 
 
@@ -124,17 +113,12 @@ def candidate_versions(path: Path) -> list[Path]:
     if versions := list_versions(path):
         return [path / str(version) for version in reversed(versions)]
     problem = "holds no artifact" if path.is_dir() else "no such folder"
-    raise ArtifactError(
-        f"{path}: {problem}; expected artifacts/<name> or artifacts/<name>/<version>"
-    )
+    expected = "artifacts/<name> or artifacts/<name>/<version>"
+    raise ArtifactError(f"{path}: {problem}; expected {expected}")
 
 
 def last_published(root: Path) -> Path:
-    """Return the folder `root/<name>` whose newest version was published most recently.
-
-    Raises:
-        ArtifactError: nothing is published in root.
-    """
+    """Return the `root/<name>` with the latest publication; raise ArtifactError if none has one."""
     names = [parent for parent in root.iterdir() if list_versions(parent)] if root.is_dir() else []
     if not names:
         raise ArtifactError(
@@ -144,7 +128,6 @@ def last_published(root: Path) -> Path:
 
 
 def _first_mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
-    """Describe the first difference between SHA256SUMS and the files."""
     listed = {}
     for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
         if not (match := _SUM_LINE.fullmatch(line)):

@@ -23,8 +23,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def parse(content: bytes) -> Any:
     """Parse UTF-8 JSON with unique keys, finite numbers, 64-bit integers and bounded nesting.
 
-    Raises:
-        ValueError: the content is anything else.
+    Anything else raises ValueError.
     """
     brackets = _STRING.sub(b"", content).translate(_OBJECTS_TO_LISTS, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):

@@ -17,11 +17,7 @@ MAX_HEADER_BYTES = 2**20
 
 
 def read_tensors(content: bytes) -> Tensors:
-    """Return the float32 tensors, which must fill the file without gaps.
-
-    Raises:
-        ArtifactError: the header is not canonical, or declares anything but these tensors.
-    """
+    """Return the float32 tensors; raise ArtifactError unless they fill the file without gaps."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(MAX_HEADER_BYTES, len(content) - 8):
         raise ArtifactError(

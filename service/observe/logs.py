@@ -13,12 +13,7 @@ access = logging.getLogger("service.access")
 
 
 def configure(form: Literal["auto", "json", "text"], *, access_log: bool) -> None:
-    """Send the log of this process to stderr.
-
-    Args:
-        form: format of a line; auto means text if stderr is a terminal, and JSON otherwise.
-        access_log: whether every request is logged.
-    """
+    """Send the log to stderr; auto means text if stderr is a terminal, and JSON otherwise."""
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextLines() if text else JSONLines())

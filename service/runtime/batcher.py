@@ -175,7 +175,6 @@ class Batcher:
         return sum(len(request.rows) for request in self._pending) >= self._max_rows
 
     def _run_batch(self, batch: list[_PendingRequest]) -> None:
-        """Evaluate the rows of a batch in one run and distribute the outputs."""
         self._on_wait(-len(batch))
         outputs = self._evaluate(_concatenate([request.rows for request in batch]))
         start = 0

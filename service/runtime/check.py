@@ -20,14 +20,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_artifact(path: Path) -> Predictor:
-    """Check the hashes, manifest, golden rows, tensors, example and pictures of an artifact.
-
-    Args:
-        path: artifacts/<name>/<version>.
-
-    Raises:
-        ArtifactError: a check fails.
-    """
+    """Check every file of artifacts/<name>/<version>; raise ArtifactError if a check fails."""
     artifact = storage.read_artifact(path)
     predictor = Predictor(path, expect_digest=artifact.digest)
     initializers = scan_onnx(artifact.files[manifest.MODEL])

@@ -28,12 +28,7 @@ def check_signature(session: Session, description: Manifest) -> None:
 
 
 def check_golden_rows(session: Session, content: bytes) -> None:
-    """Evaluate the rows of golden.json and compare every output with its reference and bound.
-
-    Raises:
-        ArtifactError: an output differs from its float64 reference by more than rounding explains,
-            or the file lacks a reference or a finite bound for an element of an output.
-    """
+    """Raise ArtifactError unless every output for golden.json's rows is within its bound."""
     try:
         golden = strict_json.parse(content)
         rows = _golden_rows(golden, session.inputs[manifest.INPUT][1][1])

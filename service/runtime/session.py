@@ -46,13 +46,12 @@ class Session:
         Args:
             model: bytes of model.onnx, scanned before ONNX Runtime parses them.
             threads: number of threads per run; one is fastest for a small network.
-            level: graph optimization level, a member of onnxruntime.GraphOptimizationLevel.
+            level: a member of onnxruntime.GraphOptimizationLevel.
             provider: name of an installed execution provider.
-            provider_options: options of the execution provider.
+            provider_options: its options.
 
         Raises:
-            ArtifactError: the scan or ONNX Runtime rejects the model, or the provider does not
-                start.
+            ArtifactError: the model is rejected, or the provider does not start.
         """
         scan_onnx(model)
         options = onnxruntime.SessionOptions()

@@ -81,11 +81,7 @@ class Versions:
 
     @property
     def current(self) -> ServedModel:
-        """The version that answers by default.
-
-        Raises:
-            Refused: 503, no version is loaded.
-        """
+        """The version that answers by default; raises Refused (503) if none is loaded."""
         return self.find()
 
     @property
@@ -190,15 +186,14 @@ class Versions:
             raise ArtifactError(f"{file}: expected the model {name}, found {loaded.name}")
 
     def _poll_repeatedly(self, poll_seconds: float) -> None:
-        while not self._is_pinned and not self._closed.wait(poll_seconds):
+        # A path that is itself a version folder is no longer polled once it is loaded.
+        while not (self._current and self._current[0] == self._path):
+            if self._closed.wait(poll_seconds):
+                return
             try:
                 self.poll()
             except Exception:  # Nobody would notice that the thread has ended.
                 log.exception("polling for a new version failed; the next poll tries again")
-
-    @property
-    def _is_pinned(self) -> bool:
-        return self._current is not None and self._current[0] == self._path
 
 
 def _file_states(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
