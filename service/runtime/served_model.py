@@ -11,9 +11,8 @@ from service.artifact.manifest import ArtifactError
 from service.errors import BadInput
 from service.observe.metrics import WorkerMetrics
 from service.runtime.batcher import Batcher, batching_pays
-from service.runtime.finite import all_finite
 from service.runtime.predictor import Predictor
-from service.runtime.session import Outputs, Rows
+from service.runtime.session import Outputs, Rows, all_finite
 from service.settings import ServiceSettings
 
 

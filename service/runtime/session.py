@@ -1,5 +1,9 @@
-"""ONNX Runtime, with the one set of options that the service uses and that export proves."""
+"""ONNX Runtime, with the one set of options that the service uses and that export proves.
 
+Also the types of its arrays, and a fast check of their values for NaN and infinity.
+"""
+
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +22,8 @@ from service.artifact.onnx_scan import scan_onnx
 
 MAX_ROWS_PER_RUN = 4096
 """Maximum number of rows per run, because a large batch needs gigabytes for the hidden layer."""
+MAX_BLAS_VALUES = 1 << 12
+"""Maximum number of values for which BLAS computes a dot product in the calling thread alone."""
 Rows = NDArray[np.float32]
 """Raw feature values, float32 of shape (batch, in_features)."""
 Outputs = dict[str, NDArray[Any]]
@@ -83,3 +89,14 @@ class Session:
             ]
             values = [np.concatenate(parts) for parts in zip(*slices, strict=True)]
         return dict(zip(self._names, values, strict=True))
+
+
+def all_finite(values: NDArray[np.floating]) -> bool:
+    """Return whether every value is finite.
+
+    For small arrays one BLAS call replaces two passes of NumPy: the sum of squares is finite only
+    if every value is. It is vdot() because dot() warns when the sum overflows.
+    """
+    if values.size <= MAX_BLAS_VALUES and math.isfinite(np.vdot(values, values)):
+        return True
+    return bool(np.isfinite(values).all())
