@@ -72,22 +72,22 @@ def reference(weights: Weights, x: Float32Array, gamma: Gamma = gamma) -> Refere
         x: raw rows, (rows, in_features); rows that are not finite are out of range.
         gamma: gamma for the bound, which always holds, or probable_gamma for the probable one.
     """
-    wide = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
+    weights64 = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
     finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
     # z = fl(fl(x - shift) * scale)
-    centred = np.where(finite[:, None], x, np.float32(0)).astype(np.float64) - wide["shift"]
-    z = centred * wide["scale"]  # (rows, in_features)
+    centred = np.where(finite[:, None], x, np.float32(0)).astype(np.float64) - weights64["shift"]
+    z = centred * weights64["scale"]  # (rows, in_features)
     d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
     in_range = finite & _below_max(np.abs(centred), gamma(1)) & _below_max(np.abs(z) + d0, gamma(2))
     # layer 1: an inner product of in_features + 1 terms, over inputs with errors up to d0
-    a, d1, fits_layer1 = _layer(wide, "linear1", z, d0, gamma)  # (rows, hidden_features)
+    a, d1, fits_layer1 = _layer(weights64, "linear1", z, d0, gamma)  # (rows, hidden_features)
     # ReLU is exact and 1-Lipschitz, so d1 carries over.
-    v, d2, fits_layer2 = _layer(wide, "linear2", np.maximum(a, 0), d1, gamma)
+    v, d2, fits_layer2 = _layer(weights64, "linear2", np.maximum(a, 0), d1, gamma)
     in_range &= fits_layer1 & fits_layer2
 
     if "output_scale" in weights:
         # y = fl(fl(v * scale) + shift)
-        scale, shift = wide["output_scale"], wide["output_shift"]
+        scale, shift = weights64["output_scale"], weights64["output_shift"]
         magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
         d3 = np.abs(scale) * d2 + gamma(2) * magnitude + SMALLEST_SUBNORMAL
         in_range &= _below_max(magnitude, gamma(2))

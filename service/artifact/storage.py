@@ -48,8 +48,7 @@ def read_artifact(path: Path) -> Artifact:
     """Read `artifacts/<name>/<version>` and check every file against SHA256SUMS.
 
     Raises:
-        ArtifactError: a file is missing, unexpected, not a regular file, or too large, or its hash
-            does not match.
+        ArtifactError: a file is missing, unexpected, not regular, too large, or has another hash.
     """
     try:
         present = {entry.name for entry in path.iterdir()}

@@ -79,8 +79,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._pending: deque[_PendingRequest] = deque()
-        self._callers = 0
-        self._has_thread = False
+        self._callers, self._has_thread = 0, False
 
     def __call__(self, rows: Rows) -> Outputs:
         """Evaluate rows, float32 of shape (batch, in_features); an empty batch is allowed.

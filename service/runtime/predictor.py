@@ -27,8 +27,7 @@ class Predictor:
         """Load artifacts/<name>/<version>, or the newest version of artifacts/<name>.
 
         Raises:
-            ArtifactError: the artifact is damaged, has another digest, or does not reproduce its
-                golden rows.
+            ArtifactError: it is damaged, has another digest, or does not pass its self-test.
         """
         artifact = storage.read_artifact(storage.find_version(Path(path)))
         if expect_digest not in (None, artifact.digest):

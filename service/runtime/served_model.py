@@ -58,8 +58,7 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
     """Load artifacts/<name>/<version>, check it, and evaluate one row as a warm-up.
 
     Raises:
-        ArtifactError: the artifact is damaged, has another digest than expected, does not reproduce
-            its golden rows, or has more features than a request may have elements.
+        ArtifactError: Predictor rejects it, or it has more features than settings.max_elements.
     """
     predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
     features = predictor.manifest.features

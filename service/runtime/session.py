@@ -1,7 +1,4 @@
-"""ONNX Runtime, with the one set of options that the service uses and that export proves.
-
-Also the types of its arrays, and a fast check of their values for NaN and infinity.
-"""
+"""ONNX Runtime with the options that the service uses and export proves, and its arrays."""
 
 import math
 import os
