@@ -69,7 +69,7 @@ def verify(path: Path) -> Verification:
 
 
 def read_weights(content: bytes) -> dict[str, Float32Array]:
-    """Read the tensors; raise ProofError unless names, shapes and finite values are as expected."""
+    """Read the tensors; raise ProofError unless names and shapes fit and all values are finite."""
     try:
         tensors = {
             name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
@@ -91,7 +91,7 @@ def read_weights(content: bytes) -> dict[str, Float32Array]:
 
 
 def check_description(described: Manifest, tensors: Weights) -> None:
-    """Raise ProofError unless the manifest's task, widths, statistics and comparisons are true."""
+    """Raise ProofError if the manifest contradicts the tensors, or a comparison of it failed."""
     features, file = described.features, manifest.MANIFEST
     outputs = len(tensors["net.linear2.bias"])
     require_equal(f"{file}: task", task_of(tensors), described.task)
@@ -134,7 +134,7 @@ def check_derived_files(artifact: Artifact) -> None:
 
 
 def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:
-    """Raise ProofError unless rows and labels are the derived ones, and the rest up to rounding.
+    """Raise ProofError unless golden.json is the derived one, up to the rounding of float64.
 
     Machines sum float64 in different orders, which explains less than 2^-20 of a bound.
     """

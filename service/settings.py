@@ -29,7 +29,7 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = 1 <
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Fields declared by setting(); SettingsError is raised for a value that cannot be used."""
+    """Fields declared by setting(). A value that cannot be used raises SettingsError."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

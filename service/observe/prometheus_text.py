@@ -25,7 +25,7 @@ WORKER_GAUGES = {
 
 
 def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of all workers as text in a format of an Accept header, and its type."""
+    """Return the metrics of all workers as text and its media type, which `accept` selects."""
     registry = CollectorRegistry()
     registry.register(_Collector(shared, name))
     encode, content_type = choose_encoder(accept)

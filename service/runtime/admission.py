@@ -54,7 +54,7 @@ class Admission:
         """End what begin() began, and let the next request run."""
 
     def enter(self) -> None:
-        """Admit a request, perhaps after a short wait, or raise Refused (503); leave() follows."""
+        """Admit a request, perhaps after a short wait, or raise Refused 503. Then call leave()."""
         try:
             self._admission_permits.get_nowait()
         except Empty:
@@ -86,7 +86,7 @@ class Admission:
         return True
 
     def begin(self) -> None:
-        """Wait until the request may run, or raise Refused (503) at the deadline; end() follows."""
+        """Wait until the request may run, or raise Refused 503 at the deadline. Then call end()."""
         try:
             self._run_permits.get_nowait()
         except Empty:
