@@ -1,4 +1,4 @@
-"""service.runtime.session and finite: how the network is evaluated."""
+"""service.runtime.session: how the network is evaluated."""
 
 import subprocess
 import sys
@@ -10,8 +10,7 @@ import pytest
 from export.proof.bound import reference
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
-from service.runtime.finite import MAX_BLAS_VALUES, all_finite
-from service.runtime.session import MAX_ROWS_PER_RUN, Session
+from service.runtime.session import MAX_BLAS_VALUES, MAX_ROWS_PER_RUN, Session, all_finite
 from tests.serving import ROOT
 from tests.stored import FLOWERS, HOUSES, StoredArtifact
 
