@@ -77,20 +77,18 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def register(
-    interface: str, function: Callable[..., Case], group: Group, weight: int, build: Build
-) -> None:
-    """Add a kind that is named after a part of the interface and a function with a docstring."""
-    name = f"{interface}: {function.__name__.replace('_', ' ')}"
+def register(name: str, group: Group, weight: int, build: Build, summary: str | None) -> None:
+    """Add a kind."""
     assert name not in KINDS, name
-    KINDS[name] = Kind(name, group, weight, build, (function.__doc__ or "").partition("\n")[0])
+    KINDS[name] = Kind(name, group, weight, build, (summary or "").partition("\n")[0])
 
 
 def kind(group: Group, weight: int = 2) -> Callable[[Build], Build]:
-    """Register a function as a kind of its module."""
+    """Register a function with a docstring as a kind of its module."""
 
     def decorate(build: Build) -> Build:
-        register(build.__module__.rpartition(".")[2], build, group, weight, build)
+        name = f"{build.__module__.rpartition('.')[2]}: {build.__name__.replace('_', ' ')}"
+        register(name, group, weight, build, build.__doc__)
         return build
 
     return decorate
@@ -132,6 +130,17 @@ class Draw:
         """Return rows as JSON texts of numbers."""
         return [list(row) for row in json_text.numbers(self.random, self.numbers(index))]
 
+    def cells_and_position(
+        self, at_least: int = 1, at_most: int | None = None
+    ) -> tuple[list[list[Any]], tuple[int, int]]:
+        """Draw rows as JSON texts, and a cell of them below the first `at_least - 1` rows."""
+        index = self.index(at_least, at_most)
+        return self.cells(index), self.position(index, at_least - 1)
+
+    def records(self, rows: Sequence[Sequence[Any]]) -> list[json_text.Members]:
+        """Return rows as objects with the features in random order."""
+        return [self.shuffled(zip(self.model.features, row, strict=True)) for row in rows]
+
     def json(self, value: Any) -> bytes:
         """Write a JSON document."""
         return json_text.document(self.random, value).encode()
@@ -144,10 +153,6 @@ class Draw:
     def cell_path(self, i: int, j: int, record: bool = False) -> str:
         """Name a cell as the service does: by column, or by feature in a record."""
         return f"[{i}][{json.dumps(self.model.features[j], ensure_ascii=False) if record else j}]"
-
-    def record(self, row: Sequence[Any]) -> json_text.Members:
-        """Return a row as an object with the features in random order."""
-        return self.shuffled(zip(self.model.features, row, strict=True))
 
     def shuffled(self, members: Any) -> json_text.Members:
         """Return an object with its members in random order."""
@@ -170,25 +175,12 @@ class Draw:
         content_type: str | None = JSON,
         headers: Headers = (),
         framing: Framing | None = None,
-        may_close: bool = False,
+        **options: bool,
     ) -> Case:
-        """Return a POST request.
-
-        Args:
-            path: the target in the request line.
-            body: the content before compression and chunking.
-            outcome: the right outcome.
-            content_type: the Content-Type; None for no such header.
-            headers: further headers.
-            framing: how the body is sent; drawn at random if None.
-            may_close: whether the server may close the connection after its reply.
-        """
+        """Return a POST request with a Content-Type unless None, in a drawn framing if None."""
         assert len(body) <= self.model.limits.body_bytes or getattr(outcome, "status", 200) == 413
         framing = framing or self._framing(content_type, headers)
-        more: list[tuple[str, str | bytes]] = []
-        if content_type is not None:
-            more.append(("Content-Type", content_type))
-        more += headers
+        more = [*headers] if content_type is None else [("Content-Type", content_type), *headers]
         if framing not in ("length", "chunked"):
             encoding = "deflate" if framing == "zlib" else framing.removeprefix("chunked ")
             more.append(("Content-Encoding", encoding))
@@ -198,7 +190,7 @@ class Draw:
             body = self._chunks(body)
         else:
             more.append(("Content-Length", str(len(body))))
-        return self.send("POST", path, more, body, outcome, may_close=may_close)
+        return self.send("POST", path, more, body, outcome, **options)
 
     def send(
         self,
@@ -207,11 +199,9 @@ class Draw:
         headers: Headers,
         body: bytes,
         outcome: Outcome,
-        *,
-        half_close: bool = False,
-        may_close: bool = False,
+        **options: bool,
     ) -> Case:
-        """Return a request with any method, and with headers that must not change its outcome."""
+        """Return a request with headers that must not change its outcome, and options of Case."""
         request_id, more = self._neutral_headers()
         fields = self._fields([("Host", "localhost"), *headers, *more])
         lines = [f"{method} {path} HTTP/1.1".encode(), *fields]
@@ -220,7 +210,7 @@ class Draw:
         if self.chance(0.1):
             cut = self.random.randrange(1, len(content))
             pieces = (content[:cut], content[cut:])
-        return Case(pieces, outcome, request_id, method == "HEAD", half_close, may_close)
+        return Case(pieces, outcome, request_id, method == "HEAD", **options)
 
     def _framing(self, content_type: str | None, headers: Headers) -> Framing:
         framing = self.random.choices(list(FRAMING_WEIGHTS), list(FRAMING_WEIGHTS.values()))[0]

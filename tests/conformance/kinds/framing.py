@@ -4,6 +4,8 @@ The host rejects what is not HTTP/1.1 (RFC 9112), and headers and paths that are
 bare status and the end of the connection.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tests.conformance.draw import Case, Draw, Headers, kind
@@ -32,10 +34,7 @@ INVALID_CHUNKS = (
     b"1\r\nab\r\n0\r\n\r\n",
 )
 """Bytes after a valid chunk that do not complete the body."""
-INJECTIONS = (
-    *("a\r\nX-Injected: 1", "a\nX-Injected: 1", "a%0d%0aX-Injected:1"),
-    "a\\r\\nX-Injected: 1",
-)
+INJECTIONS = ("a\r\nX-Injected: 1", "a\nX-Injected: 1", "a%0d%0aX-Injected:1", "a\\r\\nX: 1")
 NEUTRAL_HEADERS = (
     "Connection: Upgrade, HTTP2-Settings | Upgrade: h2c | HTTP2-Settings: AAMAAABkAAQAAP__",
     "Connection: Upgrade | Upgrade: websocket | Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -51,50 +50,34 @@ def send_text(text: str, outcome: Outcome, *, half_close: bool = False) -> Case:
     return Case((text.encode("latin-1"),), outcome, half_close=half_close, may_close=True)
 
 
-def post(
-    draw: Draw, headers: Headers, body: bytes, outcome: Outcome, *, half_close: bool = False
-) -> Case:
+def post(draw: Draw, headers: Headers, body: bytes, outcome: Outcome, **options: bool) -> Case:
     """Post to /predict with the given headers alone, on a connection that may end afterwards."""
-    return draw.send(
-        "POST", "/predict", headers, body, outcome, half_close=half_close, may_close=True
-    )
+    return draw.send("POST", "/predict", headers, body, outcome, may_close=True, **options)
 
 
 def csv_lines(draw: Draw, index: Index) -> bytes:
     """Return rows as CSV without a header."""
-    lines = (",".join(map(repr, row)) + "\n" for row in draw.numbers(index))
-    return "".join(lines).encode()
+    return "".join(",".join(map(repr, row)) + "\n" for row in draw.numbers(index)).encode()
 
 
 @kind("hostile", 3)
 def invalid_request_line(draw: Draw) -> Case:
-    """400 of the host."""
-    line = draw.choice(INVALID_REQUEST_LINES)
-    return send_text(f"{line}\r\nHost: x\r\n\r\n", HostError(400))
+    """400 or 414 of the host, and 404 for CONNECT, because the service is no proxy."""
+    invalid = (f"{draw.choice(INVALID_REQUEST_LINES)}", HostError(400))
+    long = (f"GET /{'a' * 70_000} HTTP/1.1", HostError(414))
+    proxy = (f"CONNECT {draw.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1", ErrorReply(404))
+    line, outcome = draw.choice((invalid, invalid, invalid, invalid, long, proxy))
+    return send_text(f"{line}\r\nHost: x\r\n\r\n", outcome)
 
 
 @kind("hostile", 4)
 def invalid_header(draw: Draw) -> Case:
-    """400 of the host, also for the lengths that smuggle requests (RFC 9112, 11.2)."""
-    line = draw.choice(INVALID_HEADERS)
-    return send_text(f"POST /predict HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\nab", HostError(400))
-
-
-@kind("hostile", 1)
-def head_too_large(draw: Draw) -> Case:
-    """431 of the host for headers, and 414 for a path."""
-    many = "".join(f"X-{i}: 1\r\n" for i in range(150))
-    headers = draw.choice((many, f"X-Y: {'a' * 600_000}\r\n"))
-    if draw.chance(0.4):
-        return send_text(f"GET /{'a' * 70_000} HTTP/1.1\r\nHost: x\r\n\r\n", HostError(414))
-    return send_text(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n", HostError(431))
-
-
-@kind("hostile", 1)
-def method_connect(draw: Draw) -> Case:
-    """404 for CONNECT, because the service is no proxy."""
-    target = draw.choice(("x:80", "127.0.0.1:22"))
-    return send_text(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n", ErrorReply(404))
+    """400 of the host, also for lengths that smuggle requests (RFC 9112, 11.2); 431 for many."""
+    many, long = "\r\n".join(f"X-{i}: 1" for i in range(150)), f"X-Y: {'a' * 600_000}"
+    large = draw.chance(0.1)
+    header = draw.choice((many, long) if large else INVALID_HEADERS)
+    text = f"POST /predict HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n"
+    return send_text(text if large else text + "ab", HostError(431 if large else 400))
 
 
 @kind("hostile", 1)
@@ -119,29 +102,22 @@ def body_cut_short(draw: Draw) -> Case:
     return post(draw, headers, body[:cut], outcome, half_close=True)
 
 
-def unfinished_chunks(draw: Draw, content: bytes, content_type: str, outcome: Outcome) -> Case:
-    """Send one chunk, and then neither a valid chunk nor the end of the body."""
+@kind("hostile", 2)
+def chunks_cut_short(draw: Draw) -> Case:
+    """An incomplete chunked body (RFC 9112, 8): 411 for rows, since fewer would be valid too."""
+    index = draw.index(at_least=2, at_most=7)
+    text = draw.json({"instances": draw.cells(index)}).rstrip()
+    rows_error = ErrorReply(411, None, "Content-Length")
+    content, content_type, outcome = draw.choice(
+        (
+            (text[: draw.random.randrange(1, len(text))], JSON, ErrorReply(400)),
+            (csv_lines(draw, index), CSV, rows_error),
+            (draw.float32(index), BYTES, rows_error),
+        )
+    )
     body = b"%x\r\n%b\r\n" % (len(content), content) + draw.choice(INVALID_CHUNKS)
     headers = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")]
     return post(draw, headers, body, outcome, half_close=True)
-
-
-@kind("hostile", 1)
-def chunks_of_json_cut_short(draw: Draw) -> Case:
-    """An incomplete chunked body (RFC 9112, 8), whose content is no valid JSON."""
-    text = draw.json({"instances": draw.cells(draw.index(at_least=2, at_most=7))}).rstrip()
-    part = text[: draw.random.randrange(1, len(text))]
-    return unfinished_chunks(draw, part, JSON, ErrorReply(400))
-
-
-@kind("hostile", 1)
-def chunks_of_rows_cut_short(draw: Draw) -> Case:
-    """An incomplete chunked body of rows: 411, because fewer rows would be valid as well."""
-    index = draw.index(at_most=7)
-    bodies = ((csv_lines(draw, index), CSV), (draw.float32(index), BYTES))
-    content, content_type = draw.choice(bodies)
-    outcome = ErrorReply(411, None, "Content-Length")
-    return unfinished_chunks(draw, content, content_type, outcome)
 
 
 @kind("hostile", 1)
@@ -153,31 +129,20 @@ def length_and_chunks(draw: Draw) -> Case:
     return post(draw, headers, body, Predictions(draw.model, np.zeros(0, np.intp)))
 
 
-@kind("hostile", 2)
-def header_injection(draw: Draw) -> Case:
-    """A caller's id must not add a header to the reply; a bare LF ends a line (RFC 9112, 2.2)."""
-    injection = draw.choice(INJECTIONS)
-    request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {injection}\r\n\r\n"
-    return Case((request.encode(),), ALIVE, "a" if "\n" in injection else None)
+@kind("hostile", 3)
+def invalid_request_ids(draw: Draw) -> Case:
+    """Two ids, or one that would add a header; a bare LF ends a line (RFC 9112, 2.2)."""
+    two = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
+    value = draw.choice((*INJECTIONS, "{}\r\nx-request-id: {}".format(*two)))
+    request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {value}\r\n\r\n"
+    return Case((request.encode(),), ALIVE, "a" if value in INJECTIONS[:2] else None)
 
 
-@kind("hostile", 1)
-def request_id_twice(draw: Draw) -> Case:
-    """Two ids, for which the service generates one."""
-    first, second = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
-    ids = f"X-Request-ID: {first}\r\nx-request-id: {second}\r\n"
-    return Case((f"GET /healthz HTTP/1.1\r\nHost: x\r\n{ids}\r\n".encode(),), ALIVE)
-
-
-@kind("valid", 1)
-def http_1_0(draw: Draw) -> Case:
-    """HTTP/1.0 without Host, after which the connection ends."""
-    return send_text("GET /healthz HTTP/1.0\r\n\r\n", ALIVE)
-
-
-@kind("valid", 1)
-def absolute_target(draw: Draw) -> Case:
-    """The target of a proxy's request (RFC 9112, 3.2.2), after empty lines (2.2)."""
+@kind("valid", 2)
+def unusual_request_line(draw: Draw) -> Case:
+    """HTTP/1.0, or a proxy's request (RFC 9112, 3.2.2), after empty lines (2.2)."""
+    if draw.chance(0.5):
+        return send_text("GET /healthz HTTP/1.0\r\n\r\n", ALIVE)
     empty_lines = draw.choice(("", "\r\n", "\r\n\r\n"))
     host = draw.choice(("x", "localhost:8000", "example.org", "[::1]"))
     request = f"{empty_lines}GET http://{host}/healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -196,12 +161,7 @@ def expect_continue(draw: Draw) -> Case:
 def announced_body_too_large(draw: Draw) -> Case:
     """413 for a huge length, and for any excess after Expect: 100-continue (RFC 9110, 10.1.1)."""
     limit, expect = draw.model.limits.body_bytes, [("Expect", "100-continue")]
-    lengths: tuple[tuple[int, Headers], ...] = (
-        (limit + 1, expect),
-        (2**20, expect),
-        (2**31, []),
-        (2**40, []),
-    )
+    lengths: Any = ((limit + 1, expect), (2**20, expect), (2**31, []), (2**40, []))
     length, more = draw.choice(lengths)
     headers = [("Content-Type", JSON), ("Content-Length", str(length)), *more]
     return post(draw, headers, b"", ErrorReply(413, None, str(limit)))

@@ -166,27 +166,21 @@ def get_with_a_body(draw: Draw) -> Case:
     return draw.send("GET", "/healthz", [("Content-Length", str(len(body)))], body, ALIVE)
 
 
-def reject_method(draw: Draw, method: str, path: str, allowed: str) -> Case:
-    """Send a method that a path does not support."""
-    bodies = (b"",) if method in ("GET", "HEAD", "TRACE", "get") else (b"", b"{}", EMPTY_BATCH)
-    body = draw.choice(bodies)
+@kind("nearly valid", 8)
+def wrong_method(draw: Draw) -> Case:
+    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
+    allowed, other_methods, paths = draw.choice(
+        (
+            ("POST", ("GET", "BREW", "get", "post", "HEAD"), POST_PATHS),
+            ("GET", ("POST", "PROPFIND"), GET_PATHS),
+        )
+    )
+    method = draw.choice(("PUT", "DELETE", "PATCH", "TRACE", *other_methods))
+    bodyless = method in ("GET", "HEAD", "TRACE", "get")
+    body = draw.choice((b"",) if bodyless else (b"", b"{}", EMPTY_BATCH))
     headers = [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT") else []
     outcome = ErrorReply(405, headers={"allow": allowed}, empty=method == "HEAD")
-    return draw.send(method, fill(draw, path), headers, body, outcome)
-
-
-@kind("nearly valid", 4)
-def wrong_method_for_a_post_route(draw: Draw) -> Case:
-    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
-    methods = ("GET", "PUT", "DELETE", "PATCH", "TRACE", "BREW", "get", "post", "HEAD")
-    return reject_method(draw, draw.choice(methods), draw.choice(POST_PATHS), "POST")
-
-
-@kind("nearly valid", 4)
-def wrong_method_for_a_get_route(draw: Draw) -> Case:
-    """405 with Allow."""
-    methods = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")
-    return reject_method(draw, draw.choice(methods), draw.choice(GET_PATHS), "GET")
+    return draw.send(method, fill(draw, draw.choice(paths)), headers, body, outcome)
 
 
 @kind("nearly valid", 1)
@@ -198,47 +192,28 @@ def options(draw: Draw) -> Case:
     return draw.send("OPTIONS", fill(draw, path), headers, b"", outcome)
 
 
-def reject_name(draw: Draw, path: str, name: str, version: str, text: str) -> Case:
-    """Request an unknown model or version."""
-    target = path.replace("{}", name, 1).replace("{}", version)
-    outcome = ErrorReply(404, None, text)
-    if path in POST_PATHS:
-        return draw.post(target, EMPTY_BATCH, outcome)
-    return get(draw, target, outcome)
-
-
-@kind("nearly valid", 4)
+@kind("nearly valid", 8)
 def unknown_model(draw: Draw) -> Case:
-    """404 with the served name; MLServer's test_infer_error, PredictModelNameVersionErrors."""
-    model = draw.model
-    similar = (model.name + "x", model.name + "%00", model.name + "%20", model.name.upper())
-    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if "{}" in path])
-    name = draw.choice((*OTHER_MODELS, *similar))
-    return reject_name(draw, path, name, model.version, model.name)
-
-
-@kind("nearly valid", 4)
-def unknown_version(draw: Draw) -> Case:
-    """404 with the served version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
-    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if path.count("{}") == 2])
-    version = draw.choice(OTHER_VERSIONS)
-    return reject_name(draw, path, draw.model.name, version, draw.model.version)
-
-
-@kind("nearly valid", 3)
-def unknown_path(draw: Draw) -> Case:
-    """404 for routes of other servers: management, repositories, shared memory."""
-    path = fill(draw, draw.choice(UNKNOWN_PATHS))
+    """404 with the served name or version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
+    name, version = draw.model.name, draw.model.version
     if draw.chance(0.5):
-        return draw.post(path, EMPTY_BATCH, ErrorReply(404))
-    return get(draw, path, ErrorReply(404))
+        similar = (name + "x", name + "%00", name + "%20", name.upper())
+        target, text = (draw.choice((*OTHER_MODELS, *similar)), version), name
+    else:
+        target, text = (name, draw.choice(OTHER_VERSIONS)), version
+    placeholders = 1 if text == name else 2
+    paths = [path for path in (*POST_PATHS, *GET_PATHS) if path.count("{}") >= placeholders]
+    path: str = draw.choice(paths)
+    outcome, filled = ErrorReply(404, None, text), path.format(*target)
+    is_post = path in POST_PATHS
+    return draw.post(filled, EMPTY_BATCH, outcome) if is_post else get(draw, filled, outcome)
 
 
-@kind("hostile", 4)
-def path_traversal(draw: Draw) -> Case:
-    """404, and no redirection, for dots, slashes, NUL and their encodings."""
-    path = fill(draw, draw.choice(TRAVERSAL_PATHS))
-    if draw.chance(0.3):
+@kind("hostile", 7)
+def unknown_path(draw: Draw) -> Case:
+    """404, and no redirection, for other servers' routes, and for dots, slashes and NUL."""
+    path = fill(draw, draw.choice((*UNKNOWN_PATHS, *TRAVERSAL_PATHS)))
+    if draw.chance(0.4):
         return draw.post(path, EMPTY_BATCH, ErrorReply(404))
     return draw.send(draw.choice(("GET", "GET", "DELETE")), path, [], b"", ErrorReply(404))
 

@@ -3,7 +3,7 @@
 KServe's V1 protocol is the latter's first form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,10 +68,6 @@ RowBuild = Callable[[Draw, RowProtocol], Case]
 """A function that builds a request of a protocol."""
 
 
-def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
-    return build(draw, protocol)
-
-
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0
 ) -> Callable[[RowBuild], RowBuild]:
@@ -81,16 +77,24 @@ def row_kind(
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
         for protocol, weight in weights.items():
             if weight:
-                bound = partial(_build, build, protocol)
-                register(protocol.name, build, group, weight, bound)
+                name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
+                bound = partial(build, protocol=protocol)
+                register(name, group, weight, bound, build.__doc__)
         return build
 
     return decorate
 
 
-def predict(draw: Draw, protocol: RowProtocol, values: Any, index: Index, **options: Any) -> Case:
-    """Send valid rows."""
-    body = draw.json(protocol.document(draw, values))
+def predict(
+    draw: Draw,
+    protocol: RowProtocol,
+    values: Any,
+    index: Index,
+    body: bytes | None = None,
+    **options: Any,
+) -> Case:
+    """Send valid rows, as the given body if there is one."""
+    body = draw.json(protocol.document(draw, values)) if body is None else body
     return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index), **options)
 
 
@@ -102,15 +106,17 @@ def reject(
     return draw.post(protocol.path(draw), body, ErrorReply(status, protocol.member + place, text))
 
 
-def rows_or_records(
-    draw: Draw, protocol: RowProtocol, cells: list[list[Any]], cell: tuple[int, int]
-) -> tuple[Any, str]:
-    """Return rows as lists or, in `instances`, as records, and the place of a cell."""
+def reject_cell(draw: Draw, protocol: RowProtocol, values: Sequence[Any], text: str) -> Case:
+    """Send one of some values as a cell of rows or, in `instances`, also of records."""
+    cells, (i, j) = draw.cells_and_position()
+    cells[i][j] = draw.choice(values)
     as_records = protocol.member == "instances" and draw.chance(0.4)
-    place = draw.cell_path(*cell, record=as_records)
-    return (list(map(draw.record, cells)) if as_records else cells), place
+    place = draw.cell_path(i, j, record=as_records)
+    return reject(draw, protocol, draw.records(cells) if as_records else cells, place, text)
 
 
-def malformed(draw: Draw, protocol: RowProtocol, body: bytes, status: int = 400) -> Case:
-    """Send a body that is not JSON."""
-    return draw.post(protocol.path(draw), body, ErrorReply(status))
+def reject_body(
+    draw: Draw, protocol: RowProtocol, body: bytes, outcome: ErrorReply, **options: Any
+) -> Case:
+    """Send a body that is not the protocol's document."""
+    return draw.post(protocol.path(draw), body, outcome, **options)

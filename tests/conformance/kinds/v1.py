@@ -1,7 +1,6 @@
 """Requests that only TensorFlow Serving's REST API and KServe's V1 protocol have."""
 
 from tests.conformance.draw import Case, Draw, kind
-from tests.conformance.json_text import Members
 from tests.conformance.kinds.json_rows import NOT_NUMBERS
 from tests.conformance.kinds.row_protocols import (
     SIGNATURE,
@@ -9,7 +8,6 @@ from tests.conformance.kinds.row_protocols import (
     V1_INSTANCES,
     predict,
     reject,
-    v1_document,
     v1_path,
 )
 from tests.conformance.outcomes import JSON, ErrorReply
@@ -34,8 +32,7 @@ def accept_includes_json(draw: Draw) -> Case:
 @kind("nearly valid", 2)
 def no_number_in_a_named_input(draw: Draw) -> Case:
     """A value that is no number, below the input's name."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
+    cells, (i, j) = draw.cells_and_position()
     cells[i][j] = draw.choice(NOT_NUMBERS)
     place = ".input" + draw.cell_path(i, j)
     return reject(draw, V1_INPUTS, {"input": cells}, place, "expected a number")
@@ -44,7 +41,7 @@ def no_number_in_a_named_input(draw: Draw) -> Case:
 @kind("nearly valid", 1)
 def records_as_inputs(draw: Draw) -> Case:
     """{"inputs": ...} is a tensor and may not contain records."""
-    values = list(map(draw.record, draw.cells(draw.index())))
+    values = draw.records(draw.cells(draw.index()))
     return reject(draw, V1_INPUTS, values, "[0]", "expected a list")
 
 
@@ -66,18 +63,13 @@ def instances_and_inputs(draw: Draw) -> Case:
     return draw.post(v1_path(draw), draw.json(document), ErrorReply(422, None, '"instances"'))
 
 
-@kind("nearly valid", 2)
-def unknown_signature(draw: Draw) -> Case:
-    """{"signature_name": 5} of TF Serving's JsontensorTest, and other names."""
-    name = draw.choice((5, "predict_images", "", None, [], "serving_default "))
-    document = Members([("instances", draw.cells(draw.index())), ("signature_name", name)])
-    outcome = ErrorReply(422, "signature_name", SIGNATURE)
+@kind("nearly valid", 3)
+def further_member(draw: Draw) -> Case:
+    """An unknown member, or an unknown signature, such as 5 in TF Serving's JsontensorTest."""
+    others = ("examples", "context", "id", "parameters", "Instances")
+    name, outcome = draw.choice(others), ErrorReply(422)
+    if draw.chance(0.6):
+        name, outcome = "signature_name", ErrorReply(422, "signature_name", SIGNATURE)
+    value = draw.choice((5, "predict_images", "", None, [], "serving_default "))
+    document = {"instances": draw.cells(draw.index()), name: value}
     return draw.post(v1_path(draw), draw.json(document), outcome)
-
-
-@kind("nearly valid", 1)
-def unknown_member(draw: Draw) -> Case:
-    """A further member, which the service must not ignore."""
-    document = v1_document(draw, "instances", draw.cells(draw.index()))
-    document.append((draw.choice(("examples", "context", "id", "parameters", "Instances")), 1))
-    return draw.post(v1_path(draw), draw.json(document), ErrorReply(422))

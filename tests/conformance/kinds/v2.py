@@ -6,9 +6,12 @@ src/http_server.cc, of KServe's python/kserve/test (test_infer_type.py, test_ser
 MLServer's tests/rest; the kind that repeats a case cites it.
 """
 
+import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
-from tests.conformance.draw import Case, Draw, Headers, kind
+from tests.conformance.draw import Case, Draw, Headers, kind, register
 from tests.conformance.json_text import Members
 from tests.conformance.kinds.json_rows import CONTENT_TYPES, NOT_JSON
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, Outcome
@@ -21,6 +24,23 @@ IDS = (
     *("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300),
     *("\u2028 \U0001f600", 'q"u\\o'),
 )
+NO_BOOLEANS = ("true", 1, 0, "", 1.5)
+WRONG_VALUES: dict[str, Sequence[Any]] = {
+    "id": (1, 1.5, [], {}, True),
+    "model_name": ("TestModel", "", 1, "../x"),
+    "outputs": ({}, "all", 1),
+    "outputs[0]": ("label", {}),
+    "outputs[0].parameters.binary_data": NO_BOOLEANS,
+    "outputs[0].parameters.classification": (2,),
+    "outputs[0].parameters.shared_memory_region": ("x",),
+    "inputs[0].parameters.shared_memory_region": ("x",),
+    "parameters": ([], 1, "a", [{}]),
+    "parameters.a": ([], {}, None, [1]),
+    "parameters.binary_data_output": NO_BOOLEANS,
+    "parameters.sequence_id": (7,),
+    "parameters.sequence_start": (True,),
+}
+"""Values by the place of their error. Some are extensions of Triton that the service lacks."""
 KSERVE_PARAMETERS = {"test-str": "dummy", "test-bool": True, "test-int": 100, "test-float": 1.3}
 
 
@@ -50,6 +70,7 @@ def infer(
     document: Any,
     outcome: Outcome,
     tail: bytes | None = None,
+    *,
     content_type: str | None = JSON,
     headers: Headers = (),
     length: str | None = None,
@@ -90,12 +111,10 @@ def reject_change(
 def json_tensors(draw: Draw) -> Case:
     """Flat or nested data, and all outputs as JSON, with the request's id."""
     index, request_id = draw.index(), draw.choice((None, *IDS))
-    form: Form = draw.choice(("flat", "nested"))
-    document: dict[str, Any] = {"inputs": [draw.shuffled(tensor(draw, index, form).items())]}
-    if request_id is not None:
-        document["id"] = request_id
-    if draw.chance(0.3):
-        document["model_name"] = draw.model.name  # KServe's client sends it.
+    members = tensor(draw, index, draw.choice(("flat", "nested")))
+    document: dict[str, Any] = {"inputs": [draw.shuffled(members.items())]}
+    document |= {} if request_id is None else {"id": request_id}
+    document |= {"model_name": draw.model.name} if draw.chance(0.3) else {}  # As KServe's client.
     outcome = Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, False), request_id)
     content_type = draw.choice(CONTENT_TYPES)
     return infer(draw, draw.shuffled(document.items()), outcome, content_type=content_type)
@@ -133,20 +152,14 @@ def unknown_parameters(draw: Draw) -> Case:
     return infer(draw, document, all_outputs(draw, index))
 
 
-@kind("valid", 2)
-def no_rows(draw: Draw) -> Case:
-    """A shape of [0, n], as JSON and as bytes."""
-    none, form = draw.index()[:0], draw.choice(("flat", "binary"))
-    document = {"inputs": [tensor(draw, none, form)], "outputs": []}
-    return infer(draw, document, all_outputs(draw, none), b"" if form == "binary" else None)
-
-
-@kind("valid", 1)
-def maximum_number_of_rows(draw: Draw) -> Case:
-    """As many rows as the limit allows."""
-    index = draw.index(at_least=draw.model.max_rows)
-    document = {"inputs": [tensor(draw, index, "binary")]}
-    return infer(draw, document, all_outputs(draw, index), draw.float32(index))
+@kind("valid", 3)
+def fewest_and_most_rows(draw: Draw) -> Case:
+    """A shape of [0, n], as JSON and as bytes, or as many rows as the limit allows."""
+    none, most = draw.index()[:0], draw.index(at_least=draw.model.max_rows)
+    index, form = draw.choice(((none, "flat"), (none, "binary"), (most, "binary")))
+    document = {"inputs": [tensor(draw, index, form)], "outputs": []}
+    tail = draw.float32(index) if form == "binary" else None
+    return infer(draw, document, all_outputs(draw, index), tail)
 
 
 @kind("valid", 1)
@@ -229,37 +242,21 @@ def unknown_output(draw: Draw) -> Case:
     return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", "expected one of"))
 
 
-@kind("nearly valid", 8)
-def wrong_member(draw: Draw) -> Case:
-    """Members of the wrong type, and parameters that would change the reply but are unsupported.
+def wrong_value(draw: Draw, place: str) -> Case:
+    """Send a document with a wrong value at a place."""
+    name = next(iter(draw.model.outputs))
+    document: Any = {"inputs": [tensor(draw, draw.index())], "outputs": [{"name": name}]}
+    *keys, last = (int(key) if key.isdecimal() else key for key in re.findall(r"\w+", place))
+    parent = document
+    for key in keys:
+        parent = parent[key] if isinstance(parent, list) else parent.setdefault(key, {})
+    parent[last] = draw.choice(WRONG_VALUES[place])
+    return infer(draw, document, ErrorReply(422, place))
 
-    The latter are Triton's extensions for shared memory, sequences and classification. 'Unable to
-    parse outputs' is Triton's message too. KServe's client sends the model's name in the body.
-    """
-    members, name = tensor(draw, draw.index()), next(iter(draw.model.outputs))
-    memory = {"shared_memory_region": "x", "shared_memory_byte_size": 16}
-    bad = draw.choice(("true", 1, 0, "", 1.5))
 
-    def output(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"name": name, "parameters": parameters}]
-
-    changes: dict[str, dict[str, Any]] = {
-        "id": {"id": draw.choice((1, 1.5, [], {}, True))},
-        "model_name": {"model_name": draw.choice(("TestModel", "", 1, "../x"))},
-        "outputs": {"outputs": draw.choice(({}, "all", 1))},
-        "outputs[0]": {"outputs": draw.choice((["label"], [{}]))},
-        "outputs[0].parameters.binary_data": {"outputs": output({"binary_data": bad})},
-        "outputs[0].parameters.classification": {"outputs": output({"classification": 2})},
-        "outputs[0].parameters.shared_memory_region": {"outputs": output(memory)},
-        "inputs[0].parameters.shared_memory_region": {"inputs": [members | {"parameters": memory}]},
-        "parameters": {"parameters": draw.choice(([], 1, "a", [{}]))},
-        "parameters.a": {"parameters": {"a": draw.choice(([], {}, None, [1]))}},
-        "parameters.binary_data_output": {"parameters": {"binary_data_output": bad}},
-        "parameters.sequence_id": {"parameters": {"sequence_id": 7}},
-        "parameters.sequence_start": {"parameters": {"sequence_start": True}},
-    }
-    where = draw.choice(list(changes))
-    return infer(draw, {"inputs": [members]} | changes[where], ErrorReply(422, where))
+for wrong_place in WRONG_VALUES:
+    wrong_kind = partial(wrong_value, place=wrong_place)
+    register(f"v2: wrong {wrong_place}", "nearly valid", 1, wrong_kind, wrong_value.__doc__)
 
 
 @kind("hostile", 2)

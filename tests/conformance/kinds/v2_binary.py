@@ -71,13 +71,9 @@ def contradictory_data(draw: Draw) -> Case:
     members, tail = tensor(draw, index), draw.float32(index)
     without_data = {name: value for name, value in members.items() if name != "data"}
     both = members | {"parameters": {"binary_data_size": len(tail)}}
-    inputs, outcome = draw.choice(
-        (
-            (without_data, ErrorReply(422, "inputs[0]", "binary_data_size")),
-            (members, ErrorReply(400)),
-            (both, ErrorReply(422, "inputs[0]")),
-        )
-    )
+    neither = (without_data, ErrorReply(422, "inputs[0]", "binary_data_size"))
+    wrong = (neither, (members, ErrorReply(400)), (both, ErrorReply(422, "inputs[0]")))
+    inputs, outcome = draw.choice(wrong)
     return infer(draw, {"inputs": [inputs]}, outcome, tail)
 
 
@@ -98,16 +94,11 @@ def bytes_without_json_of_wrong_length(draw: Draw) -> Case:
     """Incomplete rows, no rows, and too many, as in Triton's http_input_size_limit_test.py."""
     limit, row_bytes = draw.model.max_rows, 4 * len(draw.model.features)
     tail = draw.float32(draw.index(at_most=33))
-    incomplete = ErrorReply(422, None, f"a multiple of {row_bytes} bytes")
+    part = draw.choice((tail[:-1], tail + b"\0\0\0\0"))
+    incomplete = (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes"))
     too_many = (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit)))
-    body, outcome = draw.choice(
-        (
-            (tail[:-1], incomplete),
-            (tail + b"\0\0\0\0", incomplete),
-            (b"", ErrorReply(400, None, "empty")),
-            too_many,
-        )
-    )
+    wrong = ((b"", ErrorReply(400, None, "empty")), incomplete, too_many)
+    body, outcome = draw.choice(wrong)
     return draw.post(path(draw), body, outcome, content_type=None, headers=BARE)
 
 

@@ -1,10 +1,11 @@
 """The input tensor of the Open Inference Protocol V2: name, datatype, shape, and data as JSON."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.conformance.draw import Case, Draw, kind, words
+from tests.conformance.draw import Case, Draw, kind, register, words
 from tests.conformance.json_text import Raw
 from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, NOT_NUMBERS, TOO_LARGE
 from tests.conformance.kinds.v2 import Form, infer, reject_change, reject_tensor, tensor
@@ -12,15 +13,17 @@ from tests.conformance.outcomes import ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
+NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "name": (
-        ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00"),
-        '"input"',
-    ),
+    "name": (NAMES, '"input"'),
     "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
     "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
-"""Wrong values of each member, with a part of the error."""
+"""Wrong values of each member, with a part of the error.
+
+Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
+test_fp16_input_not_binary_data and of Triton's L0_input_validation.
+"""
 
 
 def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
@@ -37,24 +40,23 @@ def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
     return members, f".data[{flat}]"
 
 
-@kind("nearly valid", 3)
-def member_missing(draw: Draw) -> Case:
-    """KServe's test_infer_request_from_bytes_missing_data_field, Triton's #2436 (no shape)."""
-    missing = draw.choice(("name", "shape", "datatype", "data"))
-    return reject_change(draw, {missing: ...}, "", missing)
-
-
-@kind("nearly valid", 6)
-def wrong_member(draw: Draw) -> Case:
-    """Values that a member must not have.
-
-    Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
-    test_fp16_input_not_binary_data, 'Please provide all required input(s)' of Triton's
-    L0_input_validation, and its 'Unable to parse data'.
-    """
-    member = draw.choice(list(WRONG_MEMBERS))
+def wrong_member(draw: Draw, member: str) -> Case:
+    """Send an input with a wrong value of a member."""
     values, text = WRONG_MEMBERS[member]
     return reject_change(draw, {member: draw.choice(values)}, f".{member}", text)
+
+
+def member_missing(draw: Draw, member: str) -> Case:
+    """Send an input without a member."""
+    return reject_change(draw, {member: ...}, "", member)
+
+
+for changed in WRONG_MEMBERS:
+    build = partial(wrong_member, member=changed)
+    register(f"v2 tensor: wrong {changed}", "nearly valid", 2, build, wrong_member.__doc__)
+for removed in ("name", "shape", "datatype", "data"):
+    build = partial(member_missing, member=removed)
+    register(f"v2 tensor: no {removed}", "nearly valid", 1, build, member_missing.__doc__)
 
 
 @kind("nearly valid", 3)
@@ -98,19 +100,9 @@ def wrong_shape(draw: Draw) -> Case:
     negative = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
     large = ([2**4, 2**60 + 2], [2**2, 2**60 + 2], [1, width + 2**32], [1, 2**64], [2**70, width])
     pairs = ([1.0, width], [1, float(width)], [True, width], ["1", width], [None, width])
-    other: Any = (
-        [width],
-        [1, 1, width],
-        [width, 1, 1],
-        [],
-        [[1, width]],
-        "1",
-        4,
-        None,
-        {},
-        {"0": 1},
-    )
-    shapes = (*negative, *large, *pairs, *other, [1, width + 1], [1, width - 1])
+    lists: Any = ([width], [1, 1, width], [width, 1, 1], [], [[1, width]])
+    shapes = (*negative, *large, *pairs, *lists, "1", 4, None, {}, {"0": 1})
+    shapes += ([1, width + 1], [1, width - 1])
     return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
 
 
