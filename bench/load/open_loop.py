@@ -83,9 +83,8 @@ class Generator:
         self.load = load
         count = int(load.rate * load.seconds)
         # Given their number, the arrivals of a Poisson process are uniformly distributed.
-        self.due = np.sort(
-            np.random.default_rng(load.seed).uniform(0, load.seconds, count)
-        ).tolist()
+        times = np.random.default_rng(load.seed).uniform(0, load.seconds, count)
+        self.due = np.sort(times).tolist()
         self.status = [UNSENT] * count
         self.latency = [0.0] * count
         self.lag: list[float] = []

@@ -177,14 +177,9 @@ def run_workload(
 
 def main() -> None:
     """Print a table per workload, then the JSON document."""
-    parser = new_parser(__doc__)
-    parser.add_argument(
-        "workloads", nargs="*", type=one_of(WORKLOADS), help="workloads to run (default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
-    parser.add_argument(
-        "--seconds", type=int, default=10, help="duration of one load (default: 10)"
-    )
+    options = {"rounds": (3, "number of rounds"), "seconds": (10, "duration of one load")}
+    parser = new_parser(__doc__, **options)
+    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help="all by default")
     arguments = parser.parse_args()
     require_wrk()
     cores = list(dict.fromkeys(assign_cores(3)))
@@ -193,10 +188,8 @@ def main() -> None:
     for name in arguments.workloads or WORKLOADS:
         workload = WORKLOADS[name]
         loads = run_workload(workload, cores, arguments.rounds, arguments.seconds)
-        title = (
-            f"{name}: {workload.network}, {workload.rows} rows per request, "
-            f"{workload.protocol.name}"
-        )
+        size = f"{workload.rows} rows per request"
+        title = f"{name}: {workload.network}, {size}, {workload.protocol.name}"
         document[name] = print_medians(console, title, loads)
     print(json.dumps(document))
 

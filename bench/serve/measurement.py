@@ -51,12 +51,7 @@ def measure(
 ) -> dict[str, object]:
     """Verify and measure each entry; print the medians over the rounds, and return them by label.
 
-    Args:
-        bench: settings.
-        title: title of the table.
-        entries: rows of the table, measured forwards and backwards in turn.
-        expected: probabilities that every entry must return.
-        connections: number of concurrent connections.
+    The entries are measured forwards and backwards in turn.
     """
     schedule = [(entry, verified_run_seconds(bench, entry, expected)) for entry in entries]
     for number in range(bench.rounds):

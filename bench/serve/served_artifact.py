@@ -80,34 +80,21 @@ def example_rows(network: str, count: int) -> Rows:
 
 
 class Server:
-    """A process tree that serves one artifact on one core; a context manager that stops it.
-
-    Attributes:
-        stack: the program.
-        port: TCP port on 127.0.0.1.
-    """
+    """A process tree that serves one artifact on one core; a context manager that stops it."""
 
     def __init__(self, stack: Stack, artifact: Path, core: int, **environment: str) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
 
-        Args:
-            stack: program to start.
-            artifact: folder of the artifact to serve, artifacts/<name>/<version>.
-            core: CPU core that the server runs on.
-            environment: environment variables in addition to those of the stack.
+        The environment variables are in addition to those of the stack.
         """
         self.stack, self.core = stack, core
         self.port, grpc_port, metrics_port = _free_ports(3)
         self._temporary = tempfile.TemporaryDirectory()
         self._folder = Path(self._temporary.name)
         self._fields: dict[str, object] = {
-            "artifact": artifact,
-            "model": artifact.parent.name,
-            "port": self.port,
-            "grpc_port": grpc_port,
-            "metrics_port": metrics_port,
-            "folder": self._folder,
-            "programs": PROGRAMS,
+            **{"artifact": artifact, "model": artifact.parent.name},
+            **{"port": self.port, "grpc_port": grpc_port, "metrics_port": metrics_port},
+            **{"folder": self._folder, "programs": PROGRAMS},
         }
         packages = [PROGRAMS] if stack.peer else [PROGRAMS, stack.checkout]
         self._environment = {

@@ -23,11 +23,9 @@ from model.training import train
 
 def main() -> None:
     """Print a line per seed, then the JSON document."""
-    parser = new_parser(__doc__)
-    parser.add_argument(
-        "data", nargs="?", default="digits", help="file or bundled table (default: digits)"
-    )
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
+    parser = new_parser(__doc__, seeds=(10, "number of seeds"))
+    help_text = "file or bundled table (default: digits)"
+    parser.add_argument("data", nargs="?", default="digits", help=help_text)
     arguments = parser.parse_args()
     table = load.load_table(arguments.data)
     metric = "accuracy" if table.classes else "r2"

@@ -21,17 +21,9 @@ class Worker:
     """A process that answers JSON lines, one per job; a context manager that ends it."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
-        """Start the process.
-
-        Args:
-            python: interpreter.
-            module: name of the module that runs the jobs.
-            core: CPU core that the process is pinned to, with one thread; None for the default
-                settings.
-        """
+        """Start a module under an interpreter, with one thread on a core if one is given."""
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        if core is not None:
-            environment |= ONE_THREAD
+        environment |= {} if core is None else ONE_THREAD
         self.process = subprocess.Popen(
             [str(python), "-m", module],
             env=environment,

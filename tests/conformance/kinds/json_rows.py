@@ -174,7 +174,7 @@ def value_instead_of_a_list(draw: Draw, protocol: RowProtocol) -> Case:
 @row_kind("nearly valid", 2, 2)
 def document_without_rows(draw: Draw, protocol: RowProtocol) -> Case:
     """JSON other than an object with a member for rows."""
-    objects = ({}, {"instance": []}, {"Instances": []}, {"": 1})
+    objects: Any = ({}, {"instance": []}, {"Instances": []}, {"": 1})
     document = draw.choice((*objects, [], [[1, 2]], 1, "instances", None))
     return reject_body(draw, protocol, draw.json(document), ErrorReply(422, None, '"instances"'))
 

@@ -68,6 +68,10 @@ RowBuild = Callable[[Draw, RowProtocol], Case]
 """A function that builds a request of a protocol."""
 
 
+def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
+    return build(draw, protocol)
+
+
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0
 ) -> Callable[[RowBuild], RowBuild]:
@@ -78,7 +82,7 @@ def row_kind(
         for protocol, weight in weights.items():
             if weight:
                 name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
-                bound = partial(build, protocol=protocol)
+                bound = partial(_build, build, protocol)
                 register(name, group, weight, bound, build.__doc__)
         return build
 
