@@ -181,11 +181,10 @@ def main() -> None:
         elif part == "matrix":
             document[part] = matrix(bench, stacks, cells)
         elif part == "batching":
-            protocols = (NATIVE_JSON, NATIVE_BINARY)
-            document[part] = batching(bench, BATCHING_NETWORK, protocols)
+            document[part] = batching(bench, BATCHING_NETWORK, [NATIVE_JSON, NATIVE_BINARY])
         else:
-            protocols = (NATIVE_BINARY,)
-            document[part] = {name: batching(bench, name, protocols) for name in GRID_NETWORKS}
+            networks = ((name, batching(bench, name, [NATIVE_BINARY])) for name in GRID_NETWORKS)
+            document[part] = dict(networks)
     print(json.dumps(document))
 
 

@@ -62,8 +62,8 @@ def _v2_json_request(model: str, rows: Rows) -> HttpRequest:
 
 
 def _v2_binary_request(model: str, rows: Rows) -> HttpRequest:
-    tensor = {"name": "input", "datatype": "FP32", "shape": rows.shape}
-    tensor["parameters"] = {"binary_data_size": rows.nbytes}
+    size = {"binary_data_size": rows.nbytes}
+    tensor = {"name": "input", "datatype": "FP32", "shape": rows.shape, "parameters": size}
     binary = {"binary_data": True}
     outputs = [{"name": name, "parameters": binary} for name in ("probabilities", "label")]
     header = to_json({"inputs": [tensor], "outputs": outputs})

@@ -3,8 +3,9 @@
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -83,12 +84,18 @@ def register(name: str, group: Group, weight: int, build: Build, summary: str | 
     KINDS[name] = Kind(name, group, weight, build, (summary or "").partition("\n")[0])
 
 
-def kind(group: Group, weight: int = 2) -> Callable[[Build], Build]:
-    """Register a function with a docstring as a kind of its module."""
+def kind(
+    group: Group, weight: int = 2, variants: Iterable[str] = ()
+) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
+    """Register a function as a kind of its module, or as one for each value of `variant`."""
 
-    def decorate(build: Build) -> Build:
+    def decorate(build: Callable[..., Case]) -> Callable[..., Case]:
         name = f"{build.__module__.rpartition('.')[2]}: {build.__name__.replace('_', ' ')}"
-        register(name, group, weight, build, build.__doc__)
+        for variant in variants:
+            bound = partial(build, variant=variant)
+            register(f"{name}, {variant}", group, weight, bound, build.__doc__)
+        if not variants:
+            register(name, group, weight, build, build.__doc__)
         return build
 
     return decorate

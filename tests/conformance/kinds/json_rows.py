@@ -38,6 +38,11 @@ NESTED_NUMBERS = tuple(
     for depth in (1, 2, 3, 10, 100)
     for opening, closing in (("[", "]"), ('{"a":', "}"))
 )
+WRONG_CELLS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "no number": ((*NOT_NUMBERS, *NESTED_NUMBERS), "expected a number"),
+    "beyond float32": (tuple(map(Raw, TOO_LARGE)), "float32"),
+}
+"""Cells with the text of their error."""
 NOT_JSON = (
     *(b"", b" ", b"\n\t ", b"{", b"[", b'"', b"{]", b"{}}", b"null,", b"{'instances': []}"),
     *(b"{instances: []}", b'{"instances": [],}', b'{"instances": []} {"instances": []}'),
@@ -46,7 +51,7 @@ NOT_JSON = (
     *(b'{"instances": [] // none\n}', b"instances = [1, 2]", b"<a/>", b"{:1}", b'{"\xff": 1}'),
     *(b'{"a": "\xc3\x28"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\\ud800"}', b'{"a": "\\x41"}'),
     *(b'{"a": "\n"}', b'{"a": "\x00"}', b'{"a": tru}', b'{"instances": [[1, 2]}'),
-    *(b'{"instances": [1 2]}', b"\xff\xfe"),
+    *(b'{"instances": [1 2]}', b"\xff\xfe", b"0\x80\x80\x06World!\x00\x00"),
 )
 ZEROS = (
     *("0", "-0", "0.0", "-0.0", "0e5", "1e-60", "-1e-400", "0.000", "0E-0", "1e-99999"),
@@ -90,30 +95,21 @@ def fewest_and_most_rows(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, draw.numbers(index), index)
 
 
-@row_kind("valid", 1, 1, 1)
-def body_of_maximum_size(draw: Draw, protocol: RowProtocol) -> Case:
-    """A body of exactly as many bytes as the limit allows."""
-    index = draw.index(at_most=33)
-    body = draw.json({protocol.member: draw.numbers(index)}).ljust(draw.model.limits.body_bytes)
-    framing = draw.choice(("length", "chunked", "gzip", "zlib"))
-    return predict(draw, protocol, None, index, body, framing=framing)
-
-
-@row_kind("valid", 3, 1, 1)
-def any_content_type_for_json(draw: Draw, protocol: RowProtocol) -> Case:
-    """JSON under any usual Content-Type, or under none if the body begins with a brace."""
-    index, content_type = draw.index(), draw.choice(CONTENT_TYPES)
-    body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({protocol.member: draw.cells(index)})
-    return predict(draw, protocol, None, index, body, content_type=content_type)
-
-
-@row_kind("valid", 2, 1, 1)
-def key_with_escapes(draw: Draw, protocol: RowProtocol) -> Case:
-    r"""A key with \u escapes, which is the same key."""
-    index = draw.index()
-    key = "".join(f"\\u{ord(c):04x}" if draw.chance(0.4) else c for c in protocol.member)
-    body = b'{"' + key.encode() + b'":' + draw.json(draw.cells(index)) + b"}"
-    return predict(draw, protocol, None, index, body)
+@row_kind("valid", 2, 1, 1, variants=("maximum size", "any content type", "escapes in the key"))
+def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    r"""As many bytes as the limit allows, any usual Content-Type or none, or \u in the key."""
+    index, options, key = draw.index(at_most=33), {}, protocol.member
+    body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({key: draw.cells(index)})
+    match variant:
+        case "maximum size":
+            body = body.ljust(draw.model.limits.body_bytes)
+            options["framing"] = draw.choice(("length", "chunked", "gzip", "zlib"))
+        case "any content type":
+            options["content_type"] = draw.choice(CONTENT_TYPES)
+        case _:
+            escapes = "".join(f"\\u{ord(c):04x}" if draw.chance(0.4) else c for c in key)
+            body = body.replace(key.encode(), escapes.encode(), 1)
+    return predict(draw, protocol, None, index, body, **options)
 
 
 @row_kind("valid", 2, 1, 1)
@@ -123,17 +119,10 @@ def numbers_that_round_to_zero(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, [cells], draw.model.zero)
 
 
-@row_kind("nearly valid", 12, 4, 4)
-def no_number(draw: Draw, protocol: RowProtocol) -> Case:
-    """A boolean, string, null, list or object; JsontensorTest.SingleUnnamedTensorErrors."""
-    values = (*NOT_NUMBERS, *NESTED_NUMBERS)
-    return reject_cell(draw, protocol, values, "expected a number")
-
-
-@row_kind("nearly valid", 4, 1, 1)
-def number_beyond_float32(draw: Draw, protocol: RowProtocol) -> Case:
-    """A number finite in JSON and infinite in float32, such as the DBL_MAX of JsontensorTest."""
-    return reject_cell(draw, protocol, list(map(Raw, TOO_LARGE)), "float32")
+@row_kind("nearly valid", 8, 2, 2, variants=WRONG_CELLS)
+def wrong_cell(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """A wrong type, or a number that float32 lacks; SingleUnnamedTensorErrors of JsontensorTest."""
+    return reject_cell(draw, protocol, *WRONG_CELLS[variant])
 
 
 @row_kind("nearly valid", 2, 1, 1)
@@ -179,14 +168,14 @@ def document_without_rows(draw: Draw, protocol: RowProtocol) -> Case:
     return reject_body(draw, protocol, draw.json(document), ErrorReply(422, None, '"instances"'))
 
 
-@row_kind("nearly valid", 6, 3)
-def wrong_record(draw: Draw, protocol: RowProtocol) -> Case:
+@row_kind("nearly valid", 2, 1, variants=("missing", "unknown", "renamed", "twice"))
+def wrong_feature(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
     """A record with a feature missing, unknown or (ambiguous) twice."""
     cells, (i, j) = draw.cells_and_position()
     records, name, status = draw.records(cells), draw.model.features[j], 422
     names = (name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301")
     other = draw.choice(names)
-    match draw.choice(("missing", "unknown", "renamed", "twice")):
+    match variant:
         case "missing":
             records[i] = Members(pair for pair in records[i] if pair[0] != name)
             text = f"missing feature '{name}'"
@@ -262,16 +251,11 @@ def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
     return reject_body(draw, protocol, draw.json(protocol.document(draw, cells)), ErrorReply(400))
 
 
-@row_kind("hostile", 6, 2)
-def body_that_is_not_json(draw: Draw, protocol: RowProtocol) -> Case:
-    """An empty body and `instances = [1, 2]`, as in TF Serving's PredictRequestErrors, and more."""
-    body = draw.choice((*NOT_JSON, b"0\x80\x80\x06World!\x00\x00"))
-    return reject_body(draw, protocol, body, ErrorReply(400))
-
-
-@row_kind("hostile", 5, 1, 1)
-def damaged_document(draw: Draw, protocol: RowProtocol) -> Case:
-    """KServe's test_infer_request_from_bytes_invalid_json: truncated; or invalid UTF-8."""
+@row_kind("hostile", 5, 2, 1, variants=("not JSON", "damaged"))
+def malformed(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """Nothing, `instances = [1, 2]` of PredictRequestErrors, truncated JSON, invalid UTF-8, ..."""
+    if variant == "not JSON":
+        return reject_body(draw, protocol, draw.choice(NOT_JSON), ErrorReply(400))
     body = draw.json({protocol.member: draw.cells(draw.index(at_most=7))}).strip()
     cut = draw.random.randrange(1, len(body))
     invalid = draw.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))

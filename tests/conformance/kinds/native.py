@@ -1,9 +1,19 @@
-"""POST /predict: the media types of replies, and members that the document must not have."""
+"""POST /predict: CSV, float32 bytes, the media types of replies, and unknown members of JSON."""
 
-from tests.conformance.draw import Case, Draw, kind
-from tests.conformance.kinds.row_protocols import NATIVE, predict
-from tests.conformance.outcomes import BYTES, CSV, JSON, PROBLEM, ErrorReply
+import csv
+import io
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tests.conformance.draw import Case, Draw, kind, words
+from tests.conformance.json_text import number
+from tests.conformance.kinds.json_rows import FLOAT32_OVERFLOW
+from tests.conformance.outcomes import BYTES, CSV, JSON, PROBLEM, ErrorReply, Outcome
 from tests.conformance.predictions import Predictions
+from tests.conformance.served import Index
 
 PATH = "/predict"
 ACCEPTED: dict[str, str] = {
@@ -26,8 +36,198 @@ ACCEPTED: dict[str, str] = {
     "application/json;q=0.2, text/csv;q=0.3, application/octet-stream;q=0.25": CSV,
     "application/problem+json, application/json": JSON,
     "application/xml, text/csv; q=0.001": CSV,
+    'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3": JSON,
 }
 """The media type for each Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
+DELIMITERS = (",", ",", ",", ";", "\t")
+CSV_TYPES = (
+    *(CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present"),
+    "text/csv;charset=UTF-8",
+)
+NOT_NUMBERS = (*words("x 1_000 0x10 1.2.3 --1 1e true null \u0661 1,5 $1 \uff11 '1'"), *("", "1 2"))
+NOT_FINITE = (
+    *("nan", "NaN", "inf", "-inf", "Infinity", "1e39", "-1E39", "1e400", "9" * 50),
+    FLOAT32_OVERFLOW,
+)
+NOT_FINITE_BITS = (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF)
+"""The float32 bits of infinities, and of quiet and signalling NaNs."""
+
+Cells = list[list[str]]
+
+
+def table(draw: Draw, index: Index) -> Cells:
+    """Return rows as text, in the order of the features."""
+    write = repr if draw.chance(0.7) else lambda value: str(number(draw.random, value))
+    return [[write(value) for value in row] for row in draw.numbers(index)]
+
+
+def write_csv(
+    draw: Draw, lines: Sequence[Sequence[str]], delimiter: str = "", newline: str = ""
+) -> bytes:
+    """Write CSV in the style of one of the programs that write it."""
+    text = io.StringIO()
+    delimiter = delimiter or draw.choice(DELIMITERS)
+    newline = newline or draw.choice(("\n", "\r\n"))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if draw.chance(0.3) else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+    writer.writerows(lines)
+    content = text.getvalue()
+    if draw.chance(0.2):
+        content = content[: -len(newline)]
+    return content.encode("utf-8-sig" if draw.chance(0.2) else "utf-8")
+
+
+def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
+    """Return the cells below a header, and the position of each column's feature."""
+    order = list(range(len(draw.model.features)))
+    if draw.chance(0.6):
+        draw.random.shuffle(order)
+    header = [draw.model.features[j] for j in order]
+    # A row of the wrong width stays as it is.
+    rows = [[row[j] for j in order] if len(row) == len(order) else row for row in cells]
+    return [header, *rows], order
+
+
+def maybe_with_header(draw: Draw, cells: Cells) -> Cells:
+    """Return the cells, in half of the cases below a header."""
+    return with_header(draw, cells)[0] if draw.chance(0.5) else cells
+
+
+def send_csv(draw: Draw, body: bytes, outcome: Outcome, **options: Any) -> Case:
+    """Post CSV to /predict."""
+    return draw.post(PATH, body, outcome, content_type=draw.choice(CSV_TYPES), **options)
+
+
+def reject_csv(
+    draw: Draw, cells: Cells, i: int, text: str, column: str = "", status: int = 422
+) -> Case:
+    """Send cells, perhaps below a header, with an error in row `i`."""
+    lines = maybe_with_header(draw, cells)
+    where = f"line {i + 1 + len(lines) - len(cells)}{column}"
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
+
+
+@kind("valid", 24)
+def csv_rows(draw: Draw) -> Case:
+    """Lines of numbers, perhaps below a header, and the media type that Accept chooses."""
+    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
+    if draw.chance(0.8):
+        return send_csv(draw, body, Predictions(draw.model, index))
+    outcome = Predictions(draw.model, index, ACCEPTED[accept])
+    return send_csv(draw, body, outcome, headers=[("Accept", accept)])
+
+
+@kind("valid", 2)
+def csv_with_spaces_and_empty_lines(draw: Draw) -> Case:
+    """Spaces around cells and names, and empty lines between the others."""
+    index = draw.index()
+    lines = maybe_with_header(draw, table(draw, index))
+    padded = [[f" {cell}  " for cell in line] for line in lines]
+    newline = draw.choice(("\n", "\r\n"))
+    end = newline.encode()
+    body = write_csv(draw, padded, newline=newline).replace(end, end * 2) + end * 3
+    if draw.chance(0.3) and not body.startswith(b"\xef\xbb\xbf"):
+        body = end + body
+    return send_csv(draw, body, Predictions(draw.model, index))
+
+
+@kind("nearly valid", 8)
+def csv_with_wrong_cell(draw: Draw) -> Case:
+    """A cell that is no number, or none in float32, in a place of line and column name."""
+    index = draw.index(at_least=2)
+    # In the first line a cell that is no number would make that line a header.
+    cells, (i, j) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i][j] = wrong = draw.choice((*NOT_NUMBERS, *NOT_FINITE))
+    text = "float32" if wrong in NOT_FINITE else f"expected a number, found '{wrong}'"
+    return reject_csv(draw, cells, i, text, f", column '{draw.model.features[j]}'")
+
+
+@kind("nearly valid", 3)
+def csv_line_of_wrong_width(draw: Draw) -> Case:
+    """A cell too many or too few, but not in the first line, which determines the delimiter."""
+    index = draw.index(at_least=2)
+    cells, (i, _) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i] = draw.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
+    text = f"expected {len(draw.model.features)} values, found {len(cells[i])}"
+    return reject_csv(draw, cells, i, text)
+
+
+@kind("nearly valid", 2, variants=("unknown", "missing", "twice", "alone"))
+def csv_with_wrong_header(draw: Draw, variant: str) -> Case:
+    """A header with an unknown name, with a feature missing or twice, or without rows."""
+    lines, order = with_header(draw, table(draw, draw.index()))
+    i, j = draw.random.sample(range(len(order)), 2)
+    name, status = draw.model.features[order[j]], 422
+    match variant:
+        case "unknown":
+            lines[0][j] = draw.choice((name + "s", "label", name.upper() + "X", "prediction"))
+            text = f"unknown feature '{lines[0][j]}'"
+        case "missing":
+            lines = [line[:j] + line[j + 1 :] for line in lines]
+            text = f"missing feature '{name}'"
+        case "twice":
+            lines[0][i] = name
+            text, status = f"'{name}'", 400
+        case _:
+            return send_csv(draw, write_csv(draw, lines[:1]), ErrorReply(400, None, "no rows"))
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, "line 1", text))
+
+
+@kind("nearly valid", 2, variants=("too many", "overflow"))
+def csv_rows_beyond_limits(draw: Draw, variant: str) -> Case:
+    """The first line beyond the limit, or a row, from 0, whose output is infinite."""
+    if variant == "too many":
+        limit, row = draw.model.max_rows, ["0"] * len(draw.model.features)
+        cells = [row] * (limit + draw.choice((1, 2, 100)))
+        return reject_csv(draw, cells, limit, str(limit), status=413)
+    rows, i = draw.overflow(draw.index())
+    lines = maybe_with_header(draw, [list(map(repr, row)) for row in rows])
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(422, f"row {i}", "float32"))
+
+
+@kind("hostile", 3)
+def invalid_csv(draw: Draw) -> Case:
+    """An empty body, another encoding than UTF-8, or a quote without an end, in the last line."""
+    index = draw.index(at_most=7)
+    good = write_csv(draw, table(draw, index), ",").rstrip(b"\r\n")
+    if draw.chance(0.3):
+        outcome = ErrorReply(400, f"line {len(index) + 1}", "not CSV")
+        return send_csv(draw, good + b'\n1,"2', outcome)
+    encoded = (b"\xff\xfe1\x00,\x002\x00", good + b"\xff", b"\x80" + good, b"\xc3(" + good)
+    return send_csv(draw, draw.choice((b"", b"\n\n\r\n", *encoded)), ErrorReply(400))
+
+
+@kind("valid", 10)
+def float32_bytes(draw: Draw) -> Case:
+    """Little-endian float32, row-major; the length determines the number of rows."""
+    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    outcome = Predictions(draw.model, index, ACCEPTED[accept])
+    content_type = draw.choice((BYTES, "Application/Octet-Stream; a=b"))
+    headers, body = [("Accept", accept)], draw.float32(index)
+    return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
+
+
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """No rows, incomplete or too many, a value not finite, a row whose output is infinite."""
+    limit, width = draw.model.max_rows, len(draw.model.features)
+    body = draw.float32(draw.index(at_most=33))
+    incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
+    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
+    index = draw.index()
+    rows, overflow = draw.overflow(index)
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    wrong = (
+        (bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")),
+        (b"", ErrorReply(400, None, "empty")),
+        (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
+        (too_many, ErrorReply(413, None, str(limit))),
+        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {overflow}", "float32")),
+    )
+    body, outcome = draw.choice(wrong)
+    return draw.post(PATH, body, outcome, content_type=BYTES)
 
 
 @kind("valid", 8)
@@ -37,14 +237,6 @@ def accept_decides_the_reply(draw: Draw) -> Case:
     outcome = Predictions(draw.model, index, ACCEPTED[accept])
     body = draw.json({"instances": draw.cells(index)})
     return draw.post(PATH, body, outcome, headers=[("Accept", accept)])
-
-
-@kind("valid", 1)
-def accept_with_a_thousand_ranges(draw: Draw) -> Case:
-    """An Accept as long as the host allows."""
-    index = draw.index()
-    ranges = 'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3"
-    return predict(draw, NATIVE, draw.cells(index), index, headers=[("Accept", ranges)])
 
 
 @kind("nearly valid", 3)

@@ -3,7 +3,7 @@
 KServe's V1 protocol is the latter's first form.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,25 +64,24 @@ V1_INPUTS = RowProtocol(
     document=lambda draw, values: v1_document(draw, "inputs", values),
     outcome=ColumnPredictions,
 )
-RowBuild = Callable[[Draw, RowProtocol], Case]
+RowBuild = Callable[..., Case]
 """A function that builds a request of a protocol."""
 
 
-def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
-    return build(draw, protocol)
-
-
 def row_kind(
-    group: Group, native: int, instances: int, inputs: int = 0
+    group: Group, native: int, instances: int, inputs: int = 0, variants: Iterable[str] = ()
 ) -> Callable[[RowBuild], RowBuild]:
-    """Register a function as a kind of each protocol whose weight is not 0."""
+    """Register a function, or each of its variants, for each protocol whose weight is not 0."""
 
     def decorate(build: RowBuild) -> RowBuild:
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
         for protocol, weight in weights.items():
-            if weight:
-                name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
-                bound = partial(_build, build, protocol)
+            name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
+            for variant in variants if weight else ():
+                bound = partial(build, protocol=protocol, variant=variant)
+                register(f"{name}, {variant}", group, weight, bound, build.__doc__)
+            if weight and not variants:
+                bound = partial(build, protocol=protocol)
                 register(name, group, weight, bound, build.__doc__)
         return build
 

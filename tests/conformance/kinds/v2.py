@@ -8,10 +8,9 @@ MLServer's tests/rest; the kind that repeats a case cites it.
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
-from tests.conformance.draw import Case, Draw, Headers, kind, register
+from tests.conformance.draw import Case, Draw, Headers, kind
 from tests.conformance.json_text import Members
 from tests.conformance.kinds.json_rows import CONTENT_TYPES, NOT_JSON
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, Outcome
@@ -173,19 +172,14 @@ def accept_includes_the_reply(draw: Draw) -> Case:
     return infer(draw, document, outcome, headers=[("Accept", accept)])
 
 
-@kind("nearly valid", 1)
-def nothing_acceptable(draw: Draw) -> Case:
-    """406 if Accept excludes JSON, the form of the reply."""
-    accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
+@kind("nearly valid", 2, variants=("Accept", "Content-Type"))
+def media_type(draw: Draw, variant: str) -> Case:
+    """Not JSON in Accept, or another type; bytes need a header with the length of the JSON."""
     document = {"inputs": [tensor(draw, draw.index())]}
-    return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
-
-
-@kind("nearly valid", 2)
-def unsupported_content_type(draw: Draw) -> Case:
-    """Another media type, or bytes without the header that gives the length of the JSON."""
+    if variant == "Accept":
+        accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
+        return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
     types = (CSV, "text/plain", BYTES, "application/avro", "application/cloudevents+json")
-    document = {"inputs": [tensor(draw, draw.index())]}
     return infer(draw, document, ErrorReply(415, None, JSON), content_type=draw.choice(types))
 
 
@@ -200,63 +194,48 @@ def unknown_member(draw: Draw) -> Case:
     return infer(draw, document, ErrorReply(422, where))
 
 
-@kind("nearly valid", 2)
-def wrong_number_of_inputs(draw: Draw) -> Case:
-    """No input, several, or no list; Triton's test_input_validation_required_empty."""
+@kind("nearly valid", 3)
+def wrong_inputs(draw: Draw) -> Case:
+    """No object, no input, several, or no list; Triton's test_input_validation_required_empty."""
     one = tensor(draw, draw.index(at_most=7))
-    several: Any = ([one, one], [one, one | {"name": "b"}], [{}] * 1000)
-    inputs = draw.choice(([], *several, "invalid", None, {}, one, 1))
-    return infer(draw, {"inputs": inputs}, ErrorReply(422, "inputs", "one input"))
+    inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
+    no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]
+    documents: Any = ({}, {"outputs": []}, {"id": "1"}, {"Inputs": []}, [], 1, "a", None, [{}])
+    document, outcome = draw.choice(
+        (
+            ({"inputs": draw.choice(inputs)}, ErrorReply(422, "inputs", "one input")),
+            (draw.choice(no_objects), ErrorReply(422, "inputs[0]", "an object")),
+            (draw.choice(documents), ErrorReply(422)),
+        )
+    )
+    return infer(draw, document, outcome)
 
 
-@kind("nearly valid", 2)
-def no_inputs(draw: Draw) -> Case:
-    """Another value than an object with the member `inputs`, or than an object as the input."""
-    objects: Any = ({}, {"outputs": []}, {"id": "1"}, {"instances": [[1]]}, {"Inputs": []})
-    others: Any = ([], 1, "a", None, [{}])
-    if draw.chance(0.2):
-        document = {"inputs": [draw.choice(([], 1, "a", None, True))]}
-        return infer(draw, document, ErrorReply(422, "inputs[0]", "an object"))
-    return infer(draw, draw.choice((*objects, *others)), ErrorReply(422))
-
-
-@kind("nearly valid", 2)
-def output_twice(draw: Draw) -> Case:
-    """An output twice; test_duplicate_output_names of Triton's L0_http (CVE-2025-23310)."""
-    names = list(draw.model.outputs)
-    repeated = draw.random.randrange(1, len(names) + 1)
-    names.insert(repeated, names[0])
-    outputs = [{"name": name} for name in names] * draw.choice((1, 1, 100))
+@kind("nearly valid", 2, variants=("twice", "unknown"))
+def output(draw: Draw, variant: str) -> Case:
+    """test_duplicate_output_names of L0_http (CVE-2025-23310), 'unexpected inference output'."""
+    others: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
+    names: list[Any] = list(draw.model.outputs)
+    name, text = (names[0], names[0]) if variant == "twice" else (draw.choice(others), "one of")
+    i = draw.random.randrange(1, len(names) + 1)
+    names.insert(i, name)
+    repetitions = draw.choice((1, 1, 100)) if variant == "twice" else 1
+    outputs = [{"name": name} for name in names] * repetitions
     document = {"inputs": [tensor(draw, draw.index(at_most=7))], "outputs": outputs}
-    return infer(draw, document, ErrorReply(422, f"outputs[{repeated}].name", names[0]))
+    return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", text))
 
 
-@kind("nearly valid", 2)
-def unknown_output(draw: Draw) -> Case:
-    """'unexpected inference output' of Triton: an output that the graph does not have."""
-    outputs: list[Any] = [{"name": name} for name in draw.model.outputs]
-    i = draw.random.randrange(len(outputs) + 1)
-    other: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
-    outputs.insert(i, {"name": draw.choice(other)})
-    document = {"inputs": [tensor(draw, draw.index())], "outputs": outputs}
-    return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", "expected one of"))
-
-
-def wrong_value(draw: Draw, place: str) -> Case:
-    """Send a document with a wrong value at a place."""
+@kind("nearly valid", 1, variants=WRONG_VALUES)
+def wrong(draw: Draw, variant: str) -> Case:
+    """A wrong value at a place of the document."""
     name = next(iter(draw.model.outputs))
     document: Any = {"inputs": [tensor(draw, draw.index())], "outputs": [{"name": name}]}
-    *keys, last = (int(key) if key.isdecimal() else key for key in re.findall(r"\w+", place))
+    *keys, last = (int(key) if key.isdecimal() else key for key in re.findall(r"\w+", variant))
     parent = document
     for key in keys:
         parent = parent[key] if isinstance(parent, list) else parent.setdefault(key, {})
-    parent[last] = draw.choice(WRONG_VALUES[place])
-    return infer(draw, document, ErrorReply(422, place))
-
-
-for wrong_place in WRONG_VALUES:
-    wrong_kind = partial(wrong_value, place=wrong_place)
-    register(f"v2: wrong {wrong_place}", "nearly valid", 1, wrong_kind, wrong_value.__doc__)
+    parent[last] = draw.choice(WRONG_VALUES[variant])
+    return infer(draw, document, ErrorReply(422, variant))
 
 
 @kind("hostile", 2)

@@ -1,19 +1,37 @@
-"""The input tensor of the Open Inference Protocol V2: name, datatype, shape, and data as JSON."""
+"""The input tensor of the Open Inference Protocol V2, with its data as JSON or as bytes.
 
-from functools import partial
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
 from typing import Any
 
 import numpy as np
 
-from tests.conformance.draw import Case, Draw, kind, register, words
+from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.json_text import Raw
-from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, NOT_NUMBERS, TOO_LARGE
-from tests.conformance.kinds.v2 import Form, infer, reject_change, reject_tensor, tensor
-from tests.conformance.outcomes import ErrorReply
+from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, WRONG_CELLS
+from tests.conformance.kinds.native import NOT_FINITE_BITS
+from tests.conformance.kinds.v2 import (
+    JSON_LENGTH,
+    Form,
+    all_outputs,
+    infer,
+    reject_change,
+    reject_tensor,
+    tensor,
+    v2_path,
+)
+from tests.conformance.outcomes import BYTES, JSON, ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
 NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
+WRONG_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
+"""Values of binary_data_size that are no integers, or not the tensor's size."""
+WRONG_LENGTHS = ("-1", "+5", "1e2", "0x10", "abc", "1.0", "5 5", "1,1", "9" * 30, "\u00b2")
+"""Values of Inference-Header-Content-Length that are no numbers."""
+BARE = [(JSON_LENGTH, "0")]
+"""The header of a request without JSON, whose body is the input's bytes."""
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
     "name": (NAMES, '"input"'),
     "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
@@ -36,27 +54,21 @@ def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
         return members, f".data{draw.cell_path(i, j)}"
     flat = i * len(draw.model.features) + j
     # A list inside flat data would make the data nested.
-    members["data"][flat] = draw.choice([v for v in values if not isinstance(v, list)])
+    members["data"][flat] = draw.choice([v for v in values if not str(v).startswith("[")])
     return members, f".data[{flat}]"
 
 
-def wrong_member(draw: Draw, member: str) -> Case:
-    """Send an input with a wrong value of a member."""
-    values, text = WRONG_MEMBERS[member]
-    return reject_change(draw, {member: draw.choice(values)}, f".{member}", text)
+@kind("nearly valid", 2, variants=WRONG_MEMBERS)
+def wrong(draw: Draw, variant: str) -> Case:
+    """A wrong value of a member of the input."""
+    values, text = WRONG_MEMBERS[variant]
+    return reject_change(draw, {variant: draw.choice(values)}, f".{variant}", text)
 
 
-def member_missing(draw: Draw, member: str) -> Case:
-    """Send an input without a member."""
-    return reject_change(draw, {member: ...}, "", member)
-
-
-for changed in WRONG_MEMBERS:
-    build = partial(wrong_member, member=changed)
-    register(f"v2 tensor: wrong {changed}", "nearly valid", 2, build, wrong_member.__doc__)
-for removed in ("name", "shape", "datatype", "data"):
-    build = partial(member_missing, member=removed)
-    register(f"v2 tensor: no {removed}", "nearly valid", 1, build, member_missing.__doc__)
+@kind("nearly valid", 1, variants=("name", "shape", "datatype", "data"))
+def missing(draw: Draw, variant: str) -> Case:
+    """KServe's test_infer_request_from_bytes_missing_data_field, Triton's #2436 (no shape)."""
+    return reject_change(draw, {variant: ...}, "", variant)
 
 
 @kind("nearly valid", 3)
@@ -106,16 +118,11 @@ def wrong_shape(draw: Draw) -> Case:
     return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
 
 
-@kind("nearly valid", 4)
-def no_number(draw: Draw) -> Case:
-    """'Unable to parse data' of Triton: a value that is no number, in flat or nested data."""
-    return reject_tensor(draw, *tensor_with_cell(draw, NOT_NUMBERS), "expected a number")
-
-
-@kind("nearly valid", 2)
-def number_beyond_float32(draw: Draw) -> Case:
-    """A number finite in JSON and infinite in float32."""
-    return reject_tensor(draw, *tensor_with_cell(draw, list(map(Raw, TOO_LARGE))), "float32")
+@kind("nearly valid", 3, variants=WRONG_CELLS)
+def wrong_cell(draw: Draw, variant: str) -> Case:
+    """'Unable to parse data' of Triton: in flat or nested data."""
+    values, text = WRONG_CELLS[variant]
+    return reject_tensor(draw, *tensor_with_cell(draw, values), text)
 
 
 @kind("nearly valid", 2)
@@ -147,3 +154,92 @@ def data_outside_json(draw: Draw) -> Case:
     deep = [Raw("[" * depth + "1" + "]" * depth) for depth in (1100, 4000)]
     members, _ = tensor_with_cell(draw, [*map(Raw, NOT_JSON_NUMBERS), *deep])
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
+
+
+@kind("valid", 8)
+def binary_input(draw: Draw) -> Case:
+    """Bytes in, and in most cases bytes out, as Triton's client sends by default."""
+    index, binary = draw.index(), draw.chance(0.7)
+    members = draw.shuffled(tensor(draw, index, "binary").items())
+    document: dict[str, Any] = {"inputs": [members]}
+    if binary:
+        document["parameters"] = {"binary_data_output": True}
+    outcome = all_outputs(draw, index, binary=binary)
+    return infer(draw, draw.shuffled(document.items()), outcome, draw.float32(index))
+
+
+@kind("valid", 4)
+def bytes_without_json(draw: Draw) -> Case:
+    """test_raw_binary and test_raw_binary_longer of Triton's L0_http; all outputs are bytes."""
+    index, content_type = draw.index(), draw.choice((BYTES, None, JSON))
+    outcome, body = all_outputs(draw, index, binary=True), draw.float32(index)
+    return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
+
+
+@kind("nearly valid", 3)
+def wrong_size(draw: Draw) -> Case:
+    """'unexpected size for input' of Triton's http_server.cc."""
+    parameters = {"binary_data_size": draw.choice(WRONG_SIZES)}
+    place = ".parameters.binary_data_size"
+    return reject_change(draw, {"parameters": parameters}, place, form="binary")
+
+
+@kind("nearly valid", 3)
+def tail_of_wrong_length(draw: Draw) -> Case:
+    """'expecting .. additional bytes', 'unexpected additional input data' of http_server.cc."""
+    index = draw.index()
+    tail = draw.float32(index)
+    tail = draw.choice((tail[:-1], tail + b"\0", tail * 2, b"", tail[:-4]))
+    outcome = ErrorReply(400, None, f"found {len(tail)}")
+    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, tail)
+
+
+@kind("nearly valid", 2)
+def contradictory_data(draw: Draw) -> Case:
+    """KServe's test_infer_request_from_bytes_missing_binary_data_size; data and a size at once."""
+    index = draw.index()
+    members, tail = tensor(draw, index), draw.float32(index)
+    without_data = {name: value for name, value in members.items() if name != "data"}
+    both = members | {"parameters": {"binary_data_size": len(tail)}}
+    neither = (without_data, ErrorReply(422, "inputs[0]", "binary_data_size"))
+    wrong = (neither, (members, ErrorReply(400)), (both, ErrorReply(422, "inputs[0]")))
+    inputs, outcome = draw.choice(wrong)
+    return infer(draw, {"inputs": [inputs]}, outcome, tail)
+
+
+@kind("nearly valid", 2)
+def bytes_that_are_not_finite(draw: Draw) -> Case:
+    """Infinities and NaNs, with and without JSON, in a place named by row and column."""
+    index = draw.index()
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    outcome = ErrorReply(422, f"row {i}, column {j}", "finite")
+    if draw.chance(0.5):
+        return draw.post(v2_path(draw), bits.tobytes(), outcome, content_type=None, headers=BARE)
+    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, bits.tobytes())
+
+
+@kind("nearly valid", 2)
+def bytes_without_json_of_wrong_length(draw: Draw) -> Case:
+    """Incomplete rows, no rows, and too many, as in Triton's http_input_size_limit_test.py."""
+    limit, row_bytes = draw.model.max_rows, 4 * len(draw.model.features)
+    tail = draw.float32(draw.index(at_most=33))
+    part = draw.choice((tail[:-1], tail + b"\0\0\0\0"))
+    incomplete = (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes"))
+    too_many = (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit)))
+    wrong = ((b"", ErrorReply(400, None, "empty")), incomplete, too_many)
+    body, outcome = draw.choice(wrong)
+    return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+
+
+@kind("hostile", 2, variants=("not a number", "inside the JSON"))
+def json_length(draw: Draw, variant: str) -> Case:
+    """A wrong length; 'inference header size should be in range' of Triton's http_server.cc."""
+    body = draw.json({"inputs": [tensor(draw, index := draw.index(), "binary")]}).strip()
+    tail = b"\xff" + draw.float32(index)[1:]
+    lengths = (1, len(body) - 1, len(body) // 2, len(body) + 1, len(body) + len(tail), 99999999)
+    length = draw.choice(lengths if variant == "inside the JSON" else WRONG_LENGTHS)
+    headers = [(JSON_LENGTH, str(length))]
+    text = JSON_LENGTH if variant == "not a number" and length.isascii() else ""
+    outcome = ErrorReply(400, None, text)
+    return draw.post(v2_path(draw), body + tail, outcome, content_type=BYTES, headers=headers)
