@@ -36,13 +36,11 @@ class Load:
     rate: float
     """Requests that fall due per second, at random times."""
     seconds: float
-    """Duration."""
     start: float
     """Time of the start on the clock time.monotonic()."""
     connections: int
     """Maximum number of open connections."""
     seed: int
-    """Seed of the random times."""
 
 
 @dataclass(frozen=True)

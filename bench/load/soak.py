@@ -12,6 +12,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +30,12 @@ CONNECTIONS = 256
 """Maximum number of open connections."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One request of the load."""
+class Case(NamedTuple):
+    """One request of the load, with its expected status."""
 
     name: str
     request: HttpRequest
     status: int
-    """Expected status."""
 
 
 @dataclass
@@ -119,18 +118,16 @@ def main() -> None:
         samples = soak(server, loop, cases, arguments.minutes, arguments.rate)
     expected = {case.name: case.status for case in cases}
     unsent = sum(samples.statuses.pop((case.name, UNSENT), 0) for case in cases)
+    unexpected = {
+        f"{name}: {status}": count
+        for (name, status), count in samples.statuses.items()
+        if status != expected[name]
+    }
     document = {
-        "minutes": arguments.minutes,
-        "responses": samples.statuses.total(),
-        "unexpected_statuses": {
-            f"{name}: {status}": count
-            for (name, status), count in samples.statuses.items()
-            if status != expected[name]
-        },
-        "unsent": unsent,
+        **{"minutes": arguments.minutes, "responses": samples.statuses.total()},
+        **{"unexpected_statuses": unexpected, "unsent": unsent},
+        **{"first_MB": samples.megabytes[0], "last_MB": samples.megabytes[-1]},
         "slope_MB_per_hour": samples.slope(),
-        "first_MB": samples.megabytes[0],
-        "last_MB": samples.megabytes[-1],
         "samples_MB": [round(sample, 2) for sample in samples.megabytes],
     }
     print(json.dumps(document))

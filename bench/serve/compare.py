@@ -156,19 +156,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def select_stacks(arguments: argparse.Namespace) -> list[Stack]:
-    """Return the servers to compare, the service of this checkout first."""
-    if not arguments.against:
-        return installed_stacks(arguments.only or ())
-    checkout = arguments.against.absolute()
-    return [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
-
-
 def main() -> None:
     """Run the parts, then print the JSON document."""
     arguments = parse_arguments()
     require_wrk()
-    stacks = select_stacks(arguments)
+    stacks = installed_stacks(arguments.only or ())
+    if arguments.against:
+        checkout = arguments.against.absolute()
+        stacks = [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
     cells = [CELLS[name] for name in arguments.cells or CELLS]
     server_core, load_core, idle_core = cores = assign_cores(3)
     os.sched_setaffinity(0, {load_core, idle_core})

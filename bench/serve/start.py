@@ -38,11 +38,8 @@ def measure_start(stack: Stack, artifact: Path, core: int) -> dict[str, float]:
             server.verify(protocol, request, predictor.predict(rows)["probabilities"])
         for _ in range(REQUESTS):
             server.send(request)
-        return {
-            "first_response_s": first_response,
-            "pss_mb": server.memory_megabytes(),
-            "stop_s": server.stop(),
-        }
+        figures = {"first_response_s": first_response, "pss_mb": server.memory_megabytes()}
+        return figures | {"stop_s": server.stop()}
 
 
 def measure_starts(

@@ -39,14 +39,9 @@ def main() -> None:
             print(f"seed {seed}: test {metric} {value:.4f}, linear model {linear:.4f}")
             values.append(value)
             linear_values.append(linear)
-    document = {
-        "data": arguments.data,
-        "metric": metric,
-        "mean": statistics.mean(values),
-        "min": min(values),
-        "linear": statistics.mean(linear_values),
-    }
-    print(json.dumps(document))
+    figures = {"mean": statistics.mean(values), "min": min(values)}
+    figures["linear"] = statistics.mean(linear_values)
+    print(json.dumps({"data": arguments.data, "metric": metric, **figures}))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def no_number_in_a_named_input(draw: Draw) -> Case:
 def wrong_inputs(draw: Draw) -> Case:
     """Records, or names other than `input` (MultipleNamedTensorColumnarFormat of TF Serving)."""
     cells = draw.cells(draw.index())
-    others: Any = ({"int_tensor": cells}, {"input": cells, "str_tensor": ["foo"]}, {}, {"b64": "aGVs"})
+    two_inputs = {"input": cells, "str_tensor": ["foo"]}
+    others: Any = ({"int_tensor": cells}, two_inputs, {}, {"b64": "aGVs"})
     records = (draw.records(cells), "[0]")
     values, place = draw.choice((records, (draw.choice(others), "")))
     return reject(draw, V1_INPUTS, values, place, "expected a list")
