@@ -153,16 +153,12 @@ def rows_mixed_with_records(draw: Draw, protocol: RowProtocol) -> Case:
     return reject(draw, protocol, first(cells[:i]) + last(cells[i:]), f"[{i}]")
 
 
-@row_kind("nearly valid", 2, 1, 1)
-def value_instead_of_a_list(draw: Draw, protocol: RowProtocol) -> Case:
-    """KServe's TestModel.test_validate sends {"instances": "invalid"}."""
-    value = draw.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
-    return reject(draw, protocol, value, "", "expected a list")
-
-
-@row_kind("nearly valid", 2, 2)
-def document_without_rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """JSON other than an object with a member for rows."""
+@row_kind("nearly valid", 2, 1, 1, variants=("rows", "document"))
+def wrong_type(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """No list of rows (KServe's TestModel.test_validate), or no object with a member for rows."""
+    if variant == "rows":
+        value = draw.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
+        return reject(draw, protocol, value, "", "expected a list")
     objects: Any = ({}, {"instance": []}, {"Instances": []}, {"": 1})
     document = draw.choice((*objects, [], [[1, 2]], 1, "instances", None))
     return reject_body(draw, protocol, draw.json(document), ErrorReply(422, None, '"instances"'))

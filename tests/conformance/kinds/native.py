@@ -107,15 +107,12 @@ def reject_csv(
     return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
 
 
-@kind("valid", 24)
+@kind("valid", 16)
 def csv_rows(draw: Draw) -> Case:
-    """Lines of numbers, perhaps below a header, and the media type that Accept chooses."""
-    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    """Lines of numbers, perhaps below a header; several delimiters, quotes, a byte-order mark."""
+    index = draw.index()
     body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
-    if draw.chance(0.8):
-        return send_csv(draw, body, Predictions(draw.model, index))
-    outcome = Predictions(draw.model, index, ACCEPTED[accept])
-    return send_csv(draw, body, outcome, headers=[("Accept", accept)])
+    return send_csv(draw, body, Predictions(draw.model, index))
 
 
 @kind("valid", 2)
@@ -198,13 +195,17 @@ def invalid_csv(draw: Draw) -> Case:
     return send_csv(draw, draw.choice((b"", b"\n\n\r\n", *encoded)), ErrorReply(400))
 
 
-@kind("valid", 10)
-def float32_bytes(draw: Draw) -> Case:
-    """Little-endian float32, row-major; the length determines the number of rows."""
+@kind("valid", 8, variants=("JSON", "CSV", "bytes"))
+def accept(draw: Draw, variant: str) -> Case:
+    """Rows of which the length or the lines determine the number; Accept chooses the reply."""
     index, accept = draw.index(), draw.choice(list(ACCEPTED))
-    outcome = Predictions(draw.model, index, ACCEPTED[accept])
-    content_type = draw.choice((BYTES, "Application/Octet-Stream; a=b"))
-    headers, body = [("Accept", accept)], draw.float32(index)
+    outcome, headers = Predictions(draw.model, index, ACCEPTED[accept]), [("Accept", accept)]
+    if variant == "CSV":
+        body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
+        return send_csv(draw, body, outcome, headers=headers)
+    body, content_type = draw.json({"instances": draw.cells(index)}), JSON
+    if variant == "bytes":
+        body, content_type = draw.float32(index), draw.choice((BYTES, f"{BYTES.title()}; a=b"))
     return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
 
 
@@ -228,15 +229,6 @@ def wrong_bytes(draw: Draw) -> Case:
     )
     body, outcome = draw.choice(wrong)
     return draw.post(PATH, body, outcome, content_type=BYTES)
-
-
-@kind("valid", 8)
-def accept_decides_the_reply(draw: Draw) -> Case:
-    """Accept chooses between JSON, CSV and float32 bytes."""
-    index, accept = draw.index(), draw.choice(list(ACCEPTED))
-    outcome = Predictions(draw.model, index, ACCEPTED[accept])
-    body = draw.json({"instances": draw.cells(index)})
-    return draw.post(PATH, body, outcome, headers=[("Accept", accept)])
 
 
 @kind("nearly valid", 3)

@@ -139,18 +139,6 @@ def selected_outputs(draw: Draw) -> Case:
     return infer(draw, draw.shuffled(document.items()), Tensors(draw.model, index, binary), tail)
 
 
-@kind("valid", 2)
-def unknown_parameters(draw: Draw) -> Case:
-    """Parameters of every type that the service must ignore; KServe's test_infer_parameters_v2."""
-    index = draw.index()
-    document = {
-        "inputs": [tensor(draw, index) | {"parameters": KSERVE_PARAMETERS}],
-        "outputs": [{"name": n, "parameters": KSERVE_PARAMETERS} for n in draw.model.outputs],
-        "parameters": KSERVE_PARAMETERS,
-    }
-    return infer(draw, document, all_outputs(draw, index))
-
-
 @kind("valid", 3)
 def fewest_and_most_rows(draw: Draw) -> Case:
     """A shape of [0, n], as JSON and as bytes, or as many rows as the limit allows."""
@@ -161,15 +149,18 @@ def fewest_and_most_rows(draw: Draw) -> Case:
     return infer(draw, document, all_outputs(draw, index), tail)
 
 
-@kind("valid", 1)
-def accept_includes_the_reply(draw: Draw) -> Case:
-    """An Accept that includes the media type that the parameters choose."""
+@kind("valid", 2)
+def harmless_options(draw: Draw) -> Case:
+    """KServe's test_infer_parameters_v2: unknown parameters; an Accept that includes the reply."""
     index, binary = draw.index(), draw.chance(0.5)
     several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
-    accept = draw.choice((*several, BYTES if binary else JSON))
-    document = {"inputs": [tensor(draw, index)], "parameters": {"binary_data_output": binary}}
-    outcome = all_outputs(draw, index, binary=binary)
-    return infer(draw, document, outcome, headers=[("Accept", accept)])
+    headers = [("Accept", draw.choice((*several, BYTES if binary else JSON)))]
+    document = {
+        "inputs": [tensor(draw, index) | {"parameters": KSERVE_PARAMETERS}],
+        "outputs": [{"name": n, "parameters": KSERVE_PARAMETERS} for n in draw.model.outputs],
+        "parameters": KSERVE_PARAMETERS | {"binary_data_output": binary},
+    }
+    return infer(draw, document, all_outputs(draw, index, binary=binary), headers=headers)
 
 
 @kind("nearly valid", 2, variants=("Accept", "Content-Type"))
@@ -181,17 +172,6 @@ def media_type(draw: Draw, variant: str) -> Case:
         return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
     types = (CSV, "text/plain", BYTES, "application/avro", "application/cloudevents+json")
     return infer(draw, document, ErrorReply(415, None, JSON), content_type=draw.choice(types))
-
-
-@kind("nearly valid", 2)
-def unknown_member(draw: Draw) -> Case:
-    """A further member, which the service must not ignore."""
-    members, outputs = tensor(draw, draw.index()), [{"name": n} for n in draw.model.outputs]
-    document: dict[str, Any] = {"inputs": [members], "outputs": outputs}
-    places = ((None, document), ("inputs[0]", members), ("outputs[0]", outputs[0]))
-    where, changed = draw.choice(places)
-    changed[draw.choice(("versions", "Data", "dtype", "", "x" * 500))] = 1
-    return infer(draw, document, ErrorReply(422, where))
 
 
 @kind("nearly valid", 3)
@@ -248,14 +228,16 @@ def body_that_is_not_json(draw: Draw) -> Case:
     return draw.post(v2_path(draw), body, ErrorReply(400), content_type=content_type)
 
 
-@kind("hostile", 2)
-def key_twice(draw: Draw) -> Case:
-    """A key twice in one object, so its meaning is ambiguous."""
-    members = Members(tensor(draw, draw.index(at_most=7)).items())
-    parameters = Members([("a", 1), ("b", 2)])
-    document = Members([("id", "1"), ("inputs", [members]), ("parameters", parameters)])
-    places = ((None, document), ("inputs[0]", members), ("parameters", parameters))
+@kind("hostile", 2, variants=("unknown", "twice"))
+def member(draw: Draw, variant: str) -> Case:
+    """A further member, which the service must not ignore, or an ambiguous second one."""
+    tensor_members = Members(tensor(draw, draw.index(at_most=7)).items())
+    output = Members([("name", next(iter(draw.model.outputs)))])
+    document = Members([("id", "1"), ("inputs", [tensor_members]), ("outputs", [output])])
+    places = ((None, document), ("inputs[0]", tensor_members), ("outputs[0]", output))
     where, changed = draw.choice(places)
-    repeated = draw.choice(changed)
-    changed.append(repeated)
-    return infer(draw, document, ErrorReply(400, where, f'"{repeated[0]}"'))
+    unknown = (draw.choice(("versions", "Data", "dtype", "", "x" * 500)), 1)
+    added = unknown if variant == "unknown" else draw.choice(changed)
+    changed.append(added)
+    twice = ErrorReply(400, where, f'"{added[0]}"')
+    return infer(draw, document, ErrorReply(422, where) if variant == "unknown" else twice)

@@ -21,7 +21,7 @@ from tests.conformance.kinds.v2 import (
     tensor,
     v2_path,
 )
-from tests.conformance.outcomes import BYTES, JSON, ErrorReply
+from tests.conformance.outcomes import BYTES, ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
@@ -156,24 +156,18 @@ def data_outside_json(draw: Draw) -> Case:
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
 
 
-@kind("valid", 8)
-def binary_input(draw: Draw) -> Case:
-    """Bytes in, and in most cases bytes out, as Triton's client sends by default."""
-    index, binary = draw.index(), draw.chance(0.7)
-    members = draw.shuffled(tensor(draw, index, "binary").items())
-    document: dict[str, Any] = {"inputs": [members]}
-    if binary:
-        document["parameters"] = {"binary_data_output": True}
+@kind("valid", 6, variants=("with JSON", "without JSON"))
+def binary_input(draw: Draw, variant: str) -> Case:
+    """Triton's default, and test_raw_binary of its L0_http, whose outputs are all bytes."""
+    index = draw.index()
+    if variant == "without JSON":
+        outcome, content_type = all_outputs(draw, index, binary=True), draw.choice((BYTES, None))
+        body = draw.float32(index)
+        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
+    binary, members = draw.chance(0.7), draw.shuffled(tensor(draw, index, "binary").items())
+    document = {"inputs": [members], "parameters": {"binary_data_output": binary}}
     outcome = all_outputs(draw, index, binary=binary)
     return infer(draw, draw.shuffled(document.items()), outcome, draw.float32(index))
-
-
-@kind("valid", 4)
-def bytes_without_json(draw: Draw) -> Case:
-    """test_raw_binary and test_raw_binary_longer of Triton's L0_http; all outputs are bytes."""
-    index, content_type = draw.index(), draw.choice((BYTES, None, JSON))
-    outcome, body = all_outputs(draw, index, binary=True), draw.float32(index)
-    return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
 
 
 @kind("nearly valid", 3)
@@ -207,27 +201,23 @@ def contradictory_data(draw: Draw) -> Case:
     return infer(draw, {"inputs": [inputs]}, outcome, tail)
 
 
-@kind("nearly valid", 2)
-def bytes_that_are_not_finite(draw: Draw) -> Case:
-    """Infinities and NaNs, with and without JSON, in a place named by row and column."""
-    index = draw.index()
+@kind("nearly valid", 4)
+def wrong_bytes(draw: Draw) -> Case:
+    """Not finite, incomplete, none, or too many, as in Triton's http_input_size_limit_test.py."""
+    limit, row_bytes, index = draw.model.max_rows, 4 * len(draw.model.features), draw.index()
     (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    part = draw.choice((bits.tobytes()[:-1], bits.tobytes() + b"\0\0\0\0"))
     bits[i, j] = draw.choice(NOT_FINITE_BITS)
-    outcome = ErrorReply(422, f"row {i}, column {j}", "finite")
-    if draw.chance(0.5):
-        return draw.post(v2_path(draw), bits.tobytes(), outcome, content_type=None, headers=BARE)
-    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, bits.tobytes())
-
-
-@kind("nearly valid", 2)
-def bytes_without_json_of_wrong_length(draw: Draw) -> Case:
-    """Incomplete rows, no rows, and too many, as in Triton's http_input_size_limit_test.py."""
-    limit, row_bytes = draw.model.max_rows, 4 * len(draw.model.features)
-    tail = draw.float32(draw.index(at_most=33))
-    part = draw.choice((tail[:-1], tail + b"\0\0\0\0"))
-    incomplete = (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes"))
-    too_many = (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit)))
-    wrong = ((b"", ErrorReply(400, None, "empty")), incomplete, too_many)
+    not_finite = ErrorReply(422, f"row {i}, column {j}", "finite")
+    if draw.chance(0.3):
+        document = {"inputs": [tensor(draw, index, "binary")]}
+        return infer(draw, document, not_finite, bits.tobytes())
+    wrong = (
+        (bits.tobytes(), not_finite),
+        (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes")),
+        (b"", ErrorReply(400, None, "empty")),
+        (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit))),
+    )
     body, outcome = draw.choice(wrong)
     return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
 
