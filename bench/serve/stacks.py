@@ -77,8 +77,7 @@ STACKS = (
         "mlserver",
         (V2_JSON,),
         environment={
-            "MLSERVER_HOST": "127.0.0.1",
-            "MLSERVER_HTTP_PORT": "{port}",
+            **{"MLSERVER_HOST": "127.0.0.1", "MLSERVER_HTTP_PORT": "{port}"},
             "MLSERVER_GRPC_PORT": "{grpc_port}",
             "MLSERVER_METRICS_PORT": "{metrics_port}",
             "MLSERVER_DEBUG": "false",

@@ -120,13 +120,9 @@ def chunks_cut_short(draw: Draw) -> Case:
     index = draw.index(at_least=2, at_most=7)
     text = draw.json({"instances": draw.cells(index)}).rstrip()
     rows_error = ErrorReply(411, None, "Content-Length")
-    content, content_type, outcome = draw.choice(
-        (
-            (text[: draw.random.randrange(1, len(text))], JSON, ErrorReply(400)),
-            (csv_lines(draw, index), CSV, rows_error),
-            (draw.float32(index), BYTES, rows_error),
-        )
-    )
+    part = text[: draw.random.randrange(1, len(text))]
+    rows = ((csv_lines(draw, index), CSV, rows_error), (draw.float32(index), BYTES, rows_error))
+    content, content_type, outcome = draw.choice(((part, JSON, ErrorReply(400)), *rows))
     body = b"%x\r\n%b\r\n" % (len(content), content) + draw.choice(INVALID_CHUNKS)
     headers = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")]
     return post(draw, headers, body, outcome, half_close=True)

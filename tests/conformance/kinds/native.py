@@ -16,28 +16,21 @@ from tests.conformance.predictions import Predictions
 from tests.conformance.served import Index
 
 PATH = "/predict"
-ACCEPTED: dict[str, str] = {
-    "": JSON,
-    "*/*": JSON,
-    "application/json": JSON,
-    "APPLICATION/JSON": JSON,
-    "text/csv": CSV,
-    "application/octet-stream": BYTES,
-    "text/*": CSV,
-    "application/*": JSON,
-    "text/csv;q=0.5, application/json;q=0.4": CSV,
-    "text/csv;q=0.4, application/json;q=0.5": JSON,
-    "application/octet-stream, */*;q=0.1": BYTES,
-    "text/html, */*;q=0.1": JSON,
-    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": JSON,
-    "*/*, application/json;q=0": CSV,
-    "application/*, application/json;q=0": BYTES,
-    "text/csv , application/json ; q=0.999": CSV,
-    "application/json;q=0.2, text/csv;q=0.3, application/octet-stream;q=0.25": CSV,
-    "application/problem+json, application/json": JSON,
-    "application/xml, text/csv; q=0.001": CSV,
-    'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3": JSON,
+ACCEPT_VALUES = {
+    JSON: (
+        *("", "*/*", JSON, JSON.upper(), "application/*", "text/html, */*;q=0.1"),
+        *("text/csv;q=0.4, application/json;q=0.5", "application/problem+json, application/json"),
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3",
+    ),
+    CSV: (
+        *(CSV, "text/*", "text/csv;q=0.5, application/json;q=0.4", "*/*, application/json;q=0"),
+        *("text/csv , application/json ; q=0.999", "application/xml, text/csv; q=0.001"),
+        "application/json;q=0.2, text/csv;q=0.3, application/octet-stream;q=0.25",
+    ),
+    BYTES: (BYTES, "application/octet-stream, */*;q=0.1", "application/*, application/json;q=0"),
 }
+ACCEPTED = {accept: media for media, values in ACCEPT_VALUES.items() for accept in values}
 """The media type for each Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
 DELIMITERS = (",", ",", ",", ";", "\t")
 CSV_TYPES = (

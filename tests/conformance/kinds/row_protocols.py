@@ -17,6 +17,12 @@ from tests.conformance.served import Index, ServedModel
 SIGNATURE = "serving_default"
 
 
+def v1_path(draw: Draw) -> str:
+    """Return the path of a prediction in the V1 protocol, with or without the version."""
+    version = draw.choice(("", f"/versions/{draw.model.version}"))
+    return f"/v1/models/{draw.model.name}{version}:predict"
+
+
 @dataclass(frozen=True)
 class RowProtocol:
     """A form of request whose rows are in a member of a JSON object."""
@@ -24,46 +30,22 @@ class RowProtocol:
     name: str
     member: str
     """The member with the rows."""
-    path: Callable[[Draw], str]
-    document: Callable[[Draw, Any], Members]
-    """Put values into the member of a request."""
     outcome: Callable[[ServedModel, Index], Outcome]
     """Return the right reply to some rows."""
 
+    def path(self, draw: Draw) -> str:
+        """Return the path of a prediction."""
+        return "/predict" if self is NATIVE else v1_path(draw)
 
-def v1_path(draw: Draw) -> str:
-    """Return the path of a prediction in the V1 protocol, with or without the version."""
-    version = draw.choice(("", f"/versions/{draw.model.version}"))
-    return f"/v1/models/{draw.model.name}{version}:predict"
-
-
-def v1_document(draw: Draw, member: str, values: Any) -> Members:
-    """Put values into a member of a V1 request, perhaps with the name of the signature."""
-    signature = [("signature_name", SIGNATURE)] if draw.chance(0.3) else []
-    return draw.shuffled([(member, values), *signature])
+    def document(self, draw: Draw, values: Any) -> Members:
+        """Put values into the member of a request, perhaps with the name of the V1 signature."""
+        signed = self is not NATIVE and draw.chance(0.3)
+        return draw.shuffled([(self.member, values), *[("signature_name", SIGNATURE)] * signed])
 
 
-NATIVE = RowProtocol(
-    name="native",
-    member="instances",
-    path=lambda draw: "/predict",
-    document=lambda draw, values: Members([("instances", values)]),
-    outcome=Predictions,
-)
-V1_INSTANCES = RowProtocol(
-    name="v1 instances",
-    member="instances",
-    path=v1_path,
-    document=lambda draw, values: v1_document(draw, "instances", values),
-    outcome=RowPredictions,
-)
-V1_INPUTS = RowProtocol(
-    name="v1 inputs",
-    member="inputs",
-    path=v1_path,
-    document=lambda draw, values: v1_document(draw, "inputs", values),
-    outcome=ColumnPredictions,
-)
+NATIVE = RowProtocol("native", "instances", Predictions)
+V1_INSTANCES = RowProtocol("v1 instances", "instances", RowPredictions)
+V1_INPUTS = RowProtocol("v1 inputs", "inputs", ColumnPredictions)
 RowBuild = Callable[..., Case]
 """A function that builds a request of a protocol."""
 

@@ -4,13 +4,7 @@ from typing import Any
 
 from tests.conformance.draw import Case, Draw, kind
 from tests.conformance.kinds.json_rows import NOT_NUMBERS
-from tests.conformance.kinds.row_protocols import (
-    SIGNATURE,
-    V1_INPUTS,
-    predict,
-    reject,
-    v1_path,
-)
+from tests.conformance.kinds.row_protocols import SIGNATURE, V1_INPUTS, predict, reject, v1_path
 from tests.conformance.outcomes import JSON, ErrorReply
 
 

@@ -181,14 +181,12 @@ def wrong_inputs(draw: Draw) -> Case:
     inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
     no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]
     documents: Any = ({}, {"outputs": []}, {"id": "1"}, {"Inputs": []}, [], 1, "a", None, [{}])
-    document, outcome = draw.choice(
-        (
-            ({"inputs": draw.choice(inputs)}, ErrorReply(422, "inputs", "one input")),
-            (draw.choice(no_objects), ErrorReply(422, "inputs[0]", "an object")),
-            (draw.choice(documents), ErrorReply(422)),
-        )
+    wrong = (
+        ({"inputs": draw.choice(inputs)}, ErrorReply(422, "inputs", "one input")),
+        (draw.choice(no_objects), ErrorReply(422, "inputs[0]", "an object")),
+        (draw.choice(documents), ErrorReply(422)),
     )
-    return infer(draw, document, outcome)
+    return infer(draw, *draw.choice(wrong))
 
 
 @kind("nearly valid", 2, variants=("twice", "unknown"))
