@@ -58,8 +58,8 @@ class Case(NamedTuple):
     """Whether the server may close the connection after its reply."""
 
 
-Build = Callable[["Draw"], Case]
-"""A function that builds a request."""
+Build = Callable[..., Case]
+"""A function that builds a request from a Draw, and perhaps a protocol and a variant."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,23 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def register(name: str, group: Group, weight: int, build: Build, summary: str | None) -> None:
-    """Add a kind."""
-    assert name not in KINDS, name
-    KINDS[name] = Kind(name, group, weight, build, (summary or "").partition("\n")[0])
+def register(
+    name: str, group: Group, weight: int, build: Build, variants: Iterable[str], summary: str | None
+) -> None:
+    """Add a kind, or one for each value of the function's argument `variant`."""
+    for variant in variants or ("",):
+        full_name = f"{name}, {variant}" if variant else name
+        assert full_name not in KINDS, full_name
+        bound = partial(build, variant=variant) if variant else build
+        KINDS[full_name] = Kind(full_name, group, weight, bound, (summary or "").partition("\n")[0])
 
 
-def kind(
-    group: Group, weight: int = 2, variants: Iterable[str] = ()
-) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
-    """Register a function as a kind of its module, or as one for each value of `variant`."""
+def kind(group: Group, weight: int = 2, variants: Iterable[str] = ()) -> Callable[[Build], Build]:
+    """Register a function, or each of its variants, as kinds of its module."""
 
-    def decorate(build: Callable[..., Case]) -> Callable[..., Case]:
+    def decorate(build: Build) -> Build:
         name = f"{build.__module__.rpartition('.')[2]}: {build.__name__.replace('_', ' ')}"
-        for variant in variants:
-            bound = partial(build, variant=variant)
-            register(f"{name}, {variant}", group, weight, bound, build.__doc__)
-        if not variants:
-            register(name, group, weight, build, build.__doc__)
+        register(name, group, weight, build, variants, build.__doc__)
         return build
 
     return decorate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.conformance.draw import Case, Draw, Group, register
+from tests.conformance.draw import Build, Case, Draw, Group, register
 from tests.conformance.json_text import Members
 from tests.conformance.outcomes import ErrorReply, Outcome
 from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions
@@ -46,25 +46,20 @@ class RowProtocol:
 NATIVE = RowProtocol("native", "instances", Predictions)
 V1_INSTANCES = RowProtocol("v1 instances", "instances", RowPredictions)
 V1_INPUTS = RowProtocol("v1 inputs", "inputs", ColumnPredictions)
-RowBuild = Callable[..., Case]
-"""A function that builds a request of a protocol."""
 
 
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0, variants: Iterable[str] = ()
-) -> Callable[[RowBuild], RowBuild]:
+) -> Callable[[Build], Build]:
     """Register a function, or each of its variants, for each protocol whose weight is not 0."""
 
-    def decorate(build: RowBuild) -> RowBuild:
+    def decorate(build: Build) -> Build:
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
         for protocol, weight in weights.items():
-            name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
-            for variant in variants if weight else ():
-                bound = partial(build, protocol=protocol, variant=variant)
-                register(f"{name}, {variant}", group, weight, bound, build.__doc__)
-            if weight and not variants:
+            if weight:
+                name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
                 bound = partial(build, protocol=protocol)
-                register(name, group, weight, bound, build.__doc__)
+                register(name, group, weight, bound, variants, build.__doc__)
         return build
 
     return decorate
