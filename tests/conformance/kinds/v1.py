@@ -34,7 +34,7 @@ def wrong_inputs(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("members", "signature", "further member"))
 def wrong(draw: Draw, variant: str) -> Case:
-    """Both members or none ('Not formatted correctly'), a signature such as 5, or another member."""
+    """Both or neither ('Not formatted correctly'), a signature such as 5, or more members."""
     cells = draw.cells(draw.index())
     both = {"instances": cells, "inputs": cells}
     further = ("examples", "context", "id", "Instances")
