@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Callable
 from typing import Concatenate
 
-import numpy as np
 import torch
 
 from export.to_torchscript import rezip, script
@@ -88,15 +87,6 @@ def replace(
     entries[name] = change(entries[name])
 
 
-def other_byte_order(entries: Entries, subject: Subject) -> None:
-    """Store every tensor big-endian, and declare it in an entry that only newer readers know."""
-    for name, content in entries.items():
-        if "/data/" in name:
-            entries[name] = np.frombuffer(content, "<f4").astype(">f4").tobytes()
-        if name.endswith("/byteorder"):
-            entries[name] = b"big"
-
-
 def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
     """Script another module, made from the network."""
     return lambda subject: subject.replaced(
@@ -168,7 +158,6 @@ SEMANTIC: dict[str, Apply] = {
     "ReLU is LeakyRelu": code(
         "result = torch.relu(input)", "result = torch.leaky_relu(input, 0.01)"
     ),
-    "ReLU is Clip(0, 6)": code("result = torch.relu(input)", "result = torch.clamp(input, 0., 6.)"),
     "ReLU is Abs": code("result = torch.relu(input)", "result = torch.abs(input)"),
     "Sub turned round": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
     "Sub with alpha 2": code("torch.sub(x, shift)", "torch.sub(x, shift, alpha=2)"),
@@ -177,7 +166,6 @@ SEMANTIC: dict[str, Apply] = {
     "a bias dropped": code("torch.linear(input, weight, bias)", "torch.linear(input, weight)"),
     "a pickle that runs a command": replace("/data.pkl", lambda old: b"cos\nsystem\n(S'true'\ntR."),
     "Softmax over the batch": code("torch.softmax(logits, 1)", "torch.softmax(logits, 0)"),
-    "Softmax is LogSoftmax": code("torch.softmax(logits, 1)", "torch.log_softmax(logits, 1)"),
     "ArgMax is ArgMin": code("torch.argmax(logits, 1)", "torch.argmin(logits, 1)"),
     "ArgMax keeps its dimension": code("torch.argmax(logits, 1)", "torch.argmax(logits, 1, True)"),
     "logits and probabilities exchanged": code(
@@ -195,9 +183,7 @@ SEMANTIC: dict[str, Apply] = {
     "a constant for a wire": scripted(remembering),
     "a hook": scripted(with_hook),
     "half precision": scripted(lambda net: net.half()),
-    "double precision": scripted(lambda net: net.double()),
     "an extra tensor": scripted(with_buffer),
-    "bytes in the other order": edited(other_byte_order),
     "another byte order stated": replace("/byteorder", lambda old: b"big"),
     "another version of the format": replace("/version", lambda old: b"2\n"),
     "bytecode for mobile runtimes": add("bytecode.pkl", b"\x80\x02K\x00."),

@@ -27,12 +27,6 @@ def network(
     }
 
 
-def ones(shape: tuple[int, int, int], *, regression: bool) -> Weights:
-    """Return a network in which every number is 1."""
-    weights = network(0, shape, regression=regression)
-    return {name: np.ones_like(values) for name, values in weights.items()}
-
-
 def exact(weights: Weights, row: Float32Array) -> list[Fraction]:
     """Evaluate one row without rounding, up to logits or unscaled outputs."""
     rational = np.vectorize(lambda value: Fraction(float(value)), otypes=[object])
@@ -72,21 +66,15 @@ def in_float32(
     weights: Weights, row: Float32Array, add: Callable[[Float32Array], Float32Array]
 ) -> Float32Array:
     """Evaluate one row with every operation rounded to float32."""
+    w = weights
 
     def layer(x: Float32Array, name: str) -> Float32Array:
-        terms = np.concatenate(
-            [weights[f"net.{name}.weight"] * x, weights[f"net.{name}.bias"][:, None]], axis=1
-        )
-        return add(terms)
+        return add(np.column_stack([w[f"net.{name}.weight"] * x, w[f"net.{name}.bias"]]))
 
     with np.errstate(all="ignore"):
-        z = (row - weights["shift"]) * weights["scale"]
+        z = (row - w["shift"]) * w["scale"]
         v = layer(np.maximum(layer(z, "linear1"), np.float32(0)), "linear2")
-        return (
-            v * weights["output_scale"] + weights["output_shift"]
-            if "output_scale" in weights
-            else v
-        )
+        return v * w["output_scale"] + w["output_shift"] if "output_scale" in w else v
 
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
@@ -156,14 +144,13 @@ def test_float32_softmax_stays_within_the_bound_of_exact_probabilities(
             shifted = np.exp(v - v.max())
             answer = shifted / shifted.sum(dtype=np.float32)
             for j, power in enumerate(powers):
-                bound = Decimal(float(expected.bounds["probabilities"][i, j]))
-                assert abs(Decimal(float(answer[j])) - power / sum(powers)) <= bound
-                assert (
-                    abs(
-                        Decimal(float(expected.values["probabilities"][i, j])) - power / sum(powers)
-                    )
-                    <= bound / 1000
+                exact_probability = power / sum(powers)
+                bound, value = (
+                    Decimal(float(values["probabilities"][i, j]))
+                    for values in (expected.bounds, expected.values)
                 )
+                assert abs(Decimal(float(answer[j])) - exact_probability) <= bound
+                assert abs(value - exact_probability) <= bound / 1000
 
 
 def test_probable_bound_is_the_smaller_and_holds_for_a_wide_layer() -> None:
@@ -182,7 +169,7 @@ def test_probable_bound_is_the_smaller_and_holds_for_a_wide_layer() -> None:
 
 def test_bound_is_a_matter_of_roundings() -> None:
     """The bound of a network of width 1 is under ten units in the last place of its terms."""
-    weights = ones((1, 1, 1), regression=True)
+    weights = {n: np.ones_like(w) for n, w in network(0, (1, 1, 1), regression=True).items()}
     expected = reference(weights, np.array([[3.0]], np.float32))
     # ((3 - 1) * 1 * 1 + 1) * 1 + 1, then un-scaled by 1 and 1
     assert 5.0 == expected.values["output"][0, 0]
@@ -191,7 +178,7 @@ def test_bound_is_a_matter_of_roundings() -> None:
 
 def test_rows_that_may_overflow_are_out_of_range() -> None:
     """A row is in range only where no intermediate can reach float32's end."""
-    weights = ones((2, 2, 2), regression=False)
+    weights = {n: np.ones_like(w) for n, w in network(0, (2, 2, 2), regression=False).items()}
     rows = [[1, 1], [1e38, 1e38], [3e38, 3e38], [-3e38, 3e38], [0, np.nan], [0, np.inf]]
     expected = reference(weights, np.array(rows, np.float32))
     assert [True, False, False, False, False, False] == expected.in_range.tolist()

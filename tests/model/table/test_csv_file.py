@@ -106,10 +106,7 @@ REPEATED = "expected different column names, found 2 of 'a'"
         (f"a,b\n{ROWS}1,2,3\n", "not readable as CSV: row 13: expected 2 values, found 3"),
         (f"b\n{ROWS}", "not readable as CSV: row 1: expected 1 values, found 2"),
         ("a,größe\n1,2\n".encode("latin-1"), "not UTF-8 at byte 4; save it as UTF-8"),
-        (
-            b"a,b\n" + b"1,2\n" * 10**6 + b"\xff,1\n",
-            "not UTF-8 at byte 4000004; save it as UTF-8",
-        ),
+        (b"a,b\n" + b"1,2\n" * 10**6 + b"\xff,1\n", "not UTF-8 at byte 4000004; save it as UTF-8"),
         (
             codecs.BOM_UTF16_LE + "a,b\n".encode("utf-16-le"),
             "expected UTF-8, found UTF-16; save it as UTF-8",

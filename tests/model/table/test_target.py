@@ -78,10 +78,7 @@ FILL = "; fill them in or remove the rows"
         ),
         (["a", "b", "NA"] * 3, f"column 't': 3 missing values, the first in row 3{FILL}"),
         ([0, 1, None] * 3, f"column 't': 3 missing values, the first in row 3{FILL}"),
-        (
-            [0.5, float("inf")] * 3,
-            "column 't', row 2: expected a number within float32, found inf",
-        ),
+        ([0.5, float("inf")] * 3, "column 't', row 2: expected a number within float32, found inf"),
         ([2**63, 1] * 5, "target 't': expected integers of 64 bits, found larger ones"),
         ([date(2020, 1, 1)] * 9, "column 't': " + NOT_NUMBERS.format("Date")),
         ([[1], [2]] * 5, "column 't': " + NOT_NUMBERS.format("List(Int64)")),
