@@ -198,12 +198,10 @@ def test_newest_run(saved: Path) -> None:
 def test_no_run(saved: Path, tmp_path: Path) -> None:
     """The error names the command that makes a run, the closest run, or the missing file."""
     empty, wrong = tmp_path / "empty", saved.parent.parent / "house"
-    expected = f"{empty}: no complete run; train one first (python -m model train)"
-    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        newest_run(empty)
-    expected = f"{wrong}: no such run (did you mean '{saved.parent}'?)"
-    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        find_run(str(wrong))
-    expected = f"{tmp_path}: not a run, run.json is missing"
-    with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
-        find_run(str(tmp_path))
+    for find, folder, expected in (
+        (newest_run, empty, "no complete run; train one first (python -m model train)"),
+        (lambda path: find_run(str(path)), wrong, f"no such run (did you mean '{saved.parent}'?)"),
+        (lambda path: find_run(str(path)), tmp_path, "not a run, run.json is missing"),
+    ):
+        with pytest.raises(DataError, match=f"^{re.escape(f'{folder}: {expected}')}$"):
+            find(folder)

@@ -130,14 +130,6 @@ def moved_reference(document: Document, share: float) -> None:
     output["reference"][0][0] += output["bound"][0][0] * share
 
 
-def without_row(document: Document) -> None:
-    """Remove the last row of golden.json, everywhere."""
-    document["input"].pop()
-    for output in document["outputs"].values():
-        for values in output.values():
-            values.pop()
-
-
 def feature(**fields: Any) -> Edit:
     """Describe the first feature differently."""
     return lambda document: document["features"][0].update(fields)
@@ -147,15 +139,7 @@ def feature(**fields: Any) -> Edit:
 def swapped(document: Document, key: str) -> None:
     """Exchange the first and the last member of a list."""
     values = document[key]
-    if len(values) < 2:
-        raise DoesNotApplyError
     values[0], values[-1] = values[-1], values[0]
-
-
-def names_swapped(document: Document) -> None:
-    """Exchange the names of two features, and nothing else of them."""
-    first, last = document["features"][0], document["features"][-1]
-    first["name"], last["name"] = last["name"], first["name"]
 
 
 def other_task(document: Document) -> None:
@@ -165,11 +149,6 @@ def other_task(document: Document) -> None:
         document.update(task="regression", targets=targets, classes=[])
     else:
         document.update(task="classification", classes=document["targets"], targets=["class"])
-
-
-def better_metric(document: Document) -> None:
-    """Claim a better test result."""
-    document["metrics"]["test"] = dict.fromkeys(document["metrics"]["test"], 0.999)
 
 
 @deferred
@@ -183,6 +162,11 @@ def members(document: Document, key: str, edit: Edit) -> None:
 def renamed(key: str) -> Edit:
     """Give the first member of a list another name."""
     return members(key, lambda values: values.__setitem__(0, "other"))
+
+
+def metric(value: float) -> Edit:
+    """State another test result."""
+    return lambda document: document["metrics"]["test"].update(accuracy=value)
 
 
 def comparisons(value: object) -> Edit:
@@ -207,9 +191,7 @@ GOLDEN: dict[str, Apply] = {
     "a reference edited": golden(lambda g: first_output(g)["reference"][0].__setitem__(0, 1e6)),
     "a reference moved within its bound": golden(moved_reference(1e-3)),
     "a bound widened to 1e30": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, 1e30)),
-    "a bound of NaN": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, float("nan"))),
     "a negative bound": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, -1.0)),
-    "a row removed": golden(without_row),
     "an input edited": golden(lambda g: g["input"][0].__setitem__(0, 0.5)),
     "labels widened": golden(
         lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])
@@ -224,13 +206,11 @@ MANIFEST: dict[str, Apply] = {
     "classes permuted": described(swapped("classes")),
     "a class renamed": described(renamed("classes")),
     "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
-    "a class missing": rewritten(members("classes", lambda classes: classes.pop())),
     "a class twice": described(
         members("classes", lambda classes: classes.__setitem__(0, classes[1]))
     ),
     "features permuted": described(swapped("features")),
     "features permuted, all else derived": rewritten(swapped("features")),
-    "two features' names exchanged": described(names_swapped),
     "a feature missing": described(lambda m: m["features"].pop()),
     "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
     "a feature renamed": described(feature(name="other")),
@@ -240,7 +220,7 @@ MANIFEST: dict[str, Apply] = {
     "task exchanged": described(other_task),
     "task exchanged, all else derived": rewritten(other_task),
     "targets renamed": described(renamed("targets")),
-    "metrics edited": described(better_metric),
+    "metrics edited": described(metric(0.999)),
     "a field too many": described(lambda m: m.update(spare=1)),
     "a key twice": file(
         "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
@@ -283,12 +263,11 @@ STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {
     "classes permuted": rewritten(swapped("classes")),
     "a class renamed": rewritten(renamed("classes")),
-    "two features' names exchanged": rewritten(names_swapped),
     "a feature renamed": rewritten(feature(name="other")),
     "a feature's minimum edited": rewritten(feature(min=-1e3)),
     "a feature's kind edited": rewritten(feature(kind="boolean")),
     "targets renamed": rewritten(renamed("targets")),
-    "metrics edited": rewritten(better_metric),
+    "metrics edited": rewritten(metric(0.999)),
     "baselines edited": rewritten(lambda m: m.update(baselines={})),
     "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
     "one ULP in every file": consistently("weights", "onnx", "torchscript", "golden"),

@@ -1,11 +1,13 @@
 """Mutants of model.torchscript.pt: its tensors, and its code, which is text in a zip archive."""
 
+import functools
 import io
 import zipfile
 from collections.abc import Callable
 from typing import Concatenate
 
 import torch
+from torch import Tensor
 
 from export.to_torchscript import rezip, script
 from model.net import ScaledClassifier, ScaledNet
@@ -15,6 +17,7 @@ from tests.mutants.subject import Arguments, DoesNotApplyError, Kind, Mutant, Su
 from tests.mutants.tensors import COMMON, Change, changed
 
 Entries = dict[str, bytes]
+Outputs = tuple[Tensor, Tensor, Tensor]
 Apply = Callable[[Subject], Subject]
 
 
@@ -67,6 +70,9 @@ def code(entries: Entries, subject: Subject, old: str, new: str) -> None:
         raise DoesNotApplyError
     for name in files:
         entries[name] = entries[name].replace(old.encode(), new.encode())
+
+
+replace_relu = functools.partial(code, "torch.relu(input)")
 
 
 def add(name: str, content: bytes) -> Apply:
@@ -130,15 +136,16 @@ def with_attribute(net: ScaledNet) -> torch.nn.Module:
     return net
 
 
+def keep_output(self: torch.nn.Module, inputs: tuple[Tensor], output: Outputs) -> Outputs:
+    """Change nothing, as a forward hook."""
+    return output
+
+
 def with_hook(net: ScaledNet) -> torch.nn.Module:
-    """Add a hook that changes the output of the first layer."""
-
-    def hook(
-        self: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor
-    ) -> torch.Tensor:
-        return output * 2
-
-    net.net.linear1.register_forward_hook(hook)
+    """Add a hook that runs outside the graph of the network."""
+    if not isinstance(net, ScaledClassifier):
+        raise DoesNotApplyError
+    net.register_forward_hook(keep_output)
     return net
 
 
@@ -154,11 +161,9 @@ SEMANTIC: dict[str, Apply] = {
     **{name: tensor(*where) for name, where in COMMON.items()},
     "shift and scale exchanged": exchange("shift", "scale"),
     "output shift and scale exchanged": exchange("output_shift", "output_scale"),
-    "ReLU dropped": code("result = torch.relu(input)", "result = input"),
-    "ReLU is LeakyRelu": code(
-        "result = torch.relu(input)", "result = torch.leaky_relu(input, 0.01)"
-    ),
-    "ReLU is Abs": code("result = torch.relu(input)", "result = torch.abs(input)"),
+    "ReLU dropped": replace_relu("input"),
+    "ReLU is LeakyRelu": replace_relu("torch.leaky_relu(input, 0.01)"),
+    "ReLU is Abs": replace_relu("torch.abs(input)"),
     "Sub turned round": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
     "Sub with alpha 2": code("torch.sub(x, shift)", "torch.sub(x, shift, alpha=2)"),
     "shift left out": code("torch.sub(x, shift)", "x"),
@@ -177,9 +182,7 @@ SEMANTIC: dict[str, Apply] = {
         f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n"
         "    else:\n      pass\n",
     ),
-    "noise in training mode": code(
-        "result = torch.relu(input)", "result = torch.dropout(torch.relu(input), 0.5, True)"
-    ),
+    "noise in training mode": replace_relu("torch.dropout(torch.relu(input), 0.5, True)"),
     "a constant for a wire": scripted(remembering),
     "a hook": scripted(with_hook),
     "half precision": scripted(lambda net: net.half()),
@@ -189,7 +192,7 @@ SEMANTIC: dict[str, Apply] = {
     "bytecode for mobile runtimes": add("bytecode.pkl", b"\x80\x02K\x00."),
 }
 FORM: dict[str, Apply] = {
-    "ReLU as clamp": code("result = torch.relu(input)", "result = torch.clamp_min(input, 0)"),
+    "ReLU as clamp": replace_relu("torch.clamp_min(input, 0)"),
     "Linear as matmul": code(
         "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
     ),

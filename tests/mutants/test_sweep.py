@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from export.proof.numerical import Comparison
-from tests.mutants import MUTANTS, DoesNotApplyError, checks, healthy
+from tests.mutants import MUTANTS, DoesNotApplyError, Subject, checks, healthy
 from tests.mutants.networks import Shape, published
 
 pytestmark = pytest.mark.mutants
@@ -44,7 +44,8 @@ SWEPT = (
 MAX_PRODUCTS_WITH_SEEDS = 2**20
 """Products of the first layer up to which two networks are drawn for every scale and regime."""
 HEALTHY = "healthy"
-"""Name of what has no defect, among the mutants."""
+CASES: dict[str, Callable[[Subject], Subject]] = {HEALTHY: lambda subject: subject, **MUTANTS}
+"""The mutants, and the healthy network itself."""
 MIN_ROWS = 10**6
 MAX_OUT_OF_RANGE_SHARE = 0.05
 
@@ -68,7 +69,7 @@ def judge(shape: Shape) -> Verdicts:
     verdicts, cache = Verdicts(), checks.Cache()
     with tempfile.TemporaryDirectory() as place:
         subject = published(shape, Path(place))
-        for name, mutant in {HEALTHY: lambda healthy: healthy, **MUTANTS}.items():
+        for name, mutant in CASES.items():
             with contextlib.suppress(DoesNotApplyError), tempfile.TemporaryDirectory() as folder:
                 mutated, commands = mutant(subject), None
                 if "serving" not in mutated.faults:
@@ -113,7 +114,7 @@ def test_no_mutant_survives(verdicts: Verdicts) -> None:
         if name != HEALTHY and MUTANTS[name].kind != "outside":
             required = checks.RUN if MUTANTS[name].kind == "claim" else checks.VERIFY
             assert verdict.checks.keys() & required.keys(), (name, shape)
-    assert {HEALTHY, *MUTANTS} == {name for name, _ in verdicts}
+    assert CASES.keys() == {name for name, _ in verdicts}
 
 
 def test_commands_reject_what_their_checks_reject(verdicts: Verdicts) -> None:

@@ -88,11 +88,6 @@ def test_types_of_columns(write_file: WriteFile, cells: list[str], expected: lis
     assert [(type(value), value) for value in expected] == [(type(cell), cell) for cell in column]
 
 
-def test_blank_lines_at_the_end(write_file: WriteFile) -> None:
-    """Blank lines at the end of a file are not rows."""
-    assert [(1, 2), (3, 4)] == read_csv(write_file("a.csv", "a,b\n1,2\n3,4\n\n\n")).rows()
-
-
 REPEATED = "expected different column names, found 2 of 'a'"
 
 

@@ -57,12 +57,6 @@ def test_several_targets(write_columns: WriteColumns) -> None:
     assert np.array_equal(np.stack([A[::-1], A], axis=1), table.y)
 
 
-def test_task_is_chosen(write_columns: WriteColumns) -> None:
-    """The task given overrides the inferred one."""
-    columns = {"a": A, "t": LABELS}
-    assert () == load_table(write_columns(columns), targets=["t"], task="regression").classes
-
-
 def test_npz_names_its_targets(tmp_path: Path) -> None:
     """Columns of y are targets and columns of x features, without --target."""
     x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
