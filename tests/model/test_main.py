@@ -176,7 +176,7 @@ def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
     fit = options.split()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # In this process torchrun does not need seconds to import torch once more.
+    # Starting torchrun in this process saves a further import of torch, which takes seconds.
     torchrun(["--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "model", *fit])
     (path,) = Path("runs/wine").iterdir()
     output = capfd.readouterr().out

@@ -36,15 +36,6 @@ def test_standardise_rounds_twice(value: float, shift: float, scale: float) -> N
     assert error <= (2 * UNIT + UNIT**2) * abs(exact) + TINY
 
 
-def test_column_of_scale_0_is_ignored() -> None:
-    """Its values change no bit of the scores."""
-    scale = SCALE.clone()
-    scale[1] = 0
-    net, other = ScaledClassifier(new_net(), SHIFT, scale), X.clone()
-    other[:, 1] = torch.linspace(-1e30, 1e30, len(X))
-    assert torch.equal(net.scores(X), net.scores(other))
-
-
 def test_classifier_equals_float64() -> None:
     """Logits are those of NumPy in float64, probabilities their softmax, label the largest one."""
     net = ScaledClassifier(new_net(), SHIFT, SCALE)

@@ -17,6 +17,7 @@ from tests.mutants import graph, script
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
 from tests.mutants.tensors import (
     B1,
+    B2,
     COMMON,
     W1,
     Change,
@@ -176,14 +177,12 @@ def comparisons(value: object) -> Edit:
 
 WEIGHTS: dict[str, Apply] = {
     **{name: tensor(*where) for name, where in COMMON.items()},
-    "a tensor missing": tensors(lambda w: w.pop("net.linear1.bias")),
+    "a tensor missing": tensors(lambda w: w.pop(B1)),
     "a tensor too many": tensors(lambda w: w.update(spare=np.zeros(1, np.float32))),
     "no tensors": tensors(lambda w: w.clear()),
     "float64": tensors(lambda w: w.update({k: v.astype(np.float64) for k, v in w.items()})),
     "another shape": tensors(lambda w: w.update({W1: w[W1].reshape(1, -1)})),
-    "a bias of another length": tensors(
-        lambda w: w.update({"net.linear2.bias": np.zeros(99, np.float32)})
-    ),
+    "a bias of another length": tensors(lambda w: w.update({B2: np.zeros(99, np.float32)})),
     "a bias of two dimensions": tensors(lambda w: w.update({B1: w[B1][None].copy()})),
     "a shape beyond NumPy's": tensors(lambda w: w.update(shift=np.zeros((0,) * 33, np.float32))),
 }
@@ -206,9 +205,7 @@ MANIFEST: dict[str, Apply] = {
     "classes permuted": described(swapped("classes")),
     "a class renamed": described(renamed("classes")),
     "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
-    "a class twice": described(
-        members("classes", lambda classes: classes.__setitem__(0, classes[1]))
-    ),
+    "a class twice": described(members("classes", lambda names: names.__setitem__(0, names[1]))),
     "features permuted": described(swapped("features")),
     "features permuted, all else derived": rewritten(swapped("features")),
     "a feature missing": described(lambda m: m["features"].pop()),
@@ -223,7 +220,7 @@ MANIFEST: dict[str, Apply] = {
     "metrics edited": described(metric(0.999)),
     "a field too many": described(lambda m: m.update(spare=1)),
     "a key twice": file(
-        "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
+        "MANIFEST", lambda old: old.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
     ),
     "no proof": described(lambda m: m.update(proof={})),
     "comparisons of another type": described(comparisons([1])),
@@ -232,10 +229,10 @@ MANIFEST: dict[str, Apply] = {
 }
 OTHER: dict[str, Apply] = {
     "example.json: another row": file("EXAMPLE", lambda content: b'{"instances": [[0.0]]}\n'),
-    "README.md: edited": file("CARD", lambda content: content.replace(b"version 1", b"version 2")),
-    "curves.png: truncated": file("CURVES", lambda content: content[:-1]),
-    "curves.png: a signature alone": file("CURVES", lambda content: content[:8]),
-    "proof.png: no picture": file("PROOF", lambda content: content[: len(content) // 2]),
+    "README.md: edited": file("CARD", lambda old: old.replace(b"version 1", b"version 2")),
+    "curves.png: truncated": file("CURVES", lambda old: old[:-1]),
+    "curves.png: a signature alone": file("CURVES", lambda old: old[:8]),
+    "proof.png: no picture": file("PROOF", lambda old: old[: len(old) // 2]),
     "weights and onnx: one ULP": consistently("weights", "onnx", "golden"),
     "weights and torchscript: one ULP": consistently("weights", "torchscript", "golden"),
     "onnx and torchscript: one ULP": consistently("onnx", "torchscript", "golden"),
@@ -245,9 +242,9 @@ OTHER: dict[str, Apply] = {
 }
 FORM: dict[str, Apply] = {
     "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
-    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda content: content + b"\0"),
+    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda old: old + b"\0"),
     "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
-    "golden.json: other spaces": file("GOLDEN", lambda content: content.replace(b", ", b",")),
+    "golden.json: other spaces": file("GOLDEN", lambda old: old.replace(b", ", b",")),
     "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
     "golden.json: labels as decimals": golden(each_label(float)),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
@@ -255,9 +252,7 @@ FORM: dict[str, Apply] = {
         lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
     ),
     "golden.json: a key too many": golden(lambda g: g.update(spare=1)),
-    "manifest.json: other spaces": file(
-        "MANIFEST", lambda content: content.replace(b"\n ", b"\n  ")
-    ),
+    "manifest.json: other spaces": file("MANIFEST", lambda old: old.replace(b"\n ", b"\n  ")),
 }
 STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {

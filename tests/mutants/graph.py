@@ -253,9 +253,7 @@ FORM: dict[str, Edit] = {
         change(W2, lambda v: v * 2), attribute("Gemm", "alpha", 0.5, nth=1)
     ),
     "Gemm as MatMul and Add": split_gemm,
-    "label from the probabilities": lambda m: node(m, "ArgMax").input.__setitem__(
-        0, "probabilities"
-    ),
+    "label from the probabilities": wires("ArgMax", "probabilities"),
     "a float64 initializer": all_of(
         lambda m: put(m, **{W1: tensors(m)[W1].astype(np.float64)}),
         wires("Gemm", "mul", "cast", B1),
@@ -267,12 +265,8 @@ FORM: dict[str, Edit] = {
     "an operator by another name": lambda m: assign(m.graph.node[0], "name", "home"),
     "IR version 10": lambda m: assign(m, "ir_version", 10),
     "metadata": lambda m: m.metadata_props.add(key="path", value="/home"),
-    "metadata of an operator": lambda m: m.graph.node[0].metadata_props.add(
-        key="path", value="/home"
-    ),
-    "a string hidden in an attribute": lambda m: assign(
-        node(m, "Gemm").attribute[0], "s", b"/home"
-    ),
+    "metadata of an operator": lambda m: m.graph.node[0].metadata_props.add(key="at", value="/x"),
+    "a string hidden in an attribute": lambda m: assign(node(m, "Gemm").attribute[0], "s", b"/x"),
     "an attribute twice": lambda m: node(m, "Gemm").attribute.append(node(m, "Gemm").attribute[0]),
     "an attribute of another type": attribute("Softmax", "axis", 1.0),
     "a producer's version": lambda m: assign(m, "producer_version", "1"),
