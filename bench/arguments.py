@@ -4,11 +4,19 @@ import argparse
 from collections.abc import Callable, Collection
 
 
-def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help shows a module's docstring as it is."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def new_parser(description: str | None, **options: tuple[float, str]) -> argparse.ArgumentParser:
+    """Return a parser whose help shows a module's docstring as it is.
+
+    Args:
+        description: the docstring.
+        options: default value and help of each option, by its name with underscores.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=formatter)
+    for name, (default, text) in options.items():
+        flag, text = "--" + name.replace("_", "-"), f"{text} (default: %(default)s)"
+        parser.add_argument(flag, type=type(default), default=default, help=text)
+    return parser
 
 
 def one_of(names: Collection[str]) -> Callable[[str], str]:

@@ -17,7 +17,6 @@ from service.artifact.manifest import ArtifactError
 if TYPE_CHECKING:
     from export.proof.prove import Proof
 
-
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 

@@ -40,23 +40,25 @@ def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
         ProofError: the files are not the trained network; nothing is published.
         OSError: the artifact cannot be written; nothing of it remains.
     """
-    record, features = run.record, features_of(run)
-    files = _exported_files(run)
-    parent = artifacts / record.name
-    config = triton_config(record.name, record.task, len(features), record.out_features)
-    newest = _newest_artifact(parent)
+    record, features, parent = run.record, features_of(run), artifacts / run.record.name
+    files = {
+        manifest.MODEL: to_onnx(net_from_weights(run.weights)),
+        manifest.WEIGHTS: run.content,
+        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
+        manifest.EXAMPLE: example_document(features),
+        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
+    }
+    try:
+        newest = storage.read_artifact(storage.find_version(parent))
+    except ArtifactError:  # There is none, or it is not complete.
+        newest = None
     if newest and is_unchanged(newest, files, run):
-        replace_file(parent / TRITON_CONFIG, config)
-        return Published(newest.path, newest.digest, None)
-    files[manifest.TORCHSCRIPT] = to_torchscript(net_from_weights(run.weights))
-    proof = prove(
-        (files[manifest.MODEL], files[manifest.TORCHSCRIPT]), run.weights, features, run.rows
-    )
-    cases, session = hard_inputs(features, run.rows), Session(files[manifest.MODEL])
-    files[manifest.PROOF] = report.plot_errors(cases, session.run, run.weights, record.name)
-    path, digest = _publish(run, proof, files, artifacts)
+        published = Published(newest.path, newest.digest, None)
+    else:
+        published = _prove_and_publish(run, files, artifacts)
+    config = triton_config(record.name, record.task, len(features), record.out_features)
     replace_file(parent / TRITON_CONFIG, config)
-    return Published(path, digest, proof)
+    return published
 
 
 def features_of(run: Run) -> tuple[Feature, ...]:
@@ -67,48 +69,39 @@ def features_of(run: Run) -> tuple[Feature, ...]:
 def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
     """Return whether an artifact is a run's: it has these files, and the run's manifest."""
     published = newest.manifest
-    described = dataclasses.replace(
-        _manifest(run, published.version, published.proof), created=published.created
-    )
-    return described.to_json() == newest.files[manifest.MANIFEST] and all(
-        newest.files[name] == content for name, content in files.items()
-    )
+    described = _manifest(run, published.version, published.proof)
+    described = dataclasses.replace(described, created=published.created)
+    expected = {**files, manifest.MANIFEST: described.to_json()}
+    return all(newest.files[name] == content for name, content in expected.items())
 
 
-def _exported_files(run: Run) -> dict[str, bytes]:
-    """Return the files that follow from a run without a proof."""
-    features = features_of(run)
-    return {
-        manifest.MODEL: to_onnx(net_from_weights(run.weights)),
-        manifest.WEIGHTS: run.content,
-        manifest.GOLDEN: json_bytes(golden_document(run.weights, golden_rows(features))),
-        manifest.EXAMPLE: example_document(features),
-        manifest.CURVES: (run.path / manifest.CURVES).read_bytes(),
-    }
-
-
-def _publish(
-    run: Run, proof: Proof, files: Mapping[str, bytes], artifacts: Path
-) -> tuple[Path, str]:
-    """Write the files aside, check them as the service does, and rename; return path and digest."""
+def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:
+    """Write the files aside, check them as the service does, and rename the folder."""
+    name, model, features = run.record.name, files[manifest.MODEL], features_of(run)
+    script = to_torchscript(net_from_weights(run.weights))
+    proof = prove((model, script), run.weights, features, run.rows)
+    cases = hard_inputs(features, run.rows)
+    plot = report.plot_errors(cases, Session(model).run, run.weights, name)
     digest = ""
-    with staged(artifacts, run.record.name) as folder:
+    with staged(artifacts, name) as folder:
 
         def finish(version: int) -> None:
             nonlocal digest
             described = _manifest(run, version, proof.to_members())
             complete = {
                 **files,
+                manifest.TORCHSCRIPT: script,
+                manifest.PROOF: plot,
                 manifest.MANIFEST: described.to_json(),
                 manifest.CARD: card(described, proof),
             }
-            for name, content in complete.items():
-                (folder / name).write_bytes(content)
-            (folder / manifest.SUMS).write_bytes(storage.sha256_sums(complete))
+            complete[manifest.SUMS] = storage.sha256_sums(complete)
+            for file, content in complete.items():
+                (folder / file).write_bytes(content)
             digest = check_artifact(folder).digest
 
         path = publish(folder, finish)
-    return path, digest
+    return Published(path, digest, proof)
 
 
 def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:
@@ -127,11 +120,3 @@ def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:
         | {"device": record.device, "threads": record.threads, "versions": record.versions},
         proof=proof,
     )
-
-
-def _newest_artifact(parent: Path) -> storage.Artifact | None:
-    """Return the newest version in a folder; None where there is none, or it is not complete."""
-    try:
-        return storage.read_artifact(storage.find_version(parent))
-    except ArtifactError:
-        return None

@@ -9,6 +9,8 @@ from service.artifact.manifest import OUTPUTS, Manifest
 def card(manifest: Manifest, proof: Proof) -> bytes:
     """Return README.md: what the network is, how good it is, how to run it, what was proved."""
     tag = f"tabular-{manifest.task}"
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in manifest.classes)
+    worst = max(figures.max_error_over_bound for figures in proof.runtimes.values())
     return f"""---
 pipeline_tag: {tag}
 library_name: onnx
@@ -17,7 +19,7 @@ tags: [{tag}, onnx, torchscript]
 # {manifest.name}, version {manifest.version}
 
 A two-layer network (Linear, ReLU, Linear): {manifest.task} of {", ".join(manifest.targets)} from
-{len(manifest.features)} features.{_classes(manifest)}
+{len(manifest.features)} features.{f" Classes, in this order: {names}." if names else ""}
 
 {_metrics(manifest)}
 
@@ -28,27 +30,29 @@ A two-layer network (Linear, ReLU, Linear): {manifest.task} of {", ".join(manife
 {_usage(manifest)}
 ## Proof
 
-{_proof(proof)}
+`model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {proof.rows} rows chosen
+to be hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
+{worst:.2g} of it); {proof.rows_out_of_range} more may overflow float32, where no bound speaks.
+Runtimes asked: {", ".join(proof.runtimes)}.
+`golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks the files.
+`python -m export verify .` proves it all again on your machine.
+
+![Error against bound](proof.png)
+
 ## Features
 
 {_features(manifest)}
-""".encode()
-
-
-def _classes(manifest: Manifest) -> str:
-    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in manifest.classes)
-    return f" Classes, in this order: {names}." if names else ""
+""".encode()  # noqa: E501 # lines of a Markdown file
 
 
 def _metrics(manifest: Manifest) -> str:
     parts = dict(manifest.metrics)
     parts |= {f"{name} baseline, test": values for name, values in manifest.baselines.items()}
     columns = list(manifest.metrics["test"])
-    rows = (
-        f"| {part} | {' | '.join(f'{values[column]:.4g}' for column in columns)} |"
-        for part, values in parts.items()
-    )
-    return "\n".join((f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}", *rows))
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for part, values in parts.items():
+        lines.append(f"| {part} | {' | '.join(f'{values[column]:.4g}' for column in columns)} |")
+    return "\n".join(lines)
 
 
 def _usage(manifest: Manifest) -> str:
@@ -71,26 +75,9 @@ In Python, without it:
 """  # noqa: E501 # lines of a Markdown file
 
 
-def _proof(proof: Proof) -> str:
-    worst = max(figures.max_error_over_bound for figures in proof.runtimes.values())
-    return f"""`model.onnx` and `model.torchscript.pt` hold the trained weights bit for bit. On {proof.rows} rows chosen
-to be hard, every answer lay within the derived rounding bound of the network evaluated in float64 (the worst at
-{worst:.2g} of it); {proof.rows_out_of_range} more may overflow float32, where no bound speaks.
-Runtimes asked: {", ".join(proof.runtimes)}.
-`golden.json` lets any runtime repeat a part of that, and `sha256sum -c SHA256SUMS` checks the files.
-`python -m export verify .` proves it all again on your machine.
-
-![Error against bound](proof.png)
-"""  # noqa: E501 # lines of a Markdown file
-
-
 def _features(manifest: Manifest) -> str:
-    rows = (
-        f"| {_cell(f.name)} | {f.kind} | {f.min:.6g} | {f.median:.6g} | {f.max:.6g} |"
-        for f in manifest.features
-    )
-    return "\n".join(("| name | kind | min | median | max |", "|---|---|---:|---:|---:|", *rows))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    lines = ["| name | kind | min | median | max |", "|---|---|---:|---:|---:|"]
+    for f in manifest.features:
+        name = f.name.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {name} | {f.kind} | {f.min:.6g} | {f.median:.6g} | {f.max:.6g} |")
+    return "\n".join(lines)

@@ -19,27 +19,18 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
 
     No row of the training data is ever published.
     """
-    low, median, high = (
-        np.array([getattr(f, key) for f in features]) for key in ("min", "median", "max")
-    )
+    low, median, high = np.array([(f.min, f.median, f.max) for f in features]).T
     between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))
-    return np.concatenate([[median, low, high, np.zeros(len(features))], between]).astype(
-        np.float32
-    )
+    rows = np.concatenate([[median, low, high, np.zeros(len(features))], between])
+    return rows.astype(np.float32)
 
 
 def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
-    """Return the content of golden.json: rows, float64 answers and bounds, as exact decimals.
-
-    Raises:
-        ProofError: every row may overflow float32.
-    """
+    """Return golden.json: rows, float64 answers, bounds. Raise ProofError if no row is in range."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        raise ProofError(
-            "golden rows: expected some within float32's range, found none: "
-            "scale the columns of the data"
-        )
+        problem = "expected some within float32's range, found none"
+        raise ProofError(f"golden rows: {problem}: scale the columns of the data")
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}
@@ -55,15 +46,11 @@ def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> 
 
 
 def example_document(features: Sequence[Feature]) -> bytes:
-    """Return example.json: the body of a request with the median of every column."""
-    return json_bytes({"instances": [[_shortest_decimal(feature.median) for feature in features]]})
+    """Return example.json: a request with the float32 median of every column, in few digits."""
+    medians = [float(str(np.float32(feature.median))) for feature in features]
+    return json_bytes({"instances": [medians]})
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
     """Return the bytes of golden.json or example.json."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"
-
-
-def _shortest_decimal(value: float) -> float:
-    """Return the number with the fewest decimal digits that rounds to the same float32."""
-    return float(str(np.float32(value)))

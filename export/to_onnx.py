@@ -21,12 +21,11 @@ PRODUCER = "twolayernet"
 def to_onnx(net: ScaledNet) -> bytes:
     """Return the bytes of model.onnx for a network in eval mode, with a free batch dimension."""
     task = "classification" if isinstance(net, ScaledClassifier) else "regression"
-    # The exporter would treat a batch of 1 as a constant dimension.
-    example = torch.zeros(2, len(net.shift))
     with _quiet():
         program = torch.onnx.export(
             net,
-            (example,),
+            # The exporter would treat a batch of 1 as a constant dimension.
+            (torch.zeros(2, len(net.shift)),),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
@@ -61,18 +60,11 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
             copy.attribute[-1].ClearField("doc_string")
         nodes.append(copy)
     initializers = [
-        onnx.TensorProto(
-            name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=tensor.raw_data
-        )
-        for tensor in sorted(source.initializer, key=lambda tensor: tensor.name)
+        onnx.TensorProto(name=t.name, data_type=t.data_type, dims=t.dims, raw_data=t.raw_data)
+        for t in sorted(source.initializer, key=lambda tensor: tensor.name)
     ]
-    graph = onnx.helper.make_graph(
-        nodes,
-        PRODUCER,
-        [_plain(value) for value in source.input],
-        [_plain(value) for value in source.output],
-        initializers,
-    )
+    inputs, outputs = [_plain(v) for v in source.input], [_plain(v) for v in source.output]
+    graph = onnx.helper.make_graph(nodes, PRODUCER, inputs, outputs, initializers)
     opset = [onnx.helper.make_opsetid("", OPSET)]
     return onnx.helper.make_model(
         graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=opset

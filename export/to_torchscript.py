@@ -1,9 +1,8 @@
 """Export a ScaledNet as model.torchscript.pt, with equal bytes for equal networks.
 
-The network is scripted rather than traced or frozen, because a frozen module has no parameters to
-compare. LibTorch and mobile runtimes read TorchScript, but torch deprecates it, and does not
-support it on Python 3.14 and newer. There the file is still written and proved, with torch's
-warnings silenced, as long as torch.jit works; if it fails, export ends with a one-line ProofError.
+The network is scripted rather than frozen, because a frozen module has no parameters to compare.
+torch deprecates TorchScript, and does not support it on Python 3.14 and newer. There the file is
+still written and proved, with torch's warnings silenced, as long as torch.jit works.
 """
 
 import functools
@@ -23,6 +22,8 @@ from model.net import ScaledNet
 from model.run import net_from_weights
 from service.artifact.manifest import TORCHSCRIPT
 
+TORCH = f"torch {torch.__version__}"
+"""Name and version of the installed torch, for error messages."""
 SERIALIZATION_ID = b"0" * 40
 """Replacement for torch's serialization id, a number that depends on source paths."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -33,73 +34,54 @@ ALIGNMENT_BYTES = 64
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Return the bytes of model.torchscript.pt for a network in eval mode on the CPU.
+    """Return model.torchscript.pt for a network in eval mode on the CPU, or raise ProofError.
 
     torch names the classes of a file by what the process has scripted before, and orders constants
     by the hashes of strings. Only a fresh process with a fixed hash seed repeats the same bytes.
-
-    Raises:
-        ProofError: this torch cannot write TorchScript.
     """
-    weights = safetensors.numpy.save(
-        {name: tensor.numpy() for name, tensor in net.state_dict().items()}
-    )
+    tensors = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     ended = subprocess.run(  # noqa: S603 # this module, no shell
         [sys.executable, "-m", __name__],
-        input=weights,
+        input=safetensors.numpy.save(tensors),
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
         start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
     )
     if ended.returncode:
         reason = (ended.stderr.decode(errors="replace").splitlines() or ["no message"])[-1]
-        raise ProofError(
-            f"{TORCHSCRIPT}: torch {torch.__version__} cannot write TorchScript "
-            f"on Python {sys.version.split()[0]}: {reason}"
-        )
+        problem = f"{TORCH} cannot write TorchScript on Python {sys.version.split()[0]}"
+        raise ProofError(f"{TORCHSCRIPT}: {problem}: {reason}")
     return ended.stdout
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """Load the bytes of model.torchscript.pt. Loading executes code: call check_code first.
-
-    Raises:
-        ProofError: this torch cannot load it.
-    """
+    """Load model.torchscript.pt or raise ProofError. It executes code: call check_code first."""
     try:
         with _torch_jit_warnings_ignored():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
     except Exception as error:  # torch.jit raises errors of many types
         reason = (str(error).splitlines() or ["no message"])[0]
-        raise ProofError(
-            f"{TORCHSCRIPT}: torch {torch.__version__} cannot load it: {reason}"
-        ) from None
+        raise ProofError(f"{TORCHSCRIPT}: {TORCH} cannot load it: {reason}") from None
     return module
 
 
 def check_code(content: bytes, net: ScaledNet) -> None:
-    """Compare the code of a file, before anything loads it, with what this torch writes.
+    """Raise ProofError unless an archive's code, structure and constants are what torch writes.
 
     The values of the tensors are left to the structural proof: reading them executes nothing.
-
-    Raises:
-        ProofError: the archive, its code, its structure or its constants differ.
     """
     shapes = tuple((name, tuple(tensor.shape)) for name, tensor in net.state_dict().items())
     expected, entries = _expected_entries(shapes), _code_entries(content)
     for name in sorted(expected.keys() | entries.keys()):
         if expected.get(name) != entries.get(name):
-            raise ProofError(
-                f"{TORCHSCRIPT}: {name} is not what torch {torch.__version__} writes "
-                "for this network"
-            )
+            raise ProofError(f"{TORCHSCRIPT}: {name} is not what {TORCH} writes for this network")
     if rezip(content) != content:  # two zip readers might see two different archives
         raise ProofError(f"{TORCHSCRIPT}: expected an archive as export writes it, found another")
 
 
 @functools.lru_cache(maxsize=16)
 def _expected_entries(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, bytes | int]:
-    """Return the code entries that torch writes for a network; they depend on its shapes alone."""
+    """Return the code entries that torch writes for a network of these shapes."""
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes}
     return _code_entries(to_torchscript(net_from_weights(zeros)))
 
@@ -136,9 +118,8 @@ def rezip(content: bytes) -> bytes:
         for entry in source.infolist():
             if entry.filename.endswith(".debug_pkl"):
                 continue
-            data = source.read(entry)
-            if entry.filename.endswith("/.data/serialization_id"):
-                data = SERIALIZATION_ID
+            is_id = entry.filename.endswith("/.data/serialization_id")
+            data = SERIALIZATION_ID if is_id else source.read(entry)
             info = zipfile.ZipInfo(entry.filename, ZIP_EPOCH)
             header = out.tell() + LOCAL_HEADER_BYTES + len(info.filename.encode())
             # torch pads with an extra field: the tag "FB", a length, and as many bytes.

@@ -37,7 +37,6 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 class Verification:
     """The result of a proof that succeeded."""
 
-    path: Path
     digest: str
     proof: Proof
     """The evidence, with this machine's figures."""
@@ -60,25 +59,17 @@ def verify(path: Path) -> Verification:
         check_picture(name, artifact.files[name])
     script = artifact.files[manifest.TORCHSCRIPT]
     check_code(script, net_from_weights(tensors))
-    rows = golden_document(tensors, golden_rows(artifact.manifest.features))["input"]
-    proof = prove(
-        (artifact.files[manifest.MODEL], script),
-        tensors,
-        artifact.manifest.features,
-        np.array(rows, np.float32),
-        # Golden rows are often extreme. The share was checked on real rows at publication.
-        max_out_of_range_share=1,
-    )
+    features = artifact.manifest.features
+    rows = np.array(golden_document(tensors, golden_rows(features))["input"], np.float32)
+    # Golden rows are often extreme. The share out of range was checked on real rows at publication.
+    files = artifact.files[manifest.MODEL], script
+    proof = prove(files, tensors, features, rows, max_out_of_range_share=1)
     Predictor(path, expect_digest=artifact.digest)  # as the service loads it
-    return Verification(path, artifact.digest, proof)
+    return Verification(artifact.digest, proof)
 
 
 def read_weights(content: bytes) -> dict[str, Float32Array]:
-    """Read weights.safetensors: the expected tensors, of shapes that fit together, and finite.
-
-    Raises:
-        ProofError: a tensor is missing, unknown, of another shape, or not finite.
-    """
+    """Read the tensors; raise ProofError unless names and shapes fit and all values are finite."""
     try:
         tensors = {
             name: np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
@@ -100,45 +91,33 @@ def read_weights(content: bytes) -> dict[str, Float32Array]:
 
 
 def check_description(described: Manifest, tensors: Weights) -> None:
-    """Compare what the manifest states with the tensors: task, widths, and scaling statistics.
-
-    Raises:
-        ProofError: a statement is wrong, or the proof has a comparison that failed.
-    """
+    """Raise ProofError if the manifest contradicts the tensors, or a comparison of it failed."""
     features, file = described.features, manifest.MANIFEST
     outputs = len(tensors["net.linear2.bias"])
     require_equal(f"{file}: task", task_of(tensors), described.task)
     require_equal(f"{file}: count of features", len(tensors["shift"]), len(features))
     require_equal(f"{file}: count of outputs", outputs, described.out_features)
-    columns = ("mean", "std", "min", "max", "median")
-    statistics = ColumnStatistics(
-        *(np.array([getattr(feature, column) for feature in features]) for column in columns)
-    )
+    rows = np.array([(f.mean, f.std, f.min, f.max, f.median) for f in features])
+    statistics = ColumnStatistics(*rows.T)
     for name, values in (("shift", statistics.mean), ("scale", statistics.scale)):
         differ = np.flatnonzero(values.astype(np.float32) != tensors[name])
         if differ.size:
-            raise ProofError(
-                f"{file}: the mean and std of {features[differ[0]].name!r} "
-                f"are not those of its {name}"
-            )
+            column = features[differ[0]].name
+            raise ProofError(f"{file}: the mean and std of {column!r} are not those of its {name}")
     for comparison in _read_proof(described).comparisons:
         if comparison.passed is not True:
             raise ProofError(f"{file}: proof: states a comparison that failed: {comparison.case}")
 
 
 def check_derived_files(artifact: Artifact) -> None:
-    """Write manifest.json, README.md, example.json and config.pbtxt anew, and compare the bytes.
-
-    Raises:
-        ProofError: a file differs from what follows from the manifest.
-    """
-    described = artifact.manifest
+    """Raise ProofError unless manifest, card, example and config.pbtxt follow from the manifest."""
+    described, file = artifact.manifest, manifest.MANIFEST
     try:
         readme = card(described, _read_proof(described))
     except (TypeError, ValueError, AttributeError) as error:
-        raise ProofError(f"{manifest.MANIFEST}: proof: cannot be read: {error!r}") from None
+        raise ProofError(f"{file}: proof: cannot be read: {error!r}") from None
     derived = {
-        manifest.MANIFEST: described.to_json(),
+        file: described.to_json(),
         manifest.EXAMPLE: example_document(described.features),
         manifest.CARD: readme,
     }
@@ -151,47 +130,32 @@ def check_derived_files(artifact: Artifact) -> None:
         files[TRITON_CONFIG] = (parent / TRITON_CONFIG).read_bytes()
     for name, content in derived.items():
         if files[name] != content:
-            raise ProofError(
-                f"{name}: expected the bytes that follow from {manifest.MANIFEST}, found others"
-            )
+            raise ProofError(f"{name}: expected the bytes that follow from {file}, found others")
 
 
 def check_golden(content: bytes, described: Manifest, tensors: Weights) -> None:
-    """Derive golden.json anew; compare rows and labels exactly, the rest up to float64 rounding.
+    """Raise ProofError unless golden.json is the derived one, up to the rounding of float64.
 
     Machines sum float64 in different orders, which explains less than 2^-20 of a bound.
-
-    Raises:
-        ProofError: a row, a label, a reference or a bound is not the derived one.
     """
     expected = golden_document(tensors, golden_rows(described.features))
     try:
         golden = strict_json.parse(content)
-        for name, values in expected["outputs"].items():
-            _take_close_numbers(values, golden["outputs"][name])
         differ = [key for key in ("format_version", "input") if golden[key] != expected[key]]
-        differ += [
-            f"{name}: {key}"
-            for name, values in expected["outputs"].items()
-            for key in values
-            if golden["outputs"][name][key] != values[key]
-        ]
+        for name, values in expected["outputs"].items():
+            actual = golden["outputs"][name]
+            _take_close_numbers(values, actual)
+            differ += [f"{name}: {key}" for key in values if actual[key] != values[key]]
     except (ValueError, KeyError, TypeError) as error:
         raise ProofError(f"{manifest.GOLDEN}: {error!r}") from None
     # Python compares true with 1, and -0.0 with 0.0, as equal, but their bytes differ.
     if content != json_bytes(expected):
-        raise ProofError(
-            f"{manifest.GOLDEN}: {(differ or ['its form'])[0]} is not what follows "
-            f"from {manifest.WEIGHTS}"
-        )
+        part = (differ or ["its form"])[0]
+        raise ProofError(f"{manifest.GOLDEN}: {part} is not what follows from {manifest.WEIGHTS}")
 
 
 def check_picture(name: str, content: bytes) -> None:
-    """Check that a file is a complete PNG.
-
-    Raises:
-        ProofError: Pillow rejects it, or it does not end where a PNG ends.
-    """
+    """Raise ProofError unless a file is a complete PNG."""
     try:
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and others

@@ -47,8 +47,8 @@ class ScaledNet(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """Map raw rows x, (batch, in_features) float32, to (batch, out_features) float32."""
-        scores: Tensor = self.net(self.standardise(x))
-        return scores
+        v: Tensor = self.net(self.standardise(x))  # v as in docs/numerics.md
+        return v
 
     def training_targets(self, y: Tensor) -> Tensor:
         """Map raw targets to the values that the loss compares with the scores."""

@@ -29,10 +29,9 @@ def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = 1 <
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Fields declared by setting(), each set by TWOLAYERNET_<FIELD> or by --<field> of `serve`."""
+    """Fields declared by setting(). A value that cannot be used raises SettingsError."""
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if a value cannot be used."""
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
@@ -58,9 +57,6 @@ class Settings:
         Args:
             environment: variables by name; an empty one counts as not set.
             flags: values by field, which take precedence unless they are None.
-
-        Raises:
-            SettingsError: a value cannot be used.
         """
         values = {}
         for field in fields(cls):
@@ -135,7 +131,6 @@ class ServiceSettings(Settings):
     )
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if a value cannot be used."""
         super().__post_init__()
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
             raise SettingsError(
@@ -154,9 +149,8 @@ class ServiceSettings(Settings):
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins of cors_origins."""
-        return tuple(
-            origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()
-        )
+        origins = (origin.strip() for origin in (self.cors_origins or "").split(","))
+        return tuple(filter(None, origins))
 
     def tokens(self) -> tuple[bytes, ...]:
         """Read the tokens of token_file, without empty lines and comments (#); none without a file.
@@ -173,9 +167,8 @@ class ServiceSettings(Settings):
             raise SettingsError(f"token_file: {self.token_file}: {reason}") from None
         tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
         if not tokens:
-            raise SettingsError(
-                f"token_file: {self.token_file}: expected one token per line, found none"
-            )
+            problem = "expected one token per line, found none"
+            raise SettingsError(f"token_file: {self.token_file}: {problem}")
         return tokens
 
 
@@ -197,14 +190,12 @@ class HostSettings(Settings):
     tls_key: Path | None = setting(None, "PEM file of the private key of the certificate.")
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if a value cannot be used."""
         super().__post_init__()
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key: expected both or neither, found one")
 
 
 def _parse(variable: str, text: str, kind: Kind) -> Any:
-    """Return the text of a variable as a value of this type."""
     if kind is bool:
         if text.lower() not in TRUE_WORDS + FALSE_WORDS:
             raise SettingsError(f"{variable}: expected true or false, found '{text}'")

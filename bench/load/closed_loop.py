@@ -37,32 +37,19 @@ def run_wrk(
     *,
     rejections: bool = False,
 ) -> Throughput:
-    """Send one request over and over.
-
-    Args:
-        port: TCP port on 127.0.0.1.
-        request: request to send.
-        core: CPU core that wrk runs on.
-        connections: number of concurrent connections.
-        seconds: duration; it is doubled until at least one response arrives.
-        rejections: whether responses with status 4xx or 5xx are allowed.
+    """Send one request over and over from a core; double the duration until a response arrives.
 
     Raises:
-        SystemExit: a connection failed, or a response was an error and rejections are not allowed.
+        SystemExit: a connection failed, or a status was 4xx or 5xx and rejections are not allowed.
     """
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds}s"]
     command += ["--timeout=60s", f"--script={SCRIPT}", f"http://127.0.0.1:{port}", "--"]
     with tempfile.NamedTemporaryFile() as file:
         file.write(request.encode(port))
         file.flush()
-        process = subprocess.run(
-            [*command, file.name],
-            check=True,
-            capture_output=True,
-            text=True,
-            preexec_fn=pinning({core}),
-        )
-    result = json.loads(process.stdout.splitlines()[-1])
+        command += [file.name]
+        output = subprocess.check_output(command, text=True, preexec_fn=pinning({core}))
+    result = json.loads(output.splitlines()[-1])
     if result["failures"] or (result["error_statuses"] and not rejections):
         raise SystemExit(f"{request.path} on port {port}: not every response was good: {result}")
     if not result["requests"]:

@@ -36,13 +36,11 @@ class Load:
     rate: float
     """Requests that fall due per second, at random times."""
     seconds: float
-    """Duration."""
     start: float
     """Time of the start on the clock time.monotonic()."""
     connections: int
     """Maximum number of open connections."""
     seed: int
-    """Seed of the random times."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,8 @@ class Generator:
         self.load = load
         count = int(load.rate * load.seconds)
         # Given their number, the arrivals of a Poisson process are uniformly distributed.
-        self.due = np.sort(
-            np.random.default_rng(load.seed).uniform(0, load.seconds, count)
-        ).tolist()
+        times = np.random.default_rng(load.seed).uniform(0, load.seconds, count)
+        self.due = np.sort(times).tolist()
         self.status = [UNSENT] * count
         self.latency = [0.0] * count
         self.lag: list[float] = []

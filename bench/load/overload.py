@@ -25,7 +25,8 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,13 +57,11 @@ Figures = dict[str, float]
 """Figures of one load by the name of the table's column."""
 
 
-@dataclass(frozen=True)
-class Workload:
-    """A network, and the requests to send."""
+class Workload(NamedTuple):
+    """A network, and the requests to send with a number of rows each."""
 
     network: str
     rows: int
-    """Number of rows per request."""
     protocol: Protocol
 
 
@@ -74,11 +73,8 @@ WORKLOADS = {
 
 def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) -> float:
     """Return the highest rate of good responses that a closed loop reaches."""
-    runs = (
-        run_wrk(server.port, request, core, connections, seconds, rejections=True)
-        for connections in PEAK_CONNECTIONS
-    )
-    return max(run.requests_per_second for run in runs)
+    load = partial(run_wrk, server.port, request, core, seconds=seconds, rejections=True)
+    return max(load(connections=count).requests_per_second for count in PEAK_CONNECTIONS)
 
 
 def overload(
@@ -105,21 +101,16 @@ def overload(
     in_time = good & (responses.due + responses.latency <= seconds)
     goodput = float(in_time.sum()) / seconds
     latencies = responses.latency[good] if good.any() else np.array([np.nan])
-    p50, p99 = np.quantile(latencies, (0.5, 0.99))
+    p50_ms, p99_ms = (np.quantile(latencies, (0.5, 0.99)) * 1e3).tolist()
     return {
-        "peak_per_s": peak,
-        "offered_per_s": len(responses.status) / seconds,
-        "goodput_per_s": goodput,
-        "goodput_of_peak": goodput / peak,
-        "p50_ms": float(p50) * 1e3,
-        "p99_ms": float(p99) * 1e3,
+        **{"peak_per_s": peak, "offered_per_s": len(responses.status) / seconds},
+        **{"goodput_per_s": goodput, "goodput_of_peak": goodput / peak},
+        **{"p50_ms": p50_ms, "p99_ms": p99_ms},
         "rejected": float(rejected.mean()),
         "unsent": float(unsent.mean()),
         "failed": float((~(good | rejected | unsent)).mean()),
         "lag_ms": float(np.quantile(responses.lag, 0.99)) * 1e3,
-        "before_mb": before,
-        "loaded_mb": loaded,
-        "after_mb": server.memory_megabytes(),
+        **{"before_mb": before, "loaded_mb": loaded, "after_mb": server.memory_megabytes()},
         "recovery_s": recovery,
     }
 
@@ -177,14 +168,9 @@ def run_workload(
 
 def main() -> None:
     """Print a table per workload, then the JSON document."""
-    parser = new_parser(__doc__)
-    parser.add_argument(
-        "workloads", nargs="*", type=one_of(WORKLOADS), help="workloads to run (default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
-    parser.add_argument(
-        "--seconds", type=int, default=10, help="duration of one load (default: 10)"
-    )
+    options = {"rounds": (3, "number of rounds"), "seconds": (10, "duration of one load")}
+    parser = new_parser(__doc__, **options)
+    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help="all by default")
     arguments = parser.parse_args()
     require_wrk()
     cores = list(dict.fromkeys(assign_cores(3)))
@@ -193,10 +179,8 @@ def main() -> None:
     for name in arguments.workloads or WORKLOADS:
         workload = WORKLOADS[name]
         loads = run_workload(workload, cores, arguments.rounds, arguments.seconds)
-        title = (
-            f"{name}: {workload.network}, {workload.rows} rows per request, "
-            f"{workload.protocol.name}"
-        )
+        size = f"{workload.rows} rows per request"
+        title = f"{name}: {workload.network}, {size}, {workload.protocol.name}"
         document[name] = print_medians(console, title, loads)
     print(json.dumps(document))
 

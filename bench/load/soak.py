@@ -12,6 +12,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +30,12 @@ CONNECTIONS = 256
 """Maximum number of open connections."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One request of the load."""
+class Case(NamedTuple):
+    """One request of the load, with its expected status."""
 
     name: str
     request: HttpRequest
     status: int
-    """Expected status."""
 
 
 @dataclass
@@ -62,21 +61,18 @@ class Samples:
 def load_cases(manifest: Manifest) -> list[Case]:
     """Return the requests that are sent in turn."""
     model = manifest.name
-    low, high = (
-        np.array([getattr(feature, bound) for feature in manifest.features])
-        for bound in ("min", "max")
-    )
+    low, high = np.array([(feature.min, feature.max) for feature in manifest.features]).T
     rows = np.random.default_rng(0).uniform(low, high, (64, len(low))).astype(np.float32)
-    wide = np.zeros((1, len(low) + 1), np.float32)
-    infinite = np.full_like(rows[:1], np.inf)
+    wide, infinite = np.zeros((1, len(low) + 1), np.float32), np.full_like(rows[:1], np.inf)
     native = NATIVE_JSON.request(model, rows[:1])
     xml = {"Content-Type": "application/xml"}
+    valid = [
+        Case(f"{protocol.name}, {count} rows", protocol.request(model, rows[:count]), 200)
+        for protocol in SERVICE.protocols
+        for count in (1, 64)
+    ]
     return [
-        *(
-            Case(f"{protocol.name}, {count} rows", protocol.request(model, rows[:count]), 200)
-            for protocol in SERVICE.protocols
-            for count in (1, 64)
-        ),
+        *valid,
         Case("not JSON", HttpRequest("/predict", b'{"instances": [[', {"Content-Type": JSON}), 400),
         Case("too many features", NATIVE_JSON.request(model, wide), 422),
         Case("not finite", NATIVE_BINARY.request(model, infinite), 422),
@@ -102,21 +98,16 @@ def soak(server: Server, loop: OpenLoop, cases: list[Case], minutes: float, rate
         samples.megabytes.append(server.memory_megabytes())
         start = max(start + SAMPLE_SECONDS, time.monotonic() + 0.1)
         if number % 6 == 5:
-            print(
-                f"{samples.minutes[-1]:8.1f} {samples.megabytes[-1]:8.1f}  {samples.slope():+.2f}",
-                flush=True,
-            )
+            figures = f"{samples.minutes[-1]:8.1f} {samples.megabytes[-1]:8.1f}"
+            print(f"{figures}  {samples.slope():+.2f}", flush=True)
     return samples
 
 
 def main() -> None:
     """Run the load, then print the JSON document."""
-    parser = new_parser(__doc__)
+    options = {"minutes": (30.0, "duration in minutes"), "rate": (1000.0, "requests per second")}
+    parser = new_parser(__doc__, **options)
     parser.add_argument("artifact", nargs="?", default="digits", help=ARTIFACT_HELP)
-    parser.add_argument("--minutes", type=float, default=30, help="duration (default: 30)")
-    parser.add_argument(
-        "--rate", type=float, default=1000, help="requests per second (default: 1000)"
-    )
     arguments = parser.parse_args()
     server_core, load_core = assign_cores(2)
     artifact = find_or_build_artifact(arguments.artifact)
@@ -127,18 +118,16 @@ def main() -> None:
         samples = soak(server, loop, cases, arguments.minutes, arguments.rate)
     expected = {case.name: case.status for case in cases}
     unsent = sum(samples.statuses.pop((case.name, UNSENT), 0) for case in cases)
+    unexpected = {
+        f"{name}: {status}": count
+        for (name, status), count in samples.statuses.items()
+        if status != expected[name]
+    }
     document = {
-        "minutes": arguments.minutes,
-        "responses": samples.statuses.total(),
-        "unexpected_statuses": {
-            f"{name}: {status}": count
-            for (name, status), count in samples.statuses.items()
-            if status != expected[name]
-        },
-        "unsent": unsent,
+        **{"minutes": arguments.minutes, "responses": samples.statuses.total()},
+        **{"unexpected_statuses": unexpected, "unsent": unsent},
+        **{"first_MB": samples.megabytes[0], "last_MB": samples.megabytes[-1]},
         "slope_MB_per_hour": samples.slope(),
-        "first_MB": samples.megabytes[0],
-        "last_MB": samples.megabytes[-1],
         "samples_MB": [round(sample, 2) for sample in samples.megabytes],
     }
     print(json.dumps(document))

@@ -136,21 +136,15 @@ def batching(bench: Bench, network: str, protocols: Sequence[Protocol]) -> dict[
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments of the command line, with the defaults that depend on others."""
     names = [stack.name for stack in STACKS if stack is not SERVICE]
-    parser = new_parser(__doc__)
+    options = {"seconds": (2, "duration of one run of wrk"), "rounds": (3, "number of rounds")}
+    parser = new_parser(__doc__, **options)
     add = parser.add_argument
     add("parts", nargs="*", type=one_of(PARTS), help="parts to run")
     add("--quick", action="store_true", help="three cells only, in two rounds of one second")
-    add(
-        "--only",
-        nargs="+",
-        metavar="STACK",
-        type=one_of(names),
-        help=f"servers: {', '.join(names)}",
-    )
+    servers = f"servers: {', '.join(names)}"
+    add("--only", nargs="+", metavar="STACK", type=one_of(names), help=servers)
     add("--cells", nargs="+", metavar="CELL", type=one_of(CELLS), help=f"cells: {', '.join(CELLS)}")
     add("--against", type=Path, metavar="CHECKOUT", help="compare with this checkout's service")
-    add("--seconds", type=int, default=2, help="duration of one run of wrk (default: 2)")
-    add("--rounds", type=int, default=3, help="number of rounds (default: 3)")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seconds, arguments.rounds = 1, 2
@@ -162,33 +156,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def select_stacks(arguments: argparse.Namespace) -> list[Stack]:
-    """Return the servers to compare, the service of this checkout first."""
-    if not arguments.against:
-        return installed_stacks(arguments.only or ())
-    checkout = arguments.against.absolute()
-    return [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
-
-
-def run_part(
-    part: str, bench: Bench, stacks: Sequence[Stack], cells: Sequence[Cell]
-) -> dict[str, object]:
-    """Run one part; print its tables, and return its document."""
-    if part == "start":
-        core, rounds = bench.server_core, bench.rounds
-        return dict(measure_starts(bench.console, stacks, "digits", core, rounds))
-    if part == "matrix":
-        return matrix(bench, stacks, cells)
-    if part == "batching":
-        return batching(bench, BATCHING_NETWORK, (NATIVE_JSON, NATIVE_BINARY))
-    return {network: batching(bench, network, (NATIVE_BINARY,)) for network in GRID_NETWORKS}
-
-
 def main() -> None:
     """Run the parts, then print the JSON document."""
     arguments = parse_arguments()
     require_wrk()
-    stacks = select_stacks(arguments)
+    stacks = installed_stacks(arguments.only or ())
+    if arguments.against:
+        checkout = arguments.against.absolute()
+        stacks = [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
     cells = [CELLS[name] for name in arguments.cells or CELLS]
     server_core, load_core, idle_core = cores = assign_cores(3)
     os.sched_setaffinity(0, {load_core, idle_core})
@@ -196,7 +171,15 @@ def main() -> None:
     console, rounds = new_console(), arguments.rounds
     bench = Bench(console, server_core, load_core, idle_core, arguments.seconds, rounds)
     for part in arguments.parts or PARTS[:3]:
-        document[part] = run_part(part, bench, stacks, cells)
+        if part == "start":
+            document[part] = measure_starts(console, stacks, "digits", server_core, rounds)
+        elif part == "matrix":
+            document[part] = matrix(bench, stacks, cells)
+        elif part == "batching":
+            document[part] = batching(bench, BATCHING_NETWORK, [NATIVE_JSON, NATIVE_BINARY])
+        else:
+            networks = ((name, batching(bench, name, [NATIVE_BINARY])) for name in GRID_NETWORKS)
+            document[part] = dict(networks)
     print(json.dumps(document))
 
 

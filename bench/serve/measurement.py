@@ -43,20 +43,11 @@ class Entry:
 
 
 def measure(
-    bench: Bench,
-    title: str,
-    entries: Sequence[Entry],
-    expected: Probabilities,
-    connections: int,
+    bench: Bench, title: str, entries: Sequence[Entry], expected: Probabilities, connections: int
 ) -> dict[str, object]:
     """Verify and measure each entry; print the medians over the rounds, and return them by label.
 
-    Args:
-        bench: settings.
-        title: title of the table.
-        entries: rows of the table, measured forwards and backwards in turn.
-        expected: probabilities that every entry must return.
-        connections: number of concurrent connections.
+    The entries are measured forwards and backwards in turn.
     """
     schedule = [(entry, verified_run_seconds(bench, entry, expected)) for entry in entries]
     for number in range(bench.rounds):
@@ -89,15 +80,14 @@ def print_medians(
         rates = [result.requests_per_second for result in entry.results]
         paired = ratios(first_rates.setdefault(entry.protocol.name, rates), rates)
         rate, p50, p99 = (statistics.median(figure) for figure in zip(*entry.results, strict=True))
-        document[entry.label] = {
-            "requests_per_s": rate,
-            "rows_per_s": rate * rows,
-            "p50_ms": p50 * 1e3,
-            "p99_ms": p99 * 1e3,
+        figures = {
+            **{"requests_per_s": rate, "rows_per_s": rate * rows},
+            **{"p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3},
             "first_to_this": statistics.median(paired),
-            "ratios": [round(ratio, 4) for ratio in paired],
         }
-        figures = f"{rate:.0f}", f"{rate * rows:.0f}", f"{p50 * 1e3:.2f}", f"{p99 * 1e3:.2f}"
-        table.add_row(entry.label, *figures, f"{statistics.median(paired):.2f}")
+        ratio_list = [round(ratio, 4) for ratio in paired]
+        document[entry.label] = {**figures, "ratios": ratio_list}
+        formats = zip(figures.values(), ("0", "0", "2", "2", "2"), strict=True)
+        table.add_row(entry.label, *(f"{value:.{digits}f}" for value, digits in formats))
     console.print(table, "")
     return document

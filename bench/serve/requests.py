@@ -63,55 +63,43 @@ def _v2_json_request(model: str, rows: Rows) -> HttpRequest:
 
 def _v2_binary_request(model: str, rows: Rows) -> HttpRequest:
     size = {"binary_data_size": rows.nbytes}
-    document = {
-        "inputs": [{"name": "input", "datatype": "FP32", "shape": rows.shape, "parameters": size}],
-        "outputs": [
-            {"name": name, "parameters": {"binary_data": True}}
-            for name in ("probabilities", "label")
-        ],
-    }
-    header = to_json(document)
+    tensor = {"name": "input", "datatype": "FP32", "shape": rows.shape, "parameters": size}
+    binary = {"binary_data": True}
+    outputs = [{"name": name, "parameters": binary} for name in ("probabilities", "label")]
+    header = to_json({"inputs": [tensor], "outputs": outputs})
     headers = {"Content-Type": BINARY, HEADER_LENGTH: str(len(header))}
     return HttpRequest(f"/v2/models/{model}/infer", header + rows.tobytes(), headers)
 
 
-def _v2_json_probabilities(
-    headers: Mapping[str, str], body: bytes, row_count: int
-) -> Probabilities:
+def _v2_json_probabilities(headers: Mapping[str, str], body: bytes, rows: int) -> Probabilities:
     outputs = {output["name"]: output for output in json.loads(body)["outputs"]}
-    return np.array(outputs["probabilities"]["data"]).reshape(row_count, -1)
+    return np.array(outputs["probabilities"]["data"]).reshape(rows, -1)
 
 
-def _v2_binary_probabilities(
-    headers: Mapping[str, str], body: bytes, row_count: int
-) -> Probabilities:
+def _v2_binary_probabilities(headers: Mapping[str, str], body: bytes, rows: int) -> Probabilities:
     start = int(headers[HEADER_LENGTH.lower()])
     output = json.loads(body[:start])["outputs"][0]
     assert output["name"] == "probabilities"
     end = start + output["parameters"]["binary_data_size"]
-    return np.frombuffer(body[start:end], "<f4").reshape(row_count, -1)
+    return np.frombuffer(body[start:end], "<f4").reshape(rows, -1)
 
 
+JSON_HEADERS = {"Content-Type": JSON}
+BINARY_HEADERS = {"Content-Type": BINARY, "Accept": BINARY}
 NATIVE_JSON = Protocol(
     "JSON",
-    lambda model, rows: HttpRequest(
-        "/predict", to_json({"instances": rows}), {"Content-Type": JSON}
-    ),
+    lambda model, rows: HttpRequest("/predict", to_json({"instances": rows}), JSON_HEADERS),
     lambda headers, body, row_count: np.array(json.loads(body)["probabilities"]),
 )
 NATIVE_BINARY = Protocol(
     "octet-stream",
-    lambda model, rows: HttpRequest(
-        "/predict", rows.tobytes(), {"Content-Type": BINARY, "Accept": BINARY}
-    ),
+    lambda model, rows: HttpRequest("/predict", rows.tobytes(), BINARY_HEADERS),
     lambda headers, body, row_count: np.frombuffer(body, "<f4").reshape(row_count, -1),
 )
 V2_JSON = Protocol("V2 JSON", _v2_json_request, _v2_json_probabilities)
 V2_BINARY = Protocol("V2 binary", _v2_binary_request, _v2_binary_probabilities)
 MLFLOW_JSON = Protocol(
     "JSON",
-    lambda model, rows: HttpRequest(
-        "/invocations", to_json({"inputs": rows}), {"Content-Type": JSON}
-    ),
+    lambda model, rows: HttpRequest("/invocations", to_json({"inputs": rows}), JSON_HEADERS),
     lambda headers, body, row_count: np.array(json.loads(body)["predictions"]["probabilities"]),
 )

@@ -61,9 +61,8 @@ def find_or_build_artifact(source: str) -> Path:
         np.savez(folder / data, x=x, y=random.integers(CLASSES, size=TRAINING_ROWS))
         train += [f"--data={folder / data}", f"--hidden={hidden_features}"]
     for command in (train, ["export", "build", runs, f"--artifacts={artifacts}"]):
-        process = subprocess.run(
-            [sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True
-        )
+        arguments = [sys.executable, "-m", *command]
+        process = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}: {process.stderr}")
     return storage.find_version(artifacts / source)
@@ -80,34 +79,21 @@ def example_rows(network: str, count: int) -> Rows:
 
 
 class Server:
-    """A process tree that serves one artifact on one core; a context manager that stops it.
-
-    Attributes:
-        stack: the program.
-        port: TCP port on 127.0.0.1.
-    """
+    """A process tree that serves one artifact on one core; a context manager that stops it."""
 
     def __init__(self, stack: Stack, artifact: Path, core: int, **environment: str) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
 
-        Args:
-            stack: program to start.
-            artifact: folder of the artifact to serve, artifacts/<name>/<version>.
-            core: CPU core that the server runs on.
-            environment: environment variables in addition to those of the stack.
+        The environment variables are in addition to those of the stack.
         """
         self.stack, self.core = stack, core
         self.port, grpc_port, metrics_port = _free_ports(3)
         self._temporary = tempfile.TemporaryDirectory()
         self._folder = Path(self._temporary.name)
         self._fields: dict[str, object] = {
-            "artifact": artifact,
-            "model": artifact.parent.name,
-            "port": self.port,
-            "grpc_port": grpc_port,
-            "metrics_port": metrics_port,
-            "folder": self._folder,
-            "programs": PROGRAMS,
+            **{"artifact": artifact, "model": artifact.parent.name},
+            **{"port": self.port, "grpc_port": grpc_port, "metrics_port": metrics_port},
+            **{"folder": self._folder, "programs": PROGRAMS},
         }
         packages = [PROGRAMS] if stack.peer else [PROGRAMS, stack.checkout]
         self._environment = {
@@ -115,8 +101,7 @@ class Server:
             "PYTHONPATH": os.pathsep.join(map(str, packages)),
             "PATH": f"{stack.python.parent}{os.pathsep}{os.environ['PATH']}",
             "BENCH_MODEL": str(artifact / "model.onnx"),
-            "ORT_DISABLE_TELEMETRY": "1",
-            "DO_NOT_TRACK": "1",
+            **{"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
             **{name: text.format(**self._fields) for name, text in stack.environment.items()},
             **environment,
         }
@@ -174,11 +159,12 @@ class Server:
         where = f"{self.stack.name}, {protocol.name}"
         if status != 200:
             raise SystemExit(f"{where}: expected status 200, found {status}: {body[:500]!r}")
-        probabilities = protocol.probabilities(headers, body, len(expected))
-        if probabilities.shape != expected.shape or not np.allclose(
-            probabilities, expected, rtol=0, atol=PROBABILITY_TOLERANCE
-        ):
-            raise SystemExit(f"{where}: expected {expected[0]}, found {probabilities[0]}")
+        actual = protocol.probabilities(headers, body, len(expected))
+        close = (
+            actual.shape == expected.shape and np.abs(actual - expected) <= PROBABILITY_TOLERANCE
+        )
+        if not np.all(close):
+            raise SystemExit(f"{where}: expected {expected[0]}, found {actual[0]}")
         return seconds
 
     def move_to(self, core: int) -> None:

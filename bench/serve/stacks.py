@@ -50,7 +50,11 @@ class Stack:
 SERVE = ("-m", "service", "serve", "{artifact}", "--port", "{port}", "--workers", "1")
 HOST = ("--host", "127.0.0.1", "--port", "{port}")
 UVICORN = (*HOST, "--workers", "1", "--no-access-log", "--log-level", "warning")
-GUNICORN = ("--workers", "1", "--worker-class", "gthread", "--threads", "8")
+GUNICORN = (
+    *("--bind", "127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread"),
+    *("--threads", "8", "--log-level", "warning"),
+)
+MLSERVER_MODEL = '{{"name": "{model}", "implementation": "mlserver_documented.Network"}}'
 ALL_PROTOCOLS = (NATIVE_JSON, NATIVE_BINARY, V2_JSON, V2_BINARY)
 
 SERVICE = Stack("service", (*SERVE, "--no-access-log"), protocols=ALL_PROTOCOLS)
@@ -59,14 +63,7 @@ STACKS = (
     Stack("ceiling", ("{programs}/ceiling.py", "{port}"), "", (NATIVE_JSON, NATIVE_BINARY)),
     Stack("FastAPI, tuned", ("-m", "uvicorn", "fastapi_tuned:app", *UVICORN), "fastapi"),
     Stack("FastAPI, documented", ("-m", "uvicorn", "fastapi_documented:app", *UVICORN), "fastapi"),
-    Stack(
-        "Flask, gunicorn",
-        (
-            *("-m", "gunicorn", "flask_documented:app", "--bind", "127.0.0.1:{port}"),
-            *(*GUNICORN, "--log-level", "warning"),
-        ),
-        "flask",
-    ),
+    Stack("Flask, gunicorn", ("-m", "gunicorn", "flask_documented:app", *GUNICORN), "flask"),
     Stack("LitServe", ("{programs}/litserve_documented.py", "{port}"), "litserve"),
     Stack(
         "BentoML",
@@ -80,19 +77,14 @@ STACKS = (
         "mlserver",
         (V2_JSON,),
         environment={
-            "MLSERVER_HOST": "127.0.0.1",
-            "MLSERVER_HTTP_PORT": "{port}",
+            **{"MLSERVER_HOST": "127.0.0.1", "MLSERVER_HTTP_PORT": "{port}"},
             "MLSERVER_GRPC_PORT": "{grpc_port}",
             "MLSERVER_METRICS_PORT": "{metrics_port}",
             "MLSERVER_DEBUG": "false",
             # Inference inside the server's process: on one core it takes a quarter of the time.
             "MLSERVER_PARALLEL_WORKERS": "0",
         },
-        files={
-            "model-settings.json": (
-                '{{"name": "{model}", "implementation": "mlserver_documented.Network"}}'
-            )
-        },
+        files={"model-settings.json": MLSERVER_MODEL},
     ),
     Stack(
         "MLflow",
@@ -120,9 +112,6 @@ def installed_stacks(names: Sequence[str]) -> list[Stack]:
         if stack.python.exists():
             stacks.append(stack)
         else:
-            print(
-                f"{stack.name} is left out: {PEERS_FOLDER / stack.peer} is missing; "
-                "`make bench-serve` installs it",
-                file=sys.stderr,
-            )
+            missing = f"{PEERS_FOLDER / stack.peer} is missing; `make bench-serve` installs it"
+            print(f"{stack.name} is left out: {missing}", file=sys.stderr)
     return stacks

@@ -38,11 +38,8 @@ def measure_start(stack: Stack, artifact: Path, core: int) -> dict[str, float]:
             server.verify(protocol, request, predictor.predict(rows)["probabilities"])
         for _ in range(REQUESTS):
             server.send(request)
-        return {
-            "first_response_s": first_response,
-            "pss_mb": server.memory_megabytes(),
-            "stop_s": server.stop(),
-        }
+        figures = {"first_response_s": first_response, "pss_mb": server.memory_megabytes()}
+        return figures | {"stop_s": server.stop()}
 
 
 def measure_starts(
@@ -60,9 +57,8 @@ def measure_starts(
 
 def main() -> None:
     """Print the medians, then the JSON document."""
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, rounds=(5, "number of starts"))
     parser.add_argument("artifact", nargs="?", default="digits", help=ARTIFACT_HELP)
-    parser.add_argument("--rounds", type=int, default=5, help="number of starts (default: 5)")
     arguments = parser.parse_args()
     core, other_core = assign_cores(2)
     os.sched_setaffinity(0, {other_core})

@@ -23,11 +23,9 @@ from model.training import train
 
 def main() -> None:
     """Print a line per seed, then the JSON document."""
-    parser = new_parser(__doc__)
-    parser.add_argument(
-        "data", nargs="?", default="digits", help="file or bundled table (default: digits)"
-    )
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
+    parser = new_parser(__doc__, seeds=(10, "number of seeds"))
+    help_text = "file or bundled table (default: digits)"
+    parser.add_argument("data", nargs="?", default="digits", help=help_text)
     arguments = parser.parse_args()
     table = load.load_table(arguments.data)
     metric = "accuracy" if table.classes else "r2"
@@ -41,14 +39,9 @@ def main() -> None:
             print(f"seed {seed}: test {metric} {value:.4f}, linear model {linear:.4f}")
             values.append(value)
             linear_values.append(linear)
-    document = {
-        "data": arguments.data,
-        "metric": metric,
-        "mean": statistics.mean(values),
-        "min": min(values),
-        "linear": statistics.mean(linear_values),
-    }
-    print(json.dumps(document))
+    figures = {"mean": statistics.mean(values), "min": min(values)}
+    figures["linear"] = statistics.mean(linear_values)
+    print(json.dumps({"data": arguments.data, "metric": metric, **figures}))
 
 
 if __name__ == "__main__":

@@ -45,14 +45,8 @@ Result = dict[str, float]
 """Result of a job: `seconds`, and `loss` or `quality`."""
 
 
-def project_worker(core: int | None = None) -> Worker:
-    """Start a process that measures this project."""
-    return Worker(sys.executable, "bench.train.jobs", core)
-
-
-def peer_worker(core: int) -> Worker:
-    """Start a process that measures a peer."""
-    return Worker(PEERS_PYTHON, "bench.train.peers", core)
+project_worker = partial(Worker, sys.executable, "bench.train.jobs")
+peer_worker = partial(Worker, PEERS_PYTHON, "bench.train.peers")
 
 
 def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
@@ -70,15 +64,16 @@ def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
         if PEERS_PYTHON.exists():
             jax = stack.enter_context(peer_worker(core))
             jobs["jax_scan"] = partial(jax.run, "jax_scan", **settings)
-        document: dict[str, object] = {
-            "pinned": time_forms("reference setup, one core", jobs, rounds, console)
-        }
-        jobs = {
+        engine_and_plain = {
             form: partial(default.run, "reference", form=form, **settings)
             for form in ("engine", "plain")
         }
-        title = "reference setup, default settings"
-        return document | {"default": time_forms(title, jobs, rounds, console)}
+        return {
+            "pinned": time_forms("reference setup, one core", jobs, rounds, console),
+            "default": time_forms(
+                "reference setup, default settings", engine_and_plain, rounds, console
+            ),
+        }
 
 
 def time_forms(
@@ -143,13 +138,9 @@ def print_fits(
             "standard_error": statistics.stdev(differences) / len(differences) ** 0.5,
         }
         duration, ratio, quality, difference, error = figures.values()
-        table.add_row(
-            "fit" if job == "table" else job,
-            f"{duration:.3f}",
-            f"{ratio:.2f}",
-            f"{quality:.4f}",
-            f"{difference:+.4f} +- {error:.4f}",
-        )
+        cells = f"{duration:.3f}", f"{ratio:.2f}", f"{quality:.4f}"
+        name = "fit" if job == "table" else job
+        table.add_row(name, *cells, f"{difference:+.4f} +- {error:.4f}")
         document[job] = figures
     console.print(table, "")
     return document
@@ -162,12 +153,13 @@ def seconds(results: Sequence[Result]) -> list[float]:
 
 def main() -> None:
     """Run the parts, then print the JSON document."""
-    parser = new_parser(__doc__)
-    add = parser.add_argument
-    add("parts", nargs="*", type=one_of(PARTS), help="parts to run")
-    add("--seeds", type=int, default=10, help="seeds of the tables part (default: 10)")
-    add("--rounds", type=int, default=15, help="rounds of the reference part (default: 15)")
-    add("--max-rows", type=int, default=10**7, help="rows of the growth part (default: 10000000)")
+    parser = new_parser(
+        __doc__,
+        seeds=(10, "seeds of the tables part"),
+        rounds=(15, "rounds of the reference part"),
+        max_rows=(10**7, "maximum number of rows of the growth part"),
+    )
+    parser.add_argument("parts", nargs="*", type=one_of(PARTS), help="parts to run")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds: expected at least 2, for the standard error of a mean")

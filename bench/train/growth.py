@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,11 +72,8 @@ def sizes(max_rows: int) -> Iterator[tuple[str, int, int]]:
 
 def write_in_child(path: Path, rows: int) -> None:
     """Write rows in another process: Linux starts a command's peak memory at its parent's."""
-    process = multiprocessing.get_context("spawn").Process(target=write, args=(path, rows))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"writing {path} ended with exit code {process.exitcode}")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        executor.submit(write, path, rows).result()
 
 
 def write(path: Path, rows: int) -> None:

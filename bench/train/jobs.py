@@ -7,6 +7,7 @@ the environment (OMP_NUM_THREADS) of the process.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ from model.table import load
 from model.table.column_statistics import column_statistics
 from model.table.split import split
 
+ADAM: dict[str, Any] = {
+    **{"lr": LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    **{"weight_decay": 0.0, "amsgrad": False, "maximize": False},
+}
 RunSteps = Callable[[int], float]
 """Function that runs a number of steps on the same rows, and returns the loss of the last one."""
 
@@ -92,16 +97,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
             torch.mm(scores, hidden.t(), out=weight2_gradient)
             torch.mm(weight2.t(), scores, out=hidden_gradient)
             torch.mm(hidden_gradient, x, out=weight1_gradient)
-            torch._fused_adam_(
-                *state,
-                lr=LEARNING_RATE,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=0.0,
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
-            )
+            torch._fused_adam_(*state, **ADAM)
         return 0.0
 
     return run

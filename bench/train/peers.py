@@ -50,10 +50,8 @@ def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, 
     @functools.wraps(fit)
     def job(path: str, epochs: int, seed: int) -> dict[str, float]:
         with np.load(path) as file:
-            parts = {
-                part: (file[f"x_{part}"], file[f"y_{part}"])
-                for part in ("train", "validation", "test")
-            }
+            names = ("train", "validation", "test")
+            parts = {name: (file[f"x_{name}"], file[f"y_{name}"]) for name in names}
         started = time.perf_counter()
         predict = fit(parts, epochs, seed)
         seconds = time.perf_counter() - started
@@ -97,16 +95,12 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     width, hidden, outputs = x.shape[1], HIDDEN_FEATURES, y.shape[1]
     shapes = (width, hidden), (hidden,), (hidden, outputs), (outputs,)
     bounds = (width**-0.5,) * 2 + (hidden**-0.5,) * 2  # as in torch
-    initial = [
-        jnp.float32(random.uniform(-b, b, shape)) for b, shape in zip(bounds, shapes, strict=True)
-    ]
+    pairs = zip(bounds, shapes, strict=True)
+    initial = [jnp.float32(random.uniform(-bound, bound, shape)) for bound, shape in pairs]
     state = initial, [jnp.zeros_like(p) for p in initial], [jnp.zeros_like(p) for p in initial]
     counts = jnp.arange(1.0, steps + 1)
-    fit = (
-        jax.jit(lambda state, counts: jax.lax.scan(adam, state, counts))
-        .lower(state, counts)
-        .compile()
-    )
+    scan = jax.jit(lambda state, counts: jax.lax.scan(adam, state, counts))
+    fit = scan.lower(state, counts).compile()
     started = time.perf_counter()
     losses = jax.block_until_ready(fit(state, counts)[1])
     return {"seconds": time.perf_counter() - started, "loss": float(losses[-1])}
@@ -184,9 +178,8 @@ def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
             return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, **dict.fromkeys(quiet, False)
-    )
+    options = {"accelerator": "cpu", "devices": 1, **dict.fromkeys(quiet, False)}
+    trainer = Trainer(max_epochs=epochs, **options)
     trainer.fit(Module(), loader)
     return torch_predict(network)
 

@@ -10,9 +10,7 @@ from bench import REPOSITORY
 from bench.cores import pinning
 
 ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 
@@ -21,17 +19,9 @@ class Worker:
     """A process that answers JSON lines, one per job; a context manager that ends it."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
-        """Start the process.
-
-        Args:
-            python: interpreter.
-            module: name of the module that runs the jobs.
-            core: CPU core that the process is pinned to, with one thread; None for the default
-                settings.
-        """
+        """Start a module under an interpreter, with one thread on a core if one is given."""
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        if core is not None:
-            environment |= ONE_THREAD
+        environment |= {} if core is None else ONE_THREAD
         self.process = subprocess.Popen(
             [str(python), "-m", module],
             env=environment,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from export.proof.expected import Weights
+
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -62,27 +64,34 @@ def probable_gamma(n: int) -> float:
     return min(gamma(n), 4 * math.sqrt(n) * UNIT_ROUNDOFF)
 
 
-def reference(
-    weights: Mapping[str, Float32Array], x: Float32Array, gamma: Gamma = gamma
-) -> Reference:
+def reference(weights: Weights, x: Float32Array, gamma: Gamma = gamma) -> Reference:
     """Evaluate the network in float64 and propagate the bound of each stage through the next.
 
     Args:
-        weights: the tensors of weights.safetensors by name; a regressor's have an output_scale.
+        weights: the tensors of weights.safetensors; a regressor's have an output_scale.
         x: raw rows, (rows, in_features); rows that are not finite are out of range.
         gamma: gamma for the bound, which always holds, or probable_gamma for the probable one.
     """
+    weights64 = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
     finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
-    z, d0, scalable = _scaled(weights, np.where(finite[:, None], x, np.float32(0)), gamma)
+    # z = fl(fl(x - shift) * scale)
+    centred = np.where(finite[:, None], x, np.float32(0)).astype(np.float64) - weights64["shift"]
+    z = centred * weights64["scale"]  # (rows, in_features)
+    d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
+    in_range = finite & _below_max(np.abs(centred), gamma(1)) & _below_max(np.abs(z) + d0, gamma(2))
     # layer 1: an inner product of in_features + 1 terms, over inputs with errors up to d0
-    a, d1, fits_layer1 = _layer(weights, "linear1", z, d0, gamma)  # (rows, hidden_features)
+    a, d1, fits_layer1 = _layer(weights64, "linear1", z, d0, gamma)  # (rows, hidden_features)
     # ReLU is exact and 1-Lipschitz, so d1 carries over.
-    v, d2, fits_layer2 = _layer(weights, "linear2", np.maximum(a, 0), d1, gamma)
-    in_range = finite & scalable & fits_layer1 & fits_layer2
+    v, d2, fits_layer2 = _layer(weights64, "linear2", np.maximum(a, 0), d1, gamma)
+    in_range &= fits_layer1 & fits_layer2
 
     if "output_scale" in weights:
-        y, d3, unscalable = _unscaled(weights, v, d2, gamma)
-        return Reference({"output": y}, {"output": d3 * INFLATION}, None, in_range & unscalable)
+        # y = fl(fl(v * scale) + shift)
+        scale, shift = weights64["output_scale"], weights64["output_shift"]
+        magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
+        d3 = np.abs(scale) * d2 + gamma(2) * magnitude + SMALLEST_SUBNORMAL
+        in_range &= _below_max(magnitude, gamma(2))
+        return Reference({"output": v * scale + shift}, {"output": d3 * INFLATION}, None, in_range)
     p, d4 = _softmax(v, d2)
     return Reference(
         values={"logits": v, "probabilities": p},
@@ -92,35 +101,15 @@ def reference(
     )
 
 
-def _scaled(
-    weights: Mapping[str, Float32Array], x: Float32Array, gamma: Gamma
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Return z = fl(fl(x - shift) * scale), its bound, and which rows cannot overflow."""
-    centred = x.astype(np.float64) - _float64(weights, "shift")  # (rows, in_features)
-    z = centred * _float64(weights, "scale")
-    d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
-    return z, d0, _below_max(np.abs(centred), gamma(1)) & _below_max(np.abs(z) + d0, gamma(2))
-
-
 def _layer(
-    weights: Mapping[str, Float32Array], layer: str, x: FloatArray, d: FloatArray, gamma: Gamma
+    weights: Mapping[str, FloatArray], layer: str, x: FloatArray, d: FloatArray, gamma: Gamma
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return y = W x + b, its bound for inputs with errors up to d, and which rows fit float32."""
-    weight, bias = _float64(weights, f"net.{layer}.weight"), _float64(weights, f"net.{layer}.bias")
+    weight, bias = weights[f"net.{layer}.weight"], weights[f"net.{layer}.bias"]
     n = weight.shape[1]
     magnitude = (np.abs(x) + d) @ np.abs(weight).T + np.abs(bias)
     bound = gamma(n + 1) * magnitude + d @ np.abs(weight).T + n * SMALLEST_SUBNORMAL
     return x @ weight.T + bias, bound, _below_max(magnitude, gamma(n + 1))
-
-
-def _unscaled(
-    weights: Mapping[str, Float32Array], v: FloatArray, d2: FloatArray, gamma: Gamma
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Return y = fl(fl(v * scale) + shift), its bound, and which rows cannot overflow."""
-    scale, shift = _float64(weights, "output_scale"), _float64(weights, "output_shift")
-    magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
-    d3 = np.abs(scale) * d2 + gamma(2) * magnitude + SMALLEST_SUBNORMAL
-    return v * scale + shift, d3, _below_max(magnitude, gamma(2))
 
 
 def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -146,7 +135,3 @@ def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _below_max(magnitude: FloatArray, growth: float) -> BoolArray:
     """Return for which rows all magnitudes, times 1 + growth, are below the largest float32."""
     return np.asarray((magnitude * (1 + growth) < MAX_FLOAT32).all(axis=1))
-
-
-def _float64(weights: Mapping[str, Float32Array], name: str) -> FloatArray:
-    return weights[name].astype(np.float64)

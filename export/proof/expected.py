@@ -42,33 +42,30 @@ def expected_shapes(
 
 def expected_operators(task: str) -> list[Operator]:
     """Return the operators of the graph in order: scaling, two layers, head."""
-    scores = "logits" if task == "classification" else "gemm_2"
-    body: list[Operator] = [
+    if task == "classification":
+        scores = "logits"
+        head: list[Operator] = [
+            ("Softmax", ("logits",), ("probabilities",), {"axis": 1}),
+            ("ArgMax", ("logits",), ("label",), {"axis": 1, "keepdims": 0, "select_last_index": 0}),
+        ]
+    else:
+        scores = "gemm_2"
+        head = [
+            ("Mul", ("gemm_2", "output_scale"), ("mul_2",), {}),
+            ("Add", ("mul_2", "output_shift"), ("output",), {}),
+        ]
+    return [
         ("Sub", (INPUT, "shift"), ("sub",), {}),
         ("Mul", ("sub", "scale"), ("mul",), {}),
         ("Gemm", ("mul", "net.linear1.weight", "net.linear1.bias"), ("gemm",), GEMM_ATTRIBUTES),
         ("Relu", ("gemm",), ("relu",), {}),
         ("Gemm", ("relu", "net.linear2.weight", "net.linear2.bias"), (scores,), GEMM_ATTRIBUTES),
-    ]
-    if task == "classification":
-        return [
-            *body,
-            ("Softmax", ("logits",), ("probabilities",), {"axis": 1}),
-            ("ArgMax", ("logits",), ("label",), {"axis": 1, "keepdims": 0, "select_last_index": 0}),
-        ]
-    return [
-        *body,
-        ("Mul", ("gemm_2", "output_scale"), ("mul_2",), {}),
-        ("Add", ("mul_2", "output_shift"), ("output",), {}),
+        *head,
     ]
 
 
-def require_equal_bits(file: str, tensors: Weights, weights: Weights) -> None:
-    """Compare the tensors of a file with the run's: same names, same shapes, same bits.
-
-    Raises:
-        ProofError: one differs; the message names the first such value.
-    """
+def compare_bits(file: str, tensors: Weights, weights: Weights) -> None:
+    """Raise ProofError unless the tensors of a file have the run's names, shapes and bits."""
     names = sorted(expected_shapes(task_of(weights)))
     require_equal("tensors of the run", names, sorted(weights))
     require_equal(f"{file}: tensors", names, sorted(tensors))

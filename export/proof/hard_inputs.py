@@ -28,24 +28,21 @@ class Case:
 def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
     """Return cases of rows: real ones, extremes, scaled ones and batches."""
     n = len(features)
-    low = np.array([feature.min for feature in features], np.float32)
-    high = np.array([feature.max for feature in features], np.float32)
+    extremes = np.array([[f.min for f in features], [f.max for f in features]], np.float32)
     columns = np.unique(np.linspace(0, n - 1, min(n, MAX_ONE_HOT_FEATURES)).astype(int))
     one_hot = np.zeros((len(columns), n), np.float32)
     one_hot[np.arange(len(columns)), columns] = 1
-    tiny = np.stack([np.full(n, 1e-40, np.float32), np.full(n, -1e-45, np.float32)])
+    tiny = np.array([[1e-40], [-1e-45]], np.float32)
     many = np.resize(rows, (max(BATCH_SIZES), n))
     with np.errstate(over="ignore"):
-        scaled = [
-            Case(f"rows x {factor:g}", rows * np.float32(factor)) for factor in (1e-6, 1e3, 1e6)
-        ]
+        scaled = [Case(f"rows x {f:g}", rows * np.float32(f)) for f in (1e-6, 1e3, 1e6)]
     return [
         Case("real rows", rows),
         Case("zeros", np.zeros((1, n), np.float32)),
         Case("one-hot", np.concatenate([one_hot, -one_hot])),
-        Case("training minimum and maximum", np.stack([low, high])),
+        Case("training minimum and maximum", extremes),
         *scaled,
-        Case("subnormals", tiny),
+        Case("subnormals", np.tile(tiny, n)),
         Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32)),
         *(Case(f"batch of {size}", many[:size], repeated=True) for size in BATCH_SIZES),
     ]

@@ -4,22 +4,15 @@ Each answer is compared with the float64 reference, element by element. The boun
 probable bound, ULPs, labels and the effect of batching are measured and recorded.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import ProofError
-from export.proof.bound import (
-    BoolArray,
-    Float32Array,
-    FloatArray,
-    Reference,
-    probable_gamma,
-    reference,
-)
+from export.proof.bound import Float32Array, FloatArray, Reference, probable_gamma, reference
 from export.proof.expected import Weights
 from export.proof.hard_inputs import Case
 from export.proof.runtimes import Outputs, Runtime
@@ -64,25 +57,30 @@ def sweep(
 def compare_outputs(
     case: Case, name: str, answers: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
 ) -> Iterator[Comparison]:
-    """Compare the answers of the named runtime with the reference, on the rows in range.
-
-    Raises:
-        ProofError: an answer has another shape than the reference.
-    """
+    """Compare a runtime's answers on the rows in range; raise ProofError for another shape."""
     keep = expected.in_range
+    shapes: dict[str, tuple[int, ...]] = {key: a.shape for key, a in expected.values.items()}
+    if expected.accepted is not None:
+        shapes["label"] = keep.shape
+    for output, shape in shapes.items():
+        actual = answers[output].shape
+        if actual != shape:
+            place = f"{name}, {case.name}: {output}"
+            raise ProofError(f"{place}: expected shape {shape}, found {actual}")
+    comparison = partial(
+        Comparison,
+        case=case.name,
+        runtime=name,
+        rows=len(keep),
+        rows_out_of_range=int((~keep).sum()),
+    )
     for output, values in expected.values.items():
-        answer = answers[output]
-        _require_shape(case, name, output, values.shape, answer)
-        error = np.abs(answer[keep].astype(np.float64) - values[keep])
+        error = np.abs(answers[output][keep].astype(np.float64) - values[keep])
         bound = expected.bounds[output][keep]
         ratio, probable_ratio = _ratio(error, bound), _ratio(error, probable[output][keep])
         ulps = error / np.spacing(np.abs(values[keep]).astype(np.float32)).astype(np.float64)
-        yield Comparison(
-            case=case.name,
-            runtime=name,
+        yield comparison(
             output=output,
-            rows=len(keep),
-            rows_out_of_range=int((~keep).sum()),
             max_error=float(error.max(initial=0)),
             max_error_over_bound=float(ratio.max(initial=0)),
             max_error_over_probable_bound=float(probable_ratio.max(initial=0)),
@@ -91,27 +89,17 @@ def compare_outputs(
             passed=bool((error <= bound).all()),  # a NaN fails here
         )
     if expected.accepted is not None:
-        logits = expected.values["logits"]
-        yield _compare_labels(case, name, answers["label"], logits, expected.accepted, keep)
+        yield _compare_labels(comparison, answers["label"], expected, expected.accepted)
 
 
 def check_nonfinite_rows(
     name: str, runtime: Runtime, rows: Float32Array, nan_decides: bool = True
 ) -> list[str]:
-    """Put NaN and the infinities into one row: no other row may change, and NaN must give NaN.
-
-    Args:
-        name: of the runtime.
-        runtime: from rows to outputs.
-        rows: real rows, at least one.
-        nan_decides: whether a swallowed NaN fails. OpenVINO's ReLU swallows it, which is no fault
-            of the file, and the service accepts no NaN.
-
-    Returns:
-        warnings.
+    """Put NaN and the infinities into one of three rows, and return warnings.
 
     Raises:
-        ProofError: another row changed, or NaN was swallowed.
+        ProofError: another row changed, or NaN was swallowed. Without nan_decides, a swallowed NaN
+            is a warning: OpenVINO's ReLU swallows it, and the service accepts no NaN.
     """
     clean = np.resize(rows, (3, rows.shape[1]))
     output, before = next(iter(runtime(clean).items()))
@@ -127,25 +115,20 @@ def check_nonfinite_rows(
             )
             if nan_decides:
                 raise ProofError(warnings[-1])
-        if not np.array_equal(before[[0, 2]], after[[0, 2]]):
-            raise ProofError(
-                f"{name}: {value} in a row: expected the other rows unchanged, "
-                f"found {after[[0, 2]]}"
-            )
+        others = after[[0, 2]]
+        if not np.array_equal(before[[0, 2]], others):
+            problem = f"expected the other rows unchanged, found {others}"
+            raise ProofError(f"{name}: {value} in a row: {problem}")
     return warnings
 
 
 def rows_changed_by_batch(runtime: Runtime, rows: Float32Array) -> int:
     """Count the rows with other answers alone than in a batch, compared bit for bit."""
-    together = runtime(rows)
-    alone = [runtime(rows[i : i + 1]) for i in range(len(rows))]
-    return sum(
-        any(
-            values[i : i + 1].tobytes() != answer[name].tobytes()
-            for name, values in together.items()
-        )
-        for i, answer in enumerate(alone)
-    )
+    together, changed = runtime(rows), 0
+    for i in range(len(rows)):
+        alone = runtime(rows[i : i + 1])
+        changed += any(together[key][i : i + 1].tobytes() != alone[key].tobytes() for key in alone)
+    return changed
 
 
 def describe_failure(failed: Comparison) -> str:
@@ -158,27 +141,21 @@ def describe_failure(failed: Comparison) -> str:
 
 
 def _compare_labels(
-    case: Case,
-    name: str,
+    comparison: Callable[..., Comparison],
     label: NDArray[np.int64],
-    logits: FloatArray,
-    accepted: BoolArray,
-    keep: BoolArray,
+    expected: Reference,
+    accepted: NDArray[np.bool_],
 ) -> Comparison:
     """Compare labels with those that rounding explains, and count those that differ."""
-    _require_shape(case, name, "label", (len(keep),), label)
+    logits, keep = expected.values["logits"], expected.in_range
     known = (label >= 0) & (label < accepted.shape[1])
     wrong = ~known
     wrong[known] = ~accepted[np.flatnonzero(known), label[known]]
     error = wrong[keep].astype(np.float64)
     sound = np.flatnonzero(keep & ~wrong)
     margins = logits[sound].max(axis=1, initial=-np.inf) - logits[sound, label[sound]]
-    return Comparison(
-        case=case.name,
-        runtime=name,
+    return comparison(
         output="label",
-        rows=len(keep),
-        rows_out_of_range=int((~keep).sum()),
         max_error=float(error.sum()),
         max_error_over_bound=float(error.max(initial=0)),
         label_disagreements=int((logits[sound].argmax(axis=1) != label[sound]).sum()),
@@ -195,19 +172,10 @@ def _ratio(error: FloatArray, bound: FloatArray) -> FloatArray:
     return ratio
 
 
-def _worst_index(ratio: FloatArray, keep: BoolArray) -> tuple[int, ...] | None:
+def _worst_index(ratio: FloatArray, keep: NDArray[np.bool_]) -> tuple[int, ...] | None:
     """Return the index of the largest ratio, its row counted among all rows of the case."""
     if not ratio.size:
         return None
     # argmax returns the first NaN, if there is one.
     row, *rest = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     return int(np.flatnonzero(keep)[row]), *(int(i) for i in rest)
-
-
-def _require_shape(
-    case: Case, name: str, output: str, expected: tuple[int, ...], answer: NDArray[Any]
-) -> None:
-    if answer.shape != expected:
-        raise ProofError(
-            f"{name}, {case.name}: {output}: expected shape {expected}, found {answer.shape}"
-        )

@@ -4,40 +4,25 @@ from collections.abc import Iterable
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from export.errors import ProofError
-from export.proof.expected import (
-    Operator,
-    Weights,
-    expected_operators,
-    require_equal,
-    require_equal_bits,
-    task_of,
-)
+from export.proof.expected import Weights, compare_bits, expected_operators, require_equal, task_of
 from export.to_onnx import canonical, serialized
 from service.artifact.manifest import INPUT, IR_VERSION, MODEL, OPSET, OUTPUTS
 
-ONNX_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+ONNX_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
 def prove_onnx(content: bytes, weights: Weights) -> None:
-    """Check that model.onnx is the network of these weights, and nothing besides.
-
-    Raises:
-        ProofError: a tensor, an operator, an attribute, a wire, a version or a byte differs.
-    """
+    """Raise ProofError unless model.onnx is the network of these weights, and nothing besides."""
     model = parse_onnx(content)
     check_structure(model, weights)
     check_canonical_bytes(model, content)
 
 
 def parse_onnx(content: bytes) -> onnx.ModelProto:
-    """Parse the bytes of model.onnx.
-
-    Raises:
-        ProofError: they are not an ONNX file.
-    """
+    """Parse model.onnx, or raise ProofError if it is not an ONNX file."""
     try:
         return onnx.load_model_from_string(content)
     except DecodeError as error:
@@ -45,69 +30,58 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
 
 
 def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
-    """Check versions, tensors, signature and operators of a model; raise a ProofError."""
+    """Raise ProofError unless versions, tensors, signature and operators are the expected ones."""
+    graph, task = model.graph, task_of(weights)
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
-    unexpected = len(model.functions) + len(model.graph.sparse_initializer)
+    unexpected = len(model.functions) + len(graph.sparse_initializer)
     require_equal("functions and sparse tensors", 0, unexpected)
-    require_equal("metadata", 0, len(model.metadata_props) + len(model.graph.metadata_props))
-    _check_tensors(model.graph, weights)
-    _check_signature(model.graph, weights)
-    _check_operators(model.graph, expected_operators(task_of(weights)))
+    require_equal("metadata", 0, len(model.metadata_props) + len(graph.metadata_props))
+
+    for tensor in graph.initializer:
+        require_equal(f"data location of {tensor.name}", TensorProto.DEFAULT, tensor.data_location)
+        require_equal(f"type of {tensor.name}", TensorProto.FLOAT, tensor.data_type)
+    require_equal("count of initializers", len(weights), len(graph.initializer))
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    compare_bits(MODEL, tensors, weights)
+
+    in_features, out_features = len(weights["shift"]), len(weights["net.linear2.bias"])
+    inputs = [(INPUT, TensorProto.FLOAT, ["batch", in_features])]
+    outputs = [
+        (name, ONNX_TYPES[dtype], ["batch"] if name == "label" else ["batch", out_features])
+        for name, dtype in OUTPUTS[task].items()
+    ]
+    require_equal("inputs", inputs, _signature(graph.input))
+    require_equal("outputs", outputs, _signature(graph.output))
+    _check_operators(graph, task)
 
 
 def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
-    """Check that a file holds its graph alone: no documentation, no metadata, no unknown field."""
+    """Raise ProofError if a file holds documentation, metadata or unknown fields."""
     if serialized(canonical(model)) != content:
         raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
 
 
-def _check_tensors(graph: onnx.GraphProto, weights: Weights) -> None:
-    for tensor in graph.initializer:
-        require_equal(
-            f"data location of {tensor.name}", onnx.TensorProto.DEFAULT, tensor.data_location
-        )
-        require_equal(f"type of {tensor.name}", onnx.TensorProto.FLOAT, tensor.data_type)
-    require_equal("count of initializers", len(weights), len(graph.initializer))
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    require_equal_bits(MODEL, tensors, weights)
-
-
-def _check_signature(graph: onnx.GraphProto, weights: Weights) -> None:
-    in_features, out_features = len(weights["shift"]), len(weights["net.linear2.bias"])
-    inputs = [(INPUT, onnx.TensorProto.FLOAT, ["batch", in_features])]
-    outputs = [
-        (name, ONNX_TYPES[dtype], ["batch"] if name == "label" else ["batch", out_features])
-        for name, dtype in OUTPUTS[task_of(weights)].items()
-    ]
-    require_equal("inputs", inputs, _signature(graph.input))
-    require_equal("outputs", outputs, _signature(graph.output))
-
-
-def _check_operators(graph: onnx.GraphProto, expected: list[Operator]) -> None:
-    operators: list[Operator] = []
-    for node in graph.node:
+def _check_operators(graph: onnx.GraphProto, task: str) -> None:
+    expected = expected_operators(task)
+    require_equal("count of operators", len(expected), len(graph.node))
+    for number, (operator, node) in enumerate(zip(expected, graph.node, strict=True), start=1):
         names = [attribute.name for attribute in node.attribute]
         require_equal(f"attributes of {node.op_type}", sorted(set(names)), names)
         kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        operators.append((kind, tuple(node.input), tuple(node.output), values))
-    require_equal("count of operators", len(expected), len(operators))
-    for number, (wanted, operator) in enumerate(zip(expected, operators, strict=True), start=1):
-        require_equal(f"operator {number}", wanted, operator)
-    # In Python 1 == 1.0, and get_attribute_value ignores further fields: compare the messages too.
-    for (kind, _, _, attributes), node in zip(expected, graph.node, strict=True):
-        messages = [onnx.helper.make_attribute(*item) for item in sorted(attributes.items())]
+        actual = (kind, tuple(node.input), tuple(node.output), values)
+        require_equal(f"operator {number}", operator, actual)
+        # In Python 1 == 1.0, and get_attribute_value ignores further fields: compare messages too.
+        messages = [onnx.helper.make_attribute(*item) for item in sorted(operator[3].items())]
         require_equal(f"attributes of {kind}", messages, list(node.attribute))
 
 
 def _signature(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, int, list[str | int]]]:
-    return [
-        (
-            value.name,
-            value.type.tensor_type.elem_type,
-            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
-        )
-        for value in values
-    ]
+    signature = []
+    for value in values:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+        signature.append((value.name, tensor.elem_type, shape))
+    return signature

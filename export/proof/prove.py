@@ -13,16 +13,11 @@ import onnxruntime
 import torch
 
 from export.errors import ProofError
+from export.proof import numerical
 from export.proof.bound import Float32Array
 from export.proof.expected import Weights
 from export.proof.hard_inputs import Case, hard_inputs
-from export.proof.numerical import (
-    Comparison,
-    check_nonfinite_rows,
-    describe_failure,
-    rows_changed_by_batch,
-    sweep,
-)
+from export.proof.numerical import Comparison
 from export.proof.onnx_structure import prove_onnx
 from export.proof.runtimes import SERVING_RUNTIME, Runtime, is_execution_provider, open_runtimes
 from export.proof.torchscript_structure import prove_torchscript
@@ -75,14 +70,9 @@ class Proof:
 
     @classmethod
     def from_members(cls, members: Mapping[str, Any]) -> "Proof":
-        """Read the members of manifest.json's proof.
-
-        Raises:
-            TypeError, ValueError: a member is missing, unknown or of another type.
-        """
-        proof = cls(**members)
+        """Read those members; raise TypeError or ValueError if one is missing or unknown."""
         return replace(
-            proof,
+            cls(**members),
             runtimes={name: RuntimeFigures(**v) for name, v in members["runtimes"].items()},
             comparisons=[Comparison(**value) for value in members["comparisons"]],
         )
@@ -100,7 +90,7 @@ def prove(
     Args:
         files: the bytes of model.onnx and of model.torchscript.pt.
         weights: the tensors of the run.
-        features: the training minimum, median and maximum of every column.
+        features: the columns, with their training minimum and maximum.
         rows: real rows, (rows, in_features) float32, at least one.
         max_out_of_range_share: maximum share of the hard rows that may overflow float32.
 
@@ -113,17 +103,14 @@ def prove(
     prove_torchscript(module, weights)
     runtimes, left_out = open_runtimes(model, module, weights)
     cases = hard_inputs(features, rows)
-    comparisons = list(sweep(cases, runtimes, weights))
+    comparisons = list(numerical.sweep(cases, runtimes, weights))
     if failed := [comparison for comparison in comparisons if not comparison.passed]:
-        raise ProofError(describe_failure(failed[0]))
+        raise ProofError(numerical.describe_failure(failed[0]))
     in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
-    warnings = [
-        warning
-        for name, runtime in runtimes.items()
-        for warning in check_nonfinite_rows(
-            name, runtime, rows, nan_decides=not is_execution_provider(name)
-        )
-    ]
+    warnings = []
+    for name, runtime in runtimes.items():
+        nan_decides = not is_execution_provider(name)
+        warnings += numerical.check_nonfinite_rows(name, runtime, rows, nan_decides)
     figures = _figures(runtimes, rows, comparisons)
     return Proof(
         structure=STRUCTURE,
@@ -143,9 +130,8 @@ def _count_rows(
     """Return how many distinct hard rows are in range, and how many are out of it."""
     distinct = {case.name: len(case.rows) for case in cases if not case.repeated}
     total = sum(distinct.values())
-    out_of_range = sum(
-        {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}.values()
-    )
+    by_case = {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}
+    out_of_range = sum(by_case.values())
     if out_of_range > max_share * total:
         raise ProofError(
             f"hard inputs: expected at most {max_share:.0%} of rows out of float32's range, "
@@ -157,22 +143,19 @@ def _count_rows(
 def _figures(
     runtimes: Mapping[str, Runtime], rows: Float32Array, comparisons: Sequence[Comparison]
 ) -> dict[str, RuntimeFigures]:
-    by_runtime = {name: [c for c in comparisons if c.runtime == name] for name in runtimes}
-    equal = {
-        name
-        for name, own in by_runtime.items()
-        if [replace(c, runtime=SERVING_RUNTIME) for c in own] == by_runtime[SERVING_RUNTIME]
-    } - {SERVING_RUNTIME}
-    return {
-        name: RuntimeFigures(
-            **{key: max(getattr(c, key) for c in by_runtime[name]) for key in LARGEST},
-            label_disagreements=sum(c.label_disagreements for c in by_runtime[name]),
+    served = [c for c in comparisons if c.runtime == SERVING_RUNTIME]
+    figures = {}
+    for name, runtime in runtimes.items():
+        own = [c for c in comparisons if c.runtime == name]
+        equal = [replace(c, runtime=SERVING_RUNTIME) for c in own] == served
+        figures[name] = RuntimeFigures(
+            **{key: max(getattr(c, key) for c in own) for key in LARGEST},
+            label_disagreements=sum(c.label_disagreements for c in own),
             batch_rows=len(rows),
-            batch_rows_changed=rows_changed_by_batch(runtime, rows),
-            every_figure_as=SERVING_RUNTIME if name in equal else None,
+            batch_rows_changed=numerical.rows_changed_by_batch(runtime, rows),
+            every_figure_as=SERVING_RUNTIME if equal and name != SERVING_RUNTIME else None,
         )
-        for name, runtime in runtimes.items()
-    }
+    return figures
 
 
 def _probable_bound_warnings(comparisons: Sequence[Comparison]) -> list[str]:

@@ -64,12 +64,10 @@ def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title
     answers = [(case, runtime(case.rows)) for case in cases if not case.repeated]
     outputs = reference(weights, cases[0].rows).values
     figure = Figure(figsize=(4 + 3 * len(outputs), 4), layout="constrained")
-    for output, axes in zip(
-        outputs, figure.subplots(1, len(outputs), squeeze=False)[0], strict=True
-    ):
-        points = np.concatenate(
-            [_points(weights, case.rows, output, answer[output]) for case, answer in answers]
-        )
+    plots = figure.subplots(1, len(outputs), squeeze=False)[0]
+    for output, axes in zip(outputs, plots, strict=True):
+        parts = [_points(weights, case.rows, output, answer[output]) for case, answer in answers]
+        points = np.concatenate(parts)
         bound, probable, error = points[points[:, 0] > 0].T
         error = np.maximum(error, MIN_PLOTTED_RATIO * bound)
         axes.scatter(
@@ -78,9 +76,8 @@ def plot_errors(cases: Sequence[Case], runtime: Runtime, weights: Weights, title
         axes.scatter(bound, error, s=6, label="error against the bound", color="tab:blue")
         ends = [error.min(initial=1), bound.max(initial=1)]
         axes.plot(ends, ends, color="grey", linewidth=1, label="error = bound")
-        axes.set(
-            xscale="log", yscale="log", xlabel="bound", ylabel="error", title=f"{title}, {output}"
-        )
+        axes.set(xscale="log", yscale="log", xlabel="bound", ylabel="error")
+        axes.set_title(f"{title}, {output}")
         axes.legend(loc="upper left", fontsize="small")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
@@ -105,6 +102,5 @@ def _points(weights: Weights, rows: Float32Array, output: str, answer: FloatArra
     probable = reference(weights, rows, probable_gamma).bounds[output][keep]
     error = np.abs(answer[keep].astype(np.float64) - expected.values[output][keep])
     worst = (error / np.maximum(bound, np.finfo(float).tiny)).argmax(axis=1)[:, None]
-    return np.concatenate(
-        [np.take_along_axis(values, worst, 1) for values in (bound, probable, error)], axis=1
-    )
+    columns = [np.take_along_axis(values, worst, 1) for values in (bound, probable, error)]
+    return np.concatenate(columns, axis=1)

@@ -42,13 +42,7 @@ IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
 def open_runtimes(
     model: bytes, module: torch.jit.ScriptModule, weights: Weights
 ) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """Open every runtime; return them by name, and why each other provider is left out.
-
-    Args:
-        model: the bytes of model.onnx.
-        module: model.torchscript.pt, loaded.
-        weights: the tensors of the run, for the eager network.
-    """
+    """Open every runtime; return them by name, and why each other provider is left out."""
     runtimes: dict[str, Runtime] = {SERVING_RUNTIME: Session(model).run}
     for level in onnxruntime.GraphOptimizationLevel.__members__:
         if level != SERVING_OPTIMIZATION_LEVEL:
@@ -62,9 +56,8 @@ def open_runtimes(
             left_out[provider] = "no option is known here that makes it compute in IEEE float32"
             continue
         try:
-            session = Session(
-                model, provider=provider, provider_options=FLOAT32_PROVIDER_OPTIONS[provider]
-            )
+            options = FLOAT32_PROVIDER_OPTIONS[provider]
+            session = Session(model, provider=provider, provider_options=options)
             runtimes[f"{SERVING_RUNTIME} {provider.removesuffix(PROVIDER_SUFFIX)}"] = session.run
         except ArtifactError as error:
             left_out[provider] = str(error)

@@ -2,13 +2,7 @@
 
 import torch
 
-from export.proof.expected import (
-    Weights,
-    expected_operators,
-    require_equal,
-    require_equal_bits,
-    task_of,
-)
+from export.proof.expected import Weights, compare_bits, expected_operators, require_equal, task_of
 from service.artifact.manifest import INPUT, OUTPUTS, TORCHSCRIPT
 
 ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
@@ -24,30 +18,22 @@ ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
-    """Check that a loaded model.torchscript.pt is the network of these weights.
-
-    Raises:
-        ProofError: a parameter, a buffer, a hook, an operator or a wire differs.
-    """
+    """Raise ProofError unless a loaded model.torchscript.pt is the network of these weights."""
     hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
     require_equal(f"{TORCHSCRIPT}: hooks", [], hooks)
     tensors = module.state_dict()
     for name, tensor in tensors.items():
         require_equal(f"{TORCHSCRIPT}: type of {name}", torch.float32, tensor.dtype)
-    require_equal_bits(TORCHSCRIPT, {name: t.numpy() for name, t in tensors.items()}, weights)
+    compare_bits(TORCHSCRIPT, {name: t.numpy() for name, t in tensors.items()}, weights)
     expected = expected_operators(task_of(weights))
-    operators, returned = _operators(
-        module.inlined_graph, [outputs[0] for _, _, outputs, _ in expected]
-    )
+    names = [outputs[0] for _, _, outputs, _ in expected]
+    operators, returned = _operators(module.inlined_graph, names)
     require_equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(operators))
     for number, (kind, inputs, outputs, _) in enumerate(expected):
         aten, constants = ATEN_OPERATORS[kind]
         paths = tuple(f".{name}" if name in weights else name for name in inputs)
-        require_equal(
-            f"{TORCHSCRIPT}: operator {number + 1}",
-            (aten, (*paths, *constants), outputs[0]),
-            operators[number],
-        )
+        operator = (aten, (*paths, *constants), outputs[0])
+        require_equal(f"{TORCHSCRIPT}: operator {number + 1}", operator, operators[number])
     require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), returned)
 
 
@@ -64,11 +50,8 @@ def _operators(
     operators: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
         kind = node.kind()
-        require_equal(
-            f"{TORCHSCRIPT}: outputs and blocks of {kind}",
-            (1, 0),
-            (node.outputsSize(), len(list(node.blocks()))),
-        )
+        counts = (node.outputsSize(), len(list(node.blocks())))
+        require_equal(f"{TORCHSCRIPT}: outputs and blocks of {kind}", (1, 0), counts)
         inputs = tuple(known[value.debugName()] for value in node.inputs())
         output = node.output().debugName()
         match kind:

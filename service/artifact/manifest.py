@@ -1,6 +1,6 @@
 """The artifact format: the names of its files, the ONNX signature, and manifest.json.
 
-This module is the only definition of the format; export imports it too.
+It is the only definition of the format; export imports it too.
 """
 
 import dataclasses
@@ -86,27 +86,21 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the bytes of manifest.json."""
-        document = json.dumps(
-            dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False
-        )
-        return document.encode() + b"\n"
+        members = dataclasses.asdict(self)
+        text = json.dumps(members, indent=1, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":
-        """Parse the bytes of manifest.json.
-
-        Raises:
-            ArtifactError: the bytes are not a valid manifest of this format version.
-        """
+        """Parse manifest.json; raise ArtifactError unless it is valid and of this version."""
         try:
             document = strict_json.parse(content)
             version = document["format_version"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
         if type(version) is not int or version != FORMAT_VERSION:
-            raise ArtifactError(
-                f"{MANIFEST}: expected format_version {FORMAT_VERSION}, found {version!r}"
-            )
+            expected = f"format_version {FORMAT_VERSION}"
+            raise ArtifactError(f"{MANIFEST}: expected {expected}, found {version!r}")
         try:
             manifest: Manifest = strict_json.decode(document, cls, "")
         except ValueError as error:
@@ -118,15 +112,11 @@ class Manifest:
 
     def _requirements(self) -> Iterator[tuple[bool, str]]:
         """Yield the requirements that types cannot express: whether each is satisfied, its text."""
-        yield (
-            re.fullmatch("[a-z0-9_-]+", self.name) is not None,
-            f"a name of [a-z0-9_-], found {self.name!r}",
-        )
+        valid_name = re.fullmatch("[a-z0-9_-]+", self.name) is not None
+        yield valid_name, f"a name of [a-z0-9_-], found {self.name!r}"
         yield self.version >= 1, f"a version of 1 or more, found {self.version}"
-        yield (
-            _CREATED.fullmatch(self.created) is not None,
-            f"created in ISO 8601 and UTC, found {self.created!r}",
-        )
+        valid_time = _CREATED.fullmatch(self.created) is not None
+        yield valid_time, f"created in ISO 8601 and UTC, found {self.created!r}"
         names = [feature.name for feature in self.features]
         yield 0 < len(names) == len(set(names)), "one or more features with unique names"
         for feature in self.features:
@@ -140,12 +130,8 @@ class Manifest:
         else:
             yield len(self.targets) >= 1, "one or more targets for a regression"
             yield not self.classes, "no classes for a regression"
-        yield (
-            set(self.metrics) == {"train", "validation", "test"},
-            "metrics of train, validation and test",
-        )
+        complete = set(self.metrics) == {"train", "validation", "test"}
+        yield complete, "metrics of train, validation and test"
         parts = (*self.metrics.values(), *self.baselines.values())
-        yield (
-            all(set(part) == set(parts[0]) for part in parts),
-            "the same metrics for every part and baseline",
-        )
+        equal = all(set(part) == set(parts[0]) for part in parts)
+        yield equal, "the same metrics for every part and baseline"

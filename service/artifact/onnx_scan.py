@@ -76,11 +76,7 @@ WIRE_TYPES = {"int": 0, "float": 5}
 
 
 def scan_onnx(content: bytes) -> Tensors:
-    """Return the initializers of a model.onnx that contains only what the format allows.
-
-    Raises:
-        ArtifactError: the file contains something else; the message names it.
-    """
+    """Return the initializers; raise ArtifactError if the format does not allow the content."""
     try:
         model = _parse_message(memoryview(content), "model", itertools.count(1))
         if not model["graph"]:

@@ -7,32 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.artifact.manifest import (
-    CARD,
-    CURVES,
-    EXAMPLE,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    PROOF,
-    SUMS,
-    TORCHSCRIPT,
-    WEIGHTS,
-    ArtifactError,
-    Manifest,
-)
+from service.artifact import manifest
+from service.artifact.manifest import SUMS, ArtifactError, Manifest
 
 MEGABYTE = 10**6
 MAX_FILE_BYTES = {
-    MANIFEST: 32 * MEGABYTE,
-    MODEL: 1000 * MEGABYTE,
-    TORCHSCRIPT: 1000 * MEGABYTE,
-    WEIGHTS: 1000 * MEGABYTE,
-    GOLDEN: 32 * MEGABYTE,
-    EXAMPLE: 4 * MEGABYTE,
-    CARD: 16 * MEGABYTE,
-    CURVES: 4 * MEGABYTE,
-    PROOF: 4 * MEGABYTE,
+    manifest.MANIFEST: 32 * MEGABYTE,
+    manifest.MODEL: 1000 * MEGABYTE,
+    manifest.TORCHSCRIPT: 1000 * MEGABYTE,
+    manifest.WEIGHTS: 1000 * MEGABYTE,
+    manifest.GOLDEN: 32 * MEGABYTE,
+    manifest.EXAMPLE: 4 * MEGABYTE,
+    manifest.CARD: 16 * MEGABYTE,
+    manifest.CURVES: 4 * MEGABYTE,
+    manifest.PROOF: 4 * MEGABYTE,
 }
 """Maximum size of each file in bytes, checked before the file is read."""
 FILES = frozenset(MAX_FILE_BYTES)
@@ -60,8 +48,7 @@ def read_artifact(path: Path) -> Artifact:
     """Read `artifacts/<name>/<version>` and check every file against SHA256SUMS.
 
     Raises:
-        ArtifactError: a file is missing, unexpected, not a regular file, or too large, or its hash
-            does not match.
+        ArtifactError: a file is missing, unexpected, not regular, too large, or has another hash.
     """
     try:
         present = {entry.name for entry in path.iterdir()}
@@ -75,19 +62,12 @@ def read_artifact(path: Path) -> Artifact:
     files = {name: _read_file(path / name, MAX_FILE_BYTES[name]) for name in sorted(FILES)}
     if sums != sha256_sums(files):
         raise ArtifactError(f"{path}: {_first_mismatch(sums, files)}")
-    manifest = Manifest.from_json(files[MANIFEST])
-    return Artifact(path, hashlib.sha256(sums).hexdigest(), manifest, files)
+    description = Manifest.from_json(files[manifest.MANIFEST])
+    return Artifact(path, hashlib.sha256(sums).hexdigest(), description, files)
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Return the manifest of an artifact whose hashes match.
-
-    Args:
-        path: `artifacts/<name>/<version>`, or `artifacts/<name>` for its newest version.
-
-    Raises:
-        ArtifactError: there is no artifact, or it is damaged.
-    """
+    """Return the manifest of find_version(path); raise ArtifactError if it is damaged."""
     return read_artifact(find_version(Path(path))).manifest
 
 
@@ -117,11 +97,7 @@ def list_versions(parent: Path) -> list[int]:
 
 
 def find_version(path: Path) -> Path:
-    """Return the version folder itself, or the newest version folder of `artifacts/<name>`.
-
-    Raises:
-        ArtifactError: there is no version.
-    """
+    """Return the first of candidate_versions(), or raise ArtifactError if there is none."""
     return candidate_versions(path)[0]
 
 
@@ -136,17 +112,12 @@ def candidate_versions(path: Path) -> list[Path]:
     if versions := list_versions(path):
         return [path / str(version) for version in reversed(versions)]
     problem = "holds no artifact" if path.is_dir() else "no such folder"
-    raise ArtifactError(
-        f"{path}: {problem}; expected artifacts/<name> or artifacts/<name>/<version>"
-    )
+    expected = "artifacts/<name> or artifacts/<name>/<version>"
+    raise ArtifactError(f"{path}: {problem}; expected {expected}")
 
 
 def last_published(root: Path) -> Path:
-    """Return the folder `root/<name>` whose newest version was published most recently.
-
-    Raises:
-        ArtifactError: nothing is published in root.
-    """
+    """Return the `root/<name>` with the latest publication; raise ArtifactError if none has one."""
     names = [parent for parent in root.iterdir() if list_versions(parent)] if root.is_dir() else []
     if not names:
         raise ArtifactError(
@@ -156,7 +127,6 @@ def last_published(root: Path) -> Path:
 
 
 def _first_mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
-    """Describe the first difference between SHA256SUMS and the files."""
     listed = {}
     for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
         if not (match := _SUM_LINE.fullmatch(line)):

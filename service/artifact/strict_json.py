@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from service.errors import first_duplicate, shorten
+
 MAX_DEPTH = 16
 """Maximum number of nested lists and objects; the format needs 6."""
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -21,8 +23,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def parse(content: bytes) -> Any:
     """Parse UTF-8 JSON with unique keys, finite numbers, 64-bit integers and bounded nesting.
 
-    Raises:
-        ValueError: the content is anything else.
+    Anything else raises ValueError.
     """
     brackets = _STRING.sub(b"", content).translate(_OBJECTS_TO_LISTS, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
@@ -73,15 +74,10 @@ def decode(value: Any, annotation: Any, where: str) -> Any:
         return annotation(**fields)  # type: ignore[operator] # a class, never an instance
     if origin is tuple:
         _require(isinstance(value, list), where, "a list", value)
-        return tuple(
-            decode(element, arguments[0], f"{where}[{i}]: ") for i, element in enumerate(value)
-        )
+        return tuple(decode(v, arguments[0], f"{where}[{i}]: ") for i, v in enumerate(value))
     if origin is Mapping:
         _require(isinstance(value, dict), where, "an object", value)
-        return {
-            name: decode(element, arguments[1], f"{where}{name}: ")
-            for name, element in value.items()
-        }
+        return {key: decode(v, arguments[1], f"{where}{key}: ") for key, v in value.items()}
     if origin is Literal:
         _require(value in arguments, where, f"one of {', '.join(arguments)}", value)
     elif annotation is not Any:
@@ -92,18 +88,14 @@ def decode(value: Any, annotation: Any, where: str) -> Any:
 
 def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
-        text = json.dumps(value, ensure_ascii=False)
-        text = text if len(text) <= 60 else text[:60] + " ..."
+        text = shorten(json.dumps(value, ensure_ascii=False), 60)
         raise ValueError(f"{where}expected {expected}, found {text}")
 
 
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in members:
-            raise ValueError(f"duplicate key {key!r}")
-        members[key] = value
-    return members
+    if (key := first_duplicate(key for key, _ in pairs)) is not None:
+        raise ValueError(f"duplicate key {key!r}")
+    return dict(pairs)
 
 
 def _reject_constant(text: str) -> None:

@@ -17,11 +17,7 @@ MAX_HEADER_BYTES = 2**20
 
 
 def read_tensors(content: bytes) -> Tensors:
-    """Return the float32 tensors, which must fill the file without gaps.
-
-    Raises:
-        ArtifactError: the header is not canonical, or declares anything but these tensors.
-    """
+    """Return the float32 tensors; raise ArtifactError unless they fill the file without gaps."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(MAX_HEADER_BYTES, len(content) - 8):
         raise ArtifactError(
@@ -45,12 +41,8 @@ def _slice_tensors(header: dict[str, Any], data: memoryview) -> Tensors:
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
         start, stop = _offsets(name, entry)
-        shape = entry.get("shape")
-        if (
-            set(entry) != {"dtype", "shape", "data_offsets"}
-            or entry["dtype"] != "F32"
-            or not _are_sizes(shape)
-        ):
+        shape, members = entry.get("shape"), {"dtype", "shape", "data_offsets"}
+        if set(entry) != members or entry["dtype"] != "F32" or not _are_sizes(shape):
             raise ValueError(
                 f"{name!r}: expected dtype F32, shape and data_offsets, found {str(entry)[:80]}"
             )

@@ -13,12 +13,7 @@ access = logging.getLogger("service.access")
 
 
 def configure(form: Literal["auto", "json", "text"], *, access_log: bool) -> None:
-    """Send the log of this process to stderr.
-
-    Args:
-        form: format of a line; auto means text if stderr is a terminal, and JSON otherwise.
-        access_log: whether every request is logged.
-    """
+    """Send the log to stderr; auto means text if stderr is a terminal, and JSON otherwise."""
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextLines() if text else JSONLines())
@@ -37,11 +32,9 @@ class JSONLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        document |= {
-            name: getattr(record, name)
-            for name in FIELDS
-            if getattr(record, name, None) is not None
-        }
+        for name in FIELDS:
+            if (value := getattr(record, name, None)) is not None:
+                document[name] = value
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document)

@@ -13,21 +13,10 @@ from itertools import accumulate
 ROUTES = ("/predict", "/v2/infer", "/v1/predict", "other")
 STATUSES = (200, 400, 401, 404, 405, 406, 411, 413, 415, 422, 500, 503)
 REASONS = (
-    "unparseable",
-    "wrong_for_this_model",
-    "length_required",
-    "too_large",
-    "unsupported_media_type",
-    "not_acceptable",
-    "unauthorized",
-    "not_found",
-    "method_not_allowed",
-    "not_ready",
-    "overloaded",
-    "deadline",
-    "failed",
-    "other",
-)
+    "unparseable", "wrong_for_this_model", "length_required", "too_large", "unsupported_media_type",
+    "not_acceptable", "unauthorized", "not_found", "method_not_allowed", "not_ready", "overloaded",
+    "deadline", "failed", "other",
+)  # fmt: skip
 DEFAULT_REASONS = {
     400: "unparseable",
     404: "not_found",
@@ -38,11 +27,9 @@ DEFAULT_REASONS = {
     500: "failed",
 }
 """Reason label by HTTP status, for refusals that carry no reason."""
-# fmt: off
 LATENCY_BUCKETS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-)
-# fmt: on
+)  # fmt: skip
 """Upper bounds of the histogram of latencies."""
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 """Upper bounds of the histogram of rows per run."""
@@ -121,12 +108,7 @@ class WorkerMetrics:
     """
 
     def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
-        """Take over a row, and the counters of a worker that used it before.
-
-        Args:
-            shared: memory shared with the other workers; by default memory of its own.
-            slot: index of the row, from 0.
-        """
+        """Take over a row, by default of private memory, and the counters of its last worker."""
         self.board = shared or SharedMetrics()
         self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
         self.board.forget(slot)
@@ -142,7 +124,7 @@ class WorkerMetrics:
         Args:
             route: index into ROUTES.
             status: HTTP status of the reply.
-            seconds: time from the arrival of the request to its reply, in seconds.
+            seconds: time from the arrival of the request to its reply.
             reason: reason of a refusal; by default that of its status.
         """
         request = REQUESTS + route * STATUS_CELLS + _STATUS_INDEX.get(status, len(STATUSES))

@@ -25,13 +25,7 @@ WORKER_GAUGES = {
 
 
 def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of all workers as text, and its media type.
-
-    Args:
-        shared: memory that the workers share.
-        name: name of the model.
-        accept: Accept header of the request, which selects Prometheus' own format or OpenMetrics.
-    """
+    """Return the metrics of all workers as text and its media type, which `accept` selects."""
     registry = CollectorRegistry()
     registry.register(_Collector(shared, name))
     encode, content_type = choose_encoder(accept)
@@ -39,13 +33,10 @@ def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, 
 
 
 class _Collector(Collector):
-    """Converts the cells of all workers to metric families of prometheus_client."""
-
     def __init__(self, shared: SharedMetrics, name: str) -> None:
         self._shared, self._name = shared, name
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric family."""
         rows = [self._shared.row(slot).tolist() for slot in range(self._shared.workers)]
         total = [sum(cells) for cells in zip(*rows, strict=True)]
         yield from _request_families(total)

@@ -24,8 +24,7 @@ from service.errors import (
     shorten,
 )
 from service.protocols.rows import to_float32
-from service.runtime.finite import MAX_BLAS_VALUES
-from service.runtime.session import Rows
+from service.runtime.session import MAX_BLAS_VALUES, Rows
 
 MAX_EXTRA_VALUES = 1 << 12
 """Maximum number of other JSON values, so large that a few rows too many are refused as rows."""

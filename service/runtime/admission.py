@@ -19,15 +19,13 @@ class Admission:
     """Two semaphores: one for the requests that are running, one for all that are admitted.
 
     An admitted request is being read, is waiting in the queue, or is running. Further requests are
-    refused before their bodies are read: an overloaded service then answers on time what it can,
-    and uploads that stall leave threads of the host for health checks.
+    refused before their bodies are read, which leaves threads of the host for health checks.
 
     For a small network a refusal costs about as much as an answer, and refused clients retry. When
     all excess requests were refused at once, four times the load left a quarter of the answers.
-    Therefore one excess request waits briefly to be admitted, the next ones wait behind it on a
-    lock, and connections for which the host has no thread wait in the host. If answers take
-    microseconds, a request leaves before the short wait ends. If they take milliseconds, none does,
-    and all excess requests are refused until the back-off is over.
+    Therefore one excess request waits briefly to be admitted, and the next ones wait behind it on a
+    lock. If answers take microseconds, a request leaves before the short wait ends. If they take
+    milliseconds, none does, and all excess requests are refused until the back-off is over.
     """
 
     def __init__(
@@ -56,19 +54,13 @@ class Admission:
         """End what begin() began, and let the next request run."""
 
     def enter(self) -> None:
-        """Admit a request, perhaps after a short wait; leave() must follow.
-
-        Raises:
-            Refused: 503 with Retry-After, because too many requests are admitted.
-        """
+        """Admit a request, perhaps after a short wait, or raise Refused 503. Then call leave()."""
         try:
             self._admission_permits.get_nowait()
         except Empty:
             if not self._wait_briefly():
-                raise overloaded(
-                    f"{self.max_admitted} requests are being answered already",
-                    self.deadline_seconds,
-                ) from None
+                detail = f"{self.max_admitted} requests are being answered already"
+                raise overloaded(detail, self.deadline_seconds) from None
 
     def _wait_briefly(self) -> bool:
         """Wait to be admitted; return False if no request leaves in time, or during a back-off."""
@@ -94,11 +86,7 @@ class Admission:
         return True
 
     def begin(self) -> None:
-        """Wait until an admitted request may run; end() must follow.
-
-        Raises:
-            Refused: 503 with Retry-After, because the deadline passed.
-        """
+        """Wait until the request may run, or raise Refused 503 at the deadline. Then call end()."""
         try:
             self._run_permits.get_nowait()
         except Empty:

@@ -79,8 +79,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._pending: deque[_PendingRequest] = deque()
-        self._callers = 0
-        self._has_thread = False
+        self._callers, self._has_thread = 0, False
 
     def __call__(self, rows: Rows) -> Outputs:
         """Evaluate rows, float32 of shape (batch, in_features); an empty batch is allowed.
@@ -175,7 +174,6 @@ class Batcher:
         return sum(len(request.rows) for request in self._pending) >= self._max_rows
 
     def _run_batch(self, batch: list[_PendingRequest]) -> None:
-        """Evaluate the rows of a batch in one run and distribute the outputs."""
         self._on_wait(-len(batch))
         outputs = self._evaluate(_concatenate([request.rows for request in batch]))
         start = 0

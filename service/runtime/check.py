@@ -20,23 +20,15 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_artifact(path: Path) -> Predictor:
-    """Check the hashes, manifest, golden rows, tensors, example and pictures of an artifact.
-
-    Args:
-        path: artifacts/<name>/<version>.
-
-    Raises:
-        ArtifactError: a check fails.
-    """
+    """Check every file of artifacts/<name>/<version>; raise ArtifactError if a check fails."""
     artifact = storage.read_artifact(path)
     predictor = Predictor(path, expect_digest=artifact.digest)
     initializers = scan_onnx(artifact.files[manifest.MODEL])
     weights = read_tensors(artifact.files[manifest.WEIGHTS])
     for name in sorted(initializers.keys() | weights.keys()):
         if initializers.get(name) != weights.get(name):
-            raise ArtifactError(
-                f"{manifest.MODEL}: the bits of {name} differ from those in {manifest.WEIGHTS}"
-            )
+            difference = f"the bits of {name} differ from those in {manifest.WEIGHTS}"
+            raise ArtifactError(f"{manifest.MODEL}: {difference}")
     try:
         outputs = predictor.predict(_example_rows(predictor))
         if not all(np.isfinite(values).all() for values in outputs.values()):

@@ -26,20 +26,13 @@ class Predictor:
     ) -> None:
         """Load artifacts/<name>/<version>, or the newest version of artifacts/<name>.
 
-        Args:
-            path: folder of the artifact.
-            threads: number of threads per inference.
-            expect_digest: digest that the artifact must have.
-
         Raises:
-            ArtifactError: the artifact is damaged, has another digest, or does not reproduce its
-                golden rows.
+            ArtifactError: it is damaged, has another digest, or does not pass its self-test.
         """
         artifact = storage.read_artifact(storage.find_version(Path(path)))
         if expect_digest not in (None, artifact.digest):
-            raise ArtifactError(
-                f"{artifact.path}: expected digest {expect_digest}, found {artifact.digest}"
-            )
+            problem = f"expected digest {expect_digest}, found {artifact.digest}"
+            raise ArtifactError(f"{artifact.path}: {problem}")
         self.path, self.digest, self.manifest = artifact.path, artifact.digest, artifact.manifest
         self.example = artifact.files[manifest.EXAMPLE]
         self.weight_bytes = len(artifact.files[manifest.WEIGHTS])

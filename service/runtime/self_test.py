@@ -21,30 +21,22 @@ def check_signature(session: Session, description: Manifest) -> None:
         name: (types[dtype], ["batch"] if name == "label" else ["batch", description.out_features])
         for name, dtype in manifest.OUTPUTS[description.task].items()
     }
-    for side, expected, actual in (
-        ("inputs", inputs, session.inputs),
-        ("outputs", outputs, session.outputs),
-    ):
+    sides = ("inputs", inputs, session.inputs), ("outputs", outputs, session.outputs)
+    for side, expected, actual in sides:
         if list(actual.items()) != list(expected.items()):
             raise ArtifactError(f"{manifest.MODEL}: expected {side} {expected}, found {actual}")
 
 
 def check_golden_rows(session: Session, content: bytes) -> None:
-    """Evaluate the rows of golden.json and compare every output with its reference and bound.
-
-    Raises:
-        ArtifactError: an output differs from its float64 reference by more than rounding explains,
-            or the file lacks a reference or a finite bound for an element of an output.
-    """
+    """Raise ArtifactError unless every output for golden.json's rows is within its bound."""
     try:
         golden = strict_json.parse(content)
         rows = _golden_rows(golden, session.inputs[manifest.INPUT][1][1])
         answers = session.run(rows)
         references = golden["outputs"]
         if set(references) != set(answers):
-            raise ValueError(
-                f"expected the outputs {', '.join(answers)}, found {', '.join(references)}"
-            )
+            expected, actual = ", ".join(answers), ", ".join(references)
+            raise ValueError(f"expected the outputs {expected}, found {actual}")
         matches = {name: _match(references[name], answers[name]) for name in answers}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{manifest.GOLDEN}: not readable: {error!r}") from None
@@ -61,13 +53,9 @@ def check_golden_rows(session: Session, content: bytes) -> None:
 
 def _golden_rows(golden: Any, in_features: int) -> Rows:
     """Return the input rows of golden.json, (rows, in_features)."""
-    if (
-        set(golden) != {"format_version", "input", "outputs"}
-        or golden["format_version"] != manifest.FORMAT_VERSION
-    ):
-        raise ValueError(
-            f"expected only format_version {manifest.FORMAT_VERSION}, input and outputs"
-        )
+    members, version = {"format_version", "input", "outputs"}, manifest.FORMAT_VERSION
+    if set(golden) != members or golden["format_version"] != version:
+        raise ValueError(f"expected only format_version {version}, input and outputs")
     wide = _float64_rows(golden["input"])
     rows = wide.astype(np.float32)
     if rows.shape != (len(rows) or 1, in_features) or not np.array_equal(rows, wide):
@@ -80,10 +68,8 @@ def _golden_rows(golden: Any, in_features: int) -> Rows:
 def _match(reference: Mapping[str, Any], answer: NDArray[Any]) -> NDArray[np.bool_]:
     """Return for every element of an output whether golden.json accepts it."""
     if answer.dtype == np.int64:
-        accepted = [set(labels) for labels in reference["accepted"]]
-        return np.array(
-            [label in labels for label, labels in zip(answer.tolist(), accepted, strict=True)], bool
-        )
+        pairs = zip(answer.tolist(), map(set, reference["accepted"]), strict=True)
+        return np.array([label in accepted for label, accepted in pairs], bool)
     values, bound = _float64_rows(reference["reference"]), _float64_rows(reference["bound"])
     if not values.shape == bound.shape == answer.shape:
         raise ValueError(f"expected references and bounds of shape {answer.shape}")

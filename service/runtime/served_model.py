@@ -11,9 +11,8 @@ from service.artifact.manifest import ArtifactError
 from service.errors import BadInput
 from service.observe.metrics import WorkerMetrics
 from service.runtime.batcher import Batcher, batching_pays
-from service.runtime.finite import all_finite
 from service.runtime.predictor import Predictor
-from service.runtime.session import Outputs, Rows
+from service.runtime.session import Outputs, Rows, all_finite
 from service.settings import ServiceSettings
 
 
@@ -59,8 +58,7 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
     """Load artifacts/<name>/<version>, check it, and evaluate one row as a warm-up.
 
     Raises:
-        ArtifactError: the artifact is damaged, has another digest than expected, does not reproduce
-            its golden rows, or has more features than a request may have elements.
+        ArtifactError: Predictor rejects it, or it has more features than settings.max_elements.
     """
     predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
     features = predictor.manifest.features
@@ -76,9 +74,8 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
         return predictor.predict(rows)
 
     most_rows = min(settings.max_rows, settings.max_elements // len(features))
-    if settings.batching == "off" or (
-        settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
-    ):
+    too_small = settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
+    if too_small or settings.batching == "off":
         return ServedModel(predictor, run, most_rows)
     batcher = Batcher(
         predictor.predict,

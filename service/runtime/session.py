@@ -1,5 +1,6 @@
-"""ONNX Runtime, with the one set of options that the service uses and that export proves."""
+"""ONNX Runtime with the options that the service uses and export proves, and its arrays."""
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from service.artifact.onnx_scan import scan_onnx
 
 MAX_ROWS_PER_RUN = 4096
 """Maximum number of rows per run, because a large batch needs gigabytes for the hidden layer."""
+MAX_BLAS_VALUES = 1 << 12
+"""Maximum number of values for which BLAS computes a dot product in the calling thread alone."""
 Rows = NDArray[np.float32]
 """Raw feature values, float32 of shape (batch, in_features)."""
 Outputs = dict[str, NDArray[Any]]
@@ -46,13 +49,12 @@ class Session:
         Args:
             model: bytes of model.onnx, scanned before ONNX Runtime parses them.
             threads: number of threads per run; one is fastest for a small network.
-            level: graph optimization level, a member of onnxruntime.GraphOptimizationLevel.
+            level: a member of onnxruntime.GraphOptimizationLevel.
             provider: name of an installed execution provider.
-            provider_options: options of the execution provider.
+            provider_options: its options.
 
         Raises:
-            ArtifactError: the scan or ONNX Runtime rejects the model, or the provider does not
-                start.
+            ArtifactError: the model is rejected, or the provider does not start.
         """
         scan_onnx(model)
         options = onnxruntime.SessionOptions()
@@ -84,3 +86,14 @@ class Session:
             ]
             values = [np.concatenate(parts) for parts in zip(*slices, strict=True)]
         return dict(zip(self._names, values, strict=True))
+
+
+def all_finite(values: NDArray[np.floating]) -> bool:
+    """Return whether every value is finite.
+
+    For small arrays one BLAS call replaces two passes of NumPy: the sum of squares is finite only
+    if every value is. It is vdot() because dot() warns when the sum overflows.
+    """
+    if values.size <= MAX_BLAS_VALUES and math.isfinite(np.vdot(values, values)):
+        return True
+    return bool(np.isfinite(values).all())

@@ -81,11 +81,7 @@ class Versions:
 
     @property
     def current(self) -> ServedModel:
-        """The version that answers by default.
-
-        Raises:
-            Refused: 503, no version is loaded.
-        """
+        """The version that answers by default; raises Refused (503) if none is loaded."""
         return self.find()
 
     @property
@@ -97,9 +93,7 @@ class Versions:
     def numbers(self) -> list[int]:
         """Numbers of the versions in memory, ascending."""
         current, previous, _ = self.state
-        return sorted(
-            {served.predictor.manifest.version for served in (current, previous) if served}
-        )
+        return sorted({s.predictor.manifest.version for s in (current, previous) if s})
 
     def find(self, version: str | None = None) -> ServedModel:
         """Return the version in memory that a request names, by default the current one.
@@ -109,9 +103,8 @@ class Versions:
         """
         current, previous, problem = self.state
         if current is None:
-            raise Refused(
-                503, f"not ready: {problem}", reason="not_ready", headers=NOT_READY_HEADERS
-            )
+            detail = f"not ready: {problem}"
+            raise Refused(503, detail, reason="not_ready", headers=NOT_READY_HEADERS)
         if version is None or version == str(current.predictor.manifest.version):
             return current
         if previous is not None and version == str(previous.predictor.manifest.version):
@@ -186,35 +179,28 @@ class Versions:
 
     def _check_identity(self, path: Path, loaded: manifest.Manifest) -> None:
         """Raise ArtifactError if the manifest contradicts the folder or names another model."""
+        file, current = manifest.MANIFEST, self.state.current
         if path != self._path and path.name != str(loaded.version):
-            raise ArtifactError(
-                f"{manifest.MANIFEST}: expected version {path.name}, found {loaded.version}"
-            )
-        if (current := self.state.current) and loaded.name != current.predictor.manifest.name:
-            raise ArtifactError(
-                f"{manifest.MANIFEST}: expected the model {current.predictor.manifest.name}, "
-                f"found {loaded.name}"
-            )
+            raise ArtifactError(f"{file}: expected version {path.name}, found {loaded.version}")
+        if current and loaded.name != (name := current.predictor.manifest.name):
+            raise ArtifactError(f"{file}: expected the model {name}, found {loaded.name}")
 
     def _poll_repeatedly(self, poll_seconds: float) -> None:
-        while not self._is_pinned and not self._closed.wait(poll_seconds):
+        # A path that is itself a version folder is no longer polled once it is loaded.
+        while not (self._current and self._current[0] == self._path):
+            if self._closed.wait(poll_seconds):
+                return
             try:
                 self.poll()
             except Exception:  # Nobody would notice that the thread has ended.
                 log.exception("polling for a new version failed; the next poll tries again")
 
-    @property
-    def _is_pinned(self) -> bool:
-        return self._current is not None and self._current[0] == self._path
-
 
 def _file_states(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Return the name, inode, modification time and size of every file, which change with it."""
     with os.scandir(folder) as entries:
-        files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-    return tuple(
-        sorted((name, status.st_ino, status.st_mtime_ns, status.st_size) for name, status in files)
-    )
+        files = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+    return tuple((name, s.st_ino, s.st_mtime_ns, s.st_size) for name, s in files)
 
 
 def _one_line(error: Exception, path: Path | None = None) -> str:

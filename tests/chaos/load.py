@@ -29,14 +29,9 @@ Check = Callable[[int, int, bytes], str | None]
 
 
 class Client(threading.Thread):
-    """A client that sends some requests in turn.
+    """A client that sends some requests in turn until an event, with a new check per connection.
 
-    Args:
-        port: TCP port of the server.
-        requests: the requests.
-        new_check: called once per connection; returns the check of its replies.
-        stop: the event that ends the client.
-        persistent: whether to keep a connection for as long as it lasts.
+    A persistent client keeps a connection for as long as it lasts.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,25 +42,19 @@ V2_INFER = 3
 """Position in REQUESTS of the V2 request with all rows."""
 
 
-def instances(path: str, count: int) -> LoadRequest:
-    """Return a request for the first rows, as {"instances": ...}."""
-    body = json.dumps({"instances": ROWS[:count].tolist()}).encode()
-    return LoadRequest("POST", path, body)
+def post(path: str, count: int) -> LoadRequest:
+    """Return a request for the first rows, as a tensor in the Open Inference Protocol."""
+    document: dict[str, Any] = {"instances": ROWS[:count].tolist()}
+    if path.endswith("/infer"):
+        tensor = {"name": manifest.INPUT, "datatype": "FP32", "shape": [count, ROWS.shape[1]]}
+        document = {"inputs": [tensor | {"data": ROWS[:count].ravel().tolist()}]}
+    return LoadRequest("POST", path, json.dumps(document).encode())
 
 
-def tensor(count: int) -> LoadRequest:
-    """Return a request for the first rows in the Open Inference Protocol."""
-    members = {"name": manifest.INPUT, "datatype": "FP32", "shape": [count, ROWS.shape[1]]}
-    document = {"inputs": [members | {"data": ROWS[:count].ravel().tolist()}]}
-    return LoadRequest("POST", f"/v2/models/{NAME}/infer", json.dumps(document).encode())
-
-
-REQUESTS = (
-    *(instances("/predict", count) for count in (1, len(ROWS))),
-    *(tensor(count) for count in (1, len(ROWS))),
-    instances(f"/v1/models/{NAME}:predict", len(ROWS)),
-)
+V1, V2 = f"/v1/models/{NAME}:predict", f"/v2/models/{NAME}/infer"
+PATHS = ("/predict", "/predict", V2, V2, V1)
 ROW_COUNTS = (1, len(ROWS), 1, len(ROWS), len(ROWS))
+REQUESTS = tuple(map(post, PATHS, ROW_COUNTS))
 
 
 def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
@@ -77,29 +71,22 @@ def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
     return version, np.array(values, np.float32).tobytes()
 
 
-def flip_bit(files: dict[str, bytes], other: Artifact) -> None:
-    """Change a bit of the graph, which its hash reveals."""
-    files[manifest.SUMS] = storage.sha256_sums(files)
-    files[manifest.MODEL] = files[manifest.MODEL][:-1] + bytes([files[manifest.MODEL][-1] ^ 1])
+def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
+    """Damage the files of a version; all hashes match unless a bit is flipped."""
+    match fault:
+        case "flipped bit":
+            files[manifest.SUMS] = storage.sha256_sums(files)
+            graph = files[manifest.MODEL]
+            files[manifest.MODEL] = graph[:-1] + bytes([graph[-1] ^ 1])
+        case "graph of another network":
+            files[manifest.MODEL] = other.files[manifest.MODEL]
+        case "version of another folder":
+            files[manifest.MANIFEST] = dataclasses.replace(other.manifest, version=1).to_json()
+        case "empty graph":
+            files[manifest.MODEL] = b""
 
 
-def exchange_graph(files: dict[str, bytes], other: Artifact) -> None:
-    """Use the graph of another network with matching hashes, which the golden rows reveal."""
-    files[manifest.MODEL] = other.files[manifest.MODEL]
-
-
-def rename_version(files: dict[str, bytes], other: Artifact) -> None:
-    """Name the version of another folder, with matching hashes."""
-    files[manifest.MANIFEST] = dataclasses.replace(other.manifest, version=1).to_json()
-
-
-def empty_graph(files: dict[str, bytes], other: Artifact) -> None:
-    """Leave the graph empty, with matching hashes."""
-    files[manifest.MODEL] = b""
-
-
-Damage = Callable[[dict[str, bytes], Artifact], None]
-DAMAGES: tuple[Damage, ...] = (flip_bit, exchange_graph, rename_version, empty_graph)
+FAULTS = ("flipped bit", "graph of another network", "version of another folder", "empty graph")
 
 
 class Publisher:
@@ -117,8 +104,8 @@ class Publisher:
         assert self.expected[0] != self.expected[1]
         self.network_of_version: dict[int, int] = {}
 
-    def publish(self, network: int, damage: Damage | None = None) -> int:
-        """Publish a network as the next version and return the version."""
+    def publish(self, network: int, fault: str = "") -> int:
+        """Publish a network as the next version, perhaps damaged, and return the version."""
         files = dict(self.networks[network].files)
         description = self.networks[network].manifest
         with staged(self.artifacts, NAME) as folder:
@@ -126,8 +113,8 @@ class Publisher:
             def finish(version: int) -> None:
                 renamed = dataclasses.replace(description, version=version)
                 files[manifest.MANIFEST] = renamed.to_json()
-                if damage:
-                    damage(files, self.networks[1 - network])
+                if fault:
+                    damage(files, fault, self.networks[1 - network])
                 else:
                     # A client may receive a reply of this version as soon as it is published.
                     self.network_of_version[version] = network
@@ -248,7 +235,7 @@ def test_hot_swaps(
     stop, port = threading.Event(), workers.server.port
     clients = [Client(port, REQUESTS, publisher.new_check, stop) for _ in range(CLIENTS)]
     swap_seconds, damaged, wrong = [], [], []
-    versions, damages = [1], itertools.cycle(DAMAGES)
+    versions, faults = [1], itertools.cycle(FAULTS)
     before = workers.server.megabytes()
     with load(clients, stop):
         for swap in range(1, SWAPS + 1):
@@ -257,7 +244,7 @@ def test_hot_swaps(
             wrong += workers.wrong_previous(versions[-1], versions[-2] if swap > 1 else None)
             versions.append(version)
             if swap % SWAPS_PER_DAMAGED == 0:
-                rejected = publisher.publish(1 - swap % 2, next(damages))
+                rejected = publisher.publish(1 - swap % 2, next(faults))
                 damaged.append(str(publisher.artifacts / NAME / str(rejected)))
                 workers.wait(version, damaged[-1])
     replies = sum(client.replies for client in clients)

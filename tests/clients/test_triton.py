@@ -1,7 +1,6 @@
 """Triton's tritonclient as a client of the Open Inference Protocol."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,10 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from service.artifact import manifest
 from service.runtime.predictor import Predictor
 from service.runtime.session import Outputs, Rows
 from tests.clients.conftest import ROWS
-from tests.serving import Server, free_port, granian, serving
+from tests.serving import Server
 from tests.stored import FLOWERS
 
 pytestmark = [pytest.mark.clients, pytest.mark.e2e]
@@ -51,24 +49,19 @@ def test_inference(
     encoding: str | None,
 ) -> None:
     """Numbers and id survive JSON, binary tensors and compression in both directions."""
-    outputs = None
-    if binary_out is not None:
-        outputs = [InferRequestedOutput(name, binary_data=binary_out) for name in expected]
+    outputs = [InferRequestedOutput(name, binary_data=binary_out) for name in expected]
     result = triton.infer(
         "flowers",
         [tensor(binary=binary_in)],
-        outputs=outputs,
+        outputs=None if binary_out is None else outputs,
         request_id="a-1",
         request_compression_algorithm=encoding,
         response_compression_algorithm=encoding,
     )
     assert_same(expected, result)
     members = result.get_response()
-    assert ("a-1", "flowers", "1") == (
-        members["id"],
-        members["model_name"],
-        members["model_version"],
-    )
+    identity = [members[name] for name in ("id", "model_name", "model_version")]
+    assert ["a-1", "flowers", "1"] == identity
 
 
 @pytest.mark.parametrize("rows", [0, 1, 100])
@@ -138,19 +131,3 @@ def test_error(triton: InferenceServerClient, status: int, call: Call) -> None:
     assert message
     assert "\n" not in message
     assert triton.is_model_ready("flowers")
-
-
-def test_server_that_is_not_ready(artifact: Path) -> None:
-    """A server of a damaged artifact is live, but not ready."""
-    (artifact / manifest.MODEL).write_bytes(b"")
-    port = free_port()
-    with (
-        serving(granian(artifact, port, "--no-access-log"), port, status=503),
-        InferenceServerClient(f"127.0.0.1:{port}") as client,
-    ):
-        assert client.is_server_live()
-        assert not client.is_server_ready()
-        assert not client.is_model_ready("flowers")
-        with pytest.raises(InferenceServerException) as raised:
-            client.infer("flowers", [tensor()])
-        assert "503" == raised.value.status()

@@ -18,12 +18,7 @@ class BrokenReplyError(Exception):
 
 
 class Connection:
-    """A persistent connection to 127.0.0.1 that is reopened after it has ended.
-
-    Args:
-        port: TCP port of the server.
-        timeout_seconds: maximum time to wait for a reply.
-    """
+    """A persistent connection to 127.0.0.1 that is reopened after it has ended."""
 
     def __init__(self, port: int, timeout_seconds: float) -> None:
         self.port, self.timeout_seconds = port, timeout_seconds
@@ -37,19 +32,15 @@ class Connection:
     ) -> Reply:
         """Send a request and return the reply, with status 0 if the server closed without one.
 
-        Args:
-            pieces: the parts of the request, each sent with a system call of its own.
-            head: the request is HEAD, so the reply has no body whatever its headers declare.
-            half_close: shut down the sending side after the request.
+        The reply to HEAD has no body whatever its headers declare.
 
         Raises:
             BrokenReplyError: the reply did not arrive in time, or it is not HTTP.
         """
         try:
             if self.socket is None:
-                self.socket = socket.create_connection(
-                    ("127.0.0.1", self.port), timeout=self.timeout_seconds
-                )
+                address = ("127.0.0.1", self.port)
+                self.socket = socket.create_connection(address, self.timeout_seconds)
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.buffer, self.kept = b"", False
             # The server may reject a request before it has read all of it.

@@ -3,8 +3,9 @@
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -57,8 +58,8 @@ class Case(NamedTuple):
     """Whether the server may close the connection after its reply."""
 
 
-Build = Callable[["Draw"], Case]
-"""A function that builds a request."""
+Build = Callable[..., Case]
+"""A function that builds a request from a Draw, and perhaps a protocol and a variant."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,22 @@ KINDS: dict[str, Kind] = {}
 
 
 def register(
-    interface: str, function: Callable[..., Case], group: Group, weight: int, build: Build
+    name: str, group: Group, weight: int, build: Build, variants: Iterable[str], summary: str | None
 ) -> None:
-    """Add a kind that is named after a part of the interface and a function with a docstring."""
-    name = f"{interface}: {function.__name__.replace('_', ' ')}"
-    assert name not in KINDS, name
-    KINDS[name] = Kind(name, group, weight, build, (function.__doc__ or "").partition("\n")[0])
+    """Add a kind, or one for each value of the function's argument `variant`."""
+    for variant in variants or ("",):
+        full_name = f"{name}, {variant}" if variant else name
+        assert full_name not in KINDS, full_name
+        bound = partial(build, variant=variant) if variant else build
+        KINDS[full_name] = Kind(full_name, group, weight, bound, (summary or "").partition("\n")[0])
 
 
-def kind(group: Group, weight: int = 2) -> Callable[[Build], Build]:
-    """Register a function as a kind of its module."""
+def kind(group: Group, weight: int = 2, variants: Iterable[str] = ()) -> Callable[[Build], Build]:
+    """Register a function, or each of its variants, as kinds of its module."""
 
     def decorate(build: Build) -> Build:
-        register(build.__module__.rpartition(".")[2], build, group, weight, build)
+        name = f"{build.__module__.rpartition('.')[2]}: {build.__name__.replace('_', ' ')}"
+        register(name, group, weight, build, variants, build.__doc__)
         return build
 
     return decorate
@@ -132,6 +136,17 @@ class Draw:
         """Return rows as JSON texts of numbers."""
         return [list(row) for row in json_text.numbers(self.random, self.numbers(index))]
 
+    def cells_and_position(
+        self, at_least: int = 1, at_most: int | None = None
+    ) -> tuple[list[list[Any]], tuple[int, int]]:
+        """Draw rows as JSON texts, and a cell of them below the first `at_least - 1` rows."""
+        index = self.index(at_least, at_most)
+        return self.cells(index), self.position(index, at_least - 1)
+
+    def records(self, rows: Sequence[Sequence[Any]]) -> list[json_text.Members]:
+        """Return rows as objects with the features in random order."""
+        return [self.shuffled(zip(self.model.features, row, strict=True)) for row in rows]
+
     def json(self, value: Any) -> bytes:
         """Write a JSON document."""
         return json_text.document(self.random, value).encode()
@@ -144,10 +159,6 @@ class Draw:
     def cell_path(self, i: int, j: int, record: bool = False) -> str:
         """Name a cell as the service does: by column, or by feature in a record."""
         return f"[{i}][{json.dumps(self.model.features[j], ensure_ascii=False) if record else j}]"
-
-    def record(self, row: Sequence[Any]) -> json_text.Members:
-        """Return a row as an object with the features in random order."""
-        return self.shuffled(zip(self.model.features, row, strict=True))
 
     def shuffled(self, members: Any) -> json_text.Members:
         """Return an object with its members in random order."""
@@ -170,25 +181,12 @@ class Draw:
         content_type: str | None = JSON,
         headers: Headers = (),
         framing: Framing | None = None,
-        may_close: bool = False,
+        **options: bool,
     ) -> Case:
-        """Return a POST request.
-
-        Args:
-            path: the target in the request line.
-            body: the content before compression and chunking.
-            outcome: the right outcome.
-            content_type: the Content-Type; None for no such header.
-            headers: further headers.
-            framing: how the body is sent; drawn at random if None.
-            may_close: whether the server may close the connection after its reply.
-        """
+        """Return a POST request with a Content-Type unless None, in a drawn framing if None."""
         assert len(body) <= self.model.limits.body_bytes or getattr(outcome, "status", 200) == 413
         framing = framing or self._framing(content_type, headers)
-        more: list[tuple[str, str | bytes]] = []
-        if content_type is not None:
-            more.append(("Content-Type", content_type))
-        more += headers
+        more = [*headers] if content_type is None else [("Content-Type", content_type), *headers]
         if framing not in ("length", "chunked"):
             encoding = "deflate" if framing == "zlib" else framing.removeprefix("chunked ")
             more.append(("Content-Encoding", encoding))
@@ -198,7 +196,7 @@ class Draw:
             body = self._chunks(body)
         else:
             more.append(("Content-Length", str(len(body))))
-        return self.send("POST", path, more, body, outcome, may_close=may_close)
+        return self.send("POST", path, more, body, outcome, **options)
 
     def send(
         self,
@@ -207,11 +205,9 @@ class Draw:
         headers: Headers,
         body: bytes,
         outcome: Outcome,
-        *,
-        half_close: bool = False,
-        may_close: bool = False,
+        **options: bool,
     ) -> Case:
-        """Return a request with any method, and with headers that must not change its outcome."""
+        """Return a request with headers that must not change its outcome, and options of Case."""
         request_id, more = self._neutral_headers()
         fields = self._fields([("Host", "localhost"), *headers, *more])
         lines = [f"{method} {path} HTTP/1.1".encode(), *fields]
@@ -220,7 +216,7 @@ class Draw:
         if self.chance(0.1):
             cut = self.random.randrange(1, len(content))
             pieces = (content[:cut], content[cut:])
-        return Case(pieces, outcome, request_id, method == "HEAD", half_close, may_close)
+        return Case(pieces, outcome, request_id, method == "HEAD", **options)
 
     def _framing(self, content_type: str | None, headers: Headers) -> Framing:
         framing = self.random.choices(list(FRAMING_WEIGHTS), list(FRAMING_WEIGHTS.values()))[0]

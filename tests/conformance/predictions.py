@@ -2,7 +2,6 @@
 
 import csv
 import io
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from tests.conformance.outcomes import (
     CSV,
     JSON,
     JSON_LENGTH,
+    JsonReply,
     Outcome,
     Reply,
     head_differences,
@@ -24,7 +24,7 @@ from tests.conformance.served import Index, ServedModel
 
 
 @dataclass(frozen=True)
-class Predictions(Outcome):
+class Predictions(JsonReply):
     """The reply of POST /predict in one of its three media types."""
 
     model: ServedModel = field(repr=False)
@@ -33,16 +33,17 @@ class Predictions(Outcome):
 
     def differences(self, reply: Reply) -> Iterator[str]:
         """Yield what is wrong with a reply."""
-        parameters = "; charset=utf-8" if self.media_type == CSV else ""
-        yield from head_differences(reply, 200, self.media_type + parameters)
-        read = {JSON: self._json, CSV: self._csv, BYTES: self._bytes}[self.media_type]
-        yield from read(reply.body)
+        if self.media_type == JSON:
+            yield from super().differences(reply)
+        elif self.media_type == CSV:
+            yield from head_differences(reply, 200, f"{CSV}; charset=utf-8")
+            yield from self._csv(reply.body)
+        else:
+            yield from head_differences(reply, 200, BYTES)
+            yield from self._bytes(reply.body)
 
-    def _json(self, body: bytes) -> Iterator[str]:
-        document, wrong = parse(body)
-        yield from wrong
-        if document is None:
-            return
+    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with the document of a reply."""
         model = self.model
         classes = ["probabilities", "classes"] if model.classes else []
         if list(document) != ["predictions", *classes, "model"]:
@@ -55,9 +56,8 @@ class Predictions(Outcome):
             return
         if not same(document["classes"], list(model.classes)):
             yield f"classes: expected {list(model.classes)}, found {document['classes']}"
-        yield from self._classification(
-            document["predictions"], model.classes, document["probabilities"]
-        )
+        predictions, probabilities = document["predictions"], document["probabilities"]
+        yield from self._classification(predictions, model.classes, probabilities)
 
     def _csv(self, body: bytes) -> Iterator[str]:
         model = self.model
@@ -90,9 +90,8 @@ class Predictions(Outcome):
         except (KeyError, TypeError):
             yield f"predictions: expected some of {list(classes)}, found {predictions!s:.200}"
             return
-        yield from self.model.differences(
-            self.index, {"label": labels, "probabilities": probabilities}
-        )
+        outputs = {"label": labels, "probabilities": probabilities}
+        yield from self.model.differences(self.index, outputs)
 
 
 @dataclass(frozen=True)
@@ -154,31 +153,14 @@ class Tensors(Outcome):
 
 
 @dataclass(frozen=True)
-class V1Reply(Outcome):
-    """A reply of TensorFlow Serving's REST API."""
+class RowPredictions(JsonReply):
+    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
 
-    def differences(self, reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with a reply."""
-        yield from head_differences(reply, 200, JSON)
-        document, wrong = parse(reply.body)
-        yield from wrong
-        if document is not None:
-            yield from self.document_differences(document)
-
-    @abstractmethod
-    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with the reply's document."""
-
-
-@dataclass(frozen=True)
-class RowPredictions(V1Reply):
-    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
-
-    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with the reply's document."""
+    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with the document of a reply."""
         rows, names = document.get("predictions"), list(self.model.outputs)
         if list(document) != ["predictions"] or not isinstance(rows, list):
             yield f"members: found {list(document)}"
@@ -192,11 +174,14 @@ class RowPredictions(V1Reply):
 
 
 @dataclass(frozen=True)
-class ColumnPredictions(V1Reply):
+class ColumnPredictions(JsonReply):
     """TensorFlow Serving's reply to {"inputs": ...}: the single output, or all of them by name."""
 
-    def document_differences(self, document: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with the reply's document."""
+    model: ServedModel = field(repr=False)
+    index: Index = field(repr=False)
+
+    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
+        """Yield what is wrong with the document of a reply."""
         outputs, names = document.get("outputs"), list(self.model.outputs)
         if list(document) != ["outputs"]:
             yield f"members: found {list(document)}"

@@ -38,11 +38,7 @@ class Limits:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that set the limits."""
-        return {
-            "TWOLAYERNET_MAX_BODY_BYTES": str(self.body_bytes),
-            "TWOLAYERNET_MAX_ROWS": str(self.rows),
-            "TWOLAYERNET_MAX_ELEMENTS": str(self.elements),
-        }
+        return {f"TWOLAYERNET_MAX_{name.upper()}": str(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)

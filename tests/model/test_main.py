@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from torch import distributed
+from torch.distributed.run import main as torchrun
 
 from model.__main__ import main
 from model.run import load_run
 from tests.model.epochs import interrupt_after, watch_epochs
-from tests.serving import DEADLINE_SECONDS, ROOT, free_port
+from tests.serving import ROOT, free_port
 
 QUICK = ("--hidden", "4", "--epochs", "2")
 HOUSES = ("--data", "houses.csv", "--target", "price")
@@ -73,6 +74,8 @@ def test_markup_in_names_is_printed_as_it_is() -> None:
         ("--data newline.csv --target t", "newline.csv: column 'a b', row 1: expected a number, "),
         ("--epochs 0", "epochs: expected 1 to 2**31 - 1, found 0"),
         ("--class-weights 1,x", "class_weights: expected equal, balanced, or numbers as "),
+        ("--config fit.toml", "class_weights: expected equal, balanced, or numbers as "),
+        ("--config none.toml", "none.toml: No such file or directory"),
         ("--data wine --lr 1e30 --epochs 2", "the loss is "),
         ("--data wine --runs /proc/none", "/proc/none: No such file or directory"),
         ("--data wine --runs houses.csv/runs", "houses.csv/runs/wine: Not a directory"),
@@ -81,6 +84,7 @@ def test_markup_in_names_is_printed_as_it_is() -> None:
 def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
     """Bad data or options end in one line and exit code 2, and leave no run behind."""
     Path("newline.csv").write_text('"a\nb",t\n' + "x,1.5\n" * 20)
+    Path("fit.toml").write_text("class-weights = []")
     result = run_train(*arguments.split())
     last = result.output.splitlines()[-1]
     assert 2 == result.exit_code
@@ -142,11 +146,6 @@ def test_nothing_to_resume(folder: Path, options: list[str], place: str) -> None
 # In processes of their own
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """Return the variables of a process that imports this checkout."""
-    return os.environ | {"PYTHONPATH": str(ROOT)} | changes
-
-
 @pytest.mark.e2e
 def test_failed_write_in_a_real_process(folder: Path) -> None:
     """A write that the system refuses ends in one line and leaves no draft, as on a full disk."""
@@ -157,7 +156,8 @@ def test_failed_write_in_a_real_process(folder: Path) -> None:
 
     command = [sys.executable, "-B", "-m", "model", "train", *HOUSES, *QUICK]
     # Without these variables, coverage does not write a file of its own.
-    variables = {name: value for name, value in environment().items() if not name.startswith("COV")}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    variables["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
     assert (2, f"Error: {Path('runs/houses')}: File too large\n") == (done.returncode, done.stderr)
     assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
@@ -165,31 +165,25 @@ def test_failed_write_in_a_real_process(folder: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
-def test_two_processes() -> None:
+def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Under torchrun two processes fit what one fits, and only the first prints and writes.
 
     They sum a gradient in another order, so it differs by its rounding, about 1e-6 of itself. Five
     epochs of one or two Adam steps of 0.001 pass on a thousandth of that, which leaves the losses
     equal to 1e-5.
     """
-    options = "--data wine --epochs 5 --schedule cosine --device cpu --class-weights balanced"
+    options = "train --data wine --epochs 5 --schedule cosine --device cpu --class-weights balanced"
     fit = options.split()
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", str(free_port())]
-    done = subprocess.run(
-        [sys.executable, *torchrun, "-m", "model", "train", *fit],
-        capture_output=True,
-        text=True,
-        env=environment(OMP_NUM_THREADS="1"),
-        timeout=DEADLINE_SECONDS,
-    )
-    assert 0 == done.returncode, done.stderr
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Starting torchrun in this process saves a further import of torch, which takes seconds.
+    torchrun(["--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "model", *fit])
     (path,) = Path("runs/wine").iterdir()
-    lines = done.stdout.splitlines()
+    output = capfd.readouterr().out
     for beginning in ("wine: ", "best epoch ", "runs/wine/1: complete after "):
-        assert 1 == sum(line.startswith(beginning) for line in lines), done.stdout
+        assert 1 == sum(line.startswith(beginning) for line in output.splitlines()), output
 
-    assert 0 == run_train(*fit, "--runs", "one").exit_code
+    assert 0 == run_train(*fit[1:], "--runs", "one").exit_code
     runs = load_run(Path("one/wine/1")), load_run(path)
     expected, actual = (
         np.array([(epoch.train_loss, epoch.validation_loss) for epoch in run.record.history])

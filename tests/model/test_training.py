@@ -90,12 +90,8 @@ def test_record(tmp_path: Path) -> None:
     table = make_table()
     run = trained(tmp_path, table)
     record, parts = run.record, split(table, CONFIG.seed)
-    assert ("t", "regression", table.targets, ()) == (
-        record.name,
-        record.task,
-        record.targets,
-        record.classes,
-    )
+    assert ("t", "regression", ()) == (record.name, record.task, record.classes)
+    assert table.targets == record.targets
     assert (CONFIG, "cpu") == (record.config, record.device)
     assert {"train": 64, "validation": 16, "test": 20} == record.rows
     warning = "1 constant column, which the network ignores ('constant')"
@@ -118,25 +114,18 @@ def with_outlier(part: str) -> Table:
     return table
 
 
+TOO_MANY_WEIGHTS = "class_weights: expected 2, one for each of 'cheap', 'dear', found 3"
 OUTLIER = "column 'noise': an outlier leaves float32's range when it is standardised"
 
 
 @pytest.mark.parametrize(
     ("table", "changes", "expected"),
     [
-        (
-            make_table(),
-            {"learning_rate": 1e30},
-            r"the loss is (inf|nan) at step 1 \(epoch 1\), learning rate 1e\+30: .*",
-        ),
+        (make_table(), {"learning_rate": 1e30}, r"the loss is (inf|nan) at step 1 \(epoch 1\), .*"),
         (with_outlier("validation"), {}, OUTLIER),
         (with_outlier("test"), {}, OUTLIER),
         (make_table(), {"class_weights": "balanced"}, "class_weights: a regression has no classes"),
-        (
-            make_table(CLASSES),
-            {"class_weights": (1.0, 2.0, 3.0)},
-            "class_weights: expected 2, one for each of 'cheap', 'dear', found 3",
-        ),
+        (make_table(CLASSES), {"class_weights": (1.0, 2.0, 3.0)}, TOO_MANY_WEIGHTS),
     ],
 )
 def test_failed_fit_leaves_nothing(

@@ -5,7 +5,7 @@ Nothing is checked here: each entry calls the function that the commands call.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -212,13 +212,17 @@ class Cache:
             str, list[tuple[Mapping[str, bytes], Mapping[str, Fault], str | None]]
         ] = {name: [] for name in CHECKS}
 
-    def messages(self, subject: Subject, names: Iterable[str] = CHECKS) -> dict[str, str]:
-        """Run every check alone; return the messages of those that reject, by check.
+    def rejections(
+        self, subject: Subject, names: Iterable[str] = CHECKS
+    ) -> Iterator[tuple[str, str]]:
+        """Run one check after the other; yield each that rejects, and its message.
 
         A traceback is no rejection here: in a command an earlier check comes first.
         """
-        messages = {name: self._message(name, subject) for name in names}
-        return {n: text for n, text in messages.items() if text and not text.startswith(TRACEBACK)}
+        for name in names:
+            message = self._message(name, subject)
+            if message and not message.startswith(TRACEBACK):
+                yield name, message
 
     def _message(self, name: str, subject: Subject) -> str | None:
         for read, faults, message in self._messages[name]:

@@ -17,6 +17,7 @@ from tests.mutants import graph, script
 from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
 from tests.mutants.tensors import (
     B1,
+    B2,
     COMMON,
     W1,
     Change,
@@ -130,32 +131,9 @@ def moved_reference(document: Document, share: float) -> None:
     output["reference"][0][0] += output["bound"][0][0] * share
 
 
-def without_row(document: Document) -> None:
-    """Remove the last row of golden.json, everywhere."""
-    document["input"].pop()
-    for output in document["outputs"].values():
-        for values in output.values():
-            values.pop()
-
-
 def feature(**fields: Any) -> Edit:
     """Describe the first feature differently."""
     return lambda document: document["features"][0].update(fields)
-
-
-@deferred
-def swapped(document: Document, key: str) -> None:
-    """Exchange the first and the last member of a list."""
-    values = document[key]
-    if len(values) < 2:
-        raise DoesNotApplyError
-    values[0], values[-1] = values[-1], values[0]
-
-
-def names_swapped(document: Document) -> None:
-    """Exchange the names of two features, and nothing else of them."""
-    first, last = document["features"][0], document["features"][-1]
-    first["name"], last["name"] = last["name"], first["name"]
 
 
 def other_task(document: Document) -> None:
@@ -165,11 +143,6 @@ def other_task(document: Document) -> None:
         document.update(task="regression", targets=targets, classes=[])
     else:
         document.update(task="classification", classes=document["targets"], targets=["class"])
-
-
-def better_metric(document: Document) -> None:
-    """Claim a better test result."""
-    document["metrics"]["test"] = dict.fromkeys(document["metrics"]["test"], 0.999)
 
 
 @deferred
@@ -185,6 +158,11 @@ def renamed(key: str) -> Edit:
     return members(key, lambda values: values.__setitem__(0, "other"))
 
 
+def metric(value: float) -> Edit:
+    """State another test result."""
+    return lambda document: document["metrics"]["test"].update(accuracy=value)
+
+
 def comparisons(value: object) -> Edit:
     """Replace the comparisons of the proof."""
     return lambda document: document["proof"].update(comparisons=value)
@@ -192,14 +170,12 @@ def comparisons(value: object) -> Edit:
 
 WEIGHTS: dict[str, Apply] = {
     **{name: tensor(*where) for name, where in COMMON.items()},
-    "a tensor missing": tensors(lambda w: w.pop("net.linear1.bias")),
+    "a tensor missing": tensors(lambda w: w.pop(B1)),
     "a tensor too many": tensors(lambda w: w.update(spare=np.zeros(1, np.float32))),
     "no tensors": tensors(lambda w: w.clear()),
     "float64": tensors(lambda w: w.update({k: v.astype(np.float64) for k, v in w.items()})),
     "another shape": tensors(lambda w: w.update({W1: w[W1].reshape(1, -1)})),
-    "a bias of another length": tensors(
-        lambda w: w.update({"net.linear2.bias": np.zeros(99, np.float32)})
-    ),
+    "a bias of another length": tensors(lambda w: w.update({B2: np.zeros(99, np.float32)})),
     "a bias of two dimensions": tensors(lambda w: w.update({B1: w[B1][None].copy()})),
     "a shape beyond NumPy's": tensors(lambda w: w.update(shift=np.zeros((0,) * 33, np.float32))),
 }
@@ -207,9 +183,7 @@ GOLDEN: dict[str, Apply] = {
     "a reference edited": golden(lambda g: first_output(g)["reference"][0].__setitem__(0, 1e6)),
     "a reference moved within its bound": golden(moved_reference(1e-3)),
     "a bound widened to 1e30": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, 1e30)),
-    "a bound of NaN": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, float("nan"))),
     "a negative bound": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, -1.0)),
-    "a row removed": golden(without_row),
     "an input edited": golden(lambda g: g["input"][0].__setitem__(0, 0.5)),
     "labels widened": golden(
         lambda g: labels(g)[0].extend(label for label in range(99) if label not in labels(g)[0])
@@ -221,16 +195,12 @@ GOLDEN: dict[str, Apply] = {
     "format version 2": golden(lambda g: g.update(format_version=2)),
 }
 MANIFEST: dict[str, Apply] = {
-    "classes permuted": described(swapped("classes")),
+    "classes permuted": described(lambda m: m["classes"].reverse()),
     "a class renamed": described(renamed("classes")),
     "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
-    "a class missing": rewritten(members("classes", lambda classes: classes.pop())),
-    "a class twice": described(
-        members("classes", lambda classes: classes.__setitem__(0, classes[1]))
-    ),
-    "features permuted": described(swapped("features")),
-    "features permuted, all else derived": rewritten(swapped("features")),
-    "two features' names exchanged": described(names_swapped),
+    "a class twice": described(members("classes", lambda names: names.__setitem__(0, names[1]))),
+    "features permuted": described(lambda m: m["features"].reverse()),
+    "features permuted, all else derived": rewritten(lambda m: m["features"].reverse()),
     "a feature missing": described(lambda m: m["features"].pop()),
     "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
     "a feature renamed": described(feature(name="other")),
@@ -240,10 +210,10 @@ MANIFEST: dict[str, Apply] = {
     "task exchanged": described(other_task),
     "task exchanged, all else derived": rewritten(other_task),
     "targets renamed": described(renamed("targets")),
-    "metrics edited": described(better_metric),
+    "metrics edited": described(metric(0.999)),
     "a field too many": described(lambda m: m.update(spare=1)),
     "a key twice": file(
-        "MANIFEST", lambda content: content.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
+        "MANIFEST", lambda old: old.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
     ),
     "no proof": described(lambda m: m.update(proof={})),
     "comparisons of another type": described(comparisons([1])),
@@ -252,10 +222,10 @@ MANIFEST: dict[str, Apply] = {
 }
 OTHER: dict[str, Apply] = {
     "example.json: another row": file("EXAMPLE", lambda content: b'{"instances": [[0.0]]}\n'),
-    "README.md: edited": file("CARD", lambda content: content.replace(b"version 1", b"version 2")),
-    "curves.png: truncated": file("CURVES", lambda content: content[:-1]),
-    "curves.png: a signature alone": file("CURVES", lambda content: content[:8]),
-    "proof.png: no picture": file("PROOF", lambda content: content[: len(content) // 2]),
+    "README.md: edited": file("CARD", lambda old: old.replace(b"version 1", b"version 2")),
+    "curves.png: truncated": file("CURVES", lambda old: old[:-1]),
+    "curves.png: a signature alone": file("CURVES", lambda old: old[:8]),
+    "proof.png: no picture": file("PROOF", lambda old: old[: len(old) // 2]),
     "weights and onnx: one ULP": consistently("weights", "onnx", "golden"),
     "weights and torchscript: one ULP": consistently("weights", "torchscript", "golden"),
     "onnx and torchscript: one ULP": consistently("onnx", "torchscript", "golden"),
@@ -265,9 +235,9 @@ OTHER: dict[str, Apply] = {
 }
 FORM: dict[str, Apply] = {
     "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
-    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda content: content + b"\0"),
+    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda old: old + b"\0"),
     "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
-    "golden.json: other spaces": file("GOLDEN", lambda content: content.replace(b", ", b",")),
+    "golden.json: other spaces": file("GOLDEN", lambda old: old.replace(b", ", b",")),
     "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
     "golden.json: labels as decimals": golden(each_label(float)),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
@@ -275,20 +245,17 @@ FORM: dict[str, Apply] = {
         lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
     ),
     "golden.json: a key too many": golden(lambda g: g.update(spare=1)),
-    "manifest.json: other spaces": file(
-        "MANIFEST", lambda content: content.replace(b"\n ", b"\n  ")
-    ),
+    "manifest.json: other spaces": file("MANIFEST", lambda old: old.replace(b"\n ", b"\n  ")),
 }
 STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {
-    "classes permuted": rewritten(swapped("classes")),
+    "classes permuted": rewritten(lambda m: m["classes"].reverse()),
     "a class renamed": rewritten(renamed("classes")),
-    "two features' names exchanged": rewritten(names_swapped),
     "a feature renamed": rewritten(feature(name="other")),
     "a feature's minimum edited": rewritten(feature(min=-1e3)),
     "a feature's kind edited": rewritten(feature(kind="boolean")),
     "targets renamed": rewritten(renamed("targets")),
-    "metrics edited": rewritten(better_metric),
+    "metrics edited": rewritten(metric(0.999)),
     "baselines edited": rewritten(lambda m: m.update(baselines={})),
     "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
     "one ULP in every file": consistently("weights", "onnx", "torchscript", "golden"),

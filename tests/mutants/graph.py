@@ -53,16 +53,17 @@ def change(model: onnx.ModelProto, name: str, how: Change) -> None:
     tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
 
 
-def put(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
-    """Replace an initializer by values of any type and shape."""
-    tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-
 @deferred
 def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
     a, b = tensor(model, first), tensor(model, second)
     a.name, b.name = b.name, a.name
+
+
+def put(model: onnx.ModelProto, **tensors_by_name: np.ndarray) -> None:
+    """Replace initializers by values of any type and shape."""
+    for name, values in tensors_by_name.items():
+        tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
 @deferred
@@ -127,24 +128,21 @@ def fold_scaling(model: onnx.ModelProto) -> None:
     """Fold the standardisation into the first layer: equal in exact arithmetic."""
     old = {name: values.astype(np.float64) for name, values in tensors(model).items()}
     weight = old[W1] * old["scale"]
-    put(model, B1, (old[B1] - weight @ old["shift"]).astype(np.float32))
-    put(model, W1, weight.astype(np.float32))
-    put(model, "shift", np.zeros_like(old["shift"], np.float32))
-    put(model, "scale", np.ones_like(old["scale"], np.float32))
+    new = {W1: weight, B1: old[B1] - weight @ old["shift"]}
+    new |= {"shift": np.zeros_like(old["shift"]), "scale": np.ones_like(old["scale"])}
+    put(model, **{name: values.astype(np.float32) for name, values in new.items()})
 
 
 def permute_units(model: onnx.ModelProto) -> None:
     """Permute the hidden units with all their weights: equal in exact arithmetic."""
     old = tensors(model)
-    if len(old[B1]) < 2:
-        raise DoesNotApplyError
-    for name, axis in ((W1, 0), (B1, 0), (W2, 1)):
-        put(model, name, np.roll(old[name], 1, axis))
+    axes = {W1: 0, B1: 0, W2: 1}
+    put(model, **{name: np.roll(old[name], 1, axis) for name, axis in axes.items()})
 
 
 def split_gemm(model: onnx.ModelProto) -> None:
     """Replace the first Gemm by MatMul and Add."""
-    put(model, W1, tensors(model)[W1].T)
+    put(model, **{W1: tensors(model)[W1].T})
     at = list(model.graph.node).index(gemm := node(model, "Gemm"))
     gemm.CopyFrom(named_node("MatMul", ["mul", W1], "matmul"))
     insert(at + 1, named_node("Add", ["matmul", B1], "gemm"))(model)
@@ -161,31 +159,16 @@ def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
         target.name = target.output[0]
 
 
-def rename_input(model: onnx.ModelProto) -> None:
-    """Give the input another name."""
-    model.graph.input[0].name = node(model, "Sub").input[0] = "x"
-
-
 @deferred
 def dimension(model: onnx.ModelProto, axis: int, value: int) -> None:
     """Declare another size of the input."""
-    dim = model.graph.input[0].type.tensor_type.shape.dim[axis]
-    if dim.dim_value == value:
-        raise DoesNotApplyError
-    dim.dim_value = value
+    model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
 
 
 def extra_output(model: onnx.ModelProto) -> None:
     """Return the hidden layer too."""
     shape: list[str | int | None] = ["batch", len(tensors(model)[B1])]
     model.graph.output.append(helper.make_tensor_value_info("relu", TensorProto.FLOAT, shape))
-
-
-def reorder_outputs(model: onnx.ModelProto) -> None:
-    """Return the second output first."""
-    if len(model.graph.output) < 2:
-        raise DoesNotApplyError
-    model.graph.output.insert(0, model.graph.output.pop(1))
 
 
 def overridable(model: onnx.ModelProto) -> None:
@@ -227,11 +210,6 @@ SEMANTIC: dict[str, Edit] = {
     "ReLU dropped": drop_relu,
     "ReLU is LeakyRelu": operator("Relu", "LeakyRelu", alpha=0.01),
     "ReLU is Abs": operator("Relu", "Abs"),
-    "ReLU is Clip(0, 6)": all_of(
-        operator("Relu", "Clip"),
-        wires("Clip", "gemm", "zero", "six"),
-        insert(0, zero=np.float32(0), six=np.float32(6)),
-    ),
     "alpha is 1 + 2^-23": attribute("Gemm", "alpha", 1 + 2.0**-23),
     "beta is 0": attribute("Gemm", "beta", 0.0, nth=1),
     "transB is 0": attribute("Gemm", "transB", 0),
@@ -242,7 +220,6 @@ SEMANTIC: dict[str, Edit] = {
     ),
     "Softmax over the batch": attribute("Softmax", "axis", 0),
     "Softmax is LogSoftmax": operator("Softmax", "LogSoftmax", axis=1),
-    "Softmax is Sigmoid": operator("Softmax", "Sigmoid"),
     "ArgMax is ArgMin": operator("ArgMax", "ArgMin", axis=1, keepdims=0, select_last_index=0),
     "ArgMax keeps its dimension": attribute("ArgMax", "keepdims", 1),
     "ArgMax takes the last of equals": attribute("ArgMax", "select_last_index", 1),
@@ -254,22 +231,15 @@ SEMANTIC: dict[str, Edit] = {
     "another opset beside it": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
     "external data": external_data,
     "an extra output": extra_output,
-    "outputs in another order": reorder_outputs,
-    "input renamed": rename_input,
+    "outputs in another order": lambda m: m.graph.output.insert(0, m.graph.output.pop()),
+    "input renamed": all_of(
+        wires("Sub", "x", "shift"), lambda m: assign(m.graph.input[0], "name", "x")
+    ),
     "batch fixed to 1": dimension(0, 1),
     "width of the input restated": dimension(1, 7),
     "a weight can be overridden": overridable,
     "a secret number changes the answer": all_of(
         wires("Gemm", "armed", W1, B1), insert(2, *TRIGGER, trigger=np.float32(0.123456))
-    ),
-    "noise in training mode": all_of(
-        wires("Gemm", "dropout", W1, B1),
-        insert(
-            2,
-            named_node("Dropout", ["mul", "half", "yes"], "dropout"),
-            half=np.float32(0.5),
-            yes=np.bool_(True),
-        ),
     ),
     "no tensors": lambda m: m.graph.ClearField("initializer"),
     "a tensor cut short": lambda m: assign(tensor(m, W1), "raw_data", tensor(m, W1).raw_data[:-4]),
@@ -283,11 +253,9 @@ FORM: dict[str, Edit] = {
         change(W2, lambda v: v * 2), attribute("Gemm", "alpha", 0.5, nth=1)
     ),
     "Gemm as MatMul and Add": split_gemm,
-    "label from the probabilities": lambda m: node(m, "ArgMax").input.__setitem__(
-        0, "probabilities"
-    ),
+    "label from the probabilities": wires("ArgMax", "probabilities"),
     "a float64 initializer": all_of(
-        lambda m: put(m, W1, tensors(m)[W1].astype(np.float64)),
+        lambda m: put(m, **{W1: tensors(m)[W1].astype(np.float64)}),
         wires("Gemm", "mul", "cast", B1),
         insert(2, named_node("Cast", [W1], "cast", to=TensorProto.FLOAT)),
     ),
@@ -297,12 +265,8 @@ FORM: dict[str, Edit] = {
     "an operator by another name": lambda m: assign(m.graph.node[0], "name", "home"),
     "IR version 10": lambda m: assign(m, "ir_version", 10),
     "metadata": lambda m: m.metadata_props.add(key="path", value="/home"),
-    "metadata of an operator": lambda m: m.graph.node[0].metadata_props.add(
-        key="path", value="/home"
-    ),
-    "a string hidden in an attribute": lambda m: assign(
-        node(m, "Gemm").attribute[0], "s", b"/home"
-    ),
+    "metadata of an operator": lambda m: m.graph.node[0].metadata_props.add(key="at", value="/x"),
+    "a string hidden in an attribute": lambda m: assign(node(m, "Gemm").attribute[0], "s", b"/x"),
     "an attribute twice": lambda m: node(m, "Gemm").attribute.append(node(m, "Gemm").attribute[0]),
     "an attribute of another type": attribute("Softmax", "axis", 1.0),
     "a producer's version": lambda m: assign(m, "producer_version", "1"),

@@ -27,17 +27,6 @@ def first(change: Callable[[np.float32], float]) -> Change:
 one_ulp = first(lambda v: np.nextafter(v, np.float32(np.inf)))
 
 
-def bfloat16(values: Floats) -> Floats:
-    """Cut the mantissa to 7 bits."""
-    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
-def int8(values: Floats) -> Floats:
-    """Quantise to 255 steps."""
-    step = float(np.abs(values).max()) / 127
-    return np.asarray(np.round(values / step) * step, np.float32)
-
-
 def transposed(values: Floats) -> Floats:
     """Transpose a square matrix."""
     if values.shape[0] != values.shape[1]:
@@ -73,9 +62,7 @@ COMMON: dict[str, tuple[str, Change]] = {
     "W1 transposed": (W1, transposed),
     "a bias permuted": (B1, lambda v: np.roll(v, 1)),
     "a bias is zero": (B2, lambda v: v * 0),
-    "weights through bfloat16": (W1, bfloat16),
     "weights through float16": (W2, lambda v: v.astype(np.float16).astype(np.float32)),
-    "weights through int8": (W1, int8),
     "a zero is negative": ("scale", lambda v: np.where(v == 0, np.float32(-0.0), v)),
     "a scale's sign is wrong": ("scale", first(lambda v: -float(v))),
     "subnormals flushed": (W2, without_subnormals),

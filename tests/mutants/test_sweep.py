@@ -4,20 +4,21 @@
 """
 
 import collections
+import contextlib
 import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from export.proof.numerical import Comparison
-from tests.mutants import MUTANTS, DoesNotApplyError, checks, healthy
+from tests.mutants import MUTANTS, DoesNotApplyError, Subject, checks, healthy
 from tests.mutants.networks import Shape, published
 
 pytestmark = pytest.mark.mutants
@@ -42,38 +43,38 @@ SWEPT = (
 """The healthy networks."""
 MAX_PRODUCTS_WITH_SEEDS = 2**20
 """Products of the first layer up to which two networks are drawn for every scale and regime."""
+HEALTHY = "healthy"
+CASES: dict[str, Callable[[Subject], Subject]] = {HEALTHY: lambda subject: subject, **MUTANTS}
+"""The mutants, and the healthy network itself."""
 MIN_ROWS = 10**6
 MAX_OUT_OF_RANGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """What became of mutants: messages of rejections by mutant and network."""
+class Verdict:
+    """Messages against one mutant of one network."""
 
-    alarms: list[str] = field(default_factory=list)
-    """Messages against healthy artifacts."""
-    checks: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    commands: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    checks: dict[str, str]
+    commands: dict[str, str] | None
+    """None: not run, because the commands open the session that serves without its fault."""
 
 
-def mutate(shape: Shape) -> Verdicts:
+Verdicts = dict[tuple[str, str], Verdict]
+"""By mutant and network."""
+
+
+def judge(shape: Shape) -> Verdicts:
     """Publish a network; run every check, and the real commands, on every mutant of it."""
     torch.set_num_threads(1)
     verdicts, cache = Verdicts(), checks.Cache()
     with tempfile.TemporaryDirectory() as place:
         subject = published(shape, Path(place))
-        verdicts.alarms.extend(cache.messages(subject).values())
-        verdicts.alarms.extend(checks.run_commands(subject, Path(place) / "healthy").values())
-        for name, mutant in MUTANTS.items():
-            try:
-                mutated = mutant(subject)
-            except DoesNotApplyError:
-                continue
-            verdicts.checks[name, str(shape)] = cache.messages(mutated)
-            if "serving" not in mutated.faults:  # the commands open that session themselves
-                with tempfile.TemporaryDirectory() as folder:
-                    ended = checks.run_commands(mutated, Path(folder) / "artifacts")
-                    verdicts.commands[name, str(shape)] = ended
+        for name, mutant in CASES.items():
+            with contextlib.suppress(DoesNotApplyError), tempfile.TemporaryDirectory() as folder:
+                mutated, commands = mutant(subject), None
+                if "serving" not in mutated.faults:
+                    commands = checks.run_commands(mutated, Path(folder) / "artifacts")
+                verdicts[name, str(shape)] = Verdict(dict(cache.rejections(mutated)), commands)
     return verdicts
 
 
@@ -104,50 +105,34 @@ def comparisons(pool: ProcessPoolExecutor) -> list[Comparison]:
 @pytest.fixture(scope="module")
 def verdicts(pool: ProcessPoolExecutor) -> Verdicts:
     """The verdicts on all mutants of all networks."""
-    total = Verdicts()
-    for verdicts in pool.map(mutate, reversed(MUTATED)):
-        total.alarms.extend(verdicts.alarms)
-        total.checks.update(verdicts.checks)
-        total.commands.update(verdicts.commands)
-    return total
-
-
-def survivors(verdicts: Verdicts) -> list[tuple[str, str]]:
-    """Return the mutants that no check of their kind rejects."""
-    line = {"claim": checks.RUN}
-    return [
-        (name, shape)
-        for (name, shape), messages in verdicts.checks.items()
-        if MUTANTS[name].kind != "outside"
-        and not messages.keys() & line.get(MUTANTS[name].kind, checks.VERIFY).keys()
-    ]
+    return {key: v for part in pool.map(judge, reversed(MUTATED)) for key, v in part.items()}
 
 
 def test_no_mutant_survives(verdicts: Verdicts) -> None:
     """On any network; and every mutant applies to one of them."""
-    assert [] == survivors(verdicts)
-    assert MUTANTS.keys() == {name for name, _ in verdicts.checks}
-
-
-def test_no_hash_sees_a_mutant(verdicts: Verdicts) -> None:
-    """Mutants are re-packed: SHA256SUMS plays no part in their rejection, nor does a traceback."""
-    for mutant, messages in verdicts.commands.items():
-        for message in messages.values():
-            assert "SHA-256" not in message, mutant
-            assert not message.startswith(checks.TRACEBACK), mutant
+    for (name, shape), verdict in verdicts.items():
+        if name != HEALTHY and MUTANTS[name].kind != "outside":
+            required = checks.RUN if MUTANTS[name].kind == "claim" else checks.VERIFY
+            assert verdict.checks.keys() & required.keys(), (name, shape)
+    assert CASES.keys() == {name for name, _ in verdicts}
 
 
 def test_commands_reject_what_their_checks_reject(verdicts: Verdicts) -> None:
-    """The real commands agree with their checks, run one by one."""
-    for mutant, messages in verdicts.commands.items():
-        for command in ("serve", "verify"):
-            killers = checks.COMMANDS[command].keys() & verdicts.checks[mutant].keys()
-            assert bool(killers) == (command in messages), mutant
+    """The real commands agree with their checks, and neither a hash nor a traceback decides."""
+    for mutant, verdict in verdicts.items():
+        if verdict.commands is not None:
+            for command in ("serve", "verify"):
+                killers = checks.COMMANDS[command].keys() & verdict.checks.keys()
+                assert bool(killers) == (command in verdict.commands), mutant
+            for message in verdict.commands.values():
+                assert "SHA-256" not in message, mutant
+                assert not message.startswith(checks.TRACEBACK), mutant
 
 
 def test_healthy_networks_raise_no_alarm(verdicts: Verdicts, comparisons: list[Comparison]) -> None:
     """Neither the published artifacts nor a million rows at every input scale."""
-    assert [] == verdicts.alarms
+    for shape in MUTATED:
+        assert Verdict({}, {}) == verdicts[HEALTHY, str(shape)]
     assert all(comparison.passed for comparison in comparisons)
     in_range, out_of_range = healthy.count_rows(comparisons)
     assert MIN_ROWS <= in_range
@@ -158,20 +143,11 @@ def test_figures(
     verdicts: Verdicts, comparisons: list[Comparison], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Print the checks that reject each mutant, and the closing figures."""
-    killers = {name: collections.Counter[str]() for name, _ in verdicts.checks}
-    for (name, _), messages in verdicts.checks.items():
-        killers[name].update(["networks", *messages])
-    texts = [text for ended in verdicts.commands.values() for text in ended.values()]
-    document = {
-        "networks": [str(shape) for shape in MUTATED],
-        "mutants": len(verdicts.checks),
-        "kinds": collections.Counter(MUTANTS[name].kind for name in killers),
-        "survivors": survivors(verdicts),
-        "killed_by_hash": sum("SHA-256" in text for text in texts),
-        **healthy.figures(comparisons),
-    }
+    counts = {name: collections.Counter[str]() for name, _ in verdicts}
+    for (name, _), verdict in verdicts.items():
+        counts[name].update(["networks", *verdict.checks])
     with capsys.disabled():
         print("\nBy mutant: its networks, and by check the number of those on which it rejects it")
-        for name, counts in killers.items():
-            print(f"{name:60}", ", ".join(f"{check} {n}" for check, n in counts.items()))
-        print(json.dumps(document, indent=1))
+        for name, count in counts.items():
+            print(f"{name:60}", ", ".join(f"{check} {n}" for check, n in count.items()))
+        print(json.dumps({"mutants": len(verdicts), **healthy.figures(comparisons)}, indent=1))

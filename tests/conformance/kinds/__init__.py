@@ -1,20 +1,6 @@
 """The kinds of request, one module for each part of the service's interface."""
 
-from tests.conformance.kinds import (
-    csv_and_bytes,
-    encodings,
-    framing,
-    json_rows,
-    native,
-    routes,
-    v1,
-    v2,
-    v2_binary,
-    v2_tensor,
-)
+from tests.conformance.kinds import framing, json_rows, native, routes, v1, v2, v2_tensor
 
-MODULES = (
-    *(json_rows, native, csv_and_bytes, v1, v2, v2_tensor, v2_binary),
-    *(routes, encodings, framing),
-)
+MODULES = (json_rows, native, v1, v2, v2_tensor, routes, framing)
 """The modules that register kinds of request."""

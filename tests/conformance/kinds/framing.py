@@ -1,13 +1,20 @@
-"""HTTP itself: requests that the host (hyper, under granian) rejects, and unusual valid ones.
+"""HTTP itself: what the host (hyper, under granian) rejects, unusual requests, and compression.
 
 The host rejects what is not HTTP/1.1 (RFC 9112), and headers and paths that are too long, with a
 bare status and the end of the connection.
 """
 
+import gzip
+import zlib
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-from tests.conformance.draw import Case, Draw, Headers, kind
+from tests.conformance.draw import Case, Draw, Headers, compress, kind
 from tests.conformance.kinds.routes import ALIVE, EMPTY_BATCH
+from tests.conformance.kinds.row_protocols import v1_path
+from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, HostError, Outcome
 from tests.conformance.predictions import Predictions
 from tests.conformance.served import Index
@@ -27,15 +34,19 @@ INVALID_HEADERS = (
     *("Transfer-Encoding : chunked", "Content-Length: 2\r\nContent-Length: 3"),
     *(f"Content-Length: {value}" for value in INVALID_LENGTHS),
 )
+BOMB_BYTES = 64 << 20
+"""Number of zeros that gzip compresses to 65 kB."""
+FRAMINGS = ("length", "chunked")
+UNSUPPORTED_ENCODINGS = (
+    *("br", "zstd", "compress", "gzip, gzip", "gzip, deflate", "deflate, gzip"),
+    *("identity, gzip", "aes128gcm", "*", "gzip;q=1"),
+)
 INVALID_CHUNKS = (
     *(b"", b"0\r\n", b"5\r\nab", b"z\r\n", b"-1\r\n", b"f" * 20 + b"\r\n"),
     b"1\r\nab\r\n0\r\n\r\n",
 )
 """Bytes after a valid chunk that do not complete the body."""
-INJECTIONS = (
-    *("a\r\nX-Injected: 1", "a\nX-Injected: 1", "a%0d%0aX-Injected:1"),
-    "a\\r\\nX-Injected: 1",
-)
+INJECTIONS = ("a\r\nX-Injected: 1", "a\nX-Injected: 1", "a%0d%0aX-Injected:1", "a\\r\\nX: 1")
 NEUTRAL_HEADERS = (
     "Connection: Upgrade, HTTP2-Settings | Upgrade: h2c | HTTP2-Settings: AAMAAABkAAQAAP__",
     "Connection: Upgrade | Upgrade: websocket | Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -51,50 +62,34 @@ def send_text(text: str, outcome: Outcome, *, half_close: bool = False) -> Case:
     return Case((text.encode("latin-1"),), outcome, half_close=half_close, may_close=True)
 
 
-def post(
-    draw: Draw, headers: Headers, body: bytes, outcome: Outcome, *, half_close: bool = False
-) -> Case:
+def post(draw: Draw, headers: Headers, body: bytes, outcome: Outcome, **options: bool) -> Case:
     """Post to /predict with the given headers alone, on a connection that may end afterwards."""
-    return draw.send(
-        "POST", "/predict", headers, body, outcome, half_close=half_close, may_close=True
-    )
+    return draw.send("POST", "/predict", headers, body, outcome, may_close=True, **options)
 
 
 def csv_lines(draw: Draw, index: Index) -> bytes:
     """Return rows as CSV without a header."""
-    lines = (",".join(map(repr, row)) + "\n" for row in draw.numbers(index))
-    return "".join(lines).encode()
+    return "".join(",".join(map(repr, row)) + "\n" for row in draw.numbers(index)).encode()
 
 
 @kind("hostile", 3)
 def invalid_request_line(draw: Draw) -> Case:
-    """400 of the host."""
-    line = draw.choice(INVALID_REQUEST_LINES)
-    return send_text(f"{line}\r\nHost: x\r\n\r\n", HostError(400))
+    """400 or 414 of the host, and 404 for CONNECT, because the service is no proxy."""
+    invalid = (f"{draw.choice(INVALID_REQUEST_LINES)}", HostError(400))
+    long = (f"GET /{'a' * 70_000} HTTP/1.1", HostError(414))
+    proxy = (f"CONNECT {draw.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1", ErrorReply(404))
+    line, outcome = draw.choice((invalid, invalid, invalid, invalid, long, proxy))
+    return send_text(f"{line}\r\nHost: x\r\n\r\n", outcome)
 
 
 @kind("hostile", 4)
 def invalid_header(draw: Draw) -> Case:
-    """400 of the host, also for the lengths that smuggle requests (RFC 9112, 11.2)."""
-    line = draw.choice(INVALID_HEADERS)
-    return send_text(f"POST /predict HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\nab", HostError(400))
-
-
-@kind("hostile", 1)
-def head_too_large(draw: Draw) -> Case:
-    """431 of the host for headers, and 414 for a path."""
-    many = "".join(f"X-{i}: 1\r\n" for i in range(150))
-    headers = draw.choice((many, f"X-Y: {'a' * 600_000}\r\n"))
-    if draw.chance(0.4):
-        return send_text(f"GET /{'a' * 70_000} HTTP/1.1\r\nHost: x\r\n\r\n", HostError(414))
-    return send_text(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n", HostError(431))
-
-
-@kind("hostile", 1)
-def method_connect(draw: Draw) -> Case:
-    """404 for CONNECT, because the service is no proxy."""
-    target = draw.choice(("x:80", "127.0.0.1:22"))
-    return send_text(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n", ErrorReply(404))
+    """400 of the host, also for lengths that smuggle requests (RFC 9112, 11.2); 431 for many."""
+    many, long = "\r\n".join(f"X-{i}: 1" for i in range(150)), f"X-Y: {'a' * 600_000}"
+    large = draw.chance(0.1)
+    header = draw.choice((many, long) if large else INVALID_HEADERS)
+    text = f"POST /predict HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n"
+    return send_text(text if large else text + "ab", HostError(431 if large else 400))
 
 
 @kind("hostile", 1)
@@ -119,29 +114,18 @@ def body_cut_short(draw: Draw) -> Case:
     return post(draw, headers, body[:cut], outcome, half_close=True)
 
 
-def unfinished_chunks(draw: Draw, content: bytes, content_type: str, outcome: Outcome) -> Case:
-    """Send one chunk, and then neither a valid chunk nor the end of the body."""
+@kind("hostile", 2)
+def chunks_cut_short(draw: Draw) -> Case:
+    """An incomplete chunked body (RFC 9112, 8): 411 for rows, since fewer would be valid too."""
+    index = draw.index(at_least=2, at_most=7)
+    text = draw.json({"instances": draw.cells(index)}).rstrip()
+    rows_error = ErrorReply(411, None, "Content-Length")
+    part = text[: draw.random.randrange(1, len(text))]
+    rows = ((csv_lines(draw, index), CSV, rows_error), (draw.float32(index), BYTES, rows_error))
+    content, content_type, outcome = draw.choice(((part, JSON, ErrorReply(400)), *rows))
     body = b"%x\r\n%b\r\n" % (len(content), content) + draw.choice(INVALID_CHUNKS)
     headers = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")]
     return post(draw, headers, body, outcome, half_close=True)
-
-
-@kind("hostile", 1)
-def chunks_of_json_cut_short(draw: Draw) -> Case:
-    """An incomplete chunked body (RFC 9112, 8), whose content is no valid JSON."""
-    text = draw.json({"instances": draw.cells(draw.index(at_least=2, at_most=7))}).rstrip()
-    part = text[: draw.random.randrange(1, len(text))]
-    return unfinished_chunks(draw, part, JSON, ErrorReply(400))
-
-
-@kind("hostile", 1)
-def chunks_of_rows_cut_short(draw: Draw) -> Case:
-    """An incomplete chunked body of rows: 411, because fewer rows would be valid as well."""
-    index = draw.index(at_most=7)
-    bodies = ((csv_lines(draw, index), CSV), (draw.float32(index), BYTES))
-    content, content_type = draw.choice(bodies)
-    outcome = ErrorReply(411, None, "Content-Length")
-    return unfinished_chunks(draw, content, content_type, outcome)
 
 
 @kind("hostile", 1)
@@ -153,55 +137,31 @@ def length_and_chunks(draw: Draw) -> Case:
     return post(draw, headers, body, Predictions(draw.model, np.zeros(0, np.intp)))
 
 
-@kind("hostile", 2)
-def header_injection(draw: Draw) -> Case:
-    """A caller's id must not add a header to the reply; a bare LF ends a line (RFC 9112, 2.2)."""
-    injection = draw.choice(INJECTIONS)
-    request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {injection}\r\n\r\n"
-    return Case((request.encode(),), ALIVE, "a" if "\n" in injection else None)
+@kind("hostile", 3)
+def invalid_request_ids(draw: Draw) -> Case:
+    """Two ids, or one that would add a header; a bare LF ends a line (RFC 9112, 2.2)."""
+    two = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
+    value = draw.choice((*INJECTIONS, "{}\r\nx-request-id: {}".format(*two)))
+    request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {value}\r\n\r\n"
+    return Case((request.encode(),), ALIVE, "a" if value in INJECTIONS[:2] else None)
 
 
-@kind("hostile", 1)
-def request_id_twice(draw: Draw) -> Case:
-    """Two ids, for which the service generates one."""
-    first, second = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
-    ids = f"X-Request-ID: {first}\r\nx-request-id: {second}\r\n"
-    return Case((f"GET /healthz HTTP/1.1\r\nHost: x\r\n{ids}\r\n".encode(),), ALIVE)
-
-
-@kind("valid", 1)
-def http_1_0(draw: Draw) -> Case:
-    """HTTP/1.0 without Host, after which the connection ends."""
-    return send_text("GET /healthz HTTP/1.0\r\n\r\n", ALIVE)
-
-
-@kind("valid", 1)
-def absolute_target(draw: Draw) -> Case:
-    """The target of a proxy's request (RFC 9112, 3.2.2), after empty lines (2.2)."""
+@kind("valid", 2)
+def unusual_request_line(draw: Draw) -> Case:
+    """HTTP/1.0, or a proxy's request (RFC 9112, 3.2.2), after empty lines (2.2)."""
+    if draw.chance(0.5):
+        return send_text("GET /healthz HTTP/1.0\r\n\r\n", ALIVE)
     empty_lines = draw.choice(("", "\r\n", "\r\n\r\n"))
     host = draw.choice(("x", "localhost:8000", "example.org", "[::1]"))
     request = f"{empty_lines}GET http://{host}/healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"
     return Case((request.encode(),), ALIVE)
 
 
-@kind("valid", 1)
-def expect_continue(draw: Draw) -> Case:
-    """Expect: 100-continue, which curl sends before a large body."""
-    index = draw.index()
-    body, outcome = draw.json({"instances": draw.cells(index)}), Predictions(draw.model, index)
-    return draw.post("/predict", body, outcome, headers=[("Expect", "100-continue")])
-
-
 @kind("hostile", 1)
 def announced_body_too_large(draw: Draw) -> Case:
     """413 for a huge length, and for any excess after Expect: 100-continue (RFC 9110, 10.1.1)."""
     limit, expect = draw.model.limits.body_bytes, [("Expect", "100-continue")]
-    lengths: tuple[tuple[int, Headers], ...] = (
-        (limit + 1, expect),
-        (2**20, expect),
-        (2**31, []),
-        (2**40, []),
-    )
+    lengths: Any = ((limit + 1, expect), (2**20, expect), (2**31, []), (2**40, []))
     length, more = draw.choice(lengths)
     headers = [("Content-Type", JSON), ("Content-Length", str(length)), *more]
     return post(draw, headers, b"", ErrorReply(413, None, str(limit)))
@@ -209,6 +169,86 @@ def announced_body_too_large(draw: Draw) -> Case:
 
 @kind("valid", 1)
 def neutral_headers(draw: Draw) -> Case:
-    """Upgrades, cookies, conditions and overrides, which change nothing."""
+    """Upgrades, cookies, conditions and overrides, or curl's Expect: 100-continue with a body."""
+    index = draw.index()
+    if draw.chance(0.5):
+        body, headers = draw.json({"instances": draw.cells(index)}), [("Expect", "100-continue")]
+        return draw.post("/predict", body, Predictions(draw.model, index), headers=headers)
     pairs = (header.split(": ", 1) for header in draw.choice(NEUTRAL_HEADERS).split(" | "))
     return draw.send("GET", "/healthz", [(name, value) for name, value in pairs], b"", ALIVE)
+
+
+def predict_path(draw: Draw) -> str:
+    """Return the path of a prediction in one of the protocols."""
+    return str(draw.choice(("/predict", v1_path(draw), v2_path(draw))))
+
+
+@cache
+def bomb(encoding: str) -> bytes:
+    """Return many zeros, compressed."""
+    engine = zlib.compressobj(9, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
+    zeros = bytes(1 << 20)
+    return b"".join([engine.compress(zeros) for _ in range(BOMB_BYTES >> 20)]) + engine.flush()
+
+
+@kind("hostile", 2)
+def decompression_bomb(draw: Draw) -> Case:
+    """64 MiB in 65 kB, or just over the limit in few bytes; Triton's DecompressionSizeLimitGzip."""
+    encoding, limit = draw.choice(("gzip", "deflate")), draw.model.limits.body_bytes
+    if draw.chance(0.2):
+        # The beginning suffices, because the limit is reached long before the end.
+        body = bomb(encoding)[:limit]
+    else:
+        zeros = bytes(limit + draw.choice((1, 2, 1000, 10**6)))
+        body = gzip.compress(zeros, 9) if encoding == "gzip" else zlib.compress(zeros, 9)
+    headers, framing = [("Content-Encoding", encoding)], draw.choice(FRAMINGS)
+    outcome = ErrorReply(413, None, str(limit))
+    return draw.post(predict_path(draw), body, outcome, headers=headers, framing=framing)
+
+
+@kind("hostile", 6)
+def body_too_large(draw: Draw) -> Case:
+    """One byte over the limit, or a megabyte; test_default_limit_rejection of Triton's L0_http."""
+    limit, content_type = draw.model.limits.body_bytes, draw.choice((JSON, CSV, BYTES, "a/b", None))
+    size = limit + draw.choice((1, 2, 100, limit, 1 << 20))
+    outcome, options = ErrorReply(413, None, str(limit)), {"framing": draw.choice(FRAMINGS)}
+    body = draw.choice((b" ", b"0", b"[", b"{", b"1,")) * size
+    if draw.chance(0.3):  # Random bytes are too large even when compressed.
+        body = compress("gzip", draw.random.randbytes(size))
+        options["headers"] = [("Content-Encoding", "gzip")]
+    path = predict_path(draw)
+    return draw.post(path, body, outcome, content_type=content_type, may_close=True, **options)
+
+
+@kind("hostile", 1)
+def body_in_many_chunks(draw: Draw) -> Case:
+    """Thousands of tiny chunks; http_request_many_chunks.py of Triton's L0_http."""
+    headers = [("Content-Type", JSON), ("Transfer-Encoding", "chunked")]
+    limit = draw.model.limits.body_bytes
+    size, count, status = draw.choice(((1, limit // 10, 400), (16, limit // 16 + 1, 413)))
+    body = b"%x\r\n%b\r\n" % (size, b"A" * size) * count + b"0\r\n\r\n"
+    path, outcome = predict_path(draw), ErrorReply(status)
+    return draw.send("POST", path, headers, body, outcome, may_close=True)
+
+
+@kind("nearly valid", 3)
+def unsupported_encoding(draw: Draw) -> Case:
+    """415, with the supported encodings in Accept-Encoding (RFC 9110, 15.5.16)."""
+    headers = [("Content-Encoding", draw.choice(UNSUPPORTED_ENCODINGS))]
+    outcome = ErrorReply(415, None, "Content-Encoding", {"accept-encoding": "gzip"})
+    path = predict_path(draw)
+    return draw.post(path, b'{"instances": []}', outcome, headers=headers, framing="length")
+
+
+@kind("hostile", 4)
+def invalid_compressed_stream(draw: Draw) -> Case:
+    """Plain text declared as gzip, a truncated stream, trailing bytes, a wrong checksum."""
+    encoding = draw.choice(("gzip", "deflate"))
+    plain = draw.json({"instances": draw.cells(draw.index(at_least=2, at_most=33))})
+    good = compress("gzip" if encoding == "gzip" else "zlib", plain)
+    checksum = bytearray(good)
+    checksum[-1 if encoding == "deflate" else -5] ^= 0x55
+    truncated = (b"", good[:-1], good[: len(good) // 2], good[:1])
+    body = draw.choice((plain, *truncated, good + b"\0", good + plain, bytes(checksum)))
+    headers, outcome = [("Content-Encoding", encoding)], ErrorReply(400, None, encoding)
+    return draw.post(predict_path(draw), body, outcome, headers=headers, framing="length")

@@ -9,11 +9,11 @@ from tests.conformance.json_text import Members, Raw
 from tests.conformance.kinds.row_protocols import (
     NATIVE,
     RowProtocol,
-    malformed,
     predict,
     reject,
+    reject_body,
+    reject_cell,
     row_kind,
-    rows_or_records,
 )
 from tests.conformance.outcomes import JSON, ErrorReply
 
@@ -38,6 +38,11 @@ NESTED_NUMBERS = tuple(
     for depth in (1, 2, 3, 10, 100)
     for opening, closing in (("[", "]"), ('{"a":', "}"))
 )
+WRONG_CELLS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "no number": ((*NOT_NUMBERS, *NESTED_NUMBERS), "expected a number"),
+    "beyond float32": (tuple(map(Raw, TOO_LARGE)), "float32"),
+}
+"""Cells with the text of their error."""
 NOT_JSON = (
     *(b"", b" ", b"\n\t ", b"{", b"[", b'"', b"{]", b"{}}", b"null,", b"{'instances': []}"),
     *(b"{instances: []}", b'{"instances": [],}', b'{"instances": []} {"instances": []}'),
@@ -46,7 +51,7 @@ NOT_JSON = (
     *(b'{"instances": [] // none\n}', b"instances = [1, 2]", b"<a/>", b"{:1}", b'{"\xff": 1}'),
     *(b'{"a": "\xc3\x28"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\\ud800"}', b'{"a": "\\x41"}'),
     *(b'{"a": "\n"}', b'{"a": "\x00"}', b'{"a": tru}', b'{"instances": [[1, 2]}'),
-    *(b'{"instances": [1 2]}', b"\xff\xfe"),
+    *(b'{"instances": [1 2]}', b"\xff\xfe", b"0\x80\x80\x06World!\x00\x00"),
 )
 ZEROS = (
     *("0", "-0", "0.0", "-0.0", "0e5", "1e-60", "-1e-400", "0.000", "0E-0", "1e-99999"),
@@ -80,49 +85,31 @@ def rows(draw: Draw, protocol: RowProtocol) -> Case:
 def records(draw: Draw, protocol: RowProtocol) -> Case:
     """Records by feature name, with the members in any order."""
     index = draw.index()
-    return predict(draw, protocol, list(map(draw.record, draw.cells(index))), index)
-
-
-@row_kind("valid", 1, 1, 1)
-def no_rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """No rows, as in JsontensorTest.FromJsonSingleZeroBatchTensor of TF Serving."""
-    return predict(draw, protocol, [], draw.index()[:0])
-
-
-@row_kind("valid", 1, 1, 1)
-def maximum_number_of_rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """As many rows as the limit allows, as in http_input_size_limit_test.py of Triton's L0_http."""
-    index = draw.index(at_least=draw.model.max_rows)
-    return predict(draw, protocol, draw.numbers(index), index)
-
-
-@row_kind("valid", 1, 1, 1)
-def body_of_maximum_size(draw: Draw, protocol: RowProtocol) -> Case:
-    """A body of exactly as many bytes as the limit allows."""
-    index = draw.index(at_most=33)
-    body = draw.json({protocol.member: draw.numbers(index)}).ljust(draw.model.limits.body_bytes)
-    framing = draw.choice(("length", "chunked", "gzip", "zlib"))
-    outcome = protocol.outcome(draw.model, index)
-    return draw.post(protocol.path(draw), body, outcome, framing=framing)
-
-
-@row_kind("valid", 3, 1, 1)
-def any_content_type_for_json(draw: Draw, protocol: RowProtocol) -> Case:
-    """JSON under any usual Content-Type, or under none if the body begins with a brace."""
-    index = draw.index()
-    body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({protocol.member: draw.cells(index)})
-    outcome = protocol.outcome(draw.model, index)
-    content_type = draw.choice(CONTENT_TYPES)
-    return draw.post(protocol.path(draw), body, outcome, content_type=content_type)
+    return predict(draw, protocol, draw.records(draw.cells(index)), index)
 
 
 @row_kind("valid", 2, 1, 1)
-def key_with_escapes(draw: Draw, protocol: RowProtocol) -> Case:
-    r"""A key with \u escapes, which is the same key."""
-    index = draw.index()
-    key = "".join(f"\\u{ord(c):04x}" if draw.chance(0.4) else c for c in protocol.member)
-    body = b'{"' + key.encode() + b'":' + draw.json(draw.cells(index)) + b"}"
-    return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index))
+def fewest_and_most_rows(draw: Draw, protocol: RowProtocol) -> Case:
+    """No rows (FromJsonSingleZeroBatchTensor of TF Serving), or as many as the limit allows."""
+    index = draw.choice((draw.index()[:0], draw.index(at_least=draw.model.max_rows)))
+    return predict(draw, protocol, draw.numbers(index), index)
+
+
+@row_kind("valid", 2, 1, 1, variants=("maximum size", "any content type", "escapes in the key"))
+def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    r"""As many bytes as the limit allows, any usual Content-Type or none, or \u in the key."""
+    index, options, key = draw.index(at_most=33), {}, protocol.member
+    body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({key: draw.cells(index)})
+    match variant:
+        case "maximum size":
+            body = body.ljust(draw.model.limits.body_bytes)
+            options["framing"] = draw.choice(("length", "chunked", "gzip", "zlib"))
+        case "any content type":
+            options["content_type"] = draw.choice(CONTENT_TYPES)
+        case _:
+            escapes = "".join(f"\\u{ord(c):04x}" if draw.chance(0.4) else c for c in key)
+            body = body.replace(key.encode(), escapes.encode(), 1)
+    return predict(draw, protocol, None, index, body, **options)
 
 
 @row_kind("valid", 2, 1, 1)
@@ -132,24 +119,10 @@ def numbers_that_round_to_zero(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, [cells], draw.model.zero)
 
 
-@row_kind("nearly valid", 12, 4, 4)
-def no_number(draw: Draw, protocol: RowProtocol) -> Case:
-    """A boolean, string, null, list or object; JsontensorTest.SingleUnnamedTensorErrors."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    cells[i][j] = draw.choice((*NOT_NUMBERS, *NESTED_NUMBERS))
-    values, place = rows_or_records(draw, protocol, cells, (i, j))
-    return reject(draw, protocol, values, place, "expected a number")
-
-
-@row_kind("nearly valid", 4, 1, 1)
-def number_beyond_float32(draw: Draw, protocol: RowProtocol) -> Case:
-    """A number finite in JSON and infinite in float32, such as the DBL_MAX of JsontensorTest."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
-    cells[i][j] = Raw(draw.choice(TOO_LARGE))
-    values, place = rows_or_records(draw, protocol, cells, (i, j))
-    return reject(draw, protocol, values, place, "float32")
+@row_kind("nearly valid", 8, 2, 2, variants=WRONG_CELLS)
+def wrong_cell(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """A wrong type, or a number that float32 lacks; SingleUnnamedTensorErrors of JsontensorTest."""
+    return reject_cell(draw, protocol, *WRONG_CELLS[variant])
 
 
 @row_kind("nearly valid", 2, 1, 1)
@@ -159,78 +132,60 @@ def row_that_overflows(draw: Draw, protocol: RowProtocol) -> Case:
     return reject(draw, protocol, values, f"[{i}]", "float32")
 
 
-@row_kind("nearly valid", 4, 2, 1)
-def row_of_wrong_width(draw: Draw, protocol: RowProtocol) -> Case:
-    """A row too short or too long; 'Expecting tensor size' of TF Serving's JsontensorTest."""
-    index = draw.index()
-    cells, (i, j) = draw.cells(index), draw.position(index)
+@row_kind("nearly valid", 6, 3, 2)
+def wrong_row(draw: Draw, protocol: RowProtocol) -> Case:
+    """A row too short or too long, or a scalar; 'Expecting tensor size' of JsontensorTest."""
+    cells, (i, j) = draw.cells_and_position()
     row = cells[i]
-    cells[i] = draw.choice((row[:-1], row + row[j:], [], row * 2, row[:j]))
-    counts = f"expected {len(draw.model.features)} values, found {len(cells[i])}"
-    return reject(draw, protocol, cells, f"[{i}]", counts)
-
-
-@row_kind("nearly valid", 2, 1, 1)
-def value_instead_of_a_row(draw: Draw, protocol: RowProtocol) -> Case:
-    """A scalar among the rows; 'Expecting shape' of TF Serving's JsontensorTest has [1, [1]]."""
-    index = draw.index()
-    values: list[Any] = draw.cells(index)
-    i = draw.position(index)[0]
-    values[i] = draw.choice((1, 1.5, "a", None, True))
-    return reject(draw, protocol, values, f"[{i}]", "expected a list")
+    lists = [row[:-1], row + row[j:], [], row * 2, row[:j]]
+    cells[i] = wrong = draw.choice([*lists, 1, 1.5, "a", None, True])
+    counts = (
+        f"{len(draw.model.features)} values, found {len(wrong)}" if wrong in lists else "a list"
+    )
+    return reject(draw, protocol, cells, f"[{i}]", f"expected {counts}")
 
 
 @row_kind("nearly valid", 2, 1)
 def rows_mixed_with_records(draw: Draw, protocol: RowProtocol) -> Case:
     """'Expecting object but got list' of JsontensorTest.MultipleNamedTensorErrors, and reverse."""
-    index = draw.index(at_least=2)
-    (i, _), records_first = draw.position(index, at_least_row=1), draw.chance(0.5)
-    values = [
-        draw.record(row) if (position < i) == records_first else row
-        for position, row in enumerate(draw.cells(index))
-    ]
-    return reject(draw, protocol, values, f"[{i}]")
+    cells, (i, _) = draw.cells_and_position(at_least=2)
+    first, last = draw.choice(((list, draw.records), (draw.records, list)))
+    return reject(draw, protocol, first(cells[:i]) + last(cells[i:]), f"[{i}]")
 
 
-@row_kind("nearly valid", 2, 1, 1)
-def value_instead_of_a_list(draw: Draw, protocol: RowProtocol) -> Case:
-    """KServe's TestModel.test_validate sends {"instances": "invalid"}."""
-    value = draw.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
-    return reject(draw, protocol, value, "", "expected a list")
+@row_kind("nearly valid", 2, 1, 1, variants=("rows", "document"))
+def wrong_type(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """No list of rows (KServe's TestModel.test_validate), or no object with a member for rows."""
+    if variant == "rows":
+        value = draw.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
+        return reject(draw, protocol, value, "", "expected a list")
+    objects: Any = ({}, {"instance": []}, {"Instances": []}, {"": 1})
+    document = draw.choice((*objects, [], [[1, 2]], 1, "instances", None))
+    return reject_body(draw, protocol, draw.json(document), ErrorReply(422, None, '"instances"'))
 
 
-@row_kind("nearly valid", 2, 2)
-def document_without_rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """JSON other than an object with a member for rows."""
-    document = draw.choice(
-        ([], [[1, 2]], {}, {"instance": []}, {"Instances": []}, 1, "instances", None, {"": 1})
-    )
-    outcome = ErrorReply(422, None, '"instances"')
-    return draw.post(protocol.path(draw), draw.json(document), outcome)
-
-
-@row_kind("nearly valid", 2, 1)
-def feature_missing(draw: Draw, protocol: RowProtocol) -> Case:
-    """A record without one of the features."""
-    index = draw.index()
-    values, (i, j) = list(map(draw.record, draw.cells(index))), draw.position(index)
-    feature = draw.model.features[j]
-    values[i] = Members(pair for pair in values[i] if pair[0] != feature)
-    return reject(draw, protocol, values, f"[{i}]", f"missing feature '{feature}'")
-
-
-@row_kind("nearly valid", 2, 1)
-def feature_unknown(draw: Draw, protocol: RowProtocol) -> Case:
-    """A record with an additional feature, or with one under another name."""
-    index = draw.index()
-    values, (i, j) = list(map(draw.record, draw.cells(index))), draw.position(index)
-    name = draw.model.features[j]
-    other = draw.choice((name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301"))
-    if draw.chance(0.5):
-        values[i] = Members((other if pair[0] == name else pair[0], pair[1]) for pair in values[i])
-    else:
-        values[i].append((other, 1))
-    return reject(draw, protocol, values, f"[{i}]", f"unknown feature '{other}'")
+@row_kind("nearly valid", 2, 1, variants=("missing", "unknown", "renamed", "twice"))
+def wrong_feature(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """A record with a feature missing, unknown or (ambiguous) twice."""
+    cells, (i, j) = draw.cells_and_position()
+    records, name, status = draw.records(cells), draw.model.features[j], 422
+    names = (name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301")
+    other = draw.choice(names)
+    match variant:
+        case "missing":
+            records[i] = Members(pair for pair in records[i] if pair[0] != name)
+            text = f"missing feature '{name}'"
+        case "unknown":
+            records[i].append((other, 1))
+            text = f"unknown feature '{other}'"
+        case "renamed":
+            records[i] = Members((other if key == name else key, v) for key, v in records[i])
+            text = f"unknown feature '{other}'"
+        case _:
+            repeated = (name, draw.choice((1, "a", None)))
+            records[i].insert(draw.random.randrange(len(records[i])), repeated)
+            text, status = json.dumps(name, ensure_ascii=False), 400
+    return reject(draw, protocol, records, f"[{i}]", text, status)
 
 
 @row_kind("nearly valid", 3, 1, 1)
@@ -242,7 +197,7 @@ def too_many_rows(draw: Draw, protocol: RowProtocol) -> Case:
     if protocol.member == "instances" and draw.chance(0.3):
         rows = [dict.fromkeys(features, 0)] * (limit + 1)
     body = json_text.text({protocol.member: rows}, "").encode()
-    return draw.post(protocol.path(draw), body, ErrorReply(413, protocol.member, str(limit)))
+    return reject_body(draw, protocol, body, ErrorReply(413, protocol.member, str(limit)))
 
 
 @row_kind("nearly valid", 1, 1, 1)
@@ -251,18 +206,7 @@ def member_twice(draw: Draw, protocol: RowProtocol) -> Case:
     cells, member = draw.json(draw.cells(draw.index(at_most=7))), protocol.member
     first = f"\\u{ord(member[0]):04x}{member[1:]}" if draw.chance(0.5) else member
     body = b'{"%b":%b,"%b":%b}' % (first.encode(), cells, member.encode(), cells)
-    return draw.post(protocol.path(draw), body, ErrorReply(400, None, f'"{member}"'))
-
-
-@row_kind("nearly valid", 2, 1)
-def feature_twice(draw: Draw, protocol: RowProtocol) -> Case:
-    """A record with a feature twice, so its meaning is ambiguous."""
-    index = draw.index()
-    values, (i, j) = list(map(draw.record, draw.cells(index))), draw.position(index)
-    repeated = (draw.model.features[j], draw.choice((1, "a", None)))
-    values[i].insert(draw.random.randrange(len(values[i])), repeated)
-    key = json.dumps(draw.model.features[j], ensure_ascii=False)
-    return reject(draw, protocol, values, f"[{i}]", key, status=400)
+    return reject_body(draw, protocol, body, ErrorReply(400, None, f'"{member}"'))
 
 
 @row_kind("nearly valid", 3, 1)
@@ -270,53 +214,46 @@ def nothing_acceptable(draw: Draw, protocol: RowProtocol) -> Case:
     """406 if Accept excludes every form; the error itself is still JSON."""
     body = draw.json({"instances": draw.cells(draw.index())})
     headers = [("Accept", draw.choice(NOT_ACCEPTABLE))]
-    return draw.post(protocol.path(draw), body, ErrorReply(406, None, "Accept"), headers=headers)
+    return reject_body(draw, protocol, body, ErrorReply(406, None, "Accept"), headers=headers)
 
 
 @row_kind("nearly valid", 4, 1)
 def unsupported_content_type(draw: Draw, protocol: RowProtocol) -> Case:
     """415 that names the supported types; KServe's suite sends CloudEvents and Avro."""
     body = draw.choice((b"1,2", b"[[1, 2]]", b"\x80\x04", b"<a/>"))
-    types: tuple[str | None, ...] = UNSUPPORTED_TYPES
-    if protocol is NATIVE:
-        # Under these, /predict takes only a body that begins with a brace for JSON.
-        types = (*types, None, "application/x-www-form-urlencoded")
-    outcome = ErrorReply(415, None, JSON)
-    return draw.post(protocol.path(draw), body, outcome, content_type=draw.choice(types))
+    # Under the last two, /predict takes only a body that begins with a brace for JSON.
+    more = (None, "application/x-www-form-urlencoded") if protocol is NATIVE else ()
+    content_type = draw.choice((*UNSUPPORTED_TYPES, *more))
+    return reject_body(draw, protocol, body, ErrorReply(415, None, JSON), content_type=content_type)
 
 
 @row_kind("hostile", 3, 1, 1)
 def nested_too_deep(draw: Draw, protocol: RowProtocol) -> Case:
     """Deeper nesting than a parser allows; nested_json_crash.py of Triton's L0_http."""
     depth = draw.choice((1100, 1300, 30_000))
-    status = 413 if depth == 30_000 else 400
+    outcome = ErrorReply(413 if depth == 30_000 else 400)
     opening, closing = draw.choice((("[", "]"), ("[", ""), ('{"a":', "}"), ("[[],", "]")))
     depth = min(depth, 60_000 // (len(opening) + len(closing)))
     nested = opening * depth + "1" + closing * depth
     body = draw.choice((f'{{"instances": [[{nested}]]}}', nested, f'{{"instances": {nested}}}'))
-    return malformed(draw, protocol, body.encode(), status)
+    return reject_body(draw, protocol, body.encode(), outcome)
 
 
 @row_kind("hostile", 8, 2, 2)
 def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
     """NaN, Infinity, hexadecimal, leading zeros: Python's own parser accepts some of them."""
-    index = draw.index(at_most=7)
-    cells, (i, j) = draw.cells(index), draw.position(index)
+    cells, (i, j) = draw.cells_and_position(at_most=7)
     cells[i][j] = Raw(draw.choice(NOT_JSON_NUMBERS))
-    return malformed(draw, protocol, draw.json(protocol.document(draw, cells)))
+    return reject_body(draw, protocol, draw.json(protocol.document(draw, cells)), ErrorReply(400))
 
 
-@row_kind("hostile", 6, 2)
-def body_that_is_not_json(draw: Draw, protocol: RowProtocol) -> Case:
-    """An empty body and `instances = [1, 2]`, as in TF Serving's PredictRequestErrors, and more."""
-    return malformed(draw, protocol, draw.choice((*NOT_JSON, b"0\x80\x80\x06World!\x00\x00")))
-
-
-@row_kind("hostile", 5, 1, 1)
-def damaged_document(draw: Draw, protocol: RowProtocol) -> Case:
-    """KServe's test_infer_request_from_bytes_invalid_json: truncated; or invalid UTF-8."""
+@row_kind("hostile", 5, 2, 1, variants=("not JSON", "damaged"))
+def malformed(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
+    """Nothing, `instances = [1, 2]` of PredictRequestErrors, truncated JSON, invalid UTF-8, ..."""
+    if variant == "not JSON":
+        return reject_body(draw, protocol, draw.choice(NOT_JSON), ErrorReply(400))
     body = draw.json({protocol.member: draw.cells(draw.index(at_most=7))}).strip()
     cut = draw.random.randrange(1, len(body))
     invalid = draw.choice((b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\x80"))
     rest = b"" if draw.chance(0.6) else invalid + body[cut:]
-    return malformed(draw, protocol, body[:cut] + rest)
+    return reject_body(draw, protocol, body[:cut] + rest, ErrorReply(400))

@@ -1,75 +1,245 @@
-"""POST /predict: the media types of replies, and members that the document must not have."""
+"""POST /predict: CSV, float32 bytes, the media types of replies, and unknown members of JSON."""
 
-from tests.conformance.draw import Case, Draw, kind
-from tests.conformance.json_text import Members
-from tests.conformance.kinds.row_protocols import NATIVE, predict
-from tests.conformance.outcomes import BYTES, CSV, JSON, PROBLEM, ErrorReply
+import csv
+import io
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tests.conformance.draw import Case, Draw, kind, words
+from tests.conformance.json_text import number
+from tests.conformance.kinds.json_rows import FLOAT32_OVERFLOW
+from tests.conformance.outcomes import BYTES, CSV, JSON, PROBLEM, ErrorReply, Outcome
 from tests.conformance.predictions import Predictions
+from tests.conformance.served import Index
 
 PATH = "/predict"
-ACCEPTED: dict[str, str] = {
-    "": JSON,
-    "*/*": JSON,
-    "application/json": JSON,
-    "APPLICATION/JSON": JSON,
-    "text/csv": CSV,
-    "application/octet-stream": BYTES,
-    "text/*": CSV,
-    "application/*": JSON,
-    "text/csv;q=0.5, application/json;q=0.4": CSV,
-    "text/csv;q=0.4, application/json;q=0.5": JSON,
-    "application/octet-stream, */*;q=0.1": BYTES,
-    "text/html, */*;q=0.1": JSON,
-    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": JSON,
-    "*/*, application/json;q=0": CSV,
-    "application/*, application/json;q=0": BYTES,
-    "text/csv , application/json ; q=0.999": CSV,
-    "application/json;q=0.2, text/csv;q=0.3, application/octet-stream;q=0.25": CSV,
-    "application/problem+json, application/json": JSON,
-    "application/xml, text/csv; q=0.001": CSV,
+ACCEPT_VALUES = {
+    JSON: (
+        *("", "*/*", JSON, JSON.upper(), "application/*", "text/html, */*;q=0.1"),
+        *("text/csv;q=0.4, application/json;q=0.5", "application/problem+json, application/json"),
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3",
+    ),
+    CSV: (
+        *(CSV, "text/*", "text/csv;q=0.5, application/json;q=0.4", "*/*, application/json;q=0"),
+        *("text/csv , application/json ; q=0.999", "application/xml, text/csv; q=0.001"),
+        "application/json;q=0.2, text/csv;q=0.3, application/octet-stream;q=0.25",
+    ),
+    BYTES: (BYTES, "application/octet-stream, */*;q=0.1", "application/*, application/json;q=0"),
 }
+ACCEPTED = {accept: media for media, values in ACCEPT_VALUES.items() for accept in values}
 """The media type for each Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
+DELIMITERS = (",", ",", ",", ";", "\t")
+CSV_TYPES = (
+    *(CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present"),
+    "text/csv;charset=UTF-8",
+)
+NOT_NUMBERS = (*words("x 1_000 0x10 1.2.3 --1 1e true null \u0661 1,5 $1 \uff11 '1'"), *("", "1 2"))
+NOT_FINITE = (
+    *("nan", "NaN", "inf", "-inf", "Infinity", "1e39", "-1E39", "1e400", "9" * 50),
+    FLOAT32_OVERFLOW,
+)
+NOT_FINITE_BITS = (0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF)
+"""The float32 bits of infinities, and of quiet and signalling NaNs."""
+
+Cells = list[list[str]]
 
 
-@kind("valid", 8)
-def accept_decides_the_reply(draw: Draw) -> Case:
-    """Accept chooses between JSON, CSV and float32 bytes."""
-    index, accept = draw.index(), draw.choice(list(ACCEPTED))
-    outcome = Predictions(draw.model, index, ACCEPTED[accept])
-    body = draw.json({"instances": draw.cells(index)})
-    return draw.post(PATH, body, outcome, headers=[("Accept", accept)])
+def table(draw: Draw, index: Index) -> Cells:
+    """Return rows as text, in the order of the features."""
+    write = repr if draw.chance(0.7) else lambda value: str(number(draw.random, value))
+    return [[write(value) for value in row] for row in draw.numbers(index)]
 
 
-@kind("valid", 1)
-def accept_with_a_thousand_ranges(draw: Draw) -> Case:
-    """An Accept as long as the host allows."""
+def write_csv(
+    draw: Draw, lines: Sequence[Sequence[str]], delimiter: str = "", newline: str = ""
+) -> bytes:
+    """Write CSV in the style of one of the programs that write it."""
+    text = io.StringIO()
+    delimiter = delimiter or draw.choice(DELIMITERS)
+    newline = newline or draw.choice(("\n", "\r\n"))
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if draw.chance(0.3) else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+    writer.writerows(lines)
+    content = text.getvalue()
+    if draw.chance(0.2):
+        content = content[: -len(newline)]
+    return content.encode("utf-8-sig" if draw.chance(0.2) else "utf-8")
+
+
+def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
+    """Return the cells below a header, and the position of each column's feature."""
+    order = list(range(len(draw.model.features)))
+    if draw.chance(0.6):
+        draw.random.shuffle(order)
+    header = [draw.model.features[j] for j in order]
+    # A row of the wrong width stays as it is.
+    rows = [[row[j] for j in order] if len(row) == len(order) else row for row in cells]
+    return [header, *rows], order
+
+
+def maybe_with_header(draw: Draw, cells: Cells) -> Cells:
+    """Return the cells, in half of the cases below a header."""
+    return with_header(draw, cells)[0] if draw.chance(0.5) else cells
+
+
+def send_csv(draw: Draw, body: bytes, outcome: Outcome, **options: Any) -> Case:
+    """Post CSV to /predict."""
+    return draw.post(PATH, body, outcome, content_type=draw.choice(CSV_TYPES), **options)
+
+
+def reject_csv(
+    draw: Draw, cells: Cells, i: int, text: str, column: str = "", status: int = 422
+) -> Case:
+    """Send cells, perhaps below a header, with an error in row `i`."""
+    lines = maybe_with_header(draw, cells)
+    where = f"line {i + 1 + len(lines) - len(cells)}{column}"
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
+
+
+@kind("valid", 16)
+def csv_rows(draw: Draw) -> Case:
+    """Lines of numbers, perhaps below a header; several delimiters, quotes, a byte-order mark."""
     index = draw.index()
-    ranges = 'application/x;q=0.1, text/*;q=0.2;x="y", ' * 1000 + "application/json;q=0.3"
-    return predict(draw, NATIVE, draw.cells(index), index, headers=[("Accept", ranges)])
+    body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
+    return send_csv(draw, body, Predictions(draw.model, index))
 
 
-@kind("nearly valid", 2)
+@kind("valid", 2)
+def csv_with_spaces_and_empty_lines(draw: Draw) -> Case:
+    """Spaces around cells and names, and empty lines between the others."""
+    index = draw.index()
+    lines = maybe_with_header(draw, table(draw, index))
+    padded = [[f" {cell}  " for cell in line] for line in lines]
+    newline = draw.choice(("\n", "\r\n"))
+    end = newline.encode()
+    body = write_csv(draw, padded, newline=newline).replace(end, end * 2) + end * 3
+    if draw.chance(0.3) and not body.startswith(b"\xef\xbb\xbf"):
+        body = end + body
+    return send_csv(draw, body, Predictions(draw.model, index))
+
+
+@kind("nearly valid", 8)
+def csv_with_wrong_cell(draw: Draw) -> Case:
+    """A cell that is no number, or none in float32, in a place of line and column name."""
+    index = draw.index(at_least=2)
+    # In the first line a cell that is no number would make that line a header.
+    cells, (i, j) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i][j] = wrong = draw.choice((*NOT_NUMBERS, *NOT_FINITE))
+    text = "float32" if wrong in NOT_FINITE else f"expected a number, found '{wrong}'"
+    return reject_csv(draw, cells, i, text, f", column '{draw.model.features[j]}'")
+
+
+@kind("nearly valid", 3)
+def csv_line_of_wrong_width(draw: Draw) -> Case:
+    """A cell too many or too few, but not in the first line, which determines the delimiter."""
+    index = draw.index(at_least=2)
+    cells, (i, _) = table(draw, index), draw.position(index, at_least_row=1)
+    cells[i] = draw.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
+    text = f"expected {len(draw.model.features)} values, found {len(cells[i])}"
+    return reject_csv(draw, cells, i, text)
+
+
+@kind("nearly valid", 2, variants=("unknown", "missing", "twice", "alone"))
+def csv_with_wrong_header(draw: Draw, variant: str) -> Case:
+    """A header with an unknown name, with a feature missing or twice, or without rows."""
+    lines, order = with_header(draw, table(draw, draw.index()))
+    i, j = draw.random.sample(range(len(order)), 2)
+    name, status = draw.model.features[order[j]], 422
+    match variant:
+        case "unknown":
+            lines[0][j] = draw.choice((name + "s", "label", name.upper() + "X", "prediction"))
+            text = f"unknown feature '{lines[0][j]}'"
+        case "missing":
+            lines = [line[:j] + line[j + 1 :] for line in lines]
+            text = f"missing feature '{name}'"
+        case "twice":
+            lines[0][i] = name
+            text, status = f"'{name}'", 400
+        case _:
+            return send_csv(draw, write_csv(draw, lines[:1]), ErrorReply(400, None, "no rows"))
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(status, "line 1", text))
+
+
+@kind("nearly valid", 2, variants=("too many", "overflow"))
+def csv_rows_beyond_limits(draw: Draw, variant: str) -> Case:
+    """The first line beyond the limit, or a row, from 0, whose output is infinite."""
+    if variant == "too many":
+        limit, row = draw.model.max_rows, ["0"] * len(draw.model.features)
+        cells = [row] * (limit + draw.choice((1, 2, 100)))
+        return reject_csv(draw, cells, limit, str(limit), status=413)
+    rows, i = draw.overflow(draw.index())
+    lines = maybe_with_header(draw, [list(map(repr, row)) for row in rows])
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(422, f"row {i}", "float32"))
+
+
+@kind("hostile", 3)
+def invalid_csv(draw: Draw) -> Case:
+    """An empty body, another encoding than UTF-8, or a quote without an end, in the last line."""
+    index = draw.index(at_most=7)
+    good = write_csv(draw, table(draw, index), ",").rstrip(b"\r\n")
+    if draw.chance(0.3):
+        outcome = ErrorReply(400, f"line {len(index) + 1}", "not CSV")
+        return send_csv(draw, good + b'\n1,"2', outcome)
+    encoded = (b"\xff\xfe1\x00,\x002\x00", good + b"\xff", b"\x80" + good, b"\xc3(" + good)
+    return send_csv(draw, draw.choice((b"", b"\n\n\r\n", *encoded)), ErrorReply(400))
+
+
+@kind("valid", 8, variants=("JSON", "CSV", "bytes"))
+def accept(draw: Draw, variant: str) -> Case:
+    """Rows of which the length or the lines determine the number; Accept chooses the reply."""
+    index, accept = draw.index(), draw.choice(list(ACCEPTED))
+    outcome, headers = Predictions(draw.model, index, ACCEPTED[accept]), [("Accept", accept)]
+    if variant == "CSV":
+        body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
+        return send_csv(draw, body, outcome, headers=headers)
+    body, content_type = draw.json({"instances": draw.cells(index)}), JSON
+    if variant == "bytes":
+        body, content_type = draw.float32(index), draw.choice((BYTES, f"{BYTES.title()}; a=b"))
+    return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
+
+
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """No rows, incomplete or too many, a value not finite, a row whose output is infinite."""
+    limit, width = draw.model.max_rows, len(draw.model.features)
+    body = draw.float32(draw.index(at_most=33))
+    incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
+    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
+    index = draw.index()
+    rows, overflow = draw.overflow(index)
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    wrong = (
+        (bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")),
+        (b"", ErrorReply(400, None, "empty")),
+        (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
+        (too_many, ErrorReply(413, None, str(limit))),
+        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {overflow}", "float32")),
+    )
+    body, outcome = draw.choice(wrong)
+    return draw.post(PATH, body, outcome, content_type=BYTES)
+
+
+@kind("nearly valid", 3)
 def error_as_problem_json(draw: Draw) -> Case:
-    """An error is application/problem+json for a client that prefers it."""
-    accept = draw.choice((f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv"))
-    outcome = ErrorReply(400, media_type=PROBLEM)
-    content_type = draw.choice((JSON, None))
-    headers = [("Accept", accept)]
-    return draw.post(PATH, b"{", outcome, content_type=content_type, headers=headers)
-
-
-@kind("nearly valid", 1)
-def only_problem_json_acceptable(draw: Draw) -> Case:
-    """406 for a client that accepts only errors."""
-    outcome = ErrorReply(406, media_type=PROBLEM)
-    return draw.post(PATH, b'{"instances": []}', outcome, headers=[("Accept", PROBLEM)])
+    """application/problem+json for a client that prefers it, also if it accepts nothing else."""
+    preferred = (f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv")
+    accept, body, status = draw.choice(preferred), b"{", 400
+    if draw.chance(0.3):
+        accept, body, status = PROBLEM, b'{"instances": []}', 406
+    outcome = ErrorReply(status, media_type=PROBLEM)
+    return draw.post(PATH, body, outcome, headers=[("Accept", accept)])
 
 
 @kind("nearly valid", 2)
 def unknown_member(draw: Draw) -> Case:
     """A second member, which the service must not ignore."""
     others = ("inputs", "id", "parameters", "Instances", "instances ", "\u00e9", "signature_name")
-    other = draw.choice(others)
-    rows = ("instances", draw.cells(draw.index()))
-    document = draw.shuffled(Members([rows, (other, draw.choice((1, None, [], "a")))]))
+    other, rows = draw.choice(others), draw.cells(draw.index())
+    members = {"instances": rows, other: draw.choice((1, None, [], "a"))}
+    document = draw.shuffled(members.items())
     return draw.post(PATH, draw.json(document), ErrorReply(422, other, '"instances"'))

@@ -80,25 +80,22 @@ def v2_tensors(draw: Draw) -> dict[str, list[dict[str, Any]]]:
         {"name": name, "datatype": datatype, "shape": [-1] if name == "label" else [-1, columns]}
         for name, datatype in draw.model.outputs.items()
     ]
-    return {"inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, width]}]} | {
-        "outputs": outputs
-    }
+    model_input = {"name": "input", "datatype": "FP32", "shape": [-1, width]}
+    return {"inputs": [model_input], "outputs": outputs}
 
 
 def v1_signature(draw: Draw) -> dict[str, Any]:
     """Return the model's tensors in the form of TensorFlow Serving."""
-    datatypes = {"FP32": "DT_FLOAT", "INT64": "DT_INT64"}
-
-    def tensor(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
-        dimensions = [{"size": str(size), "name": ""} for size in shape]
-        shape_members = {"dim": dimensions, "unknown_rank": False}
-        return {"dtype": datatypes[datatype], "tensor_shape": shape_members, "name": f"{name}:0"}
-
-    tensors = {
-        group: {member["name"]: tensor(**member) for member in members}
-        for group, members in v2_tensors(draw).items()
-    }
-    signature = {**tensors, "method_name": "tensorflow/serving/predict"}
+    signature: dict[str, Any] = {"method_name": "tensorflow/serving/predict"}
+    for group, tensors in v2_tensors(draw).items():
+        signature[group] = {}
+        for tensor in tensors:
+            dimensions = [{"size": str(size), "name": ""} for size in tensor["shape"]]
+            signature[group][tensor["name"]] = {
+                "dtype": {"FP32": "DT_FLOAT", "INT64": "DT_INT64"}[tensor["datatype"]],
+                "tensor_shape": {"dim": dimensions, "unknown_rank": False},
+                "name": f"{tensor['name']}:0",
+            }
     return {"signature_def": {"signature_def": {"serving_default": signature}}}
 
 
@@ -112,7 +109,8 @@ def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = 
     if path == "/openapi.json":
         return DocumentReply({"openapi": "3.1.0"}, complete=False, empty=empty)
     identity = {"name": model.name, "version": model.version}
-    loaded = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    status: dict[str, Any] = {"version": model.version, "state": "AVAILABLE"}
+    status |= {"status": {"error_code": "OK", "error_message": ""}}
     documents: dict[str, dict[str, Any]] = {
         # KServe's test_liveness_v1 requests "/"; a browser, which accepts HTML, gets a page.
         "": {"status": "alive"},
@@ -123,17 +121,11 @@ def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = 
         "/v2/health/live": {"live": True},
         "/v2/health/ready": {"ready": True, "live": True},
         "/v2/models/{}": {
-            "name": model.name,
-            "versions": [model.version],
-            "platform": "onnx_onnxv1",
+            **{"name": model.name, "versions": [model.version], "platform": "onnx_onnxv1"},
             **v2_tensors(draw),
         },
         "/v2/models/{}/ready": {"name": model.name, "ready": True},
-        "/v1/models/{}": {
-            "model_version_status": [{"version": model.version, **loaded}],
-            "name": model.name,
-            "ready": True,
-        },
+        "/v1/models/{}": {"model_version_status": [status], "name": model.name, "ready": True},
         "/v1/models/{}/metadata": {
             "model_spec": {**identity, "signature_name": ""},
             "metadata": v1_signature(draw),
@@ -143,50 +135,27 @@ def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = 
     return DocumentReply(documents[key], complete=key != "/v2", empty=empty)
 
 
-@kind("valid", 12)
-def every_get_route(draw: Draw) -> Case:
-    """Every GET route, whatever the Accept header."""
+@kind("valid", 7, variants=("GET", "HEAD"))
+def every_get_route(draw: Draw, variant: str) -> Case:
+    """Every route with any Accept header; HEAD is GET without the body (RFC 9110, 9.3.2)."""
     path = draw.choice(GET_PATHS)
     accepts = (None,) if path == "/metrics" else (None, None, "*/*", JSON, "text/html", PROBLEM)
     accept = draw.choice(accepts)
-    return get(draw, fill(draw, path), get_outcome(draw, path, accept), accept=accept)
+    outcome = get_outcome(draw, path, accept, empty=variant == "HEAD")
+    return get(draw, fill(draw, path), outcome, variant, accept)
 
 
-@kind("valid", 3)
-def head(draw: Draw) -> Case:
-    """HEAD is GET without the body (RFC 9110, 9.3.2)."""
-    path = draw.choice(GET_PATHS)
-    return get(draw, fill(draw, path), get_outcome(draw, path, empty=True), "HEAD")
-
-
-@kind("valid", 1)
-def get_with_a_body(draw: Draw) -> Case:
-    """A body that the service must discard and not take for the next request."""
-    body = draw.choice((b"x", b"GET /no HTTP/1.1\r\n\r\n", b"{}" * 2000))
-    return draw.send("GET", "/healthz", [("Content-Length", str(len(body)))], body, ALIVE)
-
-
-def reject_method(draw: Draw, method: str, path: str, allowed: str) -> Case:
-    """Send a method that a path does not support."""
-    bodies = (b"",) if method in ("GET", "HEAD", "TRACE", "get") else (b"", b"{}", EMPTY_BATCH)
-    body = draw.choice(bodies)
+@kind("nearly valid", 8)
+def wrong_method(draw: Draw) -> Case:
+    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
+    post = ("POST", ("GET", "BREW", "get", "post", "HEAD"), POST_PATHS)
+    allowed, other_methods, paths = draw.choice((post, ("GET", ("POST", "PROPFIND"), GET_PATHS)))
+    method = draw.choice(("PUT", "DELETE", "PATCH", "TRACE", *other_methods))
+    bodyless = method in ("GET", "HEAD", "TRACE", "get")
+    body = draw.choice((b"",) if bodyless else (b"", b"{}", EMPTY_BATCH))
     headers = [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT") else []
     outcome = ErrorReply(405, headers={"allow": allowed}, empty=method == "HEAD")
-    return draw.send(method, fill(draw, path), headers, body, outcome)
-
-
-@kind("nearly valid", 4)
-def wrong_method_for_a_post_route(draw: Draw) -> Case:
-    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
-    methods = ("GET", "PUT", "DELETE", "PATCH", "TRACE", "BREW", "get", "post", "HEAD")
-    return reject_method(draw, draw.choice(methods), draw.choice(POST_PATHS), "POST")
-
-
-@kind("nearly valid", 4)
-def wrong_method_for_a_get_route(draw: Draw) -> Case:
-    """405 with Allow."""
-    methods = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")
-    return reject_method(draw, draw.choice(methods), draw.choice(GET_PATHS), "GET")
+    return draw.send(method, fill(draw, draw.choice(paths)), headers, body, outcome)
 
 
 @kind("nearly valid", 1)
@@ -198,47 +167,28 @@ def options(draw: Draw) -> Case:
     return draw.send("OPTIONS", fill(draw, path), headers, b"", outcome)
 
 
-def reject_name(draw: Draw, path: str, name: str, version: str, text: str) -> Case:
-    """Request an unknown model or version."""
-    target = path.replace("{}", name, 1).replace("{}", version)
-    outcome = ErrorReply(404, None, text)
-    if path in POST_PATHS:
-        return draw.post(target, EMPTY_BATCH, outcome)
-    return get(draw, target, outcome)
-
-
-@kind("nearly valid", 4)
+@kind("nearly valid", 8)
 def unknown_model(draw: Draw) -> Case:
-    """404 with the served name; MLServer's test_infer_error, PredictModelNameVersionErrors."""
-    model = draw.model
-    similar = (model.name + "x", model.name + "%00", model.name + "%20", model.name.upper())
-    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if "{}" in path])
-    name = draw.choice((*OTHER_MODELS, *similar))
-    return reject_name(draw, path, name, model.version, model.name)
-
-
-@kind("nearly valid", 4)
-def unknown_version(draw: Draw) -> Case:
-    """404 with the served version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
-    path = draw.choice([path for path in (*POST_PATHS, *GET_PATHS) if path.count("{}") == 2])
-    version = draw.choice(OTHER_VERSIONS)
-    return reject_name(draw, path, draw.model.name, version, draw.model.version)
-
-
-@kind("nearly valid", 3)
-def unknown_path(draw: Draw) -> Case:
-    """404 for routes of other servers: management, repositories, shared memory."""
-    path = fill(draw, draw.choice(UNKNOWN_PATHS))
+    """404 with the served name or version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
+    name, version = draw.model.name, draw.model.version
     if draw.chance(0.5):
-        return draw.post(path, EMPTY_BATCH, ErrorReply(404))
-    return get(draw, path, ErrorReply(404))
+        similar = (name + "x", name + "%00", name + "%20", name.upper())
+        target, text = (draw.choice((*OTHER_MODELS, *similar)), version), name
+    else:
+        target, text = (name, draw.choice(OTHER_VERSIONS)), version
+    placeholders = 1 if text == name else 2
+    paths = [path for path in (*POST_PATHS, *GET_PATHS) if path.count("{}") >= placeholders]
+    path: str = draw.choice(paths)
+    outcome, filled = ErrorReply(404, None, text), path.format(*target)
+    is_post = path in POST_PATHS
+    return draw.post(filled, EMPTY_BATCH, outcome) if is_post else get(draw, filled, outcome)
 
 
-@kind("hostile", 4)
-def path_traversal(draw: Draw) -> Case:
-    """404, and no redirection, for dots, slashes, NUL and their encodings."""
-    path = fill(draw, draw.choice(TRAVERSAL_PATHS))
-    if draw.chance(0.3):
+@kind("hostile", 7)
+def unknown_path(draw: Draw) -> Case:
+    """404, and no redirection, for other servers' routes, and for dots, slashes and NUL."""
+    path = fill(draw, draw.choice((*UNKNOWN_PATHS, *TRAVERSAL_PATHS)))
+    if draw.chance(0.4):
         return draw.post(path, EMPTY_BATCH, ErrorReply(404))
     return draw.send(draw.choice(("GET", "GET", "DELETE")), path, [], b"", ErrorReply(404))
 
@@ -255,8 +205,11 @@ def path_with_encoded_letters(draw: Draw) -> Case:
     return get(draw, encoded, get_outcome(draw, template))
 
 
-@kind("valid", 1)
-def prediction_with_a_query(draw: Draw) -> Case:
-    """A query changes nothing."""
-    path = draw.choice((v1_path(draw), v2_path(draw), "/predict"))
-    return draw.post(path + "?verbose=1&x=%zz", b"{", ErrorReply(400))
+@kind("valid", 1, variants=("query", "body"))
+def unnecessary(draw: Draw, variant: str) -> Case:
+    """A query, or a body after GET that the service must not take for the next request."""
+    if variant == "query":
+        path = draw.choice((v1_path(draw), v2_path(draw), "/predict"))
+        return draw.post(path + "?verbose=1&x=%zz", b"{", ErrorReply(400))
+    body = draw.choice((b"x", b"GET /no HTTP/1.1\r\n\r\n", b"{}" * 2000))
+    return draw.send("GET", "/healthz", [("Content-Length", str(len(body)))], body, ALIVE)

@@ -3,18 +3,24 @@
 KServe's V1 protocol is the latter's first form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.conformance.draw import Case, Draw, Group, register
+from tests.conformance.draw import Build, Case, Draw, Group, register
 from tests.conformance.json_text import Members
 from tests.conformance.outcomes import ErrorReply, Outcome
 from tests.conformance.predictions import ColumnPredictions, Predictions, RowPredictions
 from tests.conformance.served import Index, ServedModel
 
 SIGNATURE = "serving_default"
+
+
+def v1_path(draw: Draw) -> str:
+    """Return the path of a prediction in the V1 protocol, with or without the version."""
+    version = draw.choice(("", f"/versions/{draw.model.version}"))
+    return f"/v1/models/{draw.model.name}{version}:predict"
 
 
 @dataclass(frozen=True)
@@ -24,73 +30,51 @@ class RowProtocol:
     name: str
     member: str
     """The member with the rows."""
-    path: Callable[[Draw], str]
-    document: Callable[[Draw, Any], Members]
-    """Put values into the member of a request."""
     outcome: Callable[[ServedModel, Index], Outcome]
     """Return the right reply to some rows."""
 
+    def path(self, draw: Draw) -> str:
+        """Return the path of a prediction."""
+        return "/predict" if self is NATIVE else v1_path(draw)
 
-def v1_path(draw: Draw) -> str:
-    """Return the path of a prediction in the V1 protocol, with or without the version."""
-    version = draw.choice(("", f"/versions/{draw.model.version}"))
-    return f"/v1/models/{draw.model.name}{version}:predict"
-
-
-def v1_document(draw: Draw, member: str, values: Any) -> Members:
-    """Put values into a member of a V1 request, perhaps with the name of the signature."""
-    signature = [("signature_name", SIGNATURE)] if draw.chance(0.3) else []
-    return draw.shuffled([(member, values), *signature])
+    def document(self, draw: Draw, values: Any) -> Members:
+        """Put values into the member of a request, perhaps with the name of the V1 signature."""
+        signed = self is not NATIVE and draw.chance(0.3)
+        return draw.shuffled([(self.member, values), *[("signature_name", SIGNATURE)] * signed])
 
 
-NATIVE = RowProtocol(
-    name="native",
-    member="instances",
-    path=lambda draw: "/predict",
-    document=lambda draw, values: Members([("instances", values)]),
-    outcome=Predictions,
-)
-V1_INSTANCES = RowProtocol(
-    name="v1 instances",
-    member="instances",
-    path=v1_path,
-    document=lambda draw, values: v1_document(draw, "instances", values),
-    outcome=RowPredictions,
-)
-V1_INPUTS = RowProtocol(
-    name="v1 inputs",
-    member="inputs",
-    path=v1_path,
-    document=lambda draw, values: v1_document(draw, "inputs", values),
-    outcome=ColumnPredictions,
-)
-RowBuild = Callable[[Draw, RowProtocol], Case]
-"""A function that builds a request of a protocol."""
-
-
-def _build(build: RowBuild, protocol: RowProtocol, draw: Draw) -> Case:
-    return build(draw, protocol)
+NATIVE = RowProtocol("native", "instances", Predictions)
+V1_INSTANCES = RowProtocol("v1 instances", "instances", RowPredictions)
+V1_INPUTS = RowProtocol("v1 inputs", "inputs", ColumnPredictions)
 
 
 def row_kind(
-    group: Group, native: int, instances: int, inputs: int = 0
-) -> Callable[[RowBuild], RowBuild]:
-    """Register a function as a kind of each protocol whose weight is not 0."""
+    group: Group, native: int, instances: int, inputs: int = 0, variants: Iterable[str] = ()
+) -> Callable[[Build], Build]:
+    """Register a function, or each of its variants, for each protocol whose weight is not 0."""
 
-    def decorate(build: RowBuild) -> RowBuild:
+    def decorate(build: Build) -> Build:
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
         for protocol, weight in weights.items():
             if weight:
-                bound = partial(_build, build, protocol)
-                register(protocol.name, build, group, weight, bound)
+                name = f"{protocol.name}: {build.__name__.replace('_', ' ')}"
+                bound = partial(build, protocol=protocol)
+                register(name, group, weight, bound, variants, build.__doc__)
         return build
 
     return decorate
 
 
-def predict(draw: Draw, protocol: RowProtocol, values: Any, index: Index, **options: Any) -> Case:
-    """Send valid rows."""
-    body = draw.json(protocol.document(draw, values))
+def predict(
+    draw: Draw,
+    protocol: RowProtocol,
+    values: Any,
+    index: Index,
+    body: bytes | None = None,
+    **options: Any,
+) -> Case:
+    """Send valid rows, as the given body if there is one."""
+    body = draw.json(protocol.document(draw, values)) if body is None else body
     return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index), **options)
 
 
@@ -102,15 +86,17 @@ def reject(
     return draw.post(protocol.path(draw), body, ErrorReply(status, protocol.member + place, text))
 
 
-def rows_or_records(
-    draw: Draw, protocol: RowProtocol, cells: list[list[Any]], cell: tuple[int, int]
-) -> tuple[Any, str]:
-    """Return rows as lists or, in `instances`, as records, and the place of a cell."""
+def reject_cell(draw: Draw, protocol: RowProtocol, values: Sequence[Any], text: str) -> Case:
+    """Send one of some values as a cell of rows or, in `instances`, also of records."""
+    cells, (i, j) = draw.cells_and_position()
+    cells[i][j] = draw.choice(values)
     as_records = protocol.member == "instances" and draw.chance(0.4)
-    place = draw.cell_path(*cell, record=as_records)
-    return (list(map(draw.record, cells)) if as_records else cells), place
+    place = draw.cell_path(i, j, record=as_records)
+    return reject(draw, protocol, draw.records(cells) if as_records else cells, place, text)
 
 
-def malformed(draw: Draw, protocol: RowProtocol, body: bytes, status: int = 400) -> Case:
-    """Send a body that is not JSON."""
-    return draw.post(protocol.path(draw), body, ErrorReply(status))
+def reject_body(
+    draw: Draw, protocol: RowProtocol, body: bytes, outcome: ErrorReply, **options: Any
+) -> Case:
+    """Send a body that is not the protocol's document."""
+    return draw.post(protocol.path(draw), body, outcome, **options)

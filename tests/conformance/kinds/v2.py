@@ -6,6 +6,8 @@ src/http_server.cc, of KServe's python/kserve/test (test_infer_type.py, test_ser
 MLServer's tests/rest; the kind that repeats a case cites it.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from tests.conformance.draw import Case, Draw, Headers, kind
@@ -21,6 +23,23 @@ IDS = (
     *("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300),
     *("\u2028 \U0001f600", 'q"u\\o'),
 )
+NO_BOOLEANS = ("true", 1, 0, "", 1.5)
+WRONG_VALUES: dict[str, Sequence[Any]] = {
+    "id": (1, 1.5, [], {}, True),
+    "model_name": ("TestModel", "", 1, "../x"),
+    "outputs": ({}, "all", 1),
+    "outputs[0]": ("label", {}),
+    "outputs[0].parameters.binary_data": NO_BOOLEANS,
+    "outputs[0].parameters.classification": (2,),
+    "outputs[0].parameters.shared_memory_region": ("x",),
+    "inputs[0].parameters.shared_memory_region": ("x",),
+    "parameters": ([], 1, "a", [{}]),
+    "parameters.a": ([], {}, None, [1]),
+    "parameters.binary_data_output": NO_BOOLEANS,
+    "parameters.sequence_id": (7,),
+    "parameters.sequence_start": (True,),
+}
+"""Values by the place of their error. Some are extensions of Triton that the service lacks."""
 KSERVE_PARAMETERS = {"test-str": "dummy", "test-bool": True, "test-int": 100, "test-float": 1.3}
 
 
@@ -50,6 +69,7 @@ def infer(
     document: Any,
     outcome: Outcome,
     tail: bytes | None = None,
+    *,
     content_type: str | None = JSON,
     headers: Headers = (),
     length: str | None = None,
@@ -90,12 +110,10 @@ def reject_change(
 def json_tensors(draw: Draw) -> Case:
     """Flat or nested data, and all outputs as JSON, with the request's id."""
     index, request_id = draw.index(), draw.choice((None, *IDS))
-    form: Form = draw.choice(("flat", "nested"))
-    document: dict[str, Any] = {"inputs": [draw.shuffled(tensor(draw, index, form).items())]}
-    if request_id is not None:
-        document["id"] = request_id
-    if draw.chance(0.3):
-        document["model_name"] = draw.model.name  # KServe's client sends it.
+    members = tensor(draw, index, draw.choice(("flat", "nested")))
+    document: dict[str, Any] = {"inputs": [draw.shuffled(members.items())]}
+    document |= {} if request_id is None else {"id": request_id}
+    document |= {"model_name": draw.model.name} if draw.chance(0.3) else {}  # As KServe's client.
     outcome = Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, False), request_id)
     content_type = draw.choice(CONTENT_TYPES)
     return infer(draw, draw.shuffled(document.items()), outcome, content_type=content_type)
@@ -121,145 +139,81 @@ def selected_outputs(draw: Draw) -> Case:
     return infer(draw, draw.shuffled(document.items()), Tensors(draw.model, index, binary), tail)
 
 
+@kind("valid", 3)
+def fewest_and_most_rows(draw: Draw) -> Case:
+    """A shape of [0, n], as JSON and as bytes, or as many rows as the limit allows."""
+    none, most = draw.index()[:0], draw.index(at_least=draw.model.max_rows)
+    index, form = draw.choice(((none, "flat"), (none, "binary"), (most, "binary")))
+    document = {"inputs": [tensor(draw, index, form)], "outputs": []}
+    tail = draw.float32(index) if form == "binary" else None
+    return infer(draw, document, all_outputs(draw, index), tail)
+
+
 @kind("valid", 2)
-def unknown_parameters(draw: Draw) -> Case:
-    """Parameters of every type that the service must ignore; KServe's test_infer_parameters_v2."""
-    index = draw.index()
+def harmless_options(draw: Draw) -> Case:
+    """KServe's test_infer_parameters_v2: unknown parameters; an Accept that includes the reply."""
+    index, binary = draw.index(), draw.chance(0.5)
+    several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
+    headers = [("Accept", draw.choice((*several, BYTES if binary else JSON)))]
     document = {
         "inputs": [tensor(draw, index) | {"parameters": KSERVE_PARAMETERS}],
         "outputs": [{"name": n, "parameters": KSERVE_PARAMETERS} for n in draw.model.outputs],
-        "parameters": KSERVE_PARAMETERS,
+        "parameters": KSERVE_PARAMETERS | {"binary_data_output": binary},
     }
-    return infer(draw, document, all_outputs(draw, index))
+    return infer(draw, document, all_outputs(draw, index, binary=binary), headers=headers)
 
 
-@kind("valid", 2)
-def no_rows(draw: Draw) -> Case:
-    """A shape of [0, n], as JSON and as bytes."""
-    none, form = draw.index()[:0], draw.choice(("flat", "binary"))
-    document = {"inputs": [tensor(draw, none, form)], "outputs": []}
-    return infer(draw, document, all_outputs(draw, none), b"" if form == "binary" else None)
-
-
-@kind("valid", 1)
-def maximum_number_of_rows(draw: Draw) -> Case:
-    """As many rows as the limit allows."""
-    index = draw.index(at_least=draw.model.max_rows)
-    document = {"inputs": [tensor(draw, index, "binary")]}
-    return infer(draw, document, all_outputs(draw, index), draw.float32(index))
-
-
-@kind("valid", 1)
-def accept_includes_the_reply(draw: Draw) -> Case:
-    """An Accept that includes the media type that the parameters choose."""
-    index, binary = draw.index(), draw.chance(0.5)
-    several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
-    accept = draw.choice((*several, BYTES if binary else JSON))
-    document = {"inputs": [tensor(draw, index)], "parameters": {"binary_data_output": binary}}
-    outcome = all_outputs(draw, index, binary=binary)
-    return infer(draw, document, outcome, headers=[("Accept", accept)])
-
-
-@kind("nearly valid", 1)
-def nothing_acceptable(draw: Draw) -> Case:
-    """406 if Accept excludes JSON, the form of the reply."""
-    accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
+@kind("nearly valid", 2, variants=("Accept", "Content-Type"))
+def media_type(draw: Draw, variant: str) -> Case:
+    """Not JSON in Accept, or another type; bytes need a header with the length of the JSON."""
     document = {"inputs": [tensor(draw, draw.index())]}
-    return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
-
-
-@kind("nearly valid", 2)
-def unsupported_content_type(draw: Draw) -> Case:
-    """Another media type, or bytes without the header that gives the length of the JSON."""
+    if variant == "Accept":
+        accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
+        return infer(draw, document, ErrorReply(406), headers=[("Accept", accept)])
     types = (CSV, "text/plain", BYTES, "application/avro", "application/cloudevents+json")
-    document = {"inputs": [tensor(draw, draw.index())]}
     return infer(draw, document, ErrorReply(415, None, JSON), content_type=draw.choice(types))
 
 
-@kind("nearly valid", 2)
-def unknown_member(draw: Draw) -> Case:
-    """A further member, which the service must not ignore."""
-    members, outputs = tensor(draw, draw.index()), [{"name": n} for n in draw.model.outputs]
-    document: dict[str, Any] = {"inputs": [members], "outputs": outputs}
-    places = ((None, document), ("inputs[0]", members), ("outputs[0]", outputs[0]))
-    where, changed = draw.choice(places)
-    changed[draw.choice(("versions", "Data", "dtype", "", "x" * 500))] = 1
-    return infer(draw, document, ErrorReply(422, where))
-
-
-@kind("nearly valid", 2)
-def wrong_number_of_inputs(draw: Draw) -> Case:
-    """No input, several, or no list; Triton's test_input_validation_required_empty."""
+@kind("nearly valid", 3)
+def wrong_inputs(draw: Draw) -> Case:
+    """No object, no input, several, or no list; Triton's test_input_validation_required_empty."""
     one = tensor(draw, draw.index(at_most=7))
-    several: Any = ([one, one], [one, one | {"name": "b"}], [{}] * 1000)
-    inputs = draw.choice(([], *several, "invalid", None, {}, one, 1))
-    return infer(draw, {"inputs": inputs}, ErrorReply(422, "inputs", "one input"))
+    inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
+    no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]
+    documents: Any = ({}, {"outputs": []}, {"id": "1"}, {"Inputs": []}, [], 1, "a", None, [{}])
+    wrong = (
+        ({"inputs": draw.choice(inputs)}, ErrorReply(422, "inputs", "one input")),
+        (draw.choice(no_objects), ErrorReply(422, "inputs[0]", "an object")),
+        (draw.choice(documents), ErrorReply(422)),
+    )
+    return infer(draw, *draw.choice(wrong))
 
 
-@kind("nearly valid", 2)
-def no_inputs(draw: Draw) -> Case:
-    """Another value than an object with the member `inputs`, or than an object as the input."""
-    objects: Any = ({}, {"outputs": []}, {"id": "1"}, {"instances": [[1]]}, {"Inputs": []})
-    others: Any = ([], 1, "a", None, [{}])
-    if draw.chance(0.2):
-        document = {"inputs": [draw.choice(([], 1, "a", None, True))]}
-        return infer(draw, document, ErrorReply(422, "inputs[0]", "an object"))
-    return infer(draw, draw.choice((*objects, *others)), ErrorReply(422))
-
-
-@kind("nearly valid", 2)
-def output_twice(draw: Draw) -> Case:
-    """An output twice; test_duplicate_output_names of Triton's L0_http (CVE-2025-23310)."""
-    names = list(draw.model.outputs)
-    repeated = draw.random.randrange(1, len(names) + 1)
-    names.insert(repeated, names[0])
-    outputs = [{"name": name} for name in names] * draw.choice((1, 1, 100))
+@kind("nearly valid", 2, variants=("twice", "unknown"))
+def output(draw: Draw, variant: str) -> Case:
+    """test_duplicate_output_names of L0_http (CVE-2025-23310), 'unexpected inference output'."""
+    others: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
+    names: list[Any] = list(draw.model.outputs)
+    name, text = (names[0], names[0]) if variant == "twice" else (draw.choice(others), "one of")
+    i = draw.random.randrange(1, len(names) + 1)
+    names.insert(i, name)
+    repetitions = draw.choice((1, 1, 100)) if variant == "twice" else 1
+    outputs = [{"name": name} for name in names] * repetitions
     document = {"inputs": [tensor(draw, draw.index(at_most=7))], "outputs": outputs}
-    return infer(draw, document, ErrorReply(422, f"outputs[{repeated}].name", names[0]))
+    return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", text))
 
 
-@kind("nearly valid", 2)
-def unknown_output(draw: Draw) -> Case:
-    """'unexpected inference output' of Triton: an output that the graph does not have."""
-    outputs: list[Any] = [{"name": name} for name in draw.model.outputs]
-    i = draw.random.randrange(len(outputs) + 1)
-    other: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
-    outputs.insert(i, {"name": draw.choice(other)})
-    document = {"inputs": [tensor(draw, draw.index())], "outputs": outputs}
-    return infer(draw, document, ErrorReply(422, f"outputs[{i}].name", "expected one of"))
-
-
-@kind("nearly valid", 8)
-def wrong_member(draw: Draw) -> Case:
-    """Members of the wrong type, and parameters that would change the reply but are unsupported.
-
-    The latter are Triton's extensions for shared memory, sequences and classification. 'Unable to
-    parse outputs' is Triton's message too. KServe's client sends the model's name in the body.
-    """
-    members, name = tensor(draw, draw.index()), next(iter(draw.model.outputs))
-    memory = {"shared_memory_region": "x", "shared_memory_byte_size": 16}
-    bad = draw.choice(("true", 1, 0, "", 1.5))
-
-    def output(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"name": name, "parameters": parameters}]
-
-    changes: dict[str, dict[str, Any]] = {
-        "id": {"id": draw.choice((1, 1.5, [], {}, True))},
-        "model_name": {"model_name": draw.choice(("TestModel", "", 1, "../x"))},
-        "outputs": {"outputs": draw.choice(({}, "all", 1))},
-        "outputs[0]": {"outputs": draw.choice((["label"], [{}]))},
-        "outputs[0].parameters.binary_data": {"outputs": output({"binary_data": bad})},
-        "outputs[0].parameters.classification": {"outputs": output({"classification": 2})},
-        "outputs[0].parameters.shared_memory_region": {"outputs": output(memory)},
-        "inputs[0].parameters.shared_memory_region": {"inputs": [members | {"parameters": memory}]},
-        "parameters": {"parameters": draw.choice(([], 1, "a", [{}]))},
-        "parameters.a": {"parameters": {"a": draw.choice(([], {}, None, [1]))}},
-        "parameters.binary_data_output": {"parameters": {"binary_data_output": bad}},
-        "parameters.sequence_id": {"parameters": {"sequence_id": 7}},
-        "parameters.sequence_start": {"parameters": {"sequence_start": True}},
-    }
-    where = draw.choice(list(changes))
-    return infer(draw, {"inputs": [members]} | changes[where], ErrorReply(422, where))
+@kind("nearly valid", 1, variants=WRONG_VALUES)
+def wrong(draw: Draw, variant: str) -> Case:
+    """A wrong value at a place of the document."""
+    name = next(iter(draw.model.outputs))
+    document: Any = {"inputs": [tensor(draw, draw.index())], "outputs": [{"name": name}]}
+    *keys, last = (int(key) if key.isdecimal() else key for key in re.findall(r"\w+", variant))
+    parent = document
+    for key in keys:
+        parent = parent[key] if isinstance(parent, list) else parent.setdefault(key, {})
+    parent[last] = draw.choice(WRONG_VALUES[variant])
+    return infer(draw, document, ErrorReply(422, variant))
 
 
 @kind("hostile", 2)
@@ -272,14 +226,16 @@ def body_that_is_not_json(draw: Draw) -> Case:
     return draw.post(v2_path(draw), body, ErrorReply(400), content_type=content_type)
 
 
-@kind("hostile", 2)
-def key_twice(draw: Draw) -> Case:
-    """A key twice in one object, so its meaning is ambiguous."""
-    members = Members(tensor(draw, draw.index(at_most=7)).items())
-    parameters = Members([("a", 1), ("b", 2)])
-    document = Members([("id", "1"), ("inputs", [members]), ("parameters", parameters)])
-    places = ((None, document), ("inputs[0]", members), ("parameters", parameters))
+@kind("hostile", 2, variants=("unknown", "twice"))
+def member(draw: Draw, variant: str) -> Case:
+    """A further member, which the service must not ignore, or an ambiguous second one."""
+    tensor_members = Members(tensor(draw, draw.index(at_most=7)).items())
+    output = Members([("name", next(iter(draw.model.outputs)))])
+    document = Members([("id", "1"), ("inputs", [tensor_members]), ("outputs", [output])])
+    places = ((None, document), ("inputs[0]", tensor_members), ("outputs[0]", output))
     where, changed = draw.choice(places)
-    repeated = draw.choice(changed)
-    changed.append(repeated)
-    return infer(draw, document, ErrorReply(400, where, f'"{repeated[0]}"'))
+    unknown = (draw.choice(("versions", "Data", "dtype", "", "x" * 500)), 1)
+    added = unknown if variant == "unknown" else draw.choice(changed)
+    changed.append(added)
+    twice = ErrorReply(400, where, f'"{added[0]}"')
+    return infer(draw, document, ErrorReply(422, where) if variant == "unknown" else twice)

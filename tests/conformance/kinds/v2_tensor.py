@@ -1,4 +1,7 @@
-"""The input tensor of the Open Inference Protocol V2: name, datatype, shape, and data as JSON."""
+"""The input tensor of the Open Inference Protocol V2, with its data as JSON or as bytes.
+
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
 
 from typing import Any
 
@@ -6,21 +9,39 @@ import numpy as np
 
 from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.json_text import Raw
-from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, NOT_NUMBERS, TOO_LARGE
-from tests.conformance.kinds.v2 import Form, infer, reject_change, reject_tensor, tensor
-from tests.conformance.outcomes import ErrorReply
+from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, WRONG_CELLS
+from tests.conformance.kinds.native import NOT_FINITE_BITS
+from tests.conformance.kinds.v2 import (
+    JSON_LENGTH,
+    Form,
+    all_outputs,
+    infer,
+    reject_change,
+    reject_tensor,
+    tensor,
+    v2_path,
+)
+from tests.conformance.outcomes import BYTES, JSON, ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
+NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
+WRONG_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
+"""Values of binary_data_size that are no integers, or not the tensor's size."""
+WRONG_LENGTHS = ("-1", "+5", "1e2", "0x10", "abc", "1.0", "5 5", "1,1", "9" * 30, "\u00b2")
+"""Values of Inference-Header-Content-Length that are no numbers."""
+BARE = [(JSON_LENGTH, "0")]
+"""The header of a request without JSON, whose body is the input's bytes."""
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "name": (
-        ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00"),
-        '"input"',
-    ),
+    "name": (NAMES, '"input"'),
     "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
     "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
-"""Wrong values of each member, with a part of the error."""
+"""Wrong values of each member, with a part of the error.
+
+Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
+test_fp16_input_not_binary_data and of Triton's L0_input_validation.
+"""
 
 
 def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
@@ -33,28 +54,21 @@ def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
         return members, f".data{draw.cell_path(i, j)}"
     flat = i * len(draw.model.features) + j
     # A list inside flat data would make the data nested.
-    members["data"][flat] = draw.choice([v for v in values if not isinstance(v, list)])
+    members["data"][flat] = draw.choice([v for v in values if not str(v).startswith("[")])
     return members, f".data[{flat}]"
 
 
-@kind("nearly valid", 3)
-def member_missing(draw: Draw) -> Case:
+@kind("nearly valid", 2, variants=WRONG_MEMBERS)
+def wrong(draw: Draw, variant: str) -> Case:
+    """A wrong value of a member of the input."""
+    values, text = WRONG_MEMBERS[variant]
+    return reject_change(draw, {variant: draw.choice(values)}, f".{variant}", text)
+
+
+@kind("nearly valid", 1, variants=("name", "shape", "datatype", "data"))
+def missing(draw: Draw, variant: str) -> Case:
     """KServe's test_infer_request_from_bytes_missing_data_field, Triton's #2436 (no shape)."""
-    missing = draw.choice(("name", "shape", "datatype", "data"))
-    return reject_change(draw, {missing: ...}, "", missing)
-
-
-@kind("nearly valid", 6)
-def wrong_member(draw: Draw) -> Case:
-    """Values that a member must not have.
-
-    Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
-    test_fp16_input_not_binary_data, 'Please provide all required input(s)' of Triton's
-    L0_input_validation, and its 'Unable to parse data'.
-    """
-    member = draw.choice(list(WRONG_MEMBERS))
-    values, text = WRONG_MEMBERS[member]
-    return reject_change(draw, {member: draw.choice(values)}, f".{member}", text)
+    return reject_change(draw, {variant: ...}, "", variant)
 
 
 @kind("nearly valid", 3)
@@ -76,16 +90,6 @@ def wrong_row(draw: Draw) -> Case:
     return reject_tensor(draw, members, f".data[{i}]", "expected")
 
 
-@kind("nearly valid", 2)
-def too_many_rows(draw: Draw) -> Case:
-    """More rows than the limit allows: the shape is checked before anything is allocated."""
-    limit, width = draw.model.max_rows, len(draw.model.features)
-    large = (2**31, 2**32 // width + 1, 2**62, 2**63 - 1)
-    shape = [draw.choice((limit + 1, limit + 100, *large)), width]
-    form: Form = draw.choice(("flat", "nested", "binary"))
-    return reject_change(draw, {"shape": shape}, ".shape", str(limit), form=form, status=413)
-
-
 @kind("nearly valid", 7)
 def wrong_shape(draw: Draw) -> Case:
     """Shapes other than [rows, width]; L0_input_validation of Triton.
@@ -98,32 +102,23 @@ def wrong_shape(draw: Draw) -> Case:
     negative = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
     large = ([2**4, 2**60 + 2], [2**2, 2**60 + 2], [1, width + 2**32], [1, 2**64], [2**70, width])
     pairs = ([1.0, width], [1, float(width)], [True, width], ["1", width], [None, width])
-    other: Any = (
-        [width],
-        [1, 1, width],
-        [width, 1, 1],
-        [],
-        [[1, width]],
-        "1",
-        4,
-        None,
-        {},
-        {"0": 1},
-    )
-    shapes = (*negative, *large, *pairs, *other, [1, width + 1], [1, width - 1])
-    return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
+    lists: Any = ([width], [1, 1, width], [width, 1, 1], [], [[1, width]])
+    shapes = (*negative, *large, *pairs, *lists, "1", 4, None, {}, {"0": 1})
+    shapes += ([1, width + 1], [1, width - 1])
+    if draw.chance(0.8):
+        return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
+    # The shape is checked before anything is allocated.
+    limit, form = draw.model.max_rows, draw.choice(("flat", "nested", "binary"))
+    rows = draw.choice((limit + 1, limit + 100, 2**31, 2**32 // width + 1, 2**62, 2**63 - 1))
+    changes = {"shape": [rows, width]}
+    return reject_change(draw, changes, ".shape", str(limit), form=form, status=413)
 
 
-@kind("nearly valid", 4)
-def no_number(draw: Draw) -> Case:
-    """'Unable to parse data' of Triton: a value that is no number, in flat or nested data."""
-    return reject_tensor(draw, *tensor_with_cell(draw, NOT_NUMBERS), "expected a number")
-
-
-@kind("nearly valid", 2)
-def number_beyond_float32(draw: Draw) -> Case:
-    """A number finite in JSON and infinite in float32."""
-    return reject_tensor(draw, *tensor_with_cell(draw, list(map(Raw, TOO_LARGE))), "float32")
+@kind("nearly valid", 3, variants=WRONG_CELLS)
+def wrong_cell(draw: Draw, variant: str) -> Case:
+    """'Unable to parse data' of Triton: in flat or nested data."""
+    values, text = WRONG_CELLS[variant]
+    return reject_tensor(draw, *tensor_with_cell(draw, values), text)
 
 
 @kind("nearly valid", 2)
@@ -155,3 +150,77 @@ def data_outside_json(draw: Draw) -> Case:
     deep = [Raw("[" * depth + "1" + "]" * depth) for depth in (1100, 4000)]
     members, _ = tensor_with_cell(draw, [*map(Raw, NOT_JSON_NUMBERS), *deep])
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
+
+
+@kind("valid", 6, variants=("with JSON", "without JSON"))
+def binary_input(draw: Draw, variant: str) -> Case:
+    """Triton's default, and test_raw_binary of its L0_http, whose outputs are all bytes."""
+    index = draw.index()
+    if variant == "without JSON":
+        outcome, body = all_outputs(draw, index, binary=True), draw.float32(index)
+        content_type = draw.choice((BYTES, None, JSON))
+        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
+    binary, members = draw.chance(0.7), draw.shuffled(tensor(draw, index, "binary").items())
+    document = {"inputs": [members], "parameters": {"binary_data_output": binary}}
+    outcome = all_outputs(draw, index, binary=binary)
+    return infer(draw, draw.shuffled(document.items()), outcome, draw.float32(index))
+
+
+@kind("nearly valid", 3, variants=("declared", "sent"))
+def wrong_size(draw: Draw, variant: str) -> Case:
+    """'unexpected size for input', 'expecting .. additional bytes' of Triton's http_server.cc."""
+    if variant == "declared":
+        parameters = {"binary_data_size": draw.choice(WRONG_SIZES)}
+        place = ".parameters.binary_data_size"
+        return reject_change(draw, {"parameters": parameters}, place, form="binary")
+    tail = draw.float32(index := draw.index())
+    tail = draw.choice((tail[:-1], tail + b"\0", tail * 2, b"", tail[:-4]))
+    outcome = ErrorReply(400, None, f"found {len(tail)}")
+    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, tail)
+
+
+@kind("nearly valid", 2)
+def contradictory_data(draw: Draw) -> Case:
+    """KServe's test_infer_request_from_bytes_missing_binary_data_size; data and a size at once."""
+    index = draw.index()
+    members, tail = tensor(draw, index), draw.float32(index)
+    without_data = {name: value for name, value in members.items() if name != "data"}
+    both = members | {"parameters": {"binary_data_size": len(tail)}}
+    neither = (without_data, ErrorReply(422, "inputs[0]", "binary_data_size"))
+    wrong = (neither, (members, ErrorReply(400)), (both, ErrorReply(422, "inputs[0]")))
+    inputs, outcome = draw.choice(wrong)
+    return infer(draw, {"inputs": [inputs]}, outcome, tail)
+
+
+@kind("nearly valid", 4)
+def wrong_bytes(draw: Draw) -> Case:
+    """Not finite, incomplete, none, or too many, as in Triton's http_input_size_limit_test.py."""
+    limit, row_bytes, index = draw.model.max_rows, 4 * len(draw.model.features), draw.index()
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    part = draw.choice((bits.tobytes()[:-1], bits.tobytes() + b"\0\0\0\0"))
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    not_finite = ErrorReply(422, f"row {i}, column {j}", "finite")
+    if draw.chance(0.3):
+        document = {"inputs": [tensor(draw, index, "binary")]}
+        return infer(draw, document, not_finite, bits.tobytes())
+    wrong = (
+        (bits.tobytes(), not_finite),
+        (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes")),
+        (b"", ErrorReply(400, None, "empty")),
+        (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit))),
+    )
+    body, outcome = draw.choice(wrong)
+    return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+
+
+@kind("hostile", 2, variants=("not a number", "inside the JSON"))
+def json_length(draw: Draw, variant: str) -> Case:
+    """A wrong length; 'inference header size should be in range' of Triton's http_server.cc."""
+    body = draw.json({"inputs": [tensor(draw, index := draw.index(), "binary")]}).strip()
+    tail = b"\xff" + draw.float32(index)[1:]
+    lengths = (1, len(body) - 1, len(body) // 2, len(body) + 1, len(body) + len(tail), 99999999)
+    length = draw.choice(lengths if variant == "inside the JSON" else WRONG_LENGTHS)
+    headers = [(JSON_LENGTH, str(length))]
+    text = JSON_LENGTH if variant == "not a number" and length.isascii() else ""
+    outcome = ErrorReply(400, None, text)
+    return draw.post(v2_path(draw), body + tail, outcome, content_type=BYTES, headers=headers)

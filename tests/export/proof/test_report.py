@@ -61,19 +61,15 @@ eager                      0.012          0.025 11050           0   256 of 256
 """ == "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def test_summary_counts_the_rows_that_prove_nothing() -> None:
-    """Structure, answers, and the rows that were skipped."""
+def test_summary_and_remarks() -> None:
+    """Structure, answers, the rows that were skipped, then a provider that was left out."""
     assert [
         "structure: every tensor",
         "answers:   all within the rounding bound of the network in float64, on 1157 hard rows",
         "skipped:   1 of the hard rows (0.09%), which may overflow float32",
-    ] == report.proof_summary(PROOF).splitlines()
-
-
-def test_what_was_not_evaluated_is_listed() -> None:
-    """A provider that was left out comes before the warnings."""
-    remarks = ["not evaluated: CUDAExecutionProvider: does not start", "warning: x"]
-    assert remarks == list(report.proof_remarks(PROOF))
+        "not evaluated: CUDAExecutionProvider: does not start",
+        "warning: x",
+    ] == [*report.proof_summary(PROOF).splitlines(), *report.proof_remarks(PROOF)]
 
 
 def test_members_round_trip() -> None:

@@ -1,6 +1,8 @@
 """model.fit.loop: the loop compared with a plain PyTorch one, its best epoch, and divergence."""
 
 import copy
+import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -34,23 +36,15 @@ def classification(rows: int = 50, seed: int = 0) -> Rows:
     return x, (y[:, 0] > 0).long()
 
 
-def several_targets(rows: int = 50, seed: int = 0) -> Rows:
-    """Make rows, (rows, 3), and three targets of each, (rows, 3)."""
-    return regression(rows, seed, 3)
+several_targets = functools.partial(regression, out_features=3)
+OUT_FEATURES = {regression: 1, classification: 2, several_targets: 3}
+ALL_TASKS = pytest.mark.parametrize("rows", OUT_FEATURES)
 
 
-ALL_TASKS = pytest.mark.parametrize("rows", [regression, several_targets, classification])
-
-
-def new_net(out_features: int = 1) -> TwoLayerNet:
-    """Make the same untrained network at every call."""
+def new_net(rows: Any = regression) -> TwoLayerNet:
+    """Make the same untrained network for the rows of a function at every call."""
     torch.manual_seed(0)
-    return TwoLayerNet(3, 8, out_features)
-
-
-def net_for(rows: Any) -> TwoLayerNet:
-    """Make an untrained network for the rows of a function above."""
-    return new_net({regression: 1, classification: 2, several_targets: 3}[rows])
+    return TwoLayerNet(3, 8, OUT_FEATURES[rows])
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -67,28 +61,6 @@ def new_state(net: TwoLayerNet, rows: Rows, **changes: Any) -> FitState:
 def equal(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
     """Whether every tensor is the same, bit for bit."""
     return all(torch.equal(left[name], right[name]) for name in left)
-
-
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors by name."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-@ALL_TASKS
-def test_seed_alone_decides(rows: Any) -> None:
-    """The same seed gives the same bits, whatever else draws random numbers."""
-    histories: list[list[Epoch]] = []
-    weights = []
-    for seed in (0, 0, 1):
-        net, history = net_for(rows), []
-        for epoch in run_epochs(new_state(net, rows(), seed=seed), rows(), rows(20, 1)):
-            history.append(epoch)
-            torch.rand(7 * len(histories))  # from the global generator
-        histories.append(history)
-        weights.append(net.state_dict())
-    assert histories[0] == histories[1]
-    assert equal(weights[0], weights[1])
-    assert not equal(weights[0], weights[2])
 
 
 # Compared with a plain loop
@@ -135,19 +107,6 @@ def plain_loop(
     return history
 
 
-def check_history(expected: list[Epoch], actual: list[Epoch], rtol: float) -> None:
-    """Assert that two histories agree to a relative bound, and that something was learnt."""
-    curves = [
-        torch.tensor(
-            [(epoch.number, epoch.train_loss, epoch.validation_loss) for epoch in history],
-            dtype=torch.float64,
-        )
-        for history in (expected, actual)
-    ]
-    assert curves[0][-1, 1] < 0.9 * curves[0][0, 1]
-    torch.testing.assert_close(*curves, rtol=rtol, atol=0)
-
-
 VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
     "plain": ({}, None),
     "cosine": ({"schedule": "cosine"}, None),
@@ -155,11 +114,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
     "sum": ({"reduction": "sum"}, None),
     "single rows": ({"batch_size": 1}, None),
     "class weights": ({}, (0.25, 3.0)),
-    "sum with class weights": ({"reduction": "sum"}, (0.25, 3.0)),
-    "all": (
-        {"reduction": "sum", "weight_decay": 0.1, "schedule": "cosine", "seed": 3},
-        (0.25, 3.0),
-    ),
+    "all": ({"reduction": "sum", "weight_decay": 0.1, "schedule": "cosine"}, (0.25, 3.0)),
 }
 """Changes to the configuration, and class weights, which a regression leaves out."""
 
@@ -172,9 +127,14 @@ def test_losses_equal_a_plain_loop(variant: str, rows: Any) -> None:
     changes, explicit = VARIANTS[variant]
     weights = torch.tensor(explicit) if explicit and rows is classification else None
     chosen = config(epochs=20, **changes)
-    expected = plain_loop(net_for(rows), rows(), rows(20, 1), chosen, weights)
-    state = FitState(net_for(rows), chosen, classification=rows is classification)
-    check_history(expected, list(run_epochs(state, rows(), rows(20, 1), weights)), 1e-11)
+    expected = plain_loop(new_net(rows), rows(), rows(20, 1), chosen, weights)
+    state = FitState(new_net(rows), chosen, classification=rows is classification)
+    expected_losses, losses = (
+        torch.tensor([dataclasses.astuple(epoch) for epoch in history], dtype=torch.float64)
+        for history in (expected, run_epochs(state, rows(), rows(20, 1), weights))
+    )
+    assert losses[-1, 1] < 0.9 * losses[0, 1], "something should have been learnt"
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-11, atol=0)
 
 
 def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: int = 99) -> float:
@@ -190,7 +150,7 @@ def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: i
 @pytest.mark.usefixtures("float64")
 def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, size: int) -> None:
     """However few rows are computed at once, it is torch's own mean over all rows."""
-    (x, y), net = rows(), net_for(rows)
+    (x, y), net = rows(), new_net(rows)
     weights = torch.tensor(explicit) if explicit and rows is classification else None
     with torch.no_grad():
         expected = (
@@ -231,7 +191,7 @@ def test_best_epoch_is_restored(stop_after: int) -> None:
     epochs = run_epochs(new_state(net, train, epochs=20), train, validation)
     for epoch in itertools.islice(epochs, stop_after):
         history.append(epoch)
-        weights.append(copied(net.state_dict()))
+        weights.append(copy.deepcopy(net.state_dict()))
     epochs.close()  # type: ignore[attr-defined] # happens once nothing refers to the iterator
     best = min(range(stop_after), key=lambda index: history[index].validation_loss)
     assert best < stop_after - 1, "the fit should have overfitted"
@@ -279,38 +239,18 @@ def with_outlier(rows: Rows) -> Rows:
 TRAIN, VALIDATION = regression(), regression(20, 1)
 
 
+RATE, ONE_BATCH = {"learning_rate": 1e15}, {"batch_size": 50}
+FAR_TRAIN, FAR_VALIDATION = with_outlier(regression()), with_outlier(regression(20, 1))
+
+
 @pytest.mark.parametrize(
     ("train", "validation", "changes", "place", "cause"),
     [
-        (
-            TRAIN,
-            VALIDATION,
-            {"learning_rate": 1e15},
-            "step 2 (epoch 1), learning rate 1e+15",
-            TOO_LARGE,
-        ),
+        (TRAIN, VALIDATION, RATE, "step 2 (epoch 1), learning rate 1e+15", TOO_LARGE),
         # The only step measures its loss before its update, so only the validation loss diverges.
-        (
-            TRAIN,
-            VALIDATION,
-            {"learning_rate": 1e15, "batch_size": 50},
-            "step 1 (epoch 1), learning rate 1e+15",
-            TOO_LARGE,
-        ),
-        (
-            with_outlier(regression()),
-            VALIDATION,
-            {"batch_size": 50},
-            "step 1 (epoch 1), learning rate 0.01",
-            OUTLIER,
-        ),
-        (
-            TRAIN,
-            with_outlier(regression(20, 1)),
-            {},
-            "step 4 (epoch 1), learning rate 0.01",
-            OUTLIER,
-        ),
+        (TRAIN, VALIDATION, RATE | ONE_BATCH, "step 1 (epoch 1), learning rate 1e+15", TOO_LARGE),
+        (FAR_TRAIN, VALIDATION, ONE_BATCH, "step 1 (epoch 1), learning rate 0.01", OUTLIER),
+        (TRAIN, FAR_VALIDATION, {}, "step 4 (epoch 1), learning rate 0.01", OUTLIER),
     ],
     ids=["train", "validation", "train outlier", "validation outlier"],
 )

@@ -13,16 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from model.fit.step import ALIGNMENT_FLOATS, Batch, Step, cross_entropy, squared_error
 from model.net import TwoLayerNet
 
-SHAPES = [
-    (0, 4, 3, 2),
-    (1, 1, 1, 1),
-    (1, 5, 3, 2),
-    (7, 3, 1, 1),
-    (64, 10, 16, 3),
-    (33, 20, 50, 10),
-    (5, 17, 16, 1),
-    (2, 40, 100, 7),
-]
+SHAPES = [(0, 4, 3, 2), (1, 1, 1, 1), (7, 3, 1, 1), (64, 10, 16, 3), (5, 17, 16, 1)]
 """Batch, in_features, hidden_features, out_features."""
 BOTH = pytest.mark.parametrize(
     "classification", [False, True], ids=["regression", "classification"]
@@ -134,8 +125,12 @@ RATES = [0.01 * (1 + (step % 7)) for step in range(50)]
 """Learning rates of a schedule that changes at every step."""
 
 
-def check_trajectory(case: Problem, weight_decay: float, atol: float) -> None:
-    """Assert that 50 steps have the losses, and end at the parameters, of torch.optim."""
+@BOTH
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.usefixtures("float64")
+def test_updates_equal_torch_optim(weight_decay: float, classification: bool) -> None:
+    """In float64, 50 steps are those of torch.optim.Adam, or of AdamW, to 1e-11."""
+    case = problem(20, 6, 9, 3, classification=classification)
     order = torch.Generator().manual_seed(1)
     parts = []
     for number in range(50):
@@ -160,41 +155,14 @@ def check_trajectory(case: Problem, weight_decay: float, atol: float) -> None:
     step, losses = case.step(weight_decay=weight_decay), torch.zeros(50)
     batches = [part.batch(torch.full((len(part.x),), 1 / len(part.x))) for part in parts]
     step.run(batches, RATES, losses)
-    torch.testing.assert_close(torch.tensor(expected), losses, rtol=0, atol=atol)
+    torch.testing.assert_close(torch.tensor(expected), losses, rtol=0, atol=1e-11)
     assert max(expected) - min(expected) > 0.1, "the parameters should have moved"
     views = step.weight1, step.bias1, step.weight2, step.bias2
     for parameter, view in zip(net.parameters(), views, strict=True):
-        torch.testing.assert_close(parameter.detach(), view, rtol=0, atol=atol)
-
-
-@BOTH
-@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-@pytest.mark.usefixtures("float64")
-def test_updates_equal_torch_optim(weight_decay: float, classification: bool) -> None:
-    """In float64, 50 steps are those of torch.optim.Adam, or of AdamW, to 1e-11."""
-    check_trajectory(problem(20, 6, 9, 3, classification=classification), weight_decay, 1e-11)
-
-
-@BOTH
-@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_updates_equal_torch_optim_in_float32(weight_decay: float, classification: bool) -> None:
-    """In float32 they agree to 1e-5.
-
-    Each of 50 steps of at most 0.07 is off by the relative rounding of its gradient, about 1e-6.
-    """
-    check_trajectory(problem(20, 6, 9, 3, classification=classification), weight_decay, 1e-5)
+        torch.testing.assert_close(parameter.detach(), view, rtol=0, atol=1e-11)
 
 
 # The flat parameter
-
-
-def padding_mask(net: TwoLayerNet, step: Step) -> Tensor:
-    """Return a mask of the elements of the flat parameter between the parameters."""
-    mask = torch.ones_like(step.parameters, dtype=torch.bool)
-    for parameter in net.parameters():
-        begin = (parameter.data_ptr() - step.parameters.data_ptr()) // 4
-        mask[begin : begin + parameter.numel()] = False
-    return mask
 
 
 def test_parameters_are_aligned_views() -> None:
@@ -206,27 +174,12 @@ def test_parameters_are_aligned_views() -> None:
     for name, parameter in net.named_parameters():
         assert torch.equal(before[name], parameter)
         assert 0 == (parameter.data_ptr() - step.parameters.data_ptr()) % (4 * ALIGNMENT_FLOATS)
-    assert sum(tensor.numel() for tensor in before.values()) == int(
-        (~padding_mask(net, step)).sum()
-    )
     step.parameters.fill_(0.5)
     assert all(bool((tensor == 0.5).all()) for tensor in net.state_dict().values())
     net.load_state_dict(before)
     views = step.weight1, step.bias1, step.weight2, step.bias2
     for expected, view in zip(before.values(), views, strict=True):
         assert torch.equal(expected, view)
-
-
-def test_padding_stays_zero() -> None:
-    """The padding between two parameters is never moved, by gradient, momentum or decay."""
-    case = problem(8, 3, 5, 2, classification=False)
-    step = Step(case.net, squared_error, weight_decay=0.1)
-    mask = padding_mask(case.net, step)
-    assert mask.any()
-    step.run([case.batch(torch.ones(8))] * 5, [0.1] * 5, torch.zeros(5))
-    for tensor in (step.parameters, step.gradient, step.first_moment, step.second_moment):
-        assert 0 == tensor[mask].abs().max()
-        assert bool((tensor[~mask] != 0).any())
 
 
 @BOTH

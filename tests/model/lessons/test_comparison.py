@@ -1,15 +1,13 @@
 """model.lessons.comparison: the formulations command, from its table to its curves."""
 
-import io
 import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rich.console import Console
 
 from model.__main__ import main
-from model.lessons.comparison import FORMS, Trial, reference, run
+from model.lessons.comparison import FORMS, Trial, reference
 from model.lessons.tensor_forms import Manual
 
 
@@ -47,16 +45,6 @@ def test_command(folder: Path) -> None:
     assert "formulations.png: loss curves" == lines[-1]
     assert [folder / "formulations.png"] == list(folder.iterdir())
     assert Path("formulations.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_terminal() -> None:
-    """A terminal shows a bar for each form instead of log lines, and all take their steps."""
-    screen = io.StringIO()
-    trials = run(25, 0, Console(file=screen, force_terminal=True, width=120))
-    assert [25] * len(FORMS) == [len(trial.losses) for trial in trials]
-    for form in FORMS:
-        assert re.search(rf"{form.name} .*25/25.*loss", screen.getvalue())
-    assert "step 10" not in screen.getvalue()
 
 
 class Wrong(Manual):

@@ -1,13 +1,10 @@
 """model.lessons.module_forms: the names of the layers, and the draw of their weights."""
 
-import math
-
 import numpy as np
 import pytest
 
-from model.lessons.comparison import reference
-from model.lessons.formulations import Setup, float64
-from model.lessons.module_forms import Sequential, parameters_by_name, sequential
+from model.lessons.formulations import float64
+from model.lessons.module_forms import parameters_by_name, sequential
 from model.net import TwoLayerNet
 
 
@@ -32,13 +29,3 @@ def test_draw_is_that_of_linear() -> None:
         assert not np.array_equal(weights[name], other[name])
     assert not weights["b1"].any()
     assert not weights["b2"].any()
-
-
-def test_scale_of_the_draw_decides() -> None:
-    """Gradient descent at 1e-3 converges from sequential()'s draw, and not from He's."""
-    setup = reference(Sequential, 0)
-    wide = {name: math.sqrt(6) * values for name, values in setup.weights.items()}
-    narrow, he = Sequential(setup), Sequential(Setup(setup.x, setup.y, wide, setup.learning_rate))
-    losses = [(narrow.step(), he.step()) for _ in range(60)]
-    assert losses[-1][0] < 1e-1
-    assert not losses[-1][1] < 10

@@ -88,11 +88,6 @@ def test_types_of_columns(write_file: WriteFile, cells: list[str], expected: lis
     assert [(type(value), value) for value in expected] == [(type(cell), cell) for cell in column]
 
 
-def test_blank_lines_at_the_end(write_file: WriteFile) -> None:
-    """Blank lines at the end of a file are not rows."""
-    assert [(1, 2), (3, 4)] == read_csv(write_file("a.csv", "a,b\n1,2\n3,4\n\n\n")).rows()
-
-
 REPEATED = "expected different column names, found 2 of 'a'"
 
 
@@ -106,10 +101,7 @@ REPEATED = "expected different column names, found 2 of 'a'"
         (f"a,b\n{ROWS}1,2,3\n", "not readable as CSV: row 13: expected 2 values, found 3"),
         (f"b\n{ROWS}", "not readable as CSV: row 1: expected 1 values, found 2"),
         ("a,größe\n1,2\n".encode("latin-1"), "not UTF-8 at byte 4; save it as UTF-8"),
-        (
-            b"a,b\n" + b"1,2\n" * 10**6 + b"\xff,1\n",
-            "not UTF-8 at byte 4000004; save it as UTF-8",
-        ),
+        (b"a,b\n" + b"1,2\n" * 10**6 + b"\xff,1\n", "not UTF-8 at byte 4000004; save it as UTF-8"),
         (
             codecs.BOM_UTF16_LE + "a,b\n".encode("utf-16-le"),
             "expected UTF-8, found UTF-16; save it as UTF-8",

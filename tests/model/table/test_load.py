@@ -15,6 +15,9 @@ from tests.model.table.conftest import WriteFile
 WriteColumns = Callable[..., str]
 N = 42
 A = [index / 8 for index in range(N)]
+LABELS = [1, 2] * (N // 2)
+A_AND_T = {"a": A, "t": A}
+PRICES = {"a": A, "price €": A}
 
 
 @pytest.fixture
@@ -54,12 +57,6 @@ def test_several_targets(write_columns: WriteColumns) -> None:
     assert np.array_equal(np.stack([A[::-1], A], axis=1), table.y)
 
 
-def test_task_is_chosen(write_columns: WriteColumns) -> None:
-    """The task given overrides the inferred one."""
-    columns = {"a": A, "t": [1, 2] * (N // 2)}
-    assert () == load_table(write_columns(columns), targets=["t"], task="regression").classes
-
-
 def test_npz_names_its_targets(tmp_path: Path) -> None:
     """Columns of y are targets and columns of x features, without --target."""
     x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
@@ -74,29 +71,17 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "expected"),
     [
+        (PRICES, {"targets": []}, "say which column to predict (--target); it has 'a', 'price €'"),
         (
-            {"a": A, "price €": A},
-            {"targets": []},
-            "say which column to predict (--target); it has 'a', 'price €'",
-        ),
-        (
-            {"a": A, "price €": A},
+            PRICES,
             {"targets": ["Price"]},
             "no target column 'Price' (did you mean 'price €'?); there are 'a', 'price €'",
         ),
-        (
-            {"area": A, "t": A},
-            {"drop": ["aera"]},
-            "no column to drop 'aera' (did you mean 'area'?); there are 'area', 't'",
-        ),
-        ({"a": A, "t": A}, {"drop": ["t"]}, "column 't' is both target and dropped"),
-        ({"a": A, "t": A}, {"drop": ["a"]}, "no columns are left for the features"),
+        (A_AND_T, {"drop": ["s"]}, "no column to drop 's'; there are 'a', 't'"),
+        (A_AND_T, {"drop": ["t"]}, "column 't' is both target and dropped"),
+        (A_AND_T, {"drop": ["a"]}, "no columns are left for the features"),
         ({"a": A[:9], "t": A[:9]}, {}, "expected at least 10 rows, found 9"),
-        (
-            {"a": A[:13], "t": ([0, 1] * 7)[:13]},
-            {},
-            "expected at least 14 rows for 2 classes, found 13",
-        ),
+        ({"a": A[:13], "t": LABELS[:13]}, {}, "expected at least 14 rows for 2 classes, found 13"),
         (
             {"a": A, "t": A, "u": A},
             {"targets": ["t", "u"], "task": "classification"},
@@ -143,6 +128,6 @@ def test_run_name(text: str, expected: str) -> None:
 
 def test_name_of_a_table(write_columns: WriteColumns) -> None:
     """It is the stem of the file, unless another name is given."""
-    source = write_columns({"a": A, "t": A}, "My Houses.csv")
+    source = write_columns(A_AND_T, "My Houses.csv")
     for name, expected in ((None, "my-houses"), ("X/Y", "x-y")):
         assert expected == load_table(source, targets=["t"], name=name).name

@@ -69,7 +69,6 @@ FILL = "; fill them in or remove the rows"
     ("values", "expected"),
     [
         (["x"] * 9, "target 't' is 'x' in every row: expected two classes or more"),
-        ([7] * 9, "target 't' is 7 in every row: expected two classes or more"),
         (["x", "y"] * 5 + ["z", "z"], f"target 't': class 'z': {RARE}"),
         (
             ["1", "2.5", "3", "1O.5"],
@@ -78,14 +77,9 @@ FILL = "; fill them in or remove the rows"
         ),
         (["a", "b", "NA"] * 3, f"column 't': 3 missing values, the first in row 3{FILL}"),
         ([0, 1, None] * 3, f"column 't': 3 missing values, the first in row 3{FILL}"),
-        (
-            [0.5, float("inf")] * 3,
-            "column 't', row 2: expected a number within float32, found inf",
-        ),
+        ([0.5, float("inf")] * 3, "column 't', row 2: expected a number within float32, found inf"),
         ([2**63, 1] * 5, "target 't': expected integers of 64 bits, found larger ones"),
         ([date(2020, 1, 1)] * 9, "column 't': " + NOT_NUMBERS.format("Date")),
-        ([[1], [2]] * 5, "column 't': " + NOT_NUMBERS.format("List(Int64)")),
-        ([b"a", b"b"] * 5, "column 't': " + NOT_NUMBERS.format("Binary")),
     ],
 )
 def test_bad_classes(values: list[Any], expected: str) -> None:

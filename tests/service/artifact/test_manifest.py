@@ -40,16 +40,11 @@ FIXED = Manifest(
 )
 
 
-def test_bytes_of_a_manifest_are_unchanged() -> None:
-    """The order of fields, the indentation, and the form of numbers and text, byte for byte."""
-    assert (DATA / "manifest.json").read_bytes() == FIXED.to_json()
-
-
-def test_manifest_is_read_as_it_was_written(flowers: StoredArtifact) -> None:
-    """Bytes round-trip, and the classes 1, 1.5, true and "1" keep their JSON types."""
-    content = (flowers.artifact / manifest.MANIFEST).read_bytes()
-    assert content == Manifest.from_json(content).to_json()
-    read = Manifest.from_json(FIXED.to_json())
+def test_manifest_is_read_as_it_was_written() -> None:
+    """Bytes are unchanged, and the classes 1, 1.5, true and "1" keep their JSON types."""
+    content = (DATA / "manifest.json").read_bytes()
+    assert content == FIXED.to_json()
+    read = Manifest.from_json(content)
     assert FIXED == read
     assert [type(value) for value in FIXED.classes] == [type(value) for value in read.classes]
 
@@ -65,21 +60,16 @@ def test_schema_describes_manifests_of_both_tasks(stored: StoredArtifact) -> Non
         shorter = {key: value for key, value in document.items() if key != name}
         assert not validator.is_valid(shorter), name
     assert not validator.is_valid(document | {"more": 1})
-
-
-def test_schema_names_the_fields_of_the_dataclasses(flowers: StoredArtifact) -> None:
-    """The fields of the manifest, a feature, a runtime and a comparison, in the same order."""
-    document = json.loads((flowers.artifact / manifest.MANIFEST).read_bytes())
-    fields = [field.name for field in dataclasses.fields(Manifest)]
-    assert fields == SCHEMA["required"] == list(document)
-    feature = SCHEMA["properties"]["features"]["items"]
-    assert [field.name for field in dataclasses.fields(Feature)] == feature["required"]
+    assert [field.name for field in dataclasses.fields(Manifest)] == SCHEMA["required"]
+    features = SCHEMA["properties"]["features"]["items"]["required"]
+    assert [field.name for field in dataclasses.fields(Feature)] == features
     definitions, proof = SCHEMA["$defs"], document["proof"]
-    assert (
-        list(proof) == definitions["proof"]["required"] == list(definitions["proof"]["properties"])
-    )
-    assert list(proof["comparisons"][0]) == definitions["comparison"]["required"]
-    assert sorted(proof["runtimes"]["eager"]) == sorted(definitions["runtime"]["required"])
+    for name, members in (
+        ("proof", proof),
+        ("comparison", proof["comparisons"][0]),
+        ("runtime", proof["runtimes"]["eager"]),
+    ):
+        assert sorted(members) == sorted(definitions[name]["required"])
 
 
 def edit(**changes: Any) -> bytes:
@@ -97,33 +87,18 @@ FEATURE = dataclasses.asdict(FIXED.features[0])
         (edit(name="../x"), "expected a name of [a-z0-9_-], found '../x'"),
         (edit(version=0), "expected a version of 1 or more, found 0"),
         (edit(version=True), "version: expected int, found true"),
-        (edit(version=1.0), "version: expected int, found 1.0"),
         (edit(version=2**64), "too large for an integer"),
         (edit(format_version=True), "expected format_version 1, found True"),
-        (edit(format_version="1"), "expected format_version 1, found '1'"),
         (edit(created="yesterday"), "expected created in ISO 8601 and UTC, found 'yesterday'"),
-        (
-            edit(task="ranking"),
-            'task: expected one of regression, classification, found "ranking"',
-        ),
-        (edit(task=[]), "task: expected one of"),
+        (edit(task="rank"), 'task: expected one of regression, classification, found "rank"'),
         (edit(task=None), "'task' is missing"),
         (edit(more=1), "'more' is not part of the format"),
         (edit(features=[]), "expected one or more features with unique names"),
         (edit(features={}), "features: expected a list, found {}"),
-        (edit(features=[FEATURE, FEATURE]), "expected one or more features with unique names"),
+        (edit(features=[FEATURE] * 2), "expected one or more features with unique names"),
         (edit(features=[FEATURE | {"min": 1}]), "features: [0]: min: expected float, found 1"),
-        (
-            edit(features=[FEATURE | {"min": "1"}]),
-            'features: [0]: min: expected float, found "1"',
-        ),
         (edit(features=[FEATURE | {"min": 1e30}]), "min <= median <= max"),
-        (
-            edit(features=[FEATURE | {"kind": "text"}]),
-            "kind: expected one of float, integer, boolean",
-        ),
         (edit(features=[[]]), "features: [0]: expected an object, found []"),
-        (edit(targets=[]), "expected one target for a classification"),
         (edit(targets=["a", "b"]), "expected one target for a classification"),
         (edit(classes=[]), "expected classes for a classification"),
         (edit(classes=["a", "a"]), "expected unique classes"),
@@ -131,28 +106,14 @@ FEATURE = dataclasses.asdict(FIXED.features[0])
         (edit(task="regression"), "expected no classes for a regression"),
         (edit(task="regression", targets=[]), "expected one or more targets for a regression"),
         (edit(metrics={}), "expected metrics of train, validation and test"),
-        (edit(metrics={"train": 1}), "metrics: train: expected an object, found 1"),
-        (
-            edit(baselines={"linear": {"r2": 1.0}}),
-            "expected the same metrics for every part and baseline",
-        ),
-        (edit(proof=[]), "proof: expected an object, found []"),
+        (edit(baselines={"linear": {"r2": 1.0}}), "expected the same metrics for every part and"),
         (edit().replace(b'"name"', b'"name": "x", "name"', 1), "duplicate key 'name'"),
         (edit().replace(b"-1.5", b"NaN"), "NaN is not valid JSON"),
-        (edit().replace(b"-1.5", b"-Infinity"), "-Infinity is not valid JSON"),
         (edit().replace(b"1.5", b"1e999"), "1e999 is too large"),
         (edit().replace(b"species", rb"\ud800"), "surrogates not allowed"),
-        (edit().replace(b"species", b"\xff"), "invalid start byte"),
         (b"\xef\xbb\xbf" + edit(), "BOM"),
-        (edit().decode().encode("utf-16"), "not a manifest"),
-        (
-            edit(proof={"deep": []}).replace(b"[]", b"[" * 20 + b"]" * 20),
-            "expected at most 16 nested levels",
-        ),
         (b"[" * 1_000_000, "expected at most 16 nested levels"),
         (b'"' + b'\\"' * 1_000_000, "not a manifest"),
-        (b"", "not a manifest"),
-        (b"[]", "not a manifest"),
         (b"{}", "not a manifest: KeyError('format_version')"),
         (b'{"format_version": 2}', "expected format_version 1, found 2"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.artifact.onnx_scan import MAX_FIELDS, MESSAGES, OPERATORS, REPEATED, scan_onnx
-from tests.stored import FLOWERS, HOUSES, StoredArtifact
+from tests.stored import FLOWERS, HOUSES
 
 Fields = tuple[tuple[int, int | bytes], ...]
 """Numbers and values of the fields of a Protocol Buffers message."""
@@ -46,20 +46,6 @@ def tensor(*fields: tuple[int, int | bytes]) -> bytes:
     return model((5, message(*fields)))
 
 
-def node(*fields: tuple[int, int | bytes]) -> bytes:
-    """Encode a model with a second node."""
-    return model((1, message(*fields)))
-
-
-@pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
-def test_initializers_are_the_trained_weights(stored: StoredArtifact) -> None:
-    """The names, shapes and bits of the weights that training wrote."""
-    tensors = scan_onnx((stored.artifact / manifest.MODEL).read_bytes())
-    assert {name: (weight.shape, weight.tobytes()) for name, weight in stored.weights.items()} == {
-        name: (shape, data.tobytes()) for name, (shape, data) in tensors.items()
-    }
-
-
 def test_allowed_operators_are_those_that_export_writes() -> None:
     """The allow-list has no operator that neither task needs."""
     models = b"".join(
@@ -71,58 +57,36 @@ def test_allowed_operators_are_those_that_export_writes() -> None:
 def test_allowed_fields_are_those_of_onnx() -> None:
     """The number, name, type and repetition of each field agree with the onnx package."""
     onnx = pytest.importorskip("onnx")
-    descriptors = {
-        "model": onnx.ModelProto,
-        "opset": onnx.OperatorSetIdProto,
-        "graph": onnx.GraphProto,
-        "node": onnx.NodeProto,
-        "attribute": onnx.AttributeProto,
-        "tensor": onnx.TensorProto,
-        "value": onnx.ValueInfoProto,
-        "type": onnx.TypeProto,
-        "tensor_type": onnx.TypeProto.Tensor,
-        "shape": onnx.TensorShapeProto,
-        "dim": onnx.TensorShapeProto.Dimension,
-    }
-    assert set(descriptors) == set(MESSAGES)
-    for name, fields in MESSAGES.items():
-        for number, (field_name, kind) in fields.items():
-            field = descriptors[name].DESCRIPTOR.fields_by_number[number]
+    pending, checked = [("model", onnx.ModelProto.DESCRIPTOR)], set()
+    while pending:
+        name, descriptor = pending.pop()
+        checked.add(name)
+        for number, (field_name, kind) in MESSAGES[name].items():
+            field = descriptor.fields_by_number[number]
             assert field_name == field.name
             assert (field_name in REPEATED) == field.is_repeated
             assert (kind in MESSAGES) == (field.message_type is not None)
-            if kind in MESSAGES:
-                assert descriptors[kind].DESCRIPTOR is field.message_type
+            if kind in MESSAGES and kind not in checked:
+                pending.append((kind, field.message_type))
+    assert set(MESSAGES) == checked
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (tensor(*TENSOR[:3], (13, b"")), "tensor contains external_data, which is not part of the"),
-        (tensor(*TENSOR[:3], (14, 1)), "tensor contains data_location"),
         (model(more=((25, b""),)), "model contains functions"),
-        (model(more=((20, b""),)), "model contains training_info"),
-        (model(more=((14, b""),)), "model contains metadata_props"),
         (model(more=((2003, b""),)), "model contains field 2003"),
-        (model((15, b"")), "graph contains sparse_initializer"),
-        (node((4, b"Relu"), (5, message((6, b"")))), "attribute contains a subgraph"),
-        (node((4, b"Loop")), "operator 'Loop' is not part of the format"),
-        (node((4, b"Sub"), (7, b"com.microsoft")), "operator 'com.microsoft::Sub' is not part of"),
+        (model((1, message((5, message((6, b"")))))), "attribute contains a subgraph"),
+        (model((1, message((4, b"Loop")))), "operator 'Loop' is not part of the format"),
+        (model((1, message((4, b"Sub"), (7, b"com.x")))), "operator 'com.x::Sub' is not part of"),
         (model(ir=99), "IR version: expected [8], found [99]"),
         (model(opset=99), "opsets: expected [([''], [17])], found [([''], [99])]"),
-        (
-            model(more=((8, message((1, b"ai.onnx.ml"), (2, 3))),)),
-            "found [([''], [17]), (['ai.onnx.ml'], [3])]",
-        ),
-        (
-            tensor((1, 2**20), (1, 2**20), *TENSOR[1:]),
-            "'bias' declares shape (1048576, 1048576) but has 8 bytes",
-        ),
-        (tensor((1, 2**64 - 1), *TENSOR[1:]), "declares shape (18446744073709551615,)"),
+        (model(more=((8, message((1, b"ml"), (2, 3))),)), "found [([''], [17]), (['ml'], [3])]"),
+        (tensor((1, 2**64 - 1), *TENSOR[1:]), "'bias' declares shape (18446744073709551615,) but"),
         (tensor((1, 2), (2, 6), *TENSOR[2:]), "data type of 'bias': expected [1], found [6]"),
         (tensor(*TENSOR), "two tensors have the same name"),
         (b"", "contains no graph"),
-        (b"garbage", "model contains field 12"),
         (model(more=((7, b""),)), "model.graph occurs twice"),
         (model(*[(1, message((4, b"Relu")))] * (MAX_FIELDS // 2)), f"at most {MAX_FIELDS} fields"),
         (model() + b"\x7a\x05", "model contains field 15"),

@@ -21,34 +21,17 @@ Damage = Callable[[Path], object]
     ("stored", "digest"),
     [
         (FLOWERS, "cbefb84e745b4cc5b6fd2d46fef590c5d7b09f05d06c7f3e67edf72ac89831bb"),
-        (HOUSES, "c7c1c3bd1bcce8fa1b5f72935761103515733918ce25af44048ae11194d6f61d"),
         (RETRAINED_FLOWERS, "e0a5b9e17768737ae63646bd6b6d6dec45890b94ee2e37b54b65ea677c5941ef"),
+        (HOUSES, "c7c1c3bd1bcce8fa1b5f72935761103515733918ce25af44048ae11194d6f61d"),
     ],
 )
 def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> None:
-    """The digest is the SHA-256 of SHA256SUMS, and the artifacts under tests/data are unchanged."""
+    """The digest is the SHA-256 of SHA256SUMS, which sha256sum accepts; tests/data is unchanged."""
     sums = (stored.artifact / manifest.SUMS).read_bytes()
     assert digest == hashlib.sha256(sums).hexdigest()
     assert digest == storage.read_artifact(stored.artifact).digest
-
-
-def test_sums_are_what_sha256sum_checks(flowers: StoredArtifact) -> None:
-    """The sha256sum command accepts SHA256SUMS."""
     command = ["sha256sum", "--strict", "-c", manifest.SUMS]
-    checked = subprocess.run(command, cwd=flowers.artifact, capture_output=True)
-    assert checked.returncode == 0, checked.stderr
-
-
-def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def move_and_link(path: Path) -> None:
-    """Move a file out of the artifact and leave a link to it."""
-    path.symlink_to(path.rename(path.parent.parent / "outside"))
+    subprocess.run(command, cwd=stored.artifact, check=True)
 
 
 def grow(path: Path) -> None:
@@ -56,49 +39,28 @@ def grow(path: Path) -> None:
     os.truncate(path, {**MAX_FILE_BYTES, manifest.SUMS: MAX_SUMS_BYTES}[path.name] + 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "problem"),
-    [
-        (name, damage, problem)
-        for names, damage, problem in (
-            (FILES | {manifest.SUMS}, Path.unlink, "not an artifact, {} is missing"),
-            (FILES, flip, "{}: expected SHA-256 "),
-            (FILES | {manifest.SUMS}, move_and_link, "{}: expected a regular file, found a symb"),
-            (FILES | {manifest.SUMS}, grow, "{}: expected at most "),
-        )
-        for name in sorted(names)
-    ],
-)
-def test_damaged_file_is_rejected(artifact: Path, name: str, damage: Damage, problem: str) -> None:
-    """A missing, changed, linked or oversized file is named, whichever it is."""
-    damage(artifact / name)
-    with pytest.raises(ArtifactError, match=re.escape(problem.format(name))):
-        storage.read_artifact(artifact)
-
-
-def replace(name: str, make: Damage) -> Damage:
-    """Return a function that puts something else in place of a file."""
-
-    def damage(path: Path) -> None:
-        (path / name).unlink()
-        make(path / name)
-
-    return damage
+def replace_by_pipe(path: Path) -> None:
+    """Put a pipe, from which reading would block, in place of a file."""
+    path.unlink()
+    os.mkfifo(path)
 
 
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (replace(manifest.GOLDEN, os.mkfifo), "golden.json: expected a regular file, found a pipe"),
-        (replace(manifest.CARD, Path.mkdir), "README.md: expected a regular file, found a folder"),
-        (lambda path: (path / "setup.py").touch(), "unexpected file setup.py"),
-        (lambda path: (path / "data").mkdir(), "unexpected file data"),
+        (Path.unlink, "not an artifact, {} is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "{}: expected SHA-256 |newline is"),
+        (lambda path: path.symlink_to(path.rename(path.parent.parent / "x")), "{}: expected a reg"),
+        (grow, "{}: expected at most "),
+        (replace_by_pipe, "{}: expected a regular file, found a pipe"),
+        (lambda path: (path.parent / "setup.py").touch(), "unexpected file setup.py"),
     ],
 )
-def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -> None:
-    """Only the files of the format may be in the folder."""
-    damage(artifact)
-    with pytest.raises(ArtifactError, match=re.escape(problem)):
+@pytest.mark.parametrize("name", sorted(FILES | {manifest.SUMS}))
+def test_damage_is_rejected(artifact: Path, name: str, damage: Damage, problem: str) -> None:
+    """A missing, changed, linked or oversized file is named, and so is one too many."""
+    damage(artifact / name)
+    with pytest.raises(ArtifactError, match=problem.format(name)):
         storage.read_artifact(artifact)
 
 
@@ -109,21 +71,10 @@ def test_other_entry_is_rejected(artifact: Path, damage: Damage, problem: str) -
         (lambda sums: sums.replace(b"  ", b" *"), "line 1: expected"),
         (lambda sums: b"".join(reversed(sums.splitlines(keepends=True))), "the order is wrong"),
         (lambda sums: sums + sums.splitlines(keepends=True)[-1], "a file is listed twice"),
-        (lambda sums: sums.rstrip(b"\n"), "the last newline is missing"),
-        (lambda sums: sums[: len(sums) // 2], "SHA256SUMS: line "),
         (lambda _: b"", "README.md: expected SHA-256 (not listed), found "),
-        (
-            lambda sums: re.sub(rb".{64}(?=  model.onnx)", b"0" * 64, sums),
-            f"model.onnx: expected SHA-256 {'0' * 64}, found ",
-        ),
-        *(
-            (lambda sums, line=b"0" * 64 + b"  " + name: sums + line, problem)
-            for name, problem in (
-                (b"../../etc/passwd\n", "line 10: expected"),
-                (b"..\n", "line 10: '..' is not a file of the format"),
-                (b"other.onnx\n", "line 10: 'other.onnx' is not a file of the format"),
-            )
-        ),
+        (lambda sums: b"0" * 64 + sums[64:], f"expected SHA-256 {'0' * 64}, found "),
+        (lambda sums: sums + b"0" * 64 + b"  ../x\n", "line 10: expected"),
+        (lambda sums: sums + b"0" * 64 + b"  ..\n", "line 10: '..' is not a file of the format"),
     ],
 )
 def test_sums_have_one_form(artifact: Path, edit: Callable[[bytes], bytes], problem: str) -> None:

@@ -5,8 +5,6 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
@@ -38,38 +36,19 @@ def test_tensors_are_those_of_safetensors(stored: StoredArtifact) -> None:
     [
         (b"", "declares a header of 0 bytes in a file of 0 bytes"),
         (encode({}, length=2**63), "declares a header of 9223372036854775808 bytes"),
-        (encode({}, length=2**19), "declares a header of 524288 bytes"),
         (encode([]), "expected an object as the header"),
         (encode({"x": ENTRY | {"shape": [2**60]}}), "shape [1152921504606846976] to start at"),
-        (
-            encode({"x": ENTRY | {"data_offsets": [0, 2**62]}}),
-            "bytes 0 to 4611686018427387904 of 8",
-        ),
+        (encode({"x": ENTRY | {"data_offsets": [0, 2**62]}}), f"bytes 0 to {2**62} of 8"),
         (encode({"x": ENTRY, "y": ENTRY}, bytes(16)), "to start at byte 8, found bytes 0 to 8"),
-        (encode({"x": ENTRY | {"data_offsets": [8, 16]}}, bytes(16)), "to start at byte 0, found"),
         (encode({"x": ENTRY | {"dtype": "F16"}}), "'x': expected dtype F32, shape and data_offs"),
         (encode({"x": ENTRY | {"shape": [-2]}}), "'x': expected dtype F32, shape and data_offs"),
         (encode({"x": ENTRY | {"data_offsets": [0]}}), "'x': expected a tensor with two data_off"),
         (encode({"x": ENTRY, "__metadata__": {}}), "'__metadata__': expected a tensor"),
         (encode({"x": ENTRY}, bytes(9)), "1 bytes follow the last tensor"),
-        (
-            (64).to_bytes(8, "little") + json.dumps({"x": ENTRY}).encode().ljust(64) + bytes(8),
-            "expected compact JSON, padded with spaces to 8 bytes, as the header",
-        ),
+        (b"\x08" + bytes(7) + b"{ }     ", "expected compact JSON, padded with spaces to 8 bytes"),
     ],
 )
 def test_other_files_are_rejected(content: bytes, problem: str) -> None:
     """Declared sizes beyond the file, overlaps, gaps, other types, metadata and other encodings."""
     with pytest.raises(ArtifactError, match=rf"^weights\.safetensors: .*{re.escape(problem)}"):
         read_tensors(content)
-
-
-@given(st.binary(max_size=200), st.integers(0, 2**64 - 1))
-@settings(max_examples=300, deadline=None)
-def test_random_bytes_are_rejected(content: bytes, length: int) -> None:
-    """Random headers of any declared length raise nothing but ArtifactError."""
-    for size in (length, len(content)):
-        try:
-            assert {} == read_tensors(size.to_bytes(8, "little") + content)
-        except ArtifactError as error:
-            assert str(error).startswith("weights.safetensors: ")

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
+from flask import Flask
 
 from service.observe import logs
-from service.settings import ServiceSettings
-from service.web.app import create_app
-from tests.stored import StoredArtifact
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -20,11 +18,11 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 def _restored_loggers() -> Iterator[None]:
     """Restore the loggers that a test configures."""
     root = logging.getLogger()
-    state = root.handlers[:], root.level, logs.access.level
+    handlers, levels = root.handlers[:], (root.level, logs.access.level)
     yield
-    root.handlers[:], level, access_level = state
-    root.setLevel(level)
-    logs.access.setLevel(access_level)
+    root.handlers[:] = handlers
+    for logger, level in zip((root, logs.access), levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.mark.usefixtures("_restored_loggers")
@@ -74,10 +72,10 @@ def test_traceback_is_logged(formatter: logging.Formatter) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/readyz")])
 def test_request_is_logged(
-    method: str, path: str, flowers: StoredArtifact, caplog: pytest.LogCaptureFixture
+    method: str, path: str, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line, with the IDs, status and time; a path cannot forge a line; no line if it is off."""
-    client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
+    client = app.test_client()
     headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
     caplog.set_level(logging.WARNING, "service.access")
     client.open(path, method=method)
@@ -85,9 +83,8 @@ def test_request_is_logged(
     caplog.set_level(logging.INFO, "service.access")
     client.open(path, method=method, data=b'{"instances": []}', headers=headers)
     (record,) = [record for record in caplog.records if record.name == "service.access"]
-    assert ("mine", TRACE_ID, method, path, 200) == tuple(
-        getattr(record, name) for name in ("request_id", "trace_id", "method", "path", "status")
-    )
-    assert 0 < record.__dict__["seconds"] < 60
+    expected = {"request_id": "mine", "trace_id": TRACE_ID, "method": method, "path": path}
+    assert (expected | {"status": 200}).items() <= vars(record).items()
+    assert 0 < vars(record)["seconds"] < 60
     client.get("/a%0AINFO forged")
     assert "\n" not in caplog.records[-1].getMessage()

@@ -34,17 +34,11 @@ def test_dialects(separator: str, mark: str, end: str) -> None:
     assert [[1, 2, 3]] == rows_from_csv(body.encode(), FEATURES, MAX_ROWS).tolist()
 
 
-@pytest.mark.parametrize(
-    ("body", "features", "rows"),
-    [
-        (b"1,2,3\n4,5,6", FEATURES, [[1, 2, 3], [4, 5, 6]]),
-        (b"2,1,0\n7,6,5\n", ("0", "1", "2"), [[5, 6, 7]]),
-    ],
-    ids=["numbers", "feature names that are numbers"],
-)
-def test_header(body: bytes, features: tuple[str, ...], rows: list[list[int]]) -> None:
+def test_header() -> None:
     """A first line of numbers is a row, unless the features have these names."""
-    assert rows == rows_from_csv(body, features, MAX_ROWS).tolist()
+    body = b"2,1,0\n7,6,5"
+    assert [[2, 1, 0], [7, 6, 5]] == rows_from_csv(body, FEATURES, MAX_ROWS).tolist()
+    assert [[5, 6, 7]] == rows_from_csv(body, ("0", "1", "2"), MAX_ROWS).tolist()
 
 
 @pytest.mark.parametrize(
@@ -53,9 +47,7 @@ def test_header(body: bytes, features: tuple[str, ...], rows: list[list[int]]) -
         (b"\xff\xfe", 400, None, "not UTF-8 at byte 0"),
         (b"", 400, None, "no rows"),
         ('a,b c,"größe, €"\n'.encode(), 400, None, "no rows"),
-        (b"1,2\n", 422, "line 1", "expected 3 values, found 2"),
         (b"1,2,3\n\n4,5\n", 422, "line 3", "expected 3 values, found 2"),
-        (b"1,2,3\n4,x,6\n", 422, "line 2, column 'b c'", "expected a number, found 'x'"),
         (b"1,2,3\n4,1_000,6\n", 422, "line 2, column 'b c'", "expected a number, found '1_000'"),
         (b"1,2,3\n4,nan,6\n", 422, "line 2, column 'b c'", "within float32, found nan"),
         (b"a,b c,x\n1,2,3\n", 422, "line 1", "unknown feature 'x'"),

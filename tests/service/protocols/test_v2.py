@@ -1,166 +1,204 @@
-"""service.protocols.v2: the replies and the documents of the Open Inference Protocol."""
+"""service.protocols.v2 and v2_request: requests and replies of the Open Inference Protocol."""
 
+import copy
 import json
+import sys
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from service.artifact.manifest import OUTPUTS
-from service.errors import Refused
-from service.protocols import v2
+from service.protocols import json_rows, v2
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
-from service.runtime.session import Rows
+from service.runtime.session import Outputs, Rows
+from tests.service.protocols.refusal import refusal
 from tests.service.protocols.strategies import matrices
-from tests.service.protocols.v2_messages import (
-    JSON_LENGTH_HEADER,
-    ROWS,
-    binary,
-    bits,
-    outputs,
-    request,
-    tensor,
-)
 from tests.serving import ROOT
 
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+ROWS = np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32)
+OVERFLOW = [3e38, -3e38, 3e38, 3e38]
+OVERFLOW_DETAIL = "the values are too large: the network's answer to this row overflows float32"
+LABEL = {"name": "label"}
+NO_MEMBER = "expected no member other than"
+NO_SCALAR = "expected a string, a number, true or false, found a list"
+STATELESS = "not supported: the model keeps no state"
+NO_OUTPUT = "expected one of logits, probabilities, label, found a list"
+SIZE = "inputs[0].parameters.binary_data_size"
+EITHER = 'expected either "data" or the parameter binary_data_size'
+INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
 AS_BYTES = {"binary_data_output": True}
-INPUTS = {"inputs": [tensor(ROWS)]}
+MIXED = [
+    {"name": "logits", "parameters": {"binary_data": True}},
+    {"name": "probabilities", "parameters": {}},
+    {"name": "label", "parameters": {"binary_data": False}},
+]
+IGNORED = {"priority": 1, "timeout": 1000, "x": "x", "ratio": 0.5, "yes": True}
+
+
+@pytest.fixture(scope="module", params=[0, sys.maxsize], ids=["simdjson", "orjson"], autouse=True)
+def _parser(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run every test with each of the two JSON parsers, whatever the size of the body."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", request.param)
+        yield
+
+
+def tensor(rows: Rows, *, flat: bool = False) -> dict[str, Any]:
+    """Return the input as JSON, nested or flat."""
+    wide = rows.astype(np.float64)
+    data = (wide.ravel() if flat else wide).tolist()
+    return {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": data}
+
+
+def request(
+    document: object, tail: bytes | None = None, content_type: str = JSON, accept: str = ""
+) -> Request:
+    """Return a request; one with a tail, even an empty one, has the length of its JSON."""
+    head = json.dumps(document).encode()
+    return Request(head + (tail or b""), content_type, accept, None if tail is None else len(head))
+
+
+def binary(size: object, tail: bytes, rows: int = 2, **members: object) -> Request:
+    """Return a request whose input follows the JSON as bytes."""
+    head = tensor(ROWS) | {"shape": [rows, 4], "parameters": {"binary_data_size": size}}
+    del head["data"]
+    return request({"inputs": [head], **members}, tail, BYTES)
+
+
+def outputs(reply: Reply) -> Outputs:
+    """Read the outputs of a reply, from its JSON or from the bytes behind it."""
+    length = int(dict(reply.headers).get(JSON_LENGTH_HEADER, len(reply.body)))
+    document, tail = json.loads(reply.body[:length]), reply.body[length:]
+    assert (BYTES if reply.headers else JSON) == reply.content_type
+    arrays: Outputs = {}
+    for output in document["outputs"]:
+        dtype = {"FP32": "<f4", "INT64": "<i8"}[output["datatype"]]
+        if "data" in output:
+            array = np.array(output["data"], dtype)
+        else:
+            size = output["parameters"]["binary_data_size"]
+            array, tail = np.frombuffer(tail[:size], dtype), tail[size:]
+        arrays[output["name"]] = array.reshape(output["shape"])
+    assert b"" == tail
+    return arrays
+
+
+def bits(arrays: Outputs) -> list[tuple[str, tuple[int, ...], str, bytes]]:
+    """Return outputs in a form that compares by order, name, shape, data type and every bit."""
+    return [(name, array.shape, array.dtype.str, array.tobytes()) for name, array in arrays.items()]
 
 
 @settings(deadline=None)
 @given(matrices(4))
 def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Rows) -> None:
     """Nested, flat and binary inputs have the predictor's outputs bit for bit, in either form."""
-    document = {"inputs": [tensor(rows)]}
+    document, data = {"inputs": [tensor(rows)]}, rows.astype("<f4").tobytes()
     requests = [
-        request(document),
-        request({"inputs": [tensor(rows, flat=True)]}),
-        request(document | {"parameters": AS_BYTES}),
-        request(document | {"parameters": AS_BYTES}, b""),
-        binary(rows),
-        binary(rows, parameters=AS_BYTES),
+        (request(document), JSON),
+        (request({"inputs": [tensor(rows, flat=True)]}), JSON),
+        (request(document, None, CURL_DEFAULT, f"{BYTES};q=0.5, {JSON}"), JSON),
+        (request(document | {"parameters": AS_BYTES}), BYTES),
+        (request(document | {"outputs": MIXED, "parameters": IGNORED | AS_BYTES}, b""), BYTES),
+        (binary(len(data), data, len(rows), model_name="flowers"), JSON),
+        (binary(len(data), data, len(rows), parameters=AS_BYTES), BYTES),
     ]
     if len(rows):
-        requests.append(Request(rows.astype("<f4").tobytes(), BYTES, "", 0))
+        requests.append((Request(data, BYTES, "", 0), BYTES))
     expected = bits(classifier.predictor.predict(rows))
-    for each in requests:
-        assert expected == bits(outputs(v2.answer(each, classifier)))
-
-
-def test_reply_in_json(regressor: ServedModel) -> None:
-    """A reply is the model's name and version, the ID, and each output flat, in these bytes."""
-    rows = np.array([[50, 10, 0.1], [60, 20, 0.1]], np.float32)
-    output = regressor.predictor.predict(rows)["output"].ravel()
-    data = orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    reply = v2.answer(request({"id": "a:1", "inputs": [tensor(rows)]}), regressor)
-    expected = (
-        '{"model_name":"houses","model_version":"1","id":"a:1","outputs":'
-        f'[{{"name":"output","datatype":"FP32","shape":[2,1],"data":{data}}}]}}'
-    )
-    assert Reply(expected.encode()) == reply
-
-
-def test_reply_in_bytes(classifier: ServedModel) -> None:
-    """A reply is the JSON, its length in the header, then the outputs in the requested order."""
-    label = {"name": "label", "parameters": {"binary_data": True}}
-    reply = v2.answer(binary(ROWS[:1], outputs=[label, {"name": "logits"}]), classifier)
-    answer = classifier.predictor.predict(ROWS[:1])
-    logits = orjson.dumps(answer["logits"].ravel(), option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    head = (
-        '{"model_name":"flowers","model_version":"1","outputs":['
-        '{"name":"label","datatype":"INT64","shape":[1],"parameters":{"binary_data_size":8}},'
-        f'{{"name":"logits","datatype":"FP32","shape":[1,3],"data":{logits}}}]}}'
-    ).encode()
-    headers = ((JSON_LENGTH_HEADER, str(len(head))),)
-    assert Reply(head + answer["label"].astype("<i8").tobytes(), BYTES, 200, headers) == reply
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.sampled_from(list(OUTPUTS["classification"])), unique=True),
-    st.booleans(),
-    st.data(),
-)
-def test_requested_outputs(
-    classifier: ServedModel, names: list[str], default: bool, data: st.DataObject
-) -> None:
-    """Any subset is returned in the requested order and form; no request returns every output."""
-    choices = st.sampled_from([None, True, False])
-    flags: list[bool | None] = [data.draw(choices) for _ in names]
-    requested: list[dict[str, Any]] = [
-        {"name": name} if flag is None else {"name": name, "parameters": {"binary_data": flag}}
-        for name, flag in zip(names, flags, strict=True)
-    ]
-    parameters = {"binary_data_output": default}
-    document = INPUTS | {"outputs": requested, "parameters": parameters}
-    reply = v2.answer(request(document), classifier)
-    answer = classifier.predictor.predict(ROWS)
-    assert bits({name: answer[name] for name in names or answer}) == bits(outputs(reply))
-    length = int(dict(reply.headers).get(JSON_LENGTH_HEADER, len(reply.body)))
-    forms = ["data" not in output for output in json.loads(reply.body[:length])["outputs"]]
-    assert [default if flag is None else flag for flag in flags or [None] * 3] == forms
+    for each, media_type in requests:
+        reply = v2.answer(each, classifier)
+        assert (expected, media_type) == (bits(outputs(reply)), reply.content_type)
 
 
 @pytest.mark.parametrize(
-    ("refused", "status", "detail"),
+    ("path", "value", "where", "detail"),
     [
-        (request(INPUTS, content_type="text/csv"), 415, "found text/csv"),
-        (request(INPUTS, content_type=BYTES), 415, f"found {BYTES}"),
-        (request(INPUTS, accept=BYTES), 406, f"one of {JSON}, found {BYTES}"),
-        (Request(ROWS.tobytes(), BYTES, JSON, 0), 406, f"one of {BYTES}, found {JSON}"),
+        ("inputs", ..., None, 'expected the member "inputs"'),
+        ("inputs", {}, "inputs", "expected a list of one input, found an object"),
+        ("inputs", [tensor(ROWS)] * 2, "inputs", "expected a list of one input, found 2"),
+        ("inputs.0", 1, "inputs[0]", "expected an object, found 1"),
+        ("inputs.0.name", "x", "inputs[0].name", 'expected "input", found "x"'),
+        ("inputs.0.shape", 8, "inputs[0].shape", "expected [rows, 4], found 8"),
+        ("inputs.0.shape", [4, 2], "inputs[0].shape", "expected [rows, 4], found [4, 2]"),
+        ("inputs.0.shape", [-1, 4], "inputs[0].shape", "expected [rows, 4], found [-1, 4]"),
+        ("inputs.0.shape", [True, 4], "inputs[0].shape", "expected [rows, 4], found a list"),
+        ("inputs.0.data", ..., "inputs[0]", EITHER),
+        ("inputs.0.data", {}, "inputs[0].data", "expected a list, found an object"),
+        ("inputs.0.data", [1] * 7, "inputs[0].data", "expected 8 values for the shape [2, 4], f"),
+        ("inputs.0.data", [[1] * 4], "inputs[0].data", "expected 2 rows for the shape [2, 4], f"),
+        ("inputs.0.data.1", OVERFLOW, "inputs[0].data[1]", OVERFLOW_DETAIL),
+        ("inputs.0.data", OVERFLOW * 2, "row 0", OVERFLOW_DETAIL),
+        ("inputs.0.data.1.3", False, "inputs[0].data[1][3]", "expected a number, found false"),
+        ("inputs.0.data", [1] * 7 + [True], "inputs[0].data[7]", "expected a number, found true"),
+        ("inputs.0.x", 1, "inputs[0]", f"{NO_MEMBER} name, shape, datatype, parameters, data, f"),
+        ("inputs.0.parameters", {"sequence_end": 1}, "inputs[0].parameters.sequence_", STATELESS),
+        ("id", 7, "id", "expected a string, found 7"),
+        ("model_name", "houses", "model_name", 'expected "flowers", found "houses"'),
+        ("parameters", [], "parameters", "expected an object, found a list"),
+        ("parameters", {"a": []}, "parameters.a", NO_SCALAR),
+        ("parameters", {"binary_data_output": 1}, "parameters.bin", "expected true or false, fou"),
+        ("x", 1, None, f"{NO_MEMBER} inputs, model_name, id, parameters, outputs, found "),
+        ("outputs", {}, "outputs", "expected a list of outputs, found an object"),
+        ("outputs", ["label"], "outputs[0]", 'expected an object, found "label"'),
+        ("outputs", [LABEL] * 9, "outputs[1].name", 'the output "label" appears twice'),
+        ("outputs", [LABEL, {"name": ["x"]}], "outputs[1].name", NO_OUTPUT),
     ],
 )
-def test_refused_media_types(
-    classifier: ServedModel, refused: Request, status: int, detail: str
+def test_wrong_member(
+    classifier: ServedModel, path: str, value: object, where: str | None, detail: str
 ) -> None:
-    """415 and 406 name the media types that are possible."""
-    with pytest.raises(Refused) as caught:
-        v2.answer(refused, classifier)
-    form = f"{JSON}, or {BYTES} with {JSON_LENGTH_HEADER}, "
-    expected = f"expected {form}{detail}" if status == 415 else f"Accept: expected {detail}"
-    assert (status, expected) == (caught.value.status, str(caught.value))
+    """A member that does not fit is 422, and the place is the object or the value at fault."""
+    document: Any = {"inputs": [copy.deepcopy(tensor(ROWS))]}
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    holder = document
+    for parent in parents:
+        holder = holder[parent]
+    if value is ...:
+        del holder[last]
+    else:
+        holder[last] = value
+    status, actual_where, actual = refusal(v2.answer, request(document), classifier)
+    assert (422, detail) == (status, actual[: len(detail)])
+    assert where == (actual_where and actual_where[: len(where or "")])
 
 
-@pytest.mark.parametrize("content_type", ["", JSON, CURL_DEFAULT])
-@pytest.mark.parametrize("accept", ["", "*/*", "application/*", f"{BYTES};q=0.5, {JSON}"])
-@pytest.mark.parametrize("as_bytes", [True, False])
-def test_media_types(
-    classifier: ServedModel, content_type: str, accept: str, as_bytes: bool
+@pytest.mark.parametrize(
+    ("refused", "status", "where", "detail"),
+    [
+        (request({"inputs": [tensor(ROWS)]}, b"\0"), 400, None, "1 bytes follow the JSON"),
+        (binary(28, bytes(28)), 422, SIZE, "the shape [2, 4], found 28"),
+        (binary("32", bytes(32)), 422, SIZE, 'the shape [2, 4], found "32"'),
+        # 4 bytes times 2^60 times 4 overflow 64 bits to 0.
+        (binary(0, b"", rows=2**60), 413, "inputs[0].shape", "found 1152921504606846976"),
+        (binary(32, bytes(31)), 400, None, "expected 32 bytes after the JSON, the input's binary"),
+        (binary(32, INFINITE), 422, "row 1, column 1", "expected a finite number"),
+        (Request(b"{}", BYTES, "", 3), 400, None, "at most the 2 bytes of the body, found 3"),
+        (Request(b"", JSON), 400, None, "the body is empty"),
+        (Request(b'{"id": "a", "id": "a", "inputs": []}', JSON), 400, None, "appears twice"),
+        (Request(b"{}", "text/csv"), 415, None, f"with {JSON_LENGTH_HEADER}, found text/csv"),
+        (Request(b"{}", BYTES), 415, None, f"with {JSON_LENGTH_HEADER}, found {BYTES}"),
+        (request({"inputs": [tensor(ROWS)]}, accept=BYTES), 406, None, f"{JSON}, found {BYTES}"),
+        (Request(ROWS.tobytes(), BYTES, JSON, 0), 406, None, f"{BYTES}, found {JSON}"),
+    ],
+)
+def test_wrong_bytes(
+    classifier: ServedModel, refused: Request, status: int, where: str | None, detail: str
 ) -> None:
-    """The requested outputs decide the media type of a reply; Accept may only reject it."""
-    document = INPUTS | {"parameters": {"binary_data_output": as_bytes}}
-    reply = v2.answer(request(document, None, content_type, accept), classifier)
-    assert (BYTES if as_bytes else JSON) == reply.content_type
+    """JSON, headers and bytes must agree with one another before anything is allocated."""
+    actual = refusal(v2.answer, refused, classifier)
+    assert (status, where) == actual[:2]
+    assert detail in actual[2]
 
 
-def test_model_document(classifier: ServedModel, regressor: ServedModel) -> None:
-    """The document has the name, the versions, the platform, and each tensor with free rows."""
-    probabilities = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}
-    assert {
-        "name": "flowers",
-        "versions": ["1"],
-        "platform": "onnx_onnxv1",
-        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 4]}],
-        "outputs": [
-            probabilities | {"name": "logits"},
-            probabilities,
-            {"name": "label", "datatype": "INT64", "shape": [-1]},
-        ],
-    } == v2.model_metadata(classifier.predictor.manifest)
-    output = {"name": "output", "datatype": "FP32", "shape": [-1, 1]}
-    assert [output] == v2.model_metadata(regressor.predictor.manifest)["outputs"]
-    assert ["1", "2"] == v2.model_metadata(classifier.predictor.manifest, versions=(1, 2))[
-        "versions"
-    ]
-
-
-def test_server_document() -> None:
-    """The document has the name and the version of pyproject.toml, and the one extension."""
+def test_documents(classifier: ServedModel) -> None:
+    """The server has the name and version of pyproject.toml; a model lists its versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = {"name": project["name"], "version": project["version"]}
     assert expected | {"extensions": ["binary_tensor_data"]} == v2.SERVER
+    document = v2.model_metadata(classifier.predictor.manifest, versions=(1, 2))
+    assert ["1", "2"] == document["versions"]

@@ -4,9 +4,9 @@ import gc
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
@@ -48,28 +48,19 @@ def assert_outputs(rows: Rows, outputs: Outputs) -> None:
         np.testing.assert_array_equal(values, outputs[name])
 
 
-class BlockedNetwork:
-    """A batcher before a network whose runs block until they are released."""
+class Blocked(AbstractContextManager["Blocked"]):
+    """A batcher before a network whose runs block until release() or the end of the context."""
 
     def __init__(
-        self,
-        max_rows: int = 99,
-        deadline_seconds: float = DEADLINE_SECONDS,
-        wait_seconds: float = 0,
+        self, max_rows: int = 99, deadline: float = DEADLINE_SECONDS, wait: float = 0
     ) -> None:
         self.runs: list[Rows] = []
         self.batches: list[int] = []
         self.waits: list[int] = []
         self._released = threading.Event()
         self._threads = ThreadPoolExecutor(99)
-        self.batcher = Batcher(
-            self._run,
-            max_rows,
-            wait_seconds,
-            deadline_seconds,
-            self.batches.append,
-            self.waits.append,
-        )
+        record = self.batches.append, self.waits.append
+        self.batcher = Batcher(self._run, max_rows, wait, deadline, *record)
 
     @property
     def waiting(self) -> int:
@@ -87,10 +78,10 @@ class BlockedNetwork:
 
     def occupy(self) -> list["Future[Outputs]"]:
         """Block a run in a caller's thread and one in the batcher's, so that later calls wait."""
-        calls = []
-        for count in (1, 2):
+        calls: list[Future[Outputs]] = []
+        while len(calls) < 2:
             calls.append(self.call(rows_from(0, 1)))
-            until(lambda count=count: count == len(self.runs))  # type: ignore[misc]
+            until(lambda: len(calls) == len(self.runs))
         return calls
 
     def queue(self, rows: Rows) -> "Future[Outputs]":
@@ -100,33 +91,12 @@ class BlockedNetwork:
         until(lambda: waiting + 1 == self.waiting)
         return call
 
-    def release(self) -> None:
+    def release(self, *_: object) -> None:
         """Let every run finish."""
         self._released.set()
         self._threads.shutdown()
 
-
-@contextmanager
-def blocked(**limits: float) -> Iterator[BlockedNetwork]:
-    """Provide a blocked network, and release it at the end."""
-    blocked = BlockedNetwork(**limits)  # type: ignore[arg-type] # max_rows is an int
-    try:
-        yield blocked
-    finally:
-        blocked.release()
-
-
-def together(threads: int, work: Callable[[int], None]) -> None:
-    """Run work(0), work(1), ... in threads that begin together, and raise their exceptions."""
-    barrier = threading.Barrier(threads)
-
-    def begin(number: int) -> None:
-        barrier.wait(DEADLINE_SECONDS)
-        work(number)
-
-    with ThreadPoolExecutor(threads) as executor:
-        for call in [executor.submit(begin, number) for number in range(threads)]:
-            call.result(DEADLINE_SECONDS)
+    __exit__ = release
 
 
 def test_single_caller_runs_its_rows_in_its_own_thread() -> None:
@@ -155,20 +125,19 @@ def test_waiting_requests_are_batched_in_order(
 ) -> None:
     """A batch holds the oldest requests that fit, or one that is too large for any batch."""
     requests = [rows_from(i, count).copy(layout) for i, count in enumerate(counts)]
-    expected: list[list[int]] = [[]]
-    for i, count in enumerate(counts):
-        if expected[-1] and sum(counts[j] for j in expected[-1]) + count > max_rows:
-            expected.append([])
-        expected[-1].append(i)
-    with blocked(max_rows=max_rows) as model:
+    batches: list[list[Rows]] = [[]]
+    for rows in requests:
+        if batches[-1] and sum(map(len, batches[-1])) + len(rows) > max_rows:
+            batches.append([])
+        batches[-1].append(rows)
+    with Blocked(max_rows) as model:
         model.occupy()
         calls = [model.queue(rows) for rows in requests]
         model.release()
         for rows, call in zip(requests, calls, strict=True):
             assert_outputs(rows, call.result())
-    assert [np.concatenate([requests[i] for i in batch]).tolist() for batch in expected] == [
-        rows.tolist() for rows in model.runs[2:]
-    ]
+    for batch, run in zip(batches, model.runs[2:], strict=True):
+        np.testing.assert_array_equal(np.concatenate(batch), run)
     assert list(map(len, model.runs)) == model.batches
     assert 0 == model.waiting
 
@@ -193,7 +162,10 @@ def test_every_caller_has_its_own_outcome(
 
     batcher = Batcher(run, 16, 0, deadline_seconds, lambda rows: None)
 
+    barrier = threading.Barrier(16)
+
     def work(number: int) -> None:
+        barrier.wait(DEADLINE_SECONDS)
         random = np.random.default_rng(number)
         for turn in range(50):
             rows = rows_from(number, int(random.integers(1, 20)), 10_000 * number + 100 * turn)
@@ -210,14 +182,15 @@ def test_every_caller_has_its_own_outcome(
                 assert error is None
                 assert_outputs(rows, outputs)
 
-    together(16, work)
+    with ThreadPoolExecutor(16) as executor:
+        list(executor.map(work, range(16)))
     assert not ran & refused
     assert deadline_seconds < 1 or not refused
 
 
 def test_bad_row_fails_only_its_own_request() -> None:
     """After a failed batch each request runs alone, and only the bad ones raise."""
-    with blocked() as model:
+    with Blocked() as model:
         model.occupy()
         good = [model.queue(rows_from(i, 2)) for i in range(3)]
         bad = model.queue(rows_from(BAD, 1))
@@ -232,13 +205,12 @@ def test_bad_row_fails_only_its_own_request() -> None:
 
 def test_deadline_applies_to_requests_that_wait() -> None:
     """They are refused and never run; those whose run has begun are answered after the deadline."""
-    with blocked(deadline_seconds=0.05) as model:
+    with Blocked(deadline=0.05) as model:
         running = model.occupy()
         with pytest.raises(Refused, match=r"^overloaded: the request waited longer") as error:
             model.batcher(rows_from(1, 3))
-        refusal = error.value
-        assert (503, "deadline") == (refusal.status, refusal.reason)
-        assert (("Retry-After", "1"),) == refusal.headers
+        expected = (503, "deadline", (("Retry-After", "1"),))
+        assert expected == (error.value.status, error.value.reason, error.value.headers)
         assert 0 == model.waiting
         model.release()
         for call in running:
@@ -258,7 +230,7 @@ def test_interrupted_request_is_withdrawn() -> None:
 
     old_handler = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with blocked() as model:
+        with Blocked() as model:
             model.occupy()
 
             def send() -> None:
@@ -282,7 +254,7 @@ def test_interrupted_request_is_withdrawn() -> None:
 
 def test_batch_is_held_until_it_is_full_or_the_wait_ends() -> None:
     """Within a long wait only a full batch runs; after a short one, whatever is there."""
-    with blocked(max_rows=5, wait_seconds=DEADLINE_SECONDS) as model:
+    with Blocked(max_rows=5, wait=DEADLINE_SECONDS) as model:
         first, second = model.queue(rows_from(1, 2)), model.call(rows_from(2, 3))
         model.release()
         assert_outputs(rows_from(1, 2), first.result())
@@ -294,15 +266,8 @@ def test_batch_is_held_until_it_is_full_or_the_wait_ends() -> None:
     assert [2] == batches
 
 
-@pytest.fixture
-def count_threads() -> Callable[[], int]:
-    """Return a function that counts the batcher threads that this test started."""
-    others = set(threading.enumerate())
-    return lambda: sum(t.name == "batcher" for t in set(threading.enumerate()) - others)
-
-
 def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
-    count_threads: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    count_threads: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is run, the thread ends, a later request starts another, and all can be freed."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", 0.01)
@@ -310,7 +275,7 @@ def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
     batcher = Batcher(network, 2, 0.1, 0.02, batches.append)
     with pytest.raises(Refused):
         batcher(rows_from(1, 1))
-    until(lambda: 0 == count_threads())
+    until(lambda: 0 == count_threads("batcher"))
 
     def answer(batcher: Batcher = batcher) -> Outputs | None:
         try:
@@ -320,7 +285,7 @@ def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
 
     assert_outputs(rows_from(2, 2), until(answer))
     assert [2] == batches
-    until(lambda: 0 == count_threads())
+    until(lambda: 0 == count_threads("batcher"))
     idle = weakref.ref(batcher)
     del batcher, answer
     gc.collect()

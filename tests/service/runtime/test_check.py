@@ -13,40 +13,24 @@ from service.artifact import manifest
 from service.artifact.manifest import ArtifactError
 from service.runtime.check import check_artifact
 from service.runtime.predictor import Predictor
-from tests.stored import FLOWERS, HOUSES, StoredArtifact
-
-
-@pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
-def test_exported_artifacts_pass(stored: StoredArtifact) -> None:
-    """The predictor that was checked is returned."""
-    assert Predictor(stored.artifact).digest == check_artifact(stored.artifact).digest
 
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
         (manifest.CURVES, b"GIF89a", "curves.png: expected a PNG file, found b'GIF89a'"),
-        (manifest.PROOF, b"", "proof.png: expected a PNG file, found b''"),
         (manifest.WEIGHTS, b"", "weights.safetensors: declares a header of 0 bytes"),
         *(
             (manifest.EXAMPLE, text.encode(), f"example.json: not a valid request: {problem}")
             for text, problem in (
                 ("", "Expecting value"),
-                ("[]", "expected an object, found []"),
-                ('{"instances": 1}', "instances: expected a list, found 1"),
                 ('{"instances": [[1, 2, 3, 4]], "more": 1}', "'more' is not part of the format"),
                 ('{"instances": [], "instances": []}', "duplicate key 'instances'"),
                 ('{"instances": []}', "instances: expected one or more rows of 4 numbers"),
-                ('{"instances": [1]}', "instances: [0]: expected a list, found 1"),
                 ('{"instances": [[1, 2, 3]]}', "instances: expected one or more rows of 4 numbers"),
-                ('{"instances": [["1", 2, 3, 4]]}', "instances: [0]: [0]: expected int or float"),
                 ('{"instances": [[true, 2, 3, 4]]}', "instances: [0]: [0]: expected int or flo"),
-                ('{"instances": [[1, 2, 3, NaN]]}', "NaN is not valid JSON"),
                 ('{"instances": [[1, 2, 3, 1e39]]}', "instances: a number overflows float32"),
-                (
-                    '{"instances": [[3.4e38, 3.4e38, 3.4e38, -3.4e38]]}',
-                    "the outputs overflow float32",
-                ),
+                ('{"instances": [[34e37, 34e37, 34e37, -34e37]]}', "the outputs overflow float32"),
             )
         ),
     ],
@@ -77,8 +61,8 @@ def test_command_reports_the_problem(artifact: Path) -> None:
     """The command ends with one line and exit code 1; with --json, with one document."""
     (artifact / manifest.MODEL).unlink()
     problem = f"{artifact}: not an artifact, model.onnx is missing"
-    ended = CliRunner().invoke(main, ["check", str(artifact)])
-    assert (1, f"Error: {problem}\n", "") == (ended.exit_code, ended.stderr, ended.stdout)
-    ended = CliRunner().invoke(main, ["check", "--json", str(artifact)])
+    result = CliRunner().invoke(main, ["check", str(artifact)])
+    assert (1, f"Error: {problem}\n", "") == (result.exit_code, result.stderr, result.stdout)
+    result = CliRunner().invoke(main, ["check", "--json", str(artifact)])
     expected = {"artifact": str(artifact), "holds": False, "digest": None, "error": problem}
-    assert (1, "", expected) == (ended.exit_code, ended.stderr, json.loads(ended.stdout))
+    assert (1, "", expected) == (result.exit_code, result.stderr, json.loads(result.stdout))

@@ -49,12 +49,7 @@ def test_hashes_are_checked_before_the_model_is_parsed(
     [
         (manifest.MANIFEST, b'"std": ', b'"std": NaN, "s": ', r"manifest\.json: .*NaN is not"),
         (manifest.MODEL, b"label", b"class", r"model\.onnx: expected outputs"),
-        (
-            manifest.GOLDEN,
-            b'"bound": [[',
-            b'"bound": [[-',
-            r"golden\.json: row 0: expected",
-        ),
+        (manifest.GOLDEN, b'"bound": [[', b'"bound": [[-', r"golden\.json: row 0: expected"),
     ],
 )
 def test_consistent_hashes_are_not_enough(

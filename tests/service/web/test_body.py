@@ -32,11 +32,13 @@ def gzipped(body: bytes, length: int | None = None, tail: bytes = b"") -> dict[s
 
 
 class Trickle(io.BytesIO):
-    """A body that arrives one byte at a time."""
+    """A body that arrives one byte at a time, and then breaks."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return one byte at most."""
-        return super().read(min(1, size or 0))
+        """Return one byte, or raise the error of a closed connection."""
+        if content := super().read(min(1, size or 0)):
+            return content
+        raise ConnectionResetError
 
 
 @given(
@@ -60,17 +62,11 @@ def test_bodies_are_read_to_their_end(
     assert (body, compressed or environ is sized) == (request.body, request.is_complete)
 
 
-@pytest.mark.parametrize(
-    ("environ", "body"),
-    [
-        ({"wsgi.input": Trickle(b"abcd"), "CONTENT_LENGTH": "3"}, b"abc"),
-        ({"wsgi.input": io.BytesIO(b"GET / HTTP/1.1")}, b""),
-    ],
-    ids=["short reads", "no end"],
-)
-def test_end_of_a_body(environ: dict[str, Any], body: bytes) -> None:
-    """Reading stops at Content-Length; without any end there is no body."""
-    assert body == read_request(environ, 10).body
+def test_end_of_a_body() -> None:
+    """Short reads end at Content-Length; without any end there is no body."""
+    environ = {"wsgi.input": Trickle(b"abcd"), "CONTENT_LENGTH": "3"}
+    assert b"abc" == read_request(environ, 10).body
+    assert b"" == read_request({"wsgi.input": io.BytesIO(b"GET / HTTP/1.1")}, 10).body
 
 
 @pytest.mark.parametrize("environ", [sized, chunked, gzipped])
@@ -82,17 +78,10 @@ def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
     assert 413 == caught.value.status
 
 
-def test_decompression_stops_at_the_limit() -> None:
-    """A bomb of 64 MiB of zeros in 65 KB is refused."""
-    with pytest.raises(Refused, match="at most 1000000 bytes"):
-        read_request(gzipped(bytes(64 << 20)), 10**6)
-
-
 @pytest.mark.parametrize(
     ("environ", "detail"),
     [
         (sized(b"abc", "4"), "expected a body of 4 bytes, found 3"),
-        (sized(b"", "1_0"), "Content-Length: expected a number of bytes, found '1_0'"),
         (sized(b"", "٣"), "Content-Length: expected a number of bytes, found '٣'"),
         (sized(b"", "9" * 5000), "Content-Length: expected a number of bytes, found '9999999999"),
         (sized(b"abc", HTTP_CONTENT_ENCODING="gzip"), "not gzip: "),
@@ -109,16 +98,12 @@ def test_corrupt_bodies(environ: dict[str, Any], detail: str) -> None:
     assert 400 == caught.value.status
 
 
-def test_unknown_encoding() -> None:
-    """An unknown encoding is 415, and Accept-Encoding lists the known ones."""
+def test_headers_of_a_body() -> None:
+    """An unknown encoding is 415, and the known ones are listed; only the media type is kept."""
     with pytest.raises(Refused, match="expected gzip or deflate, found br") as caught:
         read_request(sized(HTTP_CONTENT_ENCODING="br"), 10)
     headers = (("Accept-Encoding", "gzip, deflate, identity"),)
     assert (415, headers) == (caught.value.status, caught.value.headers)
-
-
-def test_content_type_is_the_media_type_alone() -> None:
-    """Parameters and case do not matter."""
     assert "text/csv" == read_request(sized(CONTENT_TYPE="Text/CSV; header=x"), 10).content_type
 
 
@@ -133,19 +118,10 @@ def test_content_type_is_the_media_type_alone() -> None:
         (chunked(b"abc"), 0),
         (chunked(b"abc", HTTP_TRANSFER_ENCODING="chunked"), 3),
         (sized(b"abc", "x"), 0),
+        ({"wsgi.input": Trickle(), "CONTENT_LENGTH": "1"}, 0),
     ],
 )
 def test_rejected_bodies_are_drained(environ: dict[str, Any], size: int) -> None:
     """A small body that the client has sent and no parser has read is read to its length."""
     drain_body(environ)
     assert size == environ["wsgi.input"].tell()
-
-
-def test_drain_survives_a_closed_connection() -> None:
-    """A connection that breaks while a body is drained raises nothing."""
-
-    class Closed(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise ConnectionResetError
-
-    drain_body({"wsgi.input": Closed(), "CONTENT_LENGTH": "3"})

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from werkzeug.test import TestResponse
 
-from service.artifact.manifest import Manifest
+from service.artifact.manifest import EXAMPLE, Manifest
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
 from service.settings import ServiceSettings
@@ -21,7 +20,7 @@ from service.web.app import create_app
 from service.web.openapi.document import openapi_document
 from service.web.openapi.schemas import MIN_OVERFLOW, document_schemas
 from service.web.security import PUBLIC_PATHS
-from tests.stored import DATA, StoredArtifact
+from tests.stored import DATA, FLOWERS, StoredArtifact
 from tests.tables import CLASSES
 
 JSON = "application/json"
@@ -31,6 +30,9 @@ ROW = [1.0, 2.0, 3.0, 2001.0]
 NAMES = ["petal, length", "sepal width", "größe", "year"]
 RECORD = dict(zip(NAMES, ROW, strict=True))
 INPUT = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": ROW}
+EXAMPLES = json.loads((FLOWERS.artifact / EXAMPLE).read_bytes())["instances"]
+BODY = json.dumps({"instances": EXAMPLES[:1]}, separators=(",", ":")).encode()
+CHUNKED = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def describe(stored: StoredArtifact, **options: Any) -> Description:
 
 
 def value_of(reply: TestResponse) -> Any:
-    """Return a reply's body as an example shows it."""
+    """Return the body of a reply, parsed if it is JSON."""
     return json.loads(reply.data) if reply.mimetype == JSON else reply.text
 
 
@@ -89,7 +91,7 @@ def locked(flowers: StoredArtifact, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_document_is_valid(description: Description) -> None:
-    """The document follows OpenAPI's own schema, and its operations have unique names."""
+    """It follows OpenAPI's own schema, names each operation, and describes Flask's routes alone."""
     meta = json.loads((DATA / "openapi-3.1.json").read_bytes())
     errors = Draft202012Validator(meta).iter_errors(description.document)
     assert [] == [error.message for error in errors]
@@ -97,10 +99,6 @@ def test_document_is_valid(description: Description) -> None:
         Draft202012Validator.check_schema(schema)
     names = [operation["operationId"] for _, _, operation in description.operations()]
     assert len(set(names)) == len(names)
-
-
-def test_every_route_is_described(description: Description) -> None:
-    """The paths and methods are those of Flask's routes."""
     model = description.document["info"]["title"]
     routes = {
         (rule.rule.replace("<model>", model).replace("<version>", "{version}"), method.lower())
@@ -144,26 +142,19 @@ def test_get_replies_match(description: Description) -> None:
 @pytest.mark.parametrize(
     ("status", "change"),
     [
-        (400, {"data": lambda body: body[:-2]}),
-        (401, {"X-API-Key": "no"}),
-        (406, {"Accept": "image/png"}),
-        (411, {"data": lambda _: b"1,2,3,4\n", "Content-Type": "text/csv"}),
-        (413, {"data": lambda body: body.ljust(100_001)}),
-        (415, {"Content-Type": "text/plain"}),
-        (422, {"data": lambda body: re.sub(rb"\[\[[^,]*,", b"[[", body)}),
+        (400, {"data": BODY[:-2]}),
+        (401, {"headers": {"X-API-Key": "no"}}),
+        (406, {"headers": {"X-API-Key": TOKEN, "Accept": "image/png"}}),
+        (411, {"content_type": "text/csv", "environ_overrides": CHUNKED}),
+        (413, {"data": bytes(100_001)}),
+        (415, {"content_type": "text/plain"}),
+        (422, {"data": b'{"instances":[[1,2,3]]}'}),
     ],
 )
 def test_errors_match(locked: Description, status: int, change: dict[str, Any]) -> None:
     """Every error has the described shape and headers, and the text of its example."""
-    content = locked.document["paths"]["/predict"]["post"]["requestBody"]["content"]
-    body = json.dumps(content[JSON]["examples"]["rows"]["value"], separators=(",", ":")).encode()
-    data = change.get("data", bytes)(body)
-    environ = {"wsgi.input": io.BytesIO(data), "CONTENT_LENGTH": str(len(data))}
-    if status == 411:
-        environ |= {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
-    headers = {"Content-Type": JSON, "X-API-Key": TOKEN, **change}
-    headers.pop("data", None)
-    reply = locked.client.post("/predict", headers=headers, environ_overrides=environ)
+    request: dict[str, Any] = {"content_type": JSON, "headers": {"X-API-Key": TOKEN}, "data": BODY}
+    reply = locked.client.post("/predict", **request | change)
     response = locked.document["components"]["responses"][str(status)]
     problem = value_of(reply)
     assert status == reply.status_code
@@ -190,18 +181,17 @@ ROWS: list[tuple[object, bool]] = [
     ([RECORD] * 2, True),
     ([ROW] * MAX_ROWS, True),
     ([[*ROW[1:], 3.4028235e38]], True),
-    *(([[*ROW[1:], value]], False) for value in (MIN_OVERFLOW, -MIN_OVERFLOW, True, "1", None)),
+    *(([[*ROW[1:], value]], False) for value in (MIN_OVERFLOW, -MIN_OVERFLOW, True)),
     ([ROW] * (MAX_ROWS + 1), False),
     ([ROW[1:]], False),
     ([{**RECORD, "more": 1}], False),
-    ([dict(list(RECORD.items())[1:])], False),
+    ([{"year": 2001}], False),
     ([ROW, RECORD], False),
 ]
 TENSORS: list[tuple[dict[str, Any], bool]] = [
     ({"data": [ROW], "parameters": {"any": 1}}, True),
     ({"parameters": {"binary_data_size": 16}}, False),
     ({"parameters": {"any": [1]}}, False),
-    ({"name": "x"}, False),
     ({"datatype": "FP64"}, False),
 ]
 BODIES = [
@@ -213,7 +203,6 @@ BODIES = [
     ("v2", {"inputs": [INPUT], "id": 1}, False),
     ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}]}, True),
     ("v2", {"inputs": [INPUT], "outputs": [{"name": "label"}] * 2}, False),
-    ("v2", {"inputs": [INPUT], "outputs": [{"name": "output"}]}, False),
     ("v2", {"inputs": [INPUT], "parameters": {"sequence_id": 1}}, False),
     ("v1", {"instances": [ROW], "signature_name": "serving_default"}, True),
     ("v1", {"inputs": [ROW]}, True),
@@ -255,7 +244,7 @@ def test_names_that_csv_cannot_carry(flowers: StoredArtifact) -> None:
 
 
 def test_features_and_classes(classifier: Description) -> None:
-    """The schemas name the features, the range of the training rows, and the classes."""
+    """Schemas name the features, the range of the training rows, and the classes by JSON type."""
     schemas = classifier.document["components"]["schemas"]
     assert NAMES == list(schemas["Record"]["properties"])
     assert re.fullmatch(
@@ -263,15 +252,10 @@ def test_features_and_classes(classifier: Description) -> None:
         schemas["Record"]["properties"]["year"]["description"],
     )
     assert {"type": "string", "enum": list(CLASSES)} == schemas["Class"]
-
-
-def test_classes_of_other_types() -> None:
-    """Classes keep their JSON types: 1, "1" and true are three classes."""
     manifest = Manifest.from_json((DATA / "manifest.json").read_bytes())
     schema = document_schemas(manifest, MAX_ROWS, ["1"])["Class"]
     assert ["boolean", "integer", "number", "string"] == schema["type"]
-    assert [1, 1.5, True, "1"] == schema["enum"]
-    assert [int, float, bool, str] == [type(value) for value in schema["enum"]]
+    assert ["1", "1.5", "True", "'1'"] == [repr(value) for value in schema["enum"]]
 
 
 def test_document_is_cached(flowers: StoredArtifact) -> None:

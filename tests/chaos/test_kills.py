@@ -1,6 +1,7 @@
-"""SIGKILL during train and export: earlier runs and versions survive, the next command cleans up.
+"""SIGKILL during train and export: nothing published is damaged, and a resumed fit loses nothing.
 
-CHAOS_KILLS sets the number of kills (2), and CHAOS_SEED decides the moments (0).
+CHAOS_KILLS sets the number of kills of both commands (2), CHAOS_RESUMES that of kills of fits which
+are resumed (2), and CHAOS_SEED decides the moments (0).
 """
 
 import hashlib
@@ -24,8 +25,26 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
+RESUMES = int(os.environ.get("CHAOS_RESUMES", "2"))
+MAX_KILLS_PER_FIT = 3
+SETTINGS = ("--data", "digits", "--epochs", "150", "--schedule", "cosine", "--save-every", "0")
 FOLDERS = {"train": "runs", "export": "artifacts"}
 """The folder that each command writes to."""
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill the group of a process after some seconds; return whether it was alive."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
 
 
 class Workspace:
@@ -39,17 +58,14 @@ class Workspace:
         self.train_seed = 0
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own."""
+        """Start a command that publishes something new."""
         runs, artifacts = str(self.folder / "runs"), str(self.folder / "artifacts")
         arguments = ["export", "build", "--artifacts", artifacts, "--runs", runs]
         if command == "train":
             self.train_seed += 1  # Export publishes nothing for an unchanged run.
             arguments = ["model", "train", "--data", "wine", "--epochs", "20", "--runs", runs]
             arguments += ["--seed", str(self.train_seed)]
-        arguments = [sys.executable, "-m", *arguments]
-        return subprocess.Popen(
-            arguments, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        return start(*arguments)
 
     def staged(self, command: str) -> list[Path]:
         """Return the unpublished folders of a command."""
@@ -85,11 +101,7 @@ class Workspace:
         process = self.start(command)
         if while_staging:
             until(lambda: self.staged(command) or process.poll() is not None)
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        return process.wait() == -signal.SIGKILL
+        return kill_after(process, seconds)
 
     def hashes(self) -> dict[Path, str]:
         """Return the hash of every published file."""
@@ -127,3 +139,55 @@ def test_killed_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     with capsys.disabled():
         figures = "".join(f", {count} {name}" for name, count in counts.items())
         print(f"\n{KILLS} kills of commands, seed {SEED}{figures}; nothing was damaged")
+
+
+def start_fit(runs: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a fit and wait for its first checkpoint or its end."""
+    process = start("model", "train", "--runs", str(runs), *arguments)
+    until(lambda: has_checkpoint(runs) or process.poll() is not None)
+    return process
+
+
+def has_checkpoint(runs: Path) -> bool:
+    """Return whether there is a fit to resume."""
+    return any(runs.glob("*/resume-*"))
+
+
+def weight_digests(runs: Path) -> set[str]:
+    """Return the SHA-256 of the weights of every run."""
+    files = runs.glob("*/*/weights.safetensors")
+    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def fit_with_kills(runs: Path, max_kills: int, moments: random.Random, seconds: float) -> int:
+    """Run a fit to its end and return how often it was killed and resumed."""
+    process, kills = start_fit(runs, *SETTINGS), 0
+    while kills < max_kills:
+        if not kill_after(process, moments.uniform(0, seconds)):
+            break
+        if not has_checkpoint(runs):
+            return kills  # The run was complete, and only the command had not ended yet.
+        kills += 1
+        process = start_fit(runs, "--resume")
+    assert process.wait() == 0
+    return kills
+
+
+def test_killed_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights of every killed and resumed fit have the hash of an undisturbed one's."""
+    moments = random.Random(SEED)  # noqa: S311 # not used for cryptography
+    process = start_fit(tmp_path / "undisturbed", *SETTINGS)
+    first_checkpoint = time.perf_counter()
+    assert 0 == process.wait()
+    seconds = time.perf_counter() - first_checkpoint
+    expected = weight_digests(tmp_path / "undisturbed")
+    assert 1 == len(expected)
+    resumed, fits = 0, 0
+    while resumed < RESUMES:
+        runs = tmp_path / str(fits)
+        max_kills = min(MAX_KILLS_PER_FIT, RESUMES - resumed)
+        resumed += fit_with_kills(runs, max_kills, moments, seconds)
+        assert expected == weight_digests(runs)
+        fits += 1
+    with capsys.disabled():
+        print(f"\n{resumed} kills resumed in {fits} fits, seed {SEED}; all weights are the same")
