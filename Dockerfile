@@ -9,7 +9,7 @@
 ARG BASE=python:3.11-slim-bookworm
 
 
-# pip searches the folder wheels/ beside this file before the network (pip download --dest wheels ...).
+# pip searches the folder wheels/ next to this file before the network (pip download --dest wheels).
 # The pattern wheel[s] lets the build continue without this folder.
 FROM scratch AS wheels
 COPY wheel[s] /
