@@ -29,7 +29,7 @@ seed = 5
 device = "cpu"
 save-every = 60
 """
-CLASS_WEIGHTS = "class_weights: expected equal, balanced, or numbers as 1,2.5,1"
+CLASS_WEIGHTS = "class_weights: expected equal, balanced, or numbers like 1,2.5,1"
 
 
 def test_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

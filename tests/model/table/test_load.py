@@ -77,7 +77,7 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
         (
             {"a": A, "price €": A},
             {"targets": []},
-            "say which column to predict (--target); it has 'a', 'price €'",
+            "choose a column to predict (--target); there are 'a', 'price €'",
         ),
         (
             {"a": A, "price €": A},
