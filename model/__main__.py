@@ -68,7 +68,7 @@ def main() -> None:
     is_eager=True,
     expose_value=False,
     callback=functools.partial(read_config, comma_separated=("class_weights",)),
-    help="TOML file of values for these options (epochs = 200); the command line overrides them.",
+    help="TOML file of options, for example epochs = 200; the command line overrides the file.",
 )
 @click.option(
     "--data",

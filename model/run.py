@@ -1,7 +1,7 @@
 """A run: a finished fit, stored in `runs/<name>/<number>/`. No file is a pickle.
 
 weights.safetensors   the parameters and buffers of the ScaledNet
-rows.safetensors      up to 256 validation rows, with which export tests a network; never published
+rows.safetensors      up to 256 raw validation rows, which the export uses as test inputs
 run.json              a RunRecord
 curves.png            a plot of the losses
 """
@@ -110,7 +110,7 @@ def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array
 
 
 def load_run(path: Path) -> Run:
-    """Read and check the run in a folder; raise DataError if its files are missing or do not match."""
+    """Read and check the run in a folder; raise a DataError if it is incomplete or inconsistent."""
     try:
         text = (path / "run.json").read_text(encoding="utf-8")
         content = (path / "weights.safetensors").read_bytes()
@@ -173,7 +173,7 @@ def newest_run(root: Path) -> Path:
 
 
 def find_run(text: str) -> Path:
-    """Return the path of a run, or of the newest run of a name; text is either's folder."""
+    """Return the run at the path, or the newest one in it; raise a DataError if there is none."""
     path = Path(text)
     if not path.is_dir():
         folders = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()]

@@ -37,7 +37,7 @@ LOG_INTERVAL_SECONDS = 10
 
 @dataclass(frozen=True)
 class PreparedTable:
-    """A table, its split, and the statistics of its training rows with the warnings about them."""
+    """A table, its split, and the statistics of and warnings about its training rows."""
 
     table: Table
     parts: Mapping[str, IntArray]
@@ -48,7 +48,7 @@ class PreparedTable:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best epoch of a fit, the metrics of the baselines, and the error if the loss diverged."""
+    """The best epoch of a fit, the metrics of the baselines, and the error if the fit diverged."""
 
     best: Epoch
     baselines: Metrics
@@ -68,8 +68,8 @@ def train(
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    The fit writes checkpoints if a request is given, from which a later fit can load the table
-    again. It continues from `checkpoint` if one is given.
+    With a request, which records how to load the table, the fit writes checkpoints. With a
+    checkpoint of the same table, config and request, the fit continues from it.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
@@ -79,7 +79,7 @@ def train(
     data = prepare_table(table, config)
     for warning in data.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    # Create the folder before the fit, so that a folder without write access fails at once.
+    # Stage the folder before the fit: a folder that cannot be written to is reported at once.
     with staged(runs, table.name) as folder:
         net, state, threads = _start_fit(data, config, device, checkpoint)
         writer = None
@@ -131,7 +131,7 @@ def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor 
     """Return the weight of each class, (classes,) float32, or None if all are equal.
 
     Raises:
-        DataError: there are no classes, or not as many as weights.
+        DataError: the target has no classes, or not as many as there are weights.
     """
     if config.class_weights == "equal":
         return None

@@ -32,7 +32,7 @@ class TrainRequest:
     """The options of the train command that determine its table and its device."""
 
     source: str
-    """Name of a bundled data set, or absolute path of a file."""
+    """Name of a built-in data set, or absolute path of a file."""
     targets: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     task: Task | None = None
@@ -54,7 +54,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def check_resumable(self, table: Table) -> None:
-        """Raise a DataError if the table or the number of processes has changed since the fit."""
+        """Raise a DataError if the table or the number of processes differs from the saved fit's."""
         if table_sha256(table) != self.table_sha256:
             raise DataError(
                 f"{self.path}: the data have changed since this checkpoint; start a new fit"
@@ -84,10 +84,9 @@ class CheckpointWriter:
         threads: int,
         interval_seconds: float,
     ) -> None:
-        self.table, self.request, self.config, self.threads = table, request, config, threads
-        self.interval_seconds = interval_seconds
-        settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.table, self.threads, self.interval_seconds = table, threads, interval_seconds
+        self.settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         self.path = runs / table.name / f"resume-{digest[:8]}.safetensors"
         self.epochs = 0
         """Number of epochs in the file; 0 before the first checkpoint."""
@@ -96,10 +95,11 @@ class CheckpointWriter:
     def save(self, state: FitState) -> None:
         """Replace the file atomically by a checkpoint of the state."""
         self._sha256 = self._sha256 or table_sha256(self.table)
+        request, config = self.settings
         document = {
             "format_version": FORMAT_VERSION,
-            "request": dataclasses.asdict(self.request),
-            "config": dataclasses.asdict(self.config),
+            "request": request,
+            "config": config,
             "threads": self.threads,
             "processes": process_share().processes,
             "table_sha256": self._sha256,
@@ -112,7 +112,7 @@ class CheckpointWriter:
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
-    """Read the newest checkpoint in `runs`, of any run name if name is None, or raise DataError."""
+    """Read the newest checkpoint of a run name, or of all; raise a DataError if there is none."""
     times = []
     for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # a fit that completes deletes its file

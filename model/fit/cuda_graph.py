@@ -12,7 +12,7 @@ class CapturedSteps:
     def __init__(
         self, take_steps: Callable[[Tensor, Tensor], None], steps: int, state: Mapping[str, Tensor]
     ) -> None:
-        """Capture the steps, without a change of `state`, the CUDA tensors that they modify.
+        """Capture the steps, and restore `state`, the CUDA tensors that they modify, afterwards.
 
         take_steps reads the learning rates and writes the losses, both (steps,) float32.
         """

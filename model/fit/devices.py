@@ -25,7 +25,7 @@ def process_share() -> ProcessShare:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"; raise a DataError if CUDA is not available."""
+    """Return the device for "auto", "cpu" or "cuda"; raise a DataError for "cuda" without CUDA."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("device: this PyTorch finds no CUDA device; use auto or cpu")
     if name == "auto":

@@ -20,12 +20,12 @@ MAX_SLICE_VALUES = 1 << 22
 
 @dataclass(frozen=True)
 class Epoch:
-    """The losses after an epoch: means over elements (squared error) or rows (cross-entropy)."""
+    """The losses of one epoch, averaged over elements (squared error) or rows (cross-entropy)."""
 
     number: int
     """Number of the epoch, from 1."""
     train_loss: float
-    """Mean loss of the training rows, each measured before the update by its batch."""
+    """Mean loss of the training rows, measured in each batch before its update."""
     validation_loss: float
     """Loss of the validation rows, measured after the epoch."""
 
@@ -34,10 +34,7 @@ class FitState:
     """The state of a fit between two epochs; after a restore, the fit continues bit for bit."""
 
     def __init__(self, net: TwoLayerNet, config: TrainConfig, *, classification: bool) -> None:
-        """Start a fit of net, whose parameters become views of the step's flat parameter.
-
-        The loss is the cross-entropy for a classification, and the squared error otherwise.
-        """
+        """Start a fit of net, whose parameters become views of the step's flat parameter."""
         self.net, self.config = net, config
         loss = cross_entropy if classification else squared_error
         self.step = Step(net, loss, config.weight_decay)
@@ -118,7 +115,7 @@ def run_epochs(
 
 
 def learning_rates(config: TrainConfig, first: int, steps: int, epoch_steps: int) -> list[float]:
-    """Return the rates of `steps` steps from number `first`, which is 0 at the start of the fit."""
+    """Return the learning rates of `steps` steps; `first` is the number of steps before them."""
     rate, last = config.learning_rate, first + steps
     if config.schedule == "constant":
         return [rate] * steps

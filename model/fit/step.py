@@ -84,10 +84,10 @@ def cross_entropy(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
 
 
 class Step:
-    """The flat parameter with its gradient and Adam's moments, and the steps that update it."""
+    """The flat parameter, its gradient and Adam's moments; the methods take training steps."""
 
     def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
-        """Make the float32 parameters of net views of one flat tensor; weight_decay is AdamW's."""
+        """Replace net's float32 parameters by views of one flat tensor; weight_decay is AdamW's."""
         self.loss, self.weight_decay = loss, weight_decay
         shapes = [parameter.shape for parameter in net.parameters()]
         sizes = [-(-shape.numel() // ALIGNMENT_FLOATS) * ALIGNMENT_FLOATS for shape in shapes]
@@ -128,7 +128,7 @@ class Step:
         return {name: getattr(self, name) for name in names}
 
     def run(self, batches: Sequence[Batch], rates: Sequence[float], losses: Tensor) -> None:
-        """Take a step on each batch, and write the loss before its update into losses, (steps,).
+        """Take one step per batch, and write its loss before the update into losses, (steps,).
 
         On a GPU, a CUDA graph is captured for the addresses of the batches: pass the same tensors
         each time, refilled with other rows.

@@ -27,11 +27,11 @@ from model.report import to_png
 
 FORMS: tuple[type[Form], ...] = (NumPy, Manual, Autograd, Sequential, NumPyAdam, Optim, Module)
 LEARNING_RATES = {"normal": 1e-6, "initialised": 1e-3}
-"""Learning rate on the reference problem, by kind of initial weights."""
+"""Learning rate on the reference problem for each kind of initial weights."""
 ROWS, IN, HIDDEN, OUT = 64, 1000, 100, 10
 """Number of rows, features, hidden features and outputs of the reference problem."""
 TURN_STEPS = 10
-"""Number of steps of one form before the next form's turn; each turn checks its first gradients."""
+"""Number of steps per turn of a form; the gradients of the first step are checked."""
 MAX_LOG_LINES = 5
 """Maximum number of progress lines in a log; a terminal shows progress bars instead."""
 
@@ -82,11 +82,7 @@ def reference(form: type[Form], seed: int) -> Setup:
 
 
 def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
-    """Run every form on the reference problem, print a table, and plot the losses to a PNG file.
-
-    Raises:
-        DataError: steps or seed is out of range, or the file cannot be written.
-    """
+    """Run every form on the reference problem, print a table, and plot the losses to a PNG file."""
     if steps < 1:
         raise DataError(f"steps: expected at least 1, found {steps}")
     if not 0 <= seed < 2**32:
@@ -108,7 +104,7 @@ def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise a DataError if the file cannot be written, without a change on disk."""
+    """Raise a DataError if the file cannot be written; the check changes nothing on disk."""
     try:
         if path.exists():
             path.open("r+b").close()

@@ -1,8 +1,8 @@
 """The same fit written six ways, from gradients derived by hand to nn.Module and an optimizer.
 
 Read numpy_forms.py, tensor_forms.py and module_forms.py in this order. The docstring of each form
-tells what the form replaces, and its `by_hand` what the author still writes. comparison.py compares
-the forms in PyTorch with those in NumPy, which compute in float64.
+names what the form replaces, and its `by_hand` lists what the author still writes. comparison.py
+compares the forms in PyTorch with the oracles: gradient descent and Adam in NumPy and float64.
 
 All forms have the same weights: w1 of shape (hidden, in), b1 (hidden,), w2 (out, hidden) and b2
 (out,). The forms that start with normally distributed weights have no biases.

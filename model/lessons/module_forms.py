@@ -36,10 +36,7 @@ def parameters_by_name(net: nn.Module) -> dict[str, Tensor]:
 
 
 class Sequential(Form):
-    """The network as a chain of layers.
-
-    Replaces the weights and the forward pass by nn.Linear and nn.ReLU, and the loss by torch's.
-    """
+    """Autograd with the weights, the forward pass and the loss replaced by those of torch.nn."""
 
     name, by_hand = "sequential", "update, zeroing"
     start = "initialised"

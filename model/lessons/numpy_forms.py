@@ -56,11 +56,7 @@ class NumPy(Form):
 
 
 class NumPyAdam(NumPy):
-    """Adam (Kingma and Ba 2015, algorithm 1), written by hand.
-
-    Replaces the gradient in the update by its running mean, divided by the square root of the
-    running mean of its square.
-    """
+    """NumPy with gradient descent replaced by Adam (Kingma and Ba 2015, algorithm 1)."""
 
     name, by_hand = "numpy adam", "gradients, update"
     start = "initialised"

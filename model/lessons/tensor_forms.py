@@ -41,7 +41,7 @@ class Manual(Form):
         # update, in place
         self.w1 -= self.learning_rate * dw1
         self.w2 -= self.learning_rate * dw2
-        return loss.item()  # sync point: Python waits here for a GPU
+        return loss.item()  # sync point: Python waits for the GPU
 
 
 def primer() -> dict[str, Tensor]:

@@ -24,7 +24,6 @@ class Table:
     task: Task
     features: tuple[str, ...]
     kinds: tuple[Kind, ...]
-    """Kind of each feature."""
     x: Float32Array
     """Raw feature values, (rows, in_features)."""
     targets: tuple[str, ...]

@@ -117,7 +117,7 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     """Return the frame of a built-in data set, and the names of its target columns."""
     if name == "synthetic":
-        # The reference problem has 64 training rows of noise, which is the split's share of 100.
+        # The reference problem has 64 training rows of noise: 64 percent of 100 rows.
         noise = np.random.default_rng(0).standard_normal((100, 1010))
         targets = tuple(f"y{i}" for i in range(10))
         schema = [*(f"x{i}" for i in range(1000)), *targets]

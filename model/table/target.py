@@ -10,7 +10,7 @@ from model.table.columns import MISSING_CLASS_MARKERS, parse_numbers, refuse_mis
 from model.table.dataset import ClassValue, FloatArray, IntArray, Task
 
 MAX_INTEGER_CLASSES = 20
-"""Maximum number of distinct integers in a target that is inferred to hold classes."""
+"""Maximum number of distinct integers that are taken for classes when the task is inferred."""
 MAX_TARGET_MAGNITUDE = 1e18
 """Maximum magnitude of a regression target, whose square must be within float32's range."""
 MIN_ROWS_IN_CLASS = 3
@@ -38,7 +38,7 @@ def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, s
 def encode_target(
     columns: Sequence[pl.Series], task: Task
 ) -> tuple[tuple[ClassValue, ...], FloatArray | IntArray]:
-    """Return the classes, which a regression has none of, and the encoded target of each row."""
+    """Return the classes, empty for a regression, and the encoded target of each row."""
     if task == "regression":
         return (), encode_numbers(columns)
     if len(columns) > 1:
