@@ -195,9 +195,8 @@ def _fit(
             checkpoint=checkpoint,
             checkpoint_seconds=save_every,
         )
-        console.print(
-            f"{path}: complete after {time.perf_counter() - start_time:.1f} s on {device}"
-        )
+        seconds = time.perf_counter() - start_time
+        console.print(f"{path}: complete after {seconds:.1f} s on {device}")
 
 
 @main.command()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from model.errors import DataError
 
 BUNDLED_DATASETS = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
-"""Names of the built-in data sets: four from scikit-learn, and one of random numbers."""
+"""Names of the bundled data sets: four from scikit-learn, and one of random numbers."""
 CHECKPOINT_INTERVAL_SECONDS = 30
 """Seconds between two checkpoints of a fit, and so the most work that a SIGKILL can lose."""
 

@@ -32,7 +32,7 @@ class TrainRequest:
     """The options of the train command that determine its table and its device."""
 
     source: str
-    """Name of a built-in data set, or absolute path of a file."""
+    """Name of a bundled data set, or absolute path of a file."""
     targets: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     task: Task | None = None
@@ -54,11 +54,9 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def check_resumable(self, table: Table) -> None:
-        """Raise a DataError if the table or the number of processes differs from the saved fit's."""
+        """Raise a DataError if the table or the number of processes is not that of the fit."""
         if table_sha256(table) != self.table_sha256:
-            raise DataError(
-                f"{self.path}: the data have changed since this checkpoint; start a new fit"
-            )
+            raise DataError(f"{self.path}: the data have changed; start a new fit")
         processes = process_share().processes
         if processes != self.processes:
             raise DataError(f"{self.path}: expected {self.processes} processes, found {processes}")

@@ -28,8 +28,8 @@ from model.report import to_png
 FORMS: tuple[type[Form], ...] = (NumPy, Manual, Autograd, Sequential, NumPyAdam, Optim, Module)
 LEARNING_RATES = {"normal": 1e-6, "initialised": 1e-3}
 """Learning rate on the reference problem for each kind of initial weights."""
-ROWS, IN, HIDDEN, OUT = 64, 1000, 100, 10
-"""Number of rows, features, hidden features and outputs of the reference problem."""
+ROWS, LAYER_WIDTHS = 64, (1000, 100, 10)
+"""Number of rows of the reference problem, and of its features, hidden features and outputs."""
 TURN_STEPS = 10
 """Number of steps per turn of a form; the gradients of the first step are checked."""
 MAX_LOG_LINES = 5
@@ -46,10 +46,10 @@ class Trial:
     """Loss of each step, before its update."""
     seconds: float = 0.0
     error: float = 0.0
-    """Largest difference between the gradients and float64's at the same weights, over `scale`.
+    """Largest difference of the gradients from float64's at the same weights, relative to `scale`.
 
-    Later gradients are no suitable scale: they approach 0, while rounding errors remain. The error
-    is large if rounding moves a hidden value across the kink of ReLU.
+    Later gradients are unsuitable as a scale: they approach 0, but rounding errors remain. The
+    error is large if rounding moves a hidden value across the kink of ReLU.
     """
     scale: dict[str, float] = field(default_factory=dict)
     """Largest element of each parameter's first gradient."""
@@ -73,11 +73,12 @@ class Trial:
 def reference(form: type[Form], seed: int) -> Setup:
     """Draw the reference problem for a form; all values are exactly representable in float32."""
     random = np.random.default_rng(seed)
-    shapes = (ROWS, IN), (ROWS, OUT), (HIDDEN, IN), (OUT, HIDDEN)
+    inputs, hidden, outputs = LAYER_WIDTHS
+    shapes = (ROWS, inputs), (ROWS, outputs), (hidden, inputs), (outputs, hidden)
     x, y, w1, w2 = (random.standard_normal(shape, np.float32).astype(float) for shape in shapes)
     weights = {"w1": w1, "w2": w2}
     if form.start == "initialised":
-        weights = float64(parameters_by_name(sequential(IN, HIDDEN, OUT, seed)))
+        weights = float64(parameters_by_name(sequential(*LAYER_WIDTHS, seed)))
     return Setup(x, y, weights, LEARNING_RATES[form.start])
 
 

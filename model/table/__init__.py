@@ -1,1 +1,1 @@
-"""Load a table from a file or a built-in data set, encode its target, and split its rows."""
+"""Load a table from a file or a bundled data set, encode its target, and split its rows."""

@@ -1,4 +1,4 @@
-"""Load a Table from a built-in data set or a file."""
+"""Load a Table from a bundled data set or a file."""
 
 import contextlib
 import re
@@ -31,7 +31,7 @@ def load_table(
     task: Task | None = None,
     name: str | None = None,
 ) -> Table:
-    """Load a built-in data set by name, or a CSV, Parquet or NPZ file by path.
+    """Load a bundled data set by name, or a CSV, Parquet or NPZ file by path.
 
     By default, the targets are those that the data set or NPZ file defines, the task is inferred
     from the targets, and the name is that of the data set or file. `drop` lists columns to omit.
@@ -115,7 +115,7 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
 
 
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return the frame of a built-in data set, and the names of its target columns."""
+    """Return the frame of a bundled data set, and the names of its target columns."""
     if name == "synthetic":
         # The reference problem has 64 training rows of noise: 64 percent of 100 rows.
         noise = np.random.default_rng(0).standard_normal((100, 1010))

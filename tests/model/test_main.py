@@ -104,7 +104,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     write_houses(63)
     result = run_train("--resume")
-    expected = f"Error: {path}: the data have changed since this checkpoint; start a new fit"
+    expected = f"Error: {path}: the data have changed; start a new fit"
     assert (2, expected) == (result.exit_code, result.output.splitlines()[-1])
 
     write_houses(60)

@@ -191,7 +191,7 @@ def test_changed_data(saved: Path, changes: dict[str, Any]) -> None:
     """The same data under another name are accepted; any other value, row, name or type is not."""
     checkpoint = load_checkpoint(saved)
     checkpoint.check_resumable(dataclasses.replace(make_table(), name="other", notes=()))
-    expected = f"{saved}: the data have changed since this checkpoint; start a new fit"
+    expected = f"{saved}: the data have changed; start a new fit"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(dataclasses.replace(make_table(), **changes))
 
