@@ -17,7 +17,7 @@ from model.table.dataset import Float32Array, FloatArray, IntArray, Table
 def build_net(
     table: Table, train: IntArray, statistics: ColumnStatistics, hidden_features: int
 ) -> ScaledNet:
-    """Return an untrained network with the scaling of the training rows, or raise a DataError."""
+    """Return an untrained network, scaled to the training rows; raise DataError if too large."""
     shape = len(table.features), hidden_features, table.out_features
     try:
         net = TwoLayerNet(*shape)

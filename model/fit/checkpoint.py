@@ -110,7 +110,7 @@ class CheckpointWriter:
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
-    """Read the newest checkpoint of a run name, or of all; raise a DataError if there is none."""
+    """Read the newest checkpoint of one or all run names; raise a DataError if there is none."""
     times = []
     for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # a fit that completes deletes its file

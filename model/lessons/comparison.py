@@ -55,7 +55,7 @@ class Trial:
     """Largest element of each parameter's first gradient."""
 
     def advance(self, steps: int) -> None:
-        """Take steps, and check the gradients of the first of them."""
+        """Take steps, and check the gradients of the first step."""
         weights = float64(self.form.weights)
         self._take(1)
         gradients = float64(self.form.gradients)

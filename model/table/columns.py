@@ -46,7 +46,7 @@ def parse_numbers(column: pl.Series) -> FloatArray:
 
 
 def refuse_missing(column: pl.Series) -> None:
-    """Raise a DataError if a column has nulls; it names their number and the first row of them."""
+    """Raise a DataError if a column has nulls, with their number and the row of the first."""
     missing = column.is_null()
     if count := missing.sum():
         first = missing.arg_true()[0] + 1
