@@ -1,6 +1,6 @@
 """Fit a TwoLayerNet to a table of numbers: the public Python API of training.
 
-The names load on first use, because importing torch takes seconds and `--help` must be quick.
+Public names are imported on first use: torch takes seconds to import, and `--help` must be quick.
 """
 
 import importlib

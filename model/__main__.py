@@ -1,4 +1,4 @@
-"""`python -m model train | formulations`: fit a network to a table, or compare the lessons."""
+"""The commands `python -m model train` and `python -m model formulations`."""
 
 import contextlib
 import dataclasses
@@ -26,36 +26,30 @@ if TYPE_CHECKING:
 def parse_class_weights(
     ctx: click.Context, option: click.Parameter, text: str
 ) -> str | tuple[float, ...]:
-    """Return "equal", "balanced", or the comma-separated numbers of text."""
+    """Return text if it is "equal" or "balanced", otherwise its comma-separated numbers."""
     if text in ("equal", "balanced"):
         return text
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise DataError(
-            f"class_weights: expected equal, balanced, or numbers as 1,2.5,1, found {text!r}"
-        ) from None
+        expected = "expected equal, balanced, or numbers like 1,2.5,1"
+        raise DataError(f"class_weights: {expected}, found {text!r}") from None
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with an option for each field of TrainConfig."""
     hints = get_type_hints(TrainConfig)
     for field in reversed(dataclasses.fields(TrainConfig)):
-        hint = hints[field.name]
-        option = click.option(
-            field.metadata["flag"],
-            field.name,
-            default=field.default,
-            type=click.Choice(get_args(hint)) if get_origin(hint) is Literal else None,
-            callback=parse_class_weights if field.name == "class_weights" else None,
-            help=field.metadata["help"],
-        )
-        command = option(command)
+        hint, flag = hints[field.name], field.metadata["flag"]
+        choice = click.Choice(get_args(hint)) if get_origin(hint) is Literal else None
+        callback = parse_class_weights if field.name == "class_weights" else None
+        option = {"type": choice, "callback": callback, "help": field.metadata["help"]}
+        command = click.option(flag, field.name, default=field.default, **option)(command)
     return command
 
 
 class TrainingCommands(CommandGroup):
-    """Commands that end with exit code 2 for data or settings that cannot be used."""
+    """Command group that turns a DataError into one line and exit code 2."""
 
     input_errors = (DataError,)
     extra = "train"
@@ -74,7 +68,7 @@ def main() -> None:
     is_eager=True,
     expose_value=False,
     callback=functools.partial(read_config, comma_separated=("class_weights",)),
-    help="TOML file with values for these options, such as: epochs = 200. The command line wins.",
+    help="TOML file of options, for example epochs = 200; the command line overrides the file.",
 )
 @click.option(
     "--data",
@@ -87,7 +81,7 @@ def main() -> None:
     "targets",
     multiple=True,
     show_default="the data set's own",
-    help="Column to predict. A regression takes several: repeat the option.",
+    help="Column to predict; repeat the option for a regression with several targets.",
 )
 @click.option(
     "--drop",
@@ -103,7 +97,7 @@ def main() -> None:
     help="Task to fit.",
 )
 @click.option(
-    "--name", show_default="that of the data set or file", help="Name of the run and the artifact."
+    "--name", show_default="data set or file name", help="Name of the run and of the artifact."
 )
 @click.option(
     "--runs",
@@ -116,18 +110,18 @@ def main() -> None:
     "--device",
     default="auto",
     type=click.Choice(["auto", "cpu", "cuda"]),
-    help="Device to fit on; auto takes CUDA if available, else the CPU.",
+    help="Device to fit on; auto uses CUDA if available, otherwise the CPU.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the newest checkpoint, of --name if given, with its own settings.",
+    help="Continue the newest checkpoint (of --name, if set) with the settings stored in it.",
 )
 @click.option(
     "--save-every",
     default=CHECKPOINT_INTERVAL_SECONDS,
     type=click.IntRange(min=0),
-    help="Seconds between two checkpoints of the fit.",
+    help="Seconds between checkpoints of the fit.",
 )
 def train(
     source: str,
@@ -143,7 +137,7 @@ def train(
 ) -> None:
     """Fit a two-layer network to a table, and save the epoch with the lowest validation loss."""
     config = TrainConfig(**settings)
-    # torch takes seconds to import; here, Ctrl-C during the import ends the command cleanly.
+    # torch takes seconds to import; Ctrl-C during an import in the command exits cleanly.
     from model.fit.checkpoint import TrainRequest, newest_checkpoint
     from model.fit.devices import find_device
     from model.table.load import run_name
@@ -156,13 +150,10 @@ def train(
         request = checkpoint.request
         _fit(request.source, request, checkpoint.config, checkpoint, runs, save_every)
         return
+    location = source if source in BUNDLED_DATASETS else str(Path(source).absolute())
+    device = str(find_device(device))
     request = TrainRequest(
-        source=source if source in BUNDLED_DATASETS else str(Path(source).absolute()),
-        targets=targets,
-        drop=drop,
-        task=task,
-        name=name,
-        device=str(find_device(device)),
+        source=location, targets=targets, drop=drop, task=task, name=name, device=device
     )
     _fit(source, request, config, None, runs, save_every)
 
@@ -175,17 +166,17 @@ def _fit(
     runs: Path,
     save_every: int,
 ) -> None:
-    """Load the table and fit it, in one process or in those of torchrun."""
+    """Load the table and fit a network to it, in this process or in those that torchrun started."""
     from model.fit.devices import find_device, process_group
     from model.table.load import load_table
     from model.training import train
 
     start_time = time.perf_counter()
     device = find_device(request.device)
-    with process_group(device) as first, contextlib.ExitStack() as stack:
-        if not first:  # only the first process prints and leaves a run behind
+    with process_group(device) as is_first, contextlib.ExitStack() as stack:
+        if not is_first:  # Only the first process prints and keeps its run.
             runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        console = _console(quiet=not first)
+        console = _console(quiet=not is_first)
         table = load_table(
             source, targets=request.targets, drop=request.drop, task=request.task, name=request.name
         )
@@ -209,7 +200,7 @@ def _fit(
 
 
 @main.command()
-@click.option("--steps", default=500, help="Number of steps that each form takes.")
+@click.option("--steps", default=500, help="Number of gradient steps of each form.")
 @click.option("--seed", default=0, help="Seed of the data and the initial weights.")
 @click.option(
     "--plot",
@@ -218,14 +209,14 @@ def _fit(
     help="PNG file to write the loss curves to.",
 )
 def formulations(steps: int, seed: int, plot: Path) -> None:
-    """Compare the same fit written six ways with NumPy in float64."""
+    """Run the same fit written six ways, and compare each with NumPy in float64."""
     from model.lessons.comparison import compare
 
     compare(steps, seed, plot, _console())
 
 
 def _console(*, quiet: bool = False) -> "Console":
-    from rich.console import Console  # part of an extra, which --help does without
+    from rich.console import Console  # an optional dependency, which --help does not need
 
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 

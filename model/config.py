@@ -1,4 +1,4 @@
-"""TrainConfig, the settings of a fit. Imports no torch, because `--help` must be quick."""
+"""The settings of a fit. This module does not import torch, which would slow `--help` down."""
 
 import dataclasses
 import math
@@ -8,9 +8,9 @@ from typing import Any, Literal
 from model.errors import DataError
 
 BUNDLED_DATASETS = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
-"""Names of the data sets that need no file: four of scikit-learn's, and random numbers."""
+"""Names of the bundled data sets: four from scikit-learn, and one of random numbers."""
 CHECKPOINT_INTERVAL_SECONDS = 30
-"""Seconds between two checkpoints of a fit: the most work that a SIGKILL can cost."""
+"""Seconds between two checkpoints of a fit, and so the most work that a SIGKILL can lose."""
 
 
 def setting(default: Any, flag: str, help: str) -> Any:  # noqa: A002 # click's name
@@ -20,35 +20,29 @@ def setting(default: Any, flag: str, help: str) -> Any:  # noqa: A002 # click's 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a fit, each of which is an option of `train`."""
+    """Settings of a fit. Each is an option of the train command."""
 
     hidden_features: int = setting(100, "--hidden", "Number of features in the hidden layer.")
     epochs: int = setting(100, "--epochs", "Maximum number of passes over the training rows.")
     batch_size: int = setting(64, "--batch-size", "Number of rows per step of Adam.")
     patience: int = setting(
-        0,
-        "--patience",
-        "Number of epochs without a lower validation loss after which to stop; 0 never stops.",
+        0, "--patience", "Epochs without a lower validation loss before stopping; 0 never stops."
     )
     learning_rate: float = setting(1e-3, "--lr", "Learning rate of Adam.")
     schedule: Literal["constant", "cosine"] = setting(
-        "constant",
-        "--schedule",
-        "Learning rate over the fit: constant, or half a cosine wave down to 0.",
+        "constant", "--schedule", "Learning-rate schedule: constant, or a half cosine down to 0."
     )
     weight_decay: float = setting(
-        0.0,
-        "--weight-decay",
-        "Weight decay of AdamW: each step shrinks the weights by lr times this share.",
+        0.0, "--weight-decay", "Decay of AdamW: each step multiplies the weights by 1 - lr * decay."
     )
     reduction: Literal["mean", "sum"] = setting(
-        "mean", "--reduction", "Reduction of the losses in a batch to the loss of a step."
+        "mean", "--reduction", "Reduction of the losses of a batch: their mean or their sum."
     )
     class_weights: Literal["equal", "balanced"] | tuple[float, ...] = setting(
         "equal",
         "--class-weights",
-        "Weights of the classes in the loss: equal, balanced (inverse to the number of rows), "
-        "or a number for each class in sorted order, such as 1,2.5,1.",
+        "Weights of the classes in the loss: equal, balanced (inverse to their numbers of rows), "
+        "or one number per class, in the sorted order of the classes, such as 1,2.5,1.",
     )
     seed: int = setting(
         0, "--seed", "Seed of the split, the initial weights and the order of the rows."
@@ -66,9 +60,7 @@ class TrainConfig:
         self._require(0 <= self.seed < 2**32, "seed", "0 to 2**32 - 1")
         for weight in self.class_weights if isinstance(self.class_weights, tuple) else ():
             if not 1e-6 <= weight <= 1e6:
-                raise DataError(
-                    f"class_weights: expected numbers from 1e-06 to 1e+06, found {weight:g}"
-                )
+                raise DataError(f"class_weights: expected 1e-06 to 1e+06, found {weight:g}")
 
     def _require(self, valid: bool, name: str, expected: str) -> None:
         if not valid:
@@ -76,5 +68,5 @@ class TrainConfig:
 
 
 def lists_as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Replace the lists of a JSON object by tuples; an object_hook of json.loads()."""
+    """Return a JSON object with tuples instead of lists, as an object_hook of json.loads()."""
     return {key: tuple(item) if isinstance(item, list) else item for key, item in fields.items()}

@@ -1,4 +1,4 @@
-"""Errors of training whose message tells the user what to correct."""
+"""Errors of training, whose messages tell the user what to correct."""
 
 
 class DataError(ValueError):
@@ -6,4 +6,4 @@ class DataError(ValueError):
 
 
 class Diverged(DataError):
-    """A loss that became infinite or NaN."""
+    """The loss became infinite or NaN."""

@@ -1,4 +1,4 @@
-"""Metrics of predictions on a part of the split, and those of two baselines."""
+"""Metrics of predictions, and of two baselines to compare with."""
 
 import warnings
 
@@ -7,23 +7,20 @@ import numpy as np
 from model.table.dataset import Float32Array, FloatArray, IntArray
 
 MAX_BASELINE_ROWS = 20_000
-"""Maximum number of training rows that a baseline is fitted to."""
-
+"""Maximum number of training rows for a baseline, and of rows per call of its prediction."""
 Truth = FloatArray | IntArray
-"""Class indices, (rows,), or the values of a regression, (rows, out_features)."""
+"""Class indices, (rows,), or the targets of a regression, (rows, out_features)."""
 RowsWithTruth = tuple[Float32Array, Truth]
 """Standardised rows, (rows, in_features), and their truth."""
 Metrics = dict[str, dict[str, float]]
-"""Values of metrics: by part of the split or by baseline, then by metric."""
+"""Values by part of the split or name of a baseline, then by name of the metric."""
 
 
 def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> dict[str, float]:
-    """Return accuracy and log_loss (nats), or r2, rmse and mae (units of the targets, averaged).
+    """Return accuracy and log_loss (nats), or r2, rmse and mae (averages over the targets).
 
-    Args:
-        predictions: (rows, classes) probabilities, or (rows, out_features) in the targets' units.
-        truth: the true classes or values.
-        class_count: number of classes, 0 for a regression.
+    predictions are probabilities, (rows, classes), or (rows, out_features) in the units of the
+    targets. class_count is 0 for a regression.
     """
     from sklearn import metrics as m
 
@@ -48,17 +45,15 @@ def baseline_metrics(train: RowsWithTruth, test: RowsWithTruth, class_count: int
 
     rows = np.arange(len(train[1]))[:MAX_BASELINE_ROWS]
     if class_count:
-        first_of_each_class = np.unique(train[1], return_index=True)[1]
-        rows = np.union1d(rows, first_of_each_class)
+        rows = np.union1d(rows, np.unique(train[1], return_index=True)[1])  # includes every class
         linear = LogisticRegression(max_iter=300)
         estimators = {"majority": DummyClassifier(strategy="prior"), "linear": linear}
     else:
         estimators = {"mean": DummyRegressor(), "linear": LinearRegression()}
     metrics = {}
-    # An estimator may copy its input, so it gets a large test part in slices.
+    # Slices bound the memory for the copies that an estimator makes of its input.
     slices = np.array_split(test[0], len(test[0]) // MAX_BASELINE_ROWS + 1)
     for name, estimator in estimators.items():
-        # A baseline need not converge.
         with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
             estimator.fit(train[0][rows], train[1][rows])
         predict = estimator.predict_proba if class_count else estimator.predict

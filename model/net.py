@@ -1,7 +1,7 @@
 """TwoLayerNet, and ScaledNet, which adds the scaling of inputs and outputs.
 
-The fit works on the TwoLayerNet. A run, an artifact and the service hold the ScaledNet, which maps
-raw feature values to predictions in the units of the targets.
+The fit trains the TwoLayerNet. Runs and artifacts contain the ScaledNet, which maps raw feature
+values to predictions in the units of the targets.
 """
 
 import torch
@@ -25,17 +25,17 @@ class TwoLayerNet(nn.Module):
 
 
 class ScaledNet(nn.Module):
-    """A TwoLayerNet behind a fixed standardisation of its inputs; subclasses add the head.
+    """A TwoLayerNet after a fixed standardisation of its inputs; subclasses define the outputs.
 
-    The scaling stays a separate operation, because folding it into linear1 cancels
-    catastrophically if the mean of a column is large against its spread.
+    The scaling is not folded into linear1, because this causes catastrophic cancellation if the
+    mean of a column is large relative to its standard deviation.
     """
 
     shift: Tensor
     scale: Tensor
 
     def __init__(self, net: TwoLayerNet, shift: Tensor, scale: Tensor) -> None:
-        """Wrap net; shift and scale are (in_features,) float32, scale 0 for a constant column."""
+        """Wrap net; shift and scale are (in_features,) float32. Constant columns have scale 0."""
         super().__init__()
         self.net = net
         self.register_buffer("shift", shift)
@@ -46,12 +46,12 @@ class ScaledNet(nn.Module):
         return (x - self.shift) * self.scale
 
     def scores(self, x: Tensor) -> Tensor:
-        """Map raw rows x, (batch, in_features) float32, to (batch, out_features) float32."""
+        """Map raw rows x, (batch, in_features) float32, to net's outputs, (batch, out_features)."""
         v: Tensor = self.net(self.standardise(x))  # v as in docs/numerics.md
         return v
 
     def training_targets(self, y: Tensor) -> Tensor:
-        """Map raw targets to the values that the loss compares with the scores."""
+        """Map raw targets y to the values that the loss compares with the scores."""
         return y
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: the table of metrics, and the learning curves."""
+"""The report of a run: a table of metrics, and a plot of the learning curves."""
 
 import io
 from collections.abc import Sequence
@@ -11,16 +11,13 @@ from model.metrics import Metrics
 
 
 def metrics_table(metrics: Metrics, baselines: Metrics) -> RichTable:
-    """Lay out the metrics of the network by part, then those of the baselines on the test rows."""
+    """Return a table with a row for each part of the split, then one for each baseline."""
     columns = list(metrics["test"])
-    table = RichTable(box=None, pad_edge=False)
-    table.add_column("")
+    table = RichTable("", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right")
-    rows = {part: values for part, values in metrics.items() if part != "test"}
-    rows["test"] = metrics["test"]
-    rows |= {f"  {name} baseline, test": values for name, values in baselines.items()}
-    for name, values in rows.items():
+    rows = {f"  {name} baseline, test": values for name, values in baselines.items()}
+    for name, values in (metrics | rows).items():
         style = "bold" if name == "test" else ""
         table.add_row(name, *(f"{values[column]:.4g}" for column in columns), style=style)
     return table
@@ -40,7 +37,7 @@ def plot_curves(history: Sequence[Epoch], best_epoch: int, title: str) -> bytes:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG without the software tag, which changes between versions."""
+    """Return a figure as a PNG without the software tag, which holds matplotlib's version."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120, metadata={"Software": None})
     return png.getvalue()

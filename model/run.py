@@ -1,9 +1,9 @@
-"""A run: a finished fit, on disk in `runs/<name>/<n>/`. No file is a pickle.
+"""A run: a finished fit, stored in `runs/<name>/<number>/`. No file is a pickle.
 
 weights.safetensors   the parameters and buffers of the ScaledNet
-rows.safetensors      up to 256 validation rows, for the proof at export; never published
+rows.safetensors      up to 256 raw validation rows, which the export uses as test inputs
 run.json              a RunRecord
-curves.png            the learning curves
+curves.png            a plot of the losses
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ from tabular.names import near_miss
 
 FORMAT_VERSION = 1
 MAX_SAVED_ROWS = 256
-"""Maximum number of validation rows in a run."""
+"""Maximum number of validation rows in rows.safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """A feature column, with its statistics over the training rows in its own units."""
+    """A feature column, with the statistics of its raw values over the training rows."""
 
     name: str
     kind: Kind
@@ -71,7 +71,7 @@ class RunRecord:
     baselines: Metrics
     """Metrics of the baselines on the test rows."""
     notes: tuple[str, ...]
-    """Decisions about the data, warnings, and the reason if the loss diverged."""
+    """Inferred properties of the data, warnings, and the error if the loss diverged."""
     versions: dict[str, str]
 
     @property
@@ -87,7 +87,7 @@ class Run:
     path: Path
     record: RunRecord
     content: bytes
-    """The bytes of weights.safetensors."""
+    """Content of weights.safetensors."""
     rows: Float32Array
     """Raw validation rows, (rows, in_features)."""
 
@@ -102,7 +102,7 @@ def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array
     """Write the files of a run, except curves.png, into an existing folder."""
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in net.state_dict().items()}
     saved_rows = {"validation": np.ascontiguousarray(rows[:MAX_SAVED_ROWS])}
-    # Serialise first and write plainly, because a full disk is then an OSError.
+    # write_bytes() raises an OSError if the disk is full; save_file() of safetensors does not.
     (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
     (folder / "rows.safetensors").write_bytes(safetensors.numpy.save(saved_rows))
     document = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False, allow_nan=False)
@@ -110,11 +110,7 @@ def save_run(folder: Path, record: RunRecord, net: ScaledNet, rows: Float32Array
 
 
 def load_run(path: Path) -> Run:
-    """Read and check the run in a folder.
-
-    Raises:
-        DataError: a file is missing, cannot be read, or does not match the others.
-    """
+    """Read and check the run in a folder; raise a DataError if it is incomplete or inconsistent."""
     try:
         text = (path / "run.json").read_text(encoding="utf-8")
         content = (path / "weights.safetensors").read_bytes()
@@ -141,20 +137,15 @@ def _parse_record(text: str) -> RunRecord:
 
 
 def _check_shapes(run: Run) -> None:
-    """Raise a ValueError unless the weights, the rows and the record are of one network."""
+    """Raise a ValueError if the shapes of the weights, the rows and the record do not match."""
     net = net_from_weights(run.weights)
     width, classification = len(run.record.features), run.record.task == "classification"
-    expected = (width, width, width, (width,), run.record.out_features, classification)
-    shapes = (
-        len(net.shift),
-        len(net.scale),
-        net.net.linear1.in_features,
-        run.rows.shape[1:],
-        net.net.linear2.out_features,
-        isinstance(net, ScaledClassifier),
-    )
-    if shapes != expected or not len(run.rows):
-        raise ValueError("weights, rows and run.json are not of one network")
+    inputs = len(net.shift), len(net.scale), net.net.linear1.in_features, run.rows.shape[1:]
+    outputs = net.net.linear2.out_features, isinstance(net, ScaledClassifier)
+    expected_outputs = run.record.out_features, classification
+    expected_inputs = width, width, width, (width,)
+    if inputs != expected_inputs or outputs != expected_outputs or not len(run.rows):
+        raise ValueError("weights, rows and run.json do not match")
 
 
 def _check_record(record: RunRecord) -> None:
@@ -163,9 +154,8 @@ def _check_record(record: RunRecord) -> None:
         values = feature.min, feature.median, feature.max, feature.mean, feature.std
         finite = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
         if not finite or feature.min > feature.max:
-            raise ValueError(
-                f"run.json: feature {feature.name!r}: expected finite statistics with min <= max"
-            )
+            expected = "expected finite statistics with min <= max"
+            raise ValueError(f"run.json: feature {feature.name!r}: {expected}")
     for part in ("train", "validation", "test"):
         metrics = record.metrics.get(part) if isinstance(record.metrics, dict) else None
         if not isinstance(metrics, dict):
@@ -175,7 +165,7 @@ def _check_record(record: RunRecord) -> None:
 
 
 def newest_run(root: Path) -> Path:
-    """Return the path of the newest run in `root/<name>/<n>`; raise a DataError if none exists."""
+    """Return the folder of the newest run in root, or raise a DataError if there is none."""
     runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
     if not runs:
         raise DataError(f"{root}: no complete run; train one first (python -m model train)")
@@ -183,7 +173,7 @@ def newest_run(root: Path) -> Path:
 
 
 def find_run(text: str) -> Path:
-    """Return the run at runs/<name>/<n>, or the newest one at runs/<name>; or raise a DataError."""
+    """Return the run at the path, or the newest one in it; raise a DataError if there is none."""
     path = Path(text)
     if not path.is_dir():
         folders = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()]
@@ -196,15 +186,13 @@ def find_run(text: str) -> Path:
 
 
 def net_from_weights(weights: Mapping[str, Float32Array]) -> ScaledNet:
-    """Return the network of these tensors by name, on the CPU and in eval mode."""
+    """Return a network with these tensors, by name, on the CPU and in eval mode."""
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
     hidden_features, in_features = weights["net.linear1.weight"].shape
     inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
-    shift, scale = tensors["shift"], tensors["scale"]
-    net = (
-        ScaledRegressor(inner, shift, scale, tensors["output_scale"], tensors["output_shift"])
-        if "output_scale" in tensors
-        else ScaledClassifier(inner, shift, scale)
-    )
+    net: ScaledNet = ScaledClassifier(inner, tensors["shift"], tensors["scale"])
+    if "output_scale" in tensors:
+        outputs = tensors["output_scale"], tensors["output_shift"]
+        net = ScaledRegressor(inner, net.shift, net.scale, *outputs)
     net.load_state_dict(tensors)
     return net.eval()

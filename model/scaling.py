@@ -1,4 +1,4 @@
-"""From a Table to a ScaledNet and back: the scaling, the standardised rows, the predictions."""
+"""Build the ScaledNet of a table, standardise the table's rows, and predict from them."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,7 @@ from model.table.dataset import Float32Array, FloatArray, IntArray, Table
 def build_net(
     table: Table, train: IntArray, statistics: ColumnStatistics, hidden_features: int
 ) -> ScaledNet:
-    """Return an untrained network with the scaling of the training rows and of their targets.
-
-    Raises:
-        DataError: there is not enough memory for so many hidden features.
-    """
+    """Return an untrained network, scaled to the training rows; raise DataError if too large."""
     shape = len(table.features), hidden_features, table.out_features
     try:
         net = TwoLayerNet(*shape)
@@ -37,28 +33,25 @@ def build_net(
 
 
 def standardise_rows(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
-    """Return the rows at indices, standardised, with their training targets, on the net's device.
-
-    Works in slices, because a large table must not be in memory three times.
+    """Return the standardised rows at indices, and their targets for the loss, on net's device.
 
     Raises:
         DataError: a standardised value leaves float32's range.
     """
     device, width = net.shift.device, len(table.features)
     x = torch.empty(len(indices), width, device=device)
+    # Slices keep a large table from being in memory three times.
     for rows in _slices(len(indices), width):
         x[rows] = net.standardise(torch.from_numpy(table.x[indices[rows]]).to(device))
         finite = x[rows].isfinite().all(dim=0)
         if not finite.all():
-            name = table.features[int(finite.logical_not().nonzero()[0])]
-            raise DataError(
-                f"column '{name}': an outlier leaves float32's range when it is standardised"
-            )
+            where = f"column '{table.features[int(finite.logical_not().nonzero()[0])]}'"
+            raise DataError(f"{where}: an outlier leaves float32's range when it is standardised")
     return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
 
 
 def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
-    """Return predictions (rows, out_features), or probabilities (rows, classes), for rows of raw x.
+    """Return predictions, (rows, out_features), or probabilities, for the rows at indices of raw x.
 
     Raises:
         DataError: a prediction is infinite or NaN.
@@ -75,7 +68,7 @@ def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArr
 
 
 def _slices(rows: int, width: int) -> Iterator[slice]:
-    """Cut rows of `width` float32 values into slices of at most MAX_SLICE_VALUES values."""
+    """Split rows of `width` values into slices of at most MAX_SLICE_VALUES values."""
     size = max(1, MAX_SLICE_VALUES // width)
     return (slice(start, start + size) for start in range(0, rows, size))
 

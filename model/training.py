@@ -1,4 +1,4 @@
-"""From a Table to a run on disk: split, standardise, fit, measure, save."""
+"""Train a network on a Table: split and standardise the rows, fit, measure, and save the run."""
 
 import platform
 import time
@@ -37,24 +37,22 @@ LOG_INTERVAL_SECONDS = 10
 
 @dataclass(frozen=True)
 class PreparedTable:
-    """A table with all that a fit derives from it."""
+    """A table, its split, and the statistics of and warnings about its training rows."""
 
     table: Table
     parts: Mapping[str, IntArray]
     """Row indices of the parts train, validation and test."""
     statistics: ColumnStatistics
-    """Statistics of the features over the training rows."""
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The result of a fit; the network's parameters are those of the best epoch."""
+    """The best epoch of a fit, the metrics of the baselines, and the error if the fit diverged."""
 
     best: Epoch
     baselines: Metrics
-    diverged: Diverged | None
-    """The error that ended the fit early, if the loss diverged after a good epoch."""
+    divergence: Diverged | None
 
 
 def train(
@@ -70,18 +68,18 @@ def train(
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    A request, which tells how to load the table again, makes the fit write checkpoints. A
-    checkpoint of the same table, config and request makes the fit continue from there.
+    With a request, which records how to load the table, the fit writes checkpoints. With a
+    checkpoint of the same table, config and request, the fit continues from it.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
         Diverged: the loss diverged later; the run of the best epoch is complete.
-        OSError: the run cannot be written; no part of it remains.
+        OSError: the run cannot be written; no incomplete files remain.
     """
     data = prepare_table(table, config)
     for warning in data.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    # Stage the folder before the fit, to report at once that it cannot be written to.
+    # Stage the folder before the fit: a folder that cannot be written to is reported at once.
     with staged(runs, table.name) as folder:
         net, state, threads = _start_fit(data, config, device, checkpoint)
         writer = None
@@ -101,13 +99,13 @@ def train(
         f"validation loss {result.best.validation_loss:.4g}"
     )
     console.print(metrics_table(record.metrics, record.baselines))
-    if result.diverged:
-        raise Diverged(f"{path} holds the best epoch, {result.best.number}: {result.diverged}")
+    if result.divergence:
+        raise Diverged(f"{path} holds the best epoch, {result.best.number}: {result.divergence}")
     return path
 
 
 def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
-    """Split the table, and compute the statistics and the warnings of its training rows."""
+    """Split the table; compute the statistics of its training rows, and the warnings."""
     parts = split(table, config.seed)
     statistics = column_statistics(table.x[parts["train"]])
     return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
@@ -116,13 +114,12 @@ def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
 def _start_fit(
     data: PreparedTable, config: TrainConfig, device: torch.device, checkpoint: Checkpoint | None
 ) -> tuple[ScaledNet, FitState, int]:
-    """Return the network, the state of its fit, and the number of threads, after setting it."""
+    """Set the number of threads; return the network, the state of its fit, and that number."""
     torch.manual_seed(config.seed)
     net = build_net(data.table, data.parts["train"], data.statistics, config.hidden_features)
     net = net.to(device)
     threads = thread_count(net.net, config.batch_size, CORES)
-    if checkpoint:
-        threads = checkpoint.threads
+    threads = checkpoint.threads if checkpoint else threads
     torch.set_num_threads(threads)
     state = FitState(net.net, config, classification=bool(data.table.classes))
     if checkpoint:
@@ -134,7 +131,7 @@ def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor 
     """Return the weight of each class, (classes,) float32, or None if all are equal.
 
     Raises:
-        DataError: there are no classes, or the number of weights is not that of the classes.
+        DataError: the target has no classes, or not as many as there are weights.
     """
     if config.class_weights == "equal":
         return None
@@ -145,10 +142,8 @@ def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor 
         return torch.from_numpy((len(train) / (len(counts) * counts)).astype(np.float32))
     if len(config.class_weights) != len(table.classes):
         names = quote_names([str(value) for value in table.classes])
-        raise DataError(
-            f"class_weights: expected {len(table.classes)}, one for each of {names}, "
-            f"found {len(config.class_weights)}"
-        )
+        expected = f"expected {len(table.classes)}, one for each of {names}"
+        raise DataError(f"class_weights: {expected}, found {len(config.class_weights)}")
     return torch.tensor(config.class_weights)
 
 
@@ -164,14 +159,12 @@ def _fit(
     rows = {part: standardise_rows(net, table, indices) for part, indices in parts.items()}
     weights = class_weights(table, parts["train"], state.config)
     weights = None if weights is None else weights.to(net.shift.device)
-    diverged = _run_with_progress(state, rows, weights, writer, console)
+    divergence = _run_with_progress(state, rows, weights, writer, console)
     if state.best_epoch is None:
-        raise diverged or DataError("no epoch was done")
-    train, test = (
-        (rows[part][0].cpu().numpy(), table.y[parts[part]]) for part in ("train", "test")
-    )
+        raise divergence or DataError("no epoch has run")
+    train, test = ((rows[p][0].cpu().numpy(), table.y[parts[p]]) for p in ("train", "test"))
     baselines = baseline_metrics(train, test, len(table.classes))
-    return FitResult(state.best_epoch, baselines, diverged)
+    return FitResult(state.best_epoch, baselines, divergence)
 
 
 def _run_with_progress(
@@ -188,9 +181,8 @@ def _run_with_progress(
         task = bar.add_task("fit", total=epochs, completed=len(state.history), note="")
         try:
             for epoch in run_epochs(state, rows["train"], rows["validation"], weights):
-                note = f"validation loss {epoch.validation_loss:.4g}"
+                now, note = time.monotonic(), f"validation loss {epoch.validation_loss:.4g}"
                 bar.update(task, advance=1, note=note)
-                now = time.monotonic()
                 if not console.is_terminal and now - log_time >= LOG_INTERVAL_SECONDS:
                     log_time = now
                     console.print(f"epoch {epoch.number} of {epochs}, {note}")
@@ -201,8 +193,8 @@ def _run_with_progress(
             return error
         except BaseException:
             if writer and writer.epochs:
-                checkpoint = f"{writer.path}: checkpoint after epoch {writer.epochs}"
-                console.print(f"{checkpoint}; continue it with --resume")
+                where = f"{writer.path}: checkpoint after epoch {writer.epochs}"
+                console.print(f"{where}; continue it with --resume")
             raise
     return None
 
@@ -221,8 +213,8 @@ def _describe_run(
     for part, indices in data.parts.items():
         predictions = predict_rows(net, table.x, indices)
         metrics[part] = compute_metrics(predictions, table.y[indices], len(table.classes))
-    packages = ("twolayernet", "torch", "numpy")
-    versions = {package: metadata.version(package) for package in packages}
+    versions = {name: metadata.version(name) for name in ("twolayernet", "torch", "numpy")}
+    divergence = (str(result.divergence),) if result.divergence else ()
     return RunRecord(
         name=table.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -238,7 +230,7 @@ def _describe_run(
         history=tuple(state.history),
         metrics=metrics,
         baselines=result.baselines,
-        notes=(*table.notes, *data.warnings, *([str(result.diverged)] if result.diverged else [])),
+        notes=(*table.notes, *data.warnings, *divergence),
         versions={"python": platform.python_version()} | versions,
     )
 

@@ -1,8 +1,7 @@
-"""Rows in memory as shuffled batches, gathered into preallocated buffers instead of a DataLoader.
+"""Batches of shuffled training rows, gathered from memory into preallocated buffers.
 
-A chunk is a few batches of one size that are gathered at once. With several processes, each takes
-its share of every batch, weighted so that the losses and gradients of all shares add up to those of
-the whole batch.
+A chunk is several batches of one size that are gathered at once. With several processes, each takes
+its share of every batch, and the losses and gradients of the shares add up to those of the batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,13 @@ from torch import Tensor
 from model.fit.step import Batch
 
 MAX_CHUNK_VALUES = 1 << 18
-"""Maximum number of feature values in a chunk on the CPU, chosen to fit the caches."""
+"""Maximum number of feature values in a chunk on the CPU, small enough for its caches."""
 MAX_CHUNK_BATCHES = 256
-"""Maximum number of batches in a chunk on a GPU, which are captured as one graph."""
+"""Maximum number of batches in a chunk on a GPU, whose steps one CUDA graph captures."""
 Rows = tuple[Tensor, Tensor]
-"""Standardised rows, (rows, in_features) float32, with their targets.
+"""Standardised rows, (rows, in_features) float32, and their targets.
 
-Targets are (rows, out_features) float32 for a regression, class indices (rows,) int64 otherwise.
+Targets are (rows, out_features) float32 for a regression, else class indices, (rows,) int64.
 """
 
 
@@ -32,7 +31,7 @@ class ProcessShare:
     processes: int = 1
 
     def bounds(self, batch: int) -> tuple[int, int]:
-        """Return the begin and the end of this share in a batch of so many rows."""
+        """Return the start and the end of this share in a batch of `batch` rows."""
         return batch * self.rank // self.processes, batch * (self.rank + 1) // self.processes
 
 
@@ -42,27 +41,23 @@ class Chunk:
     def __init__(
         self, batches: int, batch_size: int, share: ProcessShare, rows: Rows, out_features: int
     ) -> None:
-        """Allocate the buffers with the dtype and the device of the training rows.
-
-        batch_size counts the rows of all processes; out_features is the width of the last layer.
-        """
+        """Allocate the buffers on the device of rows; batch_size is that of all processes."""
         x, y = rows
-        begin, end = share.bounds(batch_size)
-        share_size = end - begin
+        start, end = share.bounds(batch_size)
+        share_size = end - start
         self.size = batches * batch_size
         positions = torch.arange(self.size, device=x.device).view(batches, batch_size)
-        own = positions[:, begin:end].reshape(-1)  # (batches * share_size,)
-        self.own = own if len(own) < self.size else slice(None)
+        own = positions[:, start:end].reshape(-1)  # (batches * share_size,)
+        self.own_positions = own if len(own) < self.size else slice(None)
         self.x = torch.empty(batches, share_size, x.shape[1], device=x.device)
         self.y = torch.empty(len(own), *y.shape[1:], dtype=y.dtype, device=x.device)
         self.target = torch.empty(batches, out_features, share_size, device=x.device)
         self.weight = torch.empty(batches, 1, share_size, device=x.device)
-        views = zip(self.x, self.target, self.weight, strict=True)
-        self.batches = [Batch(*tensors) for tensors in views]
+        self.batches = list(map(Batch, self.x, self.target, self.weight))
 
 
 class Batches:
-    """The training rows as batches, epoch after epoch."""
+    """The training rows, which each epoch yields once as shuffled batches."""
 
     def __init__(
         self,
@@ -74,24 +69,19 @@ class Batches:
         class_weights: Tensor | None = None,
         share: ProcessShare | None = None,
     ) -> None:
-        """Allocate the buffers.
+        """Allocate the buffers; batch_size is the number of rows per step, over all processes.
 
-        Args:
-            rows: the training rows.
-            out_features: width of the network's last layer.
-            batch_size: rows of a step, of all processes together.
-            mean: whether the loss of a batch is the mean over its elements (squared error) or its
-                rows (cross-entropy, weighted by class); otherwise it is the sum.
-            class_weights: (classes,) float32.
-            share: this process's part of each batch; by default the whole batch.
+        `mean` selects the mean of the losses over the elements (squared error) or the rows
+        (cross-entropy, weighted by class) of a batch instead of their sum. class_weights is
+        (classes,) float32, or None for equal weights. By default, the share is the whole batch.
         """
         self.rows, self.mean, self.class_weights = rows, mean, class_weights
         x, y = rows
         count = len(x)
         batch_size = min(batch_size, count)
         full, rest = divmod(count, batch_size)
-        cpu_limit = max(1, MAX_CHUNK_VALUES // (batch_size * x.shape[1]))
-        limit = MAX_CHUNK_BATCHES if x.is_cuda else cpu_limit
+        limit = max(1, MAX_CHUNK_VALUES // (batch_size * x.shape[1]))
+        limit = MAX_CHUNK_BATCHES if x.is_cuda else limit
         sizes = [(min(limit, full - start), batch_size) for start in range(0, full, limit)]
         sizes += [(1, rest)] * bool(rest)
         share = share or ProcessShare()
@@ -112,8 +102,8 @@ class Batches:
     def epoch(self, order: torch.Generator) -> Iterator[Sequence[Batch]]:
         """Yield every row once, one chunk of batches at a time.
 
-        The generator is on the CPU, and the order of the rows therefore independent of the device.
-        If one batch holds all rows, their order is irrelevant, and none is drawn.
+        The generator `order` is on the CPU, so the shuffled order does not depend on the device. If
+        one batch holds all rows, their order does not matter, and nothing is drawn.
         """
         if self.steps == 1:
             yield self.chunks[0].batches
@@ -125,9 +115,9 @@ class Batches:
             yield chunk.batches
 
     def _fill(self, chunk: Chunk, indices: Tensor) -> None:
-        """Gather the rows of the chunk; indices are those of all processes, (chunk.size,)."""
+        """Gather a chunk; indices, (chunk.size,), are the rows of all processes."""
         x, y = self.rows
-        own_indices = indices[chunk.own]
+        own_indices = indices[chunk.own_positions]
         batches, out_features, share_size = chunk.target.shape
         torch.index_select(x, 0, own_indices, out=chunk.x.view(-1, x.shape[1]))
         torch.index_select(y, 0, own_indices, out=chunk.y)
@@ -143,7 +133,7 @@ class Batches:
             return
         chunk.weight.copy_(self.class_weights[chunk.y].view(batches, 1, share_size))
         if self.mean:
-            # The mean is taken over the rows of all processes.
+            # The mean is over the rows of all processes, not only those of this share.
             row_weights = self.class_weights[y[indices]].view(batches, 1, batch_size)
             chunk.weight.div_(row_weights.sum(2, keepdim=True))
 
@@ -151,10 +141,10 @@ class Batches:
 def sequential_batches(
     rows: Rows, out_features: int, size: int, class_weights: Tensor | None = None
 ) -> list[Batch]:
-    """Cut rows in their order into batches of at most `size` rows, without a copy of x.
+    """Split rows into consecutive batches of at most `size` rows, without a copy of x.
 
-    The losses of the batches add up to the mean over elements (squared error), or to the weighted
-    mean over rows (cross-entropy).
+    The losses of the batches add up to the mean over all elements (squared error) or to the
+    weighted mean over all rows (cross-entropy).
     """
     x, y = rows
     if y.dtype == torch.int64:
@@ -164,5 +154,5 @@ def sequential_batches(
         weight = weight / weight.sum()
     else:
         target, weight = y.t().contiguous(), torch.full((1, len(x)), 1 / y.numel(), device=x.device)
-    pieces = (torch.split(values, size, dim) for values, dim in ((x, 0), (target, 1), (weight, 1)))
-    return [Batch(*tensors) for tensors in zip(*pieces, strict=True)]
+    columns = torch.split(target, size, 1), torch.split(weight, size, 1)
+    return list(map(Batch, torch.split(x, size), *columns))

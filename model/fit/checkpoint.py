@@ -1,8 +1,7 @@
-"""A checkpoint: a fit between two epochs, in one file, `runs/<name>/resume-<hash>.safetensors`.
+"""Checkpoints: the state of an unfinished fit, stored in `runs/<name>/resume-<hash>.safetensors`.
 
-The hash is that of the settings, because fits of one name with different settings are different
-fits. The header of the file holds the settings and the history as JSON. The numbered folders next
-to it are finished runs.
+The hash is computed from the settings, so fits of one name with different settings do not overwrite
+each other's checkpoints. The header of the file holds the settings and the history as JSON.
 """
 
 import contextlib
@@ -43,7 +42,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A fit between two epochs, as read from its file."""
+    """The state of a fit between two epochs, as read from its file."""
 
     path: Path
     request: TrainRequest
@@ -55,27 +54,24 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def check_resumable(self, table: Table) -> None:
-        """Raise a DataError if the table or the number of processes differs from the fit's."""
+        """Raise a DataError if the table or the number of processes is not that of the fit."""
         if table_sha256(table) != self.table_sha256:
-            raise DataError(f"{self.path}: the data have changed since this checkpoint; train anew")
+            raise DataError(f"{self.path}: the data have changed; start a new fit")
         processes = process_share().processes
         if processes != self.processes:
             raise DataError(f"{self.path}: expected {self.processes} processes, found {processes}")
 
     def restore(self, state: FitState) -> None:
-        """Copy this checkpoint into the state of a new fit.
-
-        Raises:
-            DataError: the checkpoint belongs to another network, or its generator is damaged.
-        """
+        """Copy this checkpoint into state; raise a DataError if it does not match or is damaged."""
         try:
             state.restore(self.tensors, self.history)
-        except (ValueError, RuntimeError) as error:  # torch refuses a generator by a RuntimeError
+        # torch raises a RuntimeError for a damaged state of the generator.
+        except (ValueError, RuntimeError) as error:
             raise DataError(f"{self.path}: {error}") from None
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one fit, each over the one before."""
+    """Writes the checkpoints of one fit to one file, each replacing the previous one."""
 
     def __init__(
         self,
@@ -86,22 +82,22 @@ class CheckpointWriter:
         threads: int,
         interval_seconds: float,
     ) -> None:
-        self.table, self.request, self.config, self.threads = table, request, config, threads
-        self.interval_seconds = interval_seconds
-        settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.table, self.threads, self.interval_seconds = table, threads, interval_seconds
+        self.settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         self.path = runs / table.name / f"resume-{digest[:8]}.safetensors"
         self.epochs = 0
         """Number of epochs in the file; 0 before the first checkpoint."""
         self._sha256 = ""
 
     def save(self, state: FitState) -> None:
-        """Write the state, complete or not at all."""
+        """Replace the file atomically by a checkpoint of the state."""
         self._sha256 = self._sha256 or table_sha256(self.table)
+        request, config = self.settings
         document = {
             "format_version": FORMAT_VERSION,
-            "request": dataclasses.asdict(self.request),
-            "config": dataclasses.asdict(self.config),
+            "request": request,
+            "config": config,
             "threads": self.threads,
             "processes": process_share().processes,
             "table_sha256": self._sha256,
@@ -114,14 +110,10 @@ class CheckpointWriter:
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
-    """Read the checkpoint under `runs` that was written last, of one name if given.
-
-    Raises:
-        DataError: there is no checkpoint, or it cannot be read.
-    """
+    """Read the newest checkpoint of one or all run names; raise a DataError if there is none."""
     times = []
     for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
-        with contextlib.suppress(FileNotFoundError):  # its fit has just been completed
+        with contextlib.suppress(FileNotFoundError):  # a fit that completes deletes its file
             times.append((path.stat().st_mtime_ns, path))
     if not times:
         raise DataError(f"{runs / name if name else runs}: no checkpoint to resume")
@@ -151,12 +143,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tensors=tensors,
         )
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        message = " ".join(str(error).split())
-        raise DataError(f"{path}: not a readable checkpoint: {message}") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable checkpoint: {reason}") from None
 
 
 def table_sha256(table: Table) -> str:
-    """Return the SHA-256, in hexadecimal, of everything in a table that affects a fit."""
+    """Return the hexadecimal SHA-256 of everything in a table that affects a fit."""
     columns = [table.task, table.features, table.kinds, table.targets, table.classes]
     description = [*columns, table.x.shape, table.y.shape]
     digest = hashlib.sha256(json.dumps(description).encode())
@@ -166,7 +158,7 @@ def table_sha256(table: Table) -> str:
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256, in hexadecimal, of the header's JSON text and the tensors."""
+    """Return the hexadecimal SHA-256 of the header's JSON text and of the tensors."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(tensors[name].cpu().numpy().tobytes())

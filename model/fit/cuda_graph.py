@@ -7,17 +7,14 @@ from torch import Tensor
 
 
 class CapturedSteps:
-    """A captured sequence of steps: one launch and no synchronisation per replay."""
+    """Steps in a CUDA graph, which one launch replays without waiting for the GPU."""
 
     def __init__(
         self, take_steps: Callable[[Tensor, Tensor], None], steps: int, state: Mapping[str, Tensor]
     ) -> None:
-        """Capture the steps and leave the state of the fit unchanged.
+        """Capture the steps, and restore `state`, the CUDA tensors that they modify, afterwards.
 
-        Args:
-            take_steps: reads the learning rates and writes the losses, both (steps,) float32.
-            steps: the number of steps in the graph.
-            state: the tensors that the steps modify, on the CUDA device.
+        take_steps reads the learning rates and writes the losses, both (steps,) float32.
         """
         device = next(iter(state.values())).device
         self.rates = torch.zeros(steps, device=device)
@@ -25,8 +22,8 @@ class CapturedSteps:
         self._last_rates: list[float] = []
 
         before = {name: tensor.clone() for name, tensor in state.items()}
-        # A warm-up on a side stream allocates the libraries' workspaces, which a capture cannot do.
-        warm_up = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch ships no type for it
+        # The warm-up makes CUDA's libraries allocate their workspaces, which a capture must not do.
+        warm_up = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch ships no annotation
         warm_up.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(warm_up):
             take_steps(self.rates, self.losses)

@@ -14,18 +14,18 @@ from model.net import TwoLayerNet
 CORES = torch.get_num_threads()
 """Number of threads torch chose at import: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
-"""Number of multiplications in a forward pass that justify one more thread."""
+"""Number of multiplications in a forward pass for each additional thread."""
 
 
 def process_share() -> ProcessShare:
-    """Return this process's share of each batch: the whole batch, unless torchrun started more."""
+    """Return this process's share of each batch, which is all of it outside of torchrun."""
     if distributed.is_initialized():
         return ProcessShare(distributed.get_rank(), distributed.get_world_size())
     return ProcessShare()
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device for auto, cpu or cuda; raise a DataError for cuda if there is none."""
+    """Return the device for "auto", "cpu" or "cuda"; raise a DataError for "cuda" without CUDA."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("device: this PyTorch finds no CUDA device; use auto or cpu")
     if name == "auto":
@@ -51,9 +51,8 @@ def process_group(device: torch.device) -> Iterator[bool]:
 def thread_count(net: TwoLayerNet, batch_size: int, max_threads: int) -> int:
     """Return the number of threads for a step, at most max_threads.
 
-    The rule depends on shapes and cores alone, which makes runs repeatable bit for bit. More
-    threads than the work justifies slow a small step down, most of all on shared cores. The rule
-    comes from the `threads` measurement of bench/train.
+    The number depends only on shapes and max_threads, which makes runs repeatable bit for bit. Too
+    many threads slow a small step down, most of all on shared cores, as bench/train measures.
     """
     products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
     return min(max_threads, 1 + products // PRODUCTS_PER_THREAD)

@@ -15,32 +15,26 @@ from model.fit.step import Batch, Step, cross_entropy, squared_error
 from model.net import TwoLayerNet
 
 MAX_SLICE_VALUES = 1 << 22
-"""Maximum number of hidden values computed at once outside of training steps."""
+"""Maximum number of values computed at once outside of training steps."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history.
-
-    Losses are means per element (squared error) or per row (cross-entropy).
-    """
+    """The losses of one epoch, averaged over elements (squared error) or rows (cross-entropy)."""
 
     number: int
     """Number of the epoch, from 1."""
     train_loss: float
-    """Mean loss of the steps, each measured before its update."""
+    """Mean loss of the training rows, measured in each batch before its update."""
     validation_loss: float
     """Loss of the validation rows, measured after the epoch."""
 
 
 class FitState:
-    """The state of a fit between two epochs, from which it continues bit for bit."""
+    """The state of a fit between two epochs; after a restore, the fit continues bit for bit."""
 
     def __init__(self, net: TwoLayerNet, config: TrainConfig, *, classification: bool) -> None:
-        """Begin a fit of net, whose parameters become views of the step's flat parameter.
-
-        The loss is the cross-entropy for a classification, and the squared error otherwise.
-        """
+        """Start a fit of net, whose parameters become views of the step's flat parameter."""
         self.net, self.config = net, config
         loss = cross_entropy if classification else squared_error
         self.step = Step(net, loss, config.weight_decay)
@@ -51,18 +45,14 @@ class FitState:
         self.history: list[Epoch] = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the state by name, not copied."""
+        """Return the tensors of the state by name, without a copy."""
         return self.step.state | {"best": self.best, "order": self.order.get_state()}
 
     def restore(self, tensors: Mapping[str, Tensor], history: Sequence[Epoch]) -> None:
-        """Copy in the result of tensors(), and the epochs up to then.
-
-        Raises:
-            ValueError: the tensors do not have the names and shapes of this network's state.
-        """
+        """Copy a saved state into this one; raise ValueError if the names or shapes differ."""
         expected = {name: tensor.shape for name, tensor in self.tensors().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ValueError("the tensors are not those of this network")
+            raise ValueError("the tensors do not fit this network")
         self.order.set_state(tensors["order"])
         for name, tensor in (self.step.state | {"best": self.best}).items():
             tensor.copy_(tensors[name])
@@ -70,7 +60,7 @@ class FitState:
         self.best_epoch = min(history, key=lambda epoch: epoch.validation_loss, default=None)
 
     def add(self, epoch: Epoch) -> None:
-        """Append an epoch to the history, and copy the weights if it is the best one so far."""
+        """Append an epoch, and copy the weights if its validation loss is the lowest so far."""
         self.history.append(epoch)
         if self.best_epoch is None or epoch.validation_loss < self.best_epoch.validation_loss:
             self.best_epoch = epoch
@@ -78,35 +68,28 @@ class FitState:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the last `patience` epochs brought no lower loss."""
-        done, best, patience = len(self.history), self.best_epoch, self.config.patience
-        out_of_patience = best and patience and done - best.number >= patience
-        return bool(done >= self.config.epochs or out_of_patience)
+        """Whether all epochs have run, or the last `patience` epochs have not lowered the loss."""
+        epochs, best, patience = len(self.history), self.best_epoch, self.config.patience
+        stalled = best and patience and epochs - best.number >= patience
+        return bool(epochs >= self.config.epochs or stalled)
 
 
 def run_epochs(
     state: FitState, train: Rows, validation: Rows, class_weights: Tensor | None = None
 ) -> Iterator[Epoch]:
-    """Fit state.net in place, and yield after every epoch.
+    """Fit state.net in place, and yield each epoch after it has run.
 
-    At the end, also if the caller stops early, state.net holds the weights of the epoch with the
-    lowest validation loss. Under torchrun each process calls this with the same arguments and takes
-    its share of every batch.
-
-    All tensors are on the device of state.net; class_weights are (classes,) float32, or None if
-    they are equal.
+    When the iterator ends or is closed, state.net receives the weights of the best epoch. Under
+    torchrun, each process calls this with the same arguments and takes its share of every batch.
+    All tensors are on the device of state.net; class_weights is (classes,) float32, or None.
 
     Raises:
         Diverged: the loss became infinite or NaN; the message names the step and the likely cause.
     """
     config, step, out_features = state.config, state.step, state.net.linear2.out_features
+    mean, share = config.reduction == "mean", process_share()
     batches = Batches(
-        train,
-        out_features,
-        config.batch_size,
-        mean=config.reduction == "mean",
-        class_weights=class_weights,
-        share=process_share(),
+        train, out_features, config.batch_size, mean=mean, class_weights=class_weights, share=share
     )
     slice_rows = max(1, MAX_SLICE_VALUES // config.hidden_features)
     validation_batches = sequential_batches(validation, out_features, slice_rows, class_weights)
@@ -114,19 +97,17 @@ def run_epochs(
     try:
         while not state.finished:
             number = len(state.history) + 1
-            done = 0  # steps of this epoch
+            start = 0  # index in this epoch of the chunk's first step
             for chunk in batches.epoch(state.order):
-                end = done + len(chunk)
-                first = (number - 1) * batches.steps + done
+                first = (number - 1) * batches.steps + start
                 rates = learning_rates(config, first, len(chunk), batches.steps)
-                step.run(chunk, rates, losses[done:end])
-                done = end
+                step.run(chunk, rates, losses[start : start + len(chunk)])
+                start += len(chunk)
 
             validation_loss = mean_loss(step, validation_batches)
-            train_loss = float(losses @ batches.epoch_weights)  # sync point, once an epoch
+            train_loss = float(losses @ batches.epoch_weights)  # sync point, once per epoch
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
-                rows = train, validation
-                raise Diverged(_explain_divergence(state, losses, validation_loss, rows))
+                raise _divergence(state, losses, validation_loss, (train, validation))
             state.add(Epoch(number, train_loss, validation_loss))
             yield state.history[-1]
     finally:
@@ -134,7 +115,7 @@ def run_epochs(
 
 
 def learning_rates(config: TrainConfig, first: int, steps: int, epoch_steps: int) -> list[float]:
-    """Return the learning rates of the steps from `first`, counted from 0 at the fit's start."""
+    """Return the learning rates of `steps` steps; `first` is the number of steps before them."""
     rate, last = config.learning_rate, first + steps
     if config.schedule == "constant":
         return [rate] * steps
@@ -143,31 +124,27 @@ def learning_rates(config: TrainConfig, first: int, steps: int, epoch_steps: int
 
 
 def mean_loss(step: Step, batches: Sequence[Batch]) -> float:
-    """Return the sum of the losses of batches, at the current parameters."""
+    """Return the sum of the losses of sequential batches, which is the mean loss of their rows."""
     losses = torch.zeros(len(batches), device=step.device)
     for batch, loss in zip(batches, losses.unbind(), strict=True):
         step.evaluate(batch, loss)
     return float(losses.double().sum())  # sync point
 
 
-def _explain_divergence(
+def _divergence(
     state: FitState, losses: Tensor, validation_loss: float, parts: Sequence[Rows]
-) -> str:
-    """Return a message with the step whose loss is not finite, and the likely cause.
-
-    If the losses of all steps are finite, the last update made the validation loss infinite or NaN.
-    """
+) -> Diverged:
+    """Return the error that names the first step without a finite loss, and the likely cause."""
     number, steps = len(state.history) + 1, len(losses)
-    diverged = (~losses.isfinite()).nonzero()
-    index = int(diverged[0]) if len(diverged) else steps - 1
-    loss = float(losses[index]) if len(diverged) else validation_loss
+    # If all losses of the epoch are finite, its last update made the validation loss diverge.
+    nonfinite = (~losses.isfinite()).nonzero()
+    index = int(nonfinite[0]) if len(nonfinite) else steps - 1
+    loss = float(losses[index]) if len(nonfinite) else validation_loss
     step = (number - 1) * steps + index
     rate = learning_rates(state.config, step, 1, steps)[0]
     largest = max(float(x.abs().max()) for x, _ in parts)
     cause = "the learning rate is too large: try a smaller one"
     if largest > 1e4:
         cause = f"a feature lies {largest:.3g} standard deviations off its mean: look for outliers"
-    return (
-        f"the loss is {loss:g} at step {step + 1} (epoch {number}), learning rate {rate:g}: "
-        f"probably {cause}"
-    )
+    where = f"at step {step + 1} (epoch {number}), learning rate {rate:g}"
+    return Diverged(f"the loss is {loss:g} {where}: probably {cause}")

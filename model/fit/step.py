@@ -1,15 +1,13 @@
 """One training step: forward pass, loss, hand-derived gradients, and Adam over one flat parameter.
 
-On a small network most of a step's time goes into autograd's recording, memory allocation, and the
-optimizer's loop over parameters. This step avoids all three: it writes into preallocated buffers.
-The network's parameters become views of the flat parameter. tests/model/fit/test_step.py compares
-the gradients with autograd and the updates with torch.optim.
+On a small network, most of a step's time goes into autograd's recording, memory allocation, and the
+optimizer's loop over parameters. This step avoids all three: it writes into preallocated buffers,
+and the network's parameters are views of one flat tensor. tests/model/fit/test_step.py compares the
+gradients with autograd and the updates with torch.optim.
 
 Activations are column-major, one column per row of the data, because the large matrix products are
-faster in this layout; model/lessons/tensor_forms.py derives the same lines.
-
-The loss of a batch is the weighted sum of its rows' losses. The row weights express the mean, the
-class weights, and the share of one process among several.
+faster in this layout. The loss of a batch is the weighted sum of its rows' losses; the weights
+account for the reduction, for the class weights, and for the shares of several processes.
 """
 
 import functools
@@ -42,7 +40,7 @@ class Batch:
 
 
 class Buffers:
-    """Preallocated results of a step, for batches of one size."""
+    """Preallocated tensors for the intermediate results of a step, for batches of one size."""
 
     def __init__(
         self, batch: int, hidden_features: int, out_features: int, device: torch.device
@@ -59,7 +57,10 @@ class Buffers:
 
 
 Loss = Callable[[Batch, Buffers, Tensor], None]
-"""Reads buffers.scores; writes buffers.scores_gradient, and the loss into a tensor of shape ()."""
+"""Function that computes the loss L of the scores v, given the targets t and the row weights w.
+
+It reads v from buffers.scores, and writes dL/dv to buffers.scores_gradient and L to a () tensor.
+"""
 
 
 def squared_error(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
@@ -68,7 +69,7 @@ def squared_error(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
     torch.sub(buffers.scores, batch.target, out=difference)
     torch.mul(difference, batch.weight, out=gradient)
     torch.dot(buffers.scratch_flat, buffers.scores_gradient_flat, out=loss)
-    gradient.add_(gradient)  # This is faster than a multiplication by a Python number.
+    gradient.add_(gradient)  # Adding is faster than multiplying by a Python number.
 
 
 def cross_entropy(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
@@ -83,13 +84,10 @@ def cross_entropy(batch: Batch, buffers: Buffers, loss: Tensor) -> None:
 
 
 class Step:
-    """The state of a fit: the flat parameter, its gradient, and Adam's moments."""
+    """The flat parameter, its gradient and Adam's moments; the methods take training steps."""
 
     def __init__(self, net: TwoLayerNet, loss: Loss, weight_decay: float = 0.0) -> None:
-        """Turn the float32 parameters of net into views of the flat parameter.
-
-        weight_decay is that of AdamW, decoupled from the gradient; 0 is plain Adam.
-        """
+        """Replace net's float32 parameters by views of one flat tensor; weight_decay is AdamW's."""
         self.loss, self.weight_decay = loss, weight_decay
         shapes = [parameter.shape for parameter in net.parameters()]
         sizes = [-(-shape.numel() // ALIGNMENT_FLOATS) * ALIGNMENT_FLOATS for shape in shapes]
@@ -100,7 +98,7 @@ class Step:
 
         self.device = net.linear1.weight.device
         self.parameters = torch.zeros(sum(sizes), device=self.device)
-        # The last element takes the loss, so that one all_reduce sums the gradient and the loss.
+        # The last element holds the loss, which lets one all_reduce sum the gradient and the loss.
         self.reduced = torch.zeros(sum(sizes) + 1, device=self.device)
         self.gradient = self.reduced[:-1]
         self.first_moment = torch.zeros_like(self.parameters)
@@ -125,17 +123,15 @@ class Step:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The tensors by name, not copied, that determine all further steps bit for bit."""
+        """The tensors that determine all further steps bit for bit, by name, without a copy."""
         names = ("parameters", "first_moment", "second_moment", "count")
         return {name: getattr(self, name) for name in names}
 
     def run(self, batches: Sequence[Batch], rates: Sequence[float], losses: Tensor) -> None:
-        """Take a step on each batch.
+        """Take one step per batch, and write its loss before the update into losses, (steps,).
 
-        Args:
-            batches: on a GPU, batches of the same number and shape must reuse the same memory.
-            rates: the learning rate of each step.
-            losses: (steps,) float32, on the device; receives the loss before each update.
+        On a GPU, a CUDA graph is captured for the addresses of the batches: pass the same tensors
+        each time, refilled with other rows.
         """
         if self.device.type == "cuda" and not distributed.is_initialized():
             key = (batches[0].x.data_ptr(), len(batches), *batches[0].x.shape)
@@ -164,7 +160,7 @@ class Step:
         self.update(rate)
 
     def evaluate(self, batch: Batch, loss: Tensor) -> Buffers:
-        """Write the loss of the batch into loss, shape (); return the buffers it computed."""
+        """Run the forward pass, write the loss into loss, shape (), and return the buffers."""
         buffers = self._buffers.get(batch.size)
         if buffers is None:
             sizes = batch.size, len(self.bias1), len(self.bias2)
@@ -178,9 +174,7 @@ class Step:
 
     def differentiate(self, batch: Batch, loss: Tensor) -> None:
         """Write the loss of the batch into loss, shape (), and its derivatives into gradient."""
-        # forward
         buffers = self.evaluate(batch, loss)
-        # backward
         scores_gradient, hidden_gradient = buffers.scores_gradient, buffers.hidden_gradient
         # (out_features, hidden_features), then (out_features,)
         torch.mm(scores_gradient, buffers.hidden_rows, out=self.weight2_gradient)
@@ -195,10 +189,10 @@ class Step:
         torch.mv(hidden_gradient, buffers.ones, out=self.bias1_gradient)
 
     def update(self, rate: float | Tensor) -> None:
-        """Move the parameters by Adam (Kingma and Ba 2015), with decoupled decay (Loshchilov 2019).
+        """Update the parameters by AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019).
 
-        This is the operator inside torch.optim.AdamW. The Python code around it there takes a
-        quarter of a step on a small network, as the benchmark in bench/train shows.
+        This calls the operator inside torch.optim.AdamW directly, because the optimizer's Python
+        code takes a quarter of a step on a small network, as bench/train measures.
         """
         self.count.add_(self._one)
         torch._fused_adamw_(

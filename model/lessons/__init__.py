@@ -1,1 +1,1 @@
-"""Lessons: the same fit written six ways, and their comparison. Start with formulations.py."""
+"""The same fit written six ways, and a comparison of them. Start with formulations.py."""

@@ -1,7 +1,7 @@
-"""The formulations side by side: live progress, a table, and the loss curves.
+"""Comparison of the formulations: progress, a table, and a plot of the losses.
 
-The reference problem is 64 rows of standard-normal noise through Linear -> ReLU -> Linear,
-1000 -> 100 -> 10, with the squared error summed over rows and outputs, and all rows in every step.
+The reference problem is to fit 64 rows of standard-normal noise with a network of 1000 -> 100 -> 10
+features; each step takes all rows, and sums the squared error over rows and outputs.
 """
 
 import tempfile
@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,37 +27,35 @@ from model.report import to_png
 
 FORMS: tuple[type[Form], ...] = (NumPy, Manual, Autograd, Sequential, NumPyAdam, Optim, Module)
 LEARNING_RATES = {"normal": 1e-6, "initialised": 1e-3}
-"""Learning rate on the reference problem, by the initial weights of a form."""
-ROWS, IN, HIDDEN, OUT = 64, 1000, 100, 10
-"""Shape of the reference problem."""
+"""Learning rate on the reference problem for each kind of initial weights."""
+ROWS, LAYER_WIDTHS = 64, (1000, 100, 10)
+"""Number of rows of the reference problem, and of its features, hidden features and outputs."""
 TURN_STEPS = 10
-"""Number of steps that each form takes in its turn; the gradients of the first are checked."""
+"""Number of steps per turn of a form; the gradients of the first step are checked."""
 MAX_LOG_LINES = 5
 """Maximum number of progress lines in a log; a terminal shows progress bars instead."""
 
 
 @dataclass
 class Trial:
-    """A form with its losses, its time and the error of its gradients."""
+    """A form with its losses, its computing time and the error of its gradients."""
 
     form: Form
     setup: Setup
     losses: list[float] = field(default_factory=list)
     """Loss of each step, before its update."""
     seconds: float = 0.0
-    """Seconds spent on the steps."""
     error: float = 0.0
     """Largest difference of the gradients from float64's at the same weights, relative to `scale`.
 
-    The scale is that of the first gradient instead of the current one, because gradients go to 0
-    towards the end of a fit, where the rounding of the residuals remains. The error grows if
-    rounding moves a hidden value across the kink of ReLU.
+    Later gradients are unsuitable as a scale: they approach 0, but rounding errors remain. The
+    error is large if rounding moves a hidden value across the kink of ReLU.
     """
     scale: dict[str, float] = field(default_factory=dict)
     """Largest element of each parameter's first gradient."""
 
     def advance(self, steps: int) -> None:
-        """Take steps, and check the gradients of the first one."""
+        """Take steps, and check the gradients of the first step."""
         weights = float64(self.form.weights)
         self._take(1)
         gradients = float64(self.form.gradients)
@@ -74,25 +71,19 @@ class Trial:
 
 
 def reference(form: type[Form], seed: int) -> Setup:
-    """Draw the reference problem of a form.
-
-    All values are representable in float32, which lets all forms start at the same weights.
-    """
+    """Draw the reference problem for a form; all values are exactly representable in float32."""
     random = np.random.default_rng(seed)
-    shapes = (ROWS, IN), (ROWS, OUT), (HIDDEN, IN), (OUT, HIDDEN)
+    inputs, hidden, outputs = LAYER_WIDTHS
+    shapes = (ROWS, inputs), (ROWS, outputs), (hidden, inputs), (outputs, hidden)
     x, y, w1, w2 = (random.standard_normal(shape, np.float32).astype(float) for shape in shapes)
     weights = {"w1": w1, "w2": w2}
     if form.start == "initialised":
-        weights = float64(parameters_by_name(sequential(IN, HIDDEN, OUT, seed)))
+        weights = float64(parameters_by_name(sequential(*LAYER_WIDTHS, seed)))
     return Setup(x, y, weights, LEARNING_RATES[form.start])
 
 
 def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
-    """Run every form on the reference problem, print a table, and plot the loss curves to a PNG.
-
-    Raises:
-        DataError: steps or seed is out of range, or plot cannot be written.
-    """
+    """Run every form on the reference problem, print a table, and plot the losses to a PNG file."""
     if steps < 1:
         raise DataError(f"steps: expected at least 1, found {steps}")
     if not 0 <= seed < 2**32:
@@ -114,7 +105,7 @@ def compare(steps: int, seed: int, plot: Path, console: Console) -> None:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise a DataError if the file cannot be written; change nothing on disk."""
+    """Raise a DataError if the file cannot be written; the check changes nothing on disk."""
     try:
         if path.exists():
             path.open("r+b").close()
@@ -125,29 +116,27 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def run(steps: int, seed: int, console: Console) -> list[Trial]:
-    """Run the forms in turns, on one thread, because a second one slows so small a step down."""
+    """Run the forms in turns on one thread, because a second thread slows such small steps down."""
     torch.set_num_threads(1)
     setups = [reference(form, seed) for form in FORMS]
     trials = [Trial(form(setup), setup) for form, setup in zip(FORMS, setups, strict=True)]
     with threadpool_limits(1, user_api="blas"), progress_bar(console) as bar:
         tasks = [bar.add_task(f"{trial.form.name:10}", total=steps, note="") for trial in trials]
-        for before in range(0, steps, TURN_STEPS):
-            done = min(before + TURN_STEPS, steps)
+        for start in range(0, steps, TURN_STEPS):
+            end = min(start + TURN_STEPS, steps)
             for trial, task in zip(trials, tasks, strict=True):
-                trial.advance(done - before)
-                bar.update(task, completed=done, note=f"loss {trial.losses[-1]:.3g}")
-            line_due = done * MAX_LOG_LINES // steps > before * MAX_LOG_LINES // steps
+                trial.advance(end - start)
+                bar.update(task, completed=end, note=f"loss {trial.losses[-1]:.3g}")
+            line_due = end * MAX_LOG_LINES // steps > start * MAX_LOG_LINES // steps
             if line_due and not console.is_terminal:
                 losses = ", ".join(f"{trial.form.name} {trial.losses[-1]:.3g}" for trial in trials)
-                console.print(f"step {done} of {steps}, loss: {losses}")
+                console.print(f"step {end} of {steps}, loss: {losses}")
     return trials
 
 
 def comparison_table(trials: Sequence[Trial]) -> RichTable:
-    """Lay out a row for each form."""
-    table = RichTable(box=None, pad_edge=False)
-    table.add_column("form")
-    table.add_column("by hand")
+    """Return a table with a row for each form."""
+    table = RichTable("form", "by hand", box=None, pad_edge=False)
     for column in ("lr", "first loss", "final loss", "steps/s", "error"):
         table.add_column(column, justify="right")
     for trial in trials:
@@ -163,19 +152,15 @@ def comparison_table(trials: Sequence[Trial]) -> RichTable:
 
 
 def plot_losses(trials: Sequence[Trial]) -> bytes:
-    """Plot the loss of each form against the step; return a PNG.
-
-    The oracles are wide and translucent, which keeps equal curves visible.
-    """
+    """Plot the loss of each form against the step; return a PNG."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for index, trial in enumerate(trials):
         steps = range(1, len(trial.losses) + 1)
-        if isinstance(trial.form, NumPy):
-            style: dict[str, Any] = {"linewidth": 7, "alpha": 0.35}
-        else:
-            style = {"linewidth": 2, "linestyle": "-" if index % 2 else ":"}
-        axes.plot(steps, trial.losses, label=trial.form.name, **style)
+        # A wide, translucent curve for an oracle keeps equal curves visible.
+        width, alpha = (7, 0.35) if isinstance(trial.form, NumPy) else (2, 1.0)
+        line = "-" if index % 2 or width == 7 else ":"
+        axes.plot(steps, trial.losses, line, label=trial.form.name, linewidth=width, alpha=alpha)
     axes.set(xlabel="step", ylabel="squared error, summed", yscale="log")
     axes.set_title("one fit, written six ways")
     axes.legend()

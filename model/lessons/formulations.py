@@ -1,18 +1,16 @@
 """The same fit written six ways, from gradients derived by hand to nn.Module and an optimizer.
 
-Read numpy_forms.py, tensor_forms.py and module_forms.py from top to bottom. Each form says what it
-replaces and what is still written by hand. NumPy in float64 is the oracle of all others, with which
-comparison.py compares them side by side.
+Read numpy_forms.py, tensor_forms.py and module_forms.py in this order. The docstring of each form
+names what the form replaces, and its `by_hand` lists what the author still writes. comparison.py
+compares the forms in PyTorch with the oracles: gradient descent and Adam in NumPy and float64.
 
-All forms share one contract, Form, which makes them comparable at the same weights: w1 of shape
-(hidden, in), b1 (hidden,), w2 (out, hidden) and b2 (out,). The forms that start at N(0, 1) have no
-biases.
+All forms have the same weights: w1 of shape (hidden, in), b1 (hidden,), w2 (out, hidden) and b2
+(out,). The forms that start with normally distributed weights have no biases.
 
 The first forms are column-major: X is (in, rows), one column per row of data. A layer is then W X,
-as in a textbook, and the chain rule transposes the product: dW = dA X^T. torch.nn is row-major: x
-is (rows, in), and nn.Linear computes x W^T, the same product transposed. Data and activations are
-therefore transposed between the two, and weights and gradients are not. The transposition is free,
-because `x.T` is a view of the same memory.
+as in a textbook, and by the chain rule dW = dA X^T. torch.nn is row-major: x is (rows, in), and
+nn.Linear computes x W^T, the same product transposed. Data and activations are therefore transposed
+between the two; weights and gradients are not. `x.T` costs nothing: it is a view of x's memory.
 """
 
 from abc import ABC, abstractmethod
@@ -26,14 +24,14 @@ from torch import Tensor
 from model.table.dataset import FloatArray
 
 Arrays = dict[str, FloatArray]
-"""Weights or gradients by name: w1, b1, w2, b2 in this order, or w1, w2."""
+"""Weights or gradients by name: w1, b1, w2 and b2 in this order, or only w1 and w2."""
 Start = Literal["normal", "initialised"]
-"""Initial weights on the reference problem: N(0, 1), or those of sequential()."""
+"""Initial weights on the reference problem: standard normal, or those of sequential()."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The start of a fit, in float64."""
+    """The data, the initial weights and the learning rate of a fit, in float64."""
 
     x: FloatArray
     """Features, (rows, in)."""
@@ -44,14 +42,11 @@ class Setup:
 
 
 class Form(ABC):
-    """One way to write the fit: constructed from a Setup, it takes steps.
-
-    The constructors of the forms in PyTorch also take the dtype of the computation.
-    """
+    """One way to write the fit. In PyTorch, a constructor also takes the dtype to compute in."""
 
     name: ClassVar[str]
     by_hand: ClassVar[str]
-    """The parts that the author still writes."""
+    """What the author still writes by hand."""
     start: ClassVar[Start]
 
     weights: Mapping[str, Tensor | FloatArray]
@@ -67,7 +62,7 @@ class Form(ABC):
 
 
 def float64(values: Mapping[str, Tensor | FloatArray]) -> Arrays:
-    """Copy weights or gradients to float64."""
+    """Return copies of weights or gradients in float64."""
     return {
         name: np.array(value.detach().numpy() if isinstance(value, Tensor) else value, np.float64)
         for name, value in values.items()

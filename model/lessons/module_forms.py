@@ -1,4 +1,4 @@
-"""The forms on torch.nn: a chain of layers, an optimizer, and a class for the network."""
+"""The forms that use torch.nn: a chain of layers, an optimizer, and a class for the network."""
 
 import math
 from collections import OrderedDict
@@ -15,11 +15,11 @@ from model.net import TwoLayerNet
 def sequential(
     in_features: int, hidden_features: int, out_features: int, seed: int = 0
 ) -> nn.Sequential:
-    """Chain named layers (net.linear1 is also net[0]), and draw their weights with torch.nn.init.
+    """Return a chain of named layers (net.linear1 is also net[0]) with random weights.
 
-    With a = sqrt(5) the draw is that of nn.Linear: uniform within 1 / sqrt(in). He's draw for ReLU
-    is sqrt(6) times as wide, and from there plain gradient descent with a rate of 1e-3 on a summed
-    loss diverges or stalls.
+    With a = sqrt(5), the weights are uniform within 1 / sqrt(in), as those of nn.Linear. He's
+    initializer for ReLU is sqrt(6) times as wide: from its weights, plain gradient descent with a
+    learning rate of 1e-3 on a summed loss diverges or stalls.
     """
     linear1 = nn.Linear(in_features, hidden_features)  # weight (hidden, in), bias (hidden,)
     linear2 = nn.Linear(hidden_features, out_features)  # weight (out, hidden), bias (out,)
@@ -31,23 +31,19 @@ def sequential(
 
 
 def parameters_by_name(net: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of the two layers as w1, b1, w2 and b2."""
+    """Return the parameters of the two layers by the names w1, b1, w2 and b2."""
     return dict(zip(("w1", "b1", "w2", "b2"), net.parameters(), strict=True))
 
 
 class Sequential(Form):
-    """The network as a chain of layers.
-
-    Replaces the weights and the forward lines by nn.Linear and nn.ReLU, and the loss by torch's. By
-    hand: the update, now a loop over all parameters, and zeroing.
-    """
+    """Autograd with the weights, the forward pass and the loss replaced by those of torch.nn."""
 
     name, by_hand = "sequential", "update, zeroing"
     start = "initialised"
     weights: dict[str, Tensor]
 
     def __init__(self, setup: Setup, dtype: torch.dtype = torch.float32) -> None:
-        self.x = torch.tensor(setup.x, dtype=dtype)  # (rows, in): from here on a row is a row
+        self.x = torch.tensor(setup.x, dtype=dtype)  # (rows, in): row-major from here on
         self.y = torch.tensor(setup.y, dtype=dtype)  # (rows, out)
         shape = self.x.shape[1], len(setup.weights["w1"]), self.y.shape[1]
         self.net = self.network(*shape).to(dtype)
@@ -58,7 +54,7 @@ class Sequential(Form):
         self.learning_rate = setup.learning_rate
 
     def network(self, in_features: int, hidden_features: int, out_features: int) -> nn.Module:
-        """Return a network, whose weights the constructor overwrites."""
+        """Return the network, whose weights the constructor then overwrites."""
         return sequential(in_features, hidden_features, out_features)
 
     def step(self) -> float:
@@ -67,7 +63,7 @@ class Sequential(Form):
         v = self.net(self.x)  # (rows, out)
         loss = nn.functional.mse_loss(v, self.y, reduction="sum")  # ()
         # backward
-        self.net.zero_grad()  # removes the gradients of the last step
+        self.net.zero_grad()  # removes the gradients of the previous step
         loss.backward()  # type: ignore[no-untyped-call] # torch's
         self.gradients = leaf_gradients(self.weights)  # each of the shape of its weight
         # update
@@ -75,17 +71,16 @@ class Sequential(Form):
         return loss.item()
 
     def update(self, gradients: Mapping[str, Tensor]) -> None:
-        """Move each weight against its gradient, in proportion to it."""
+        """Subtract the learning rate times its gradient from each weight."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight -= self.learning_rate * gradients[name]
 
 
 class Optim(Sequential):
-    """Sequential with an optimizer.
+    """Sequential with the update replaced by torch.optim.Adam.
 
-    Replaces the update by torch.optim.Adam. By hand: the order of the calls: forward, zero_grad,
-    backward, step.
+    The author still calls forward, zero_grad, backward and step in the right order.
     """
 
     name, by_hand = "optim", "order of calls"
@@ -95,19 +90,18 @@ class Optim(Sequential):
         self.adam = torch.optim.Adam(self.net.parameters(), lr=self.learning_rate)
 
     def update(self, gradients: Mapping[str, Tensor]) -> None:
-        """Let Adam read the .grad of each parameter and move it."""
+        """Let Adam update each parameter from its .grad."""
         self.adam.step()
 
 
 class Module(Optim):
-    """The network as a class: TwoLayerNet, in model/net.py.
+    """Optim with the chain of layers replaced by the class TwoLayerNet of model/net.py.
 
-    Replaces the chain of layers by a forward method, which may also branch, loop or take two
-    inputs. By hand: that method, and the order of the calls.
+    The forward method of a class may also branch, loop or take several inputs.
     """
 
     name, by_hand = "module", "forward, order"
 
     def network(self, in_features: int, hidden_features: int, out_features: int) -> nn.Module:
-        """Return a network, whose weights the constructor overwrites."""
+        """Return the network, whose weights the constructor then overwrites."""
         return TwoLayerNet(in_features, hidden_features, out_features)

@@ -1,4 +1,4 @@
-"""The forms in NumPy and float64, which are the oracles of the forms in PyTorch."""
+"""The forms in NumPy, which compute in float64 to check the forms in PyTorch."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from model.table.dataset import FloatArray
 
 
 def oracle(x: FloatArray, y: FloatArray, weights: Arrays) -> tuple[float, Arrays]:
-    """Return the loss and its gradients, derived by hand; x is (in, rows) and y is (out, rows)."""
+    """Return the loss and its hand-derived gradients; x is (in, rows), and y is (out, rows)."""
     w1, w2 = weights["w1"], weights["w2"]  # (hidden, in), (out, hidden)
     b1 = weights.get("b1", np.zeros(len(w1)))[:, None]  # (hidden, 1)
     b2 = weights.get("b2", np.zeros(len(w2)))[:, None]  # (out, 1)
@@ -18,12 +18,12 @@ def oracle(x: FloatArray, y: FloatArray, weights: Arrays) -> tuple[float, Arrays
     h = np.maximum(a, 0)  # (hidden, rows): ReLU
     v = w2 @ h + b2  # (out, rows)
     loss = float(np.sum((v - y) ** 2))
-    # backward: the same lines, last to first; d stands for "derivative of the loss by"
+    # backward, in reverse order; dv is the derivative of the loss with respect to v
     dv = 2 * (v - y)  # (out, rows)
     dw2 = dv @ h.T  # (out, hidden)
     db2 = dv.sum(axis=1)  # (out,)
     dh = w2.T @ dv  # (hidden, rows)
-    # The slope of ReLU is 0 below 0 and 1 above; at 0 it is 0, by torch's convention.
+    # The slope of ReLU is 1 above 0, and 0 elsewhere; torch also takes 0 at exactly 0.
     da = dh * (a > 0)  # (hidden, rows)
     dw1 = da @ x.T  # (hidden, in)
     db1 = da.sum(axis=1)  # (hidden,)
@@ -32,10 +32,7 @@ def oracle(x: FloatArray, y: FloatArray, weights: Arrays) -> tuple[float, Arrays
 
 
 class NumPy(Form):
-    """The form before PyTorch: gradient descent.
-
-    By hand: the weights, the gradients and the update.
-    """
+    """Gradient descent, all of it written by hand."""
 
     name, by_hand = "numpy", "gradients, update"
     start: ClassVar[Start] = "normal"
@@ -53,17 +50,13 @@ class NumPy(Form):
         return loss
 
     def update(self, gradients: Arrays) -> None:
-        """Move each weight against its gradient, in proportion to it."""
+        """Subtract the learning rate times its gradient from each weight."""
         for name, gradient in gradients.items():
             self.weights[name] -= self.learning_rate * gradient
 
 
 class NumPyAdam(NumPy):
-    """Adam by hand (Kingma and Ba 2015, algorithm 1).
-
-    Replaces the gradient in the update by its running mean, divided by the root of the running mean
-    of its square.
-    """
+    """NumPy with gradient descent replaced by Adam (Kingma and Ba 2015, algorithm 1)."""
 
     name, by_hand = "numpy adam", "gradients, update"
     start = "initialised"
@@ -76,12 +69,12 @@ class NumPyAdam(NumPy):
         self.count = 0
 
     def update(self, gradients: Arrays) -> None:
-        """Move each weight by about the learning rate, whatever the size of its gradient."""
+        """Move each weight by about the learning rate, however large or small its gradient is."""
         self.count += 1
         for name, gradient in gradients.items():
             self.mean[name] = self.beta1 * self.mean[name] + (1 - self.beta1) * gradient
             self.square[name] = self.beta2 * self.square[name] + (1 - self.beta2) * gradient**2
-            # The running means start at 0, which makes them too small by these factors.
+            # The running means start at 0; these divisions correct their bias towards 0.
             mean = self.mean[name] / (1 - self.beta1**self.count)
             square = self.square[name] / (1 - self.beta2**self.count)
             self.weights[name] -= self.learning_rate * mean / (np.sqrt(square) + self.epsilon)

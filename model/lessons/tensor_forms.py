@@ -1,4 +1,4 @@
-"""The forms on tensors: gradients derived by hand, and autograd."""
+"""The forms that use tensors: with gradients derived by hand, and with autograd."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -10,11 +10,7 @@ from model.lessons.formulations import Form, Setup
 
 
 class Manual(Form):
-    """The lines of NumPy in PyTorch.
-
-    Replaces arrays by tensors, which can be float32 and on a GPU. By hand: the weights, the
-    gradients and the update.
-    """
+    """NumPy with its arrays replaced by tensors, which can be float32 and on a GPU."""
 
     name, by_hand = "manual", "gradients, update"
     start = "normal"
@@ -45,18 +41,15 @@ class Manual(Form):
         # update, in place
         self.w1 -= self.learning_rate * dw1
         self.w2 -= self.learning_rate * dw2
-        return loss.item()  # sync point: with a GPU, Python waits here for the number
+        return loss.item()  # sync point: Python waits for the GPU
 
 
 def primer() -> dict[str, Tensor]:
-    """Run autograd on three numbers: y = w x + b at x=1, w=2, b=3.
+    """Return x=1, w=2, b=3 with their derivatives of y = w x + b in .grad, and y.
 
-    A tensor with requires_grad is a leaf, and autograd records what is computed from it.
-    y.backward() goes through the record from y to the leaves, and adds dy/dleaf to the .grad of
-    each leaf. y is not a leaf, so it receives no .grad.
-
-    Returns:
-        x, w and b, with dx = w = 2, dw = x = 1 and db = 1 in .grad; and y, without .grad.
+    A tensor made with requires_grad is a leaf, and autograd records what is computed from it.
+    y.backward() goes back through the record, and adds dy/dleaf to the .grad of each leaf. y is not
+    a leaf, so it receives no .grad.
     """
     x = torch.tensor(1.0, requires_grad=True)  # ()
     w = torch.tensor(2.0, requires_grad=True)  # ()
@@ -67,15 +60,15 @@ def primer() -> dict[str, Tensor]:
 
 
 def leaf_gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the .grad of each weight, as backward() left it."""
+    """Return the .grad of each weight, which backward() has filled."""
     return {name: cast(Tensor, weight.grad) for name, weight in weights.items()}
 
 
 class Autograd(Manual):
-    """Manual without its backward lines.
+    """Manual with the hand-derived gradients replaced by requires_grad and loss.backward().
 
-    Replaces the derivation by requires_grad and loss.backward(). By hand: the weights, the update,
-    which must not be recorded, and zeroing the gradients, to which backward() adds.
+    The author must keep the update out of the record, and set the gradients to zero after it,
+    because backward() adds to them.
     """
 
     name, by_hand = "autograd", "update, zeroing"
@@ -88,7 +81,7 @@ class Autograd(Manual):
     def step(self) -> float:
         """Take a step; return the loss before its update."""
         # forward
-        # relu has the values of clamp; at exactly 0 its slope is 0, and that of clamp is 1.
+        # relu and clamp return the same values; at exactly 0, relu has slope 0, and clamp slope 1.
         h = (self.w1 @ self.x).relu()  # (hidden, rows)
         v = self.w2 @ h  # (out, rows)
         loss = (v - self.y).pow(2).sum()  # ()
@@ -96,9 +89,9 @@ class Autograd(Manual):
         loss.backward()  # type: ignore[no-untyped-call] # torch's
         self.gradients = leaf_gradients(self.weights)  # (hidden, in), (out, hidden)
         # update
-        with torch.no_grad():  # torch refuses to change a recorded leaf in place
+        with torch.no_grad():  # torch forbids in-place changes of a recorded leaf
             self.w1 -= self.learning_rate * self.gradients["w1"]
             self.w2 -= self.learning_rate * self.gradients["w2"]
-        # Without this line nothing raises, and the next gradients are added to these.
+        # Without this line, no error is raised, but the next gradients are added to these.
         self.w1.grad = self.w2.grad = None
         return loss.item()

@@ -1,1 +1,1 @@
-"""A file or a bundled data set becomes a Table: reading, column kinds, the target, the split."""
+"""Load a table from a file or a bundled data set, encode its target, and split its rows."""

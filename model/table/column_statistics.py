@@ -1,4 +1,4 @@
-"""Statistics of columns, and warnings about columns that float32 cannot represent well."""
+"""Statistics of columns, and warnings about columns that a fit cannot use well."""
 
 from dataclasses import dataclass
 
@@ -20,27 +20,25 @@ class ColumnStatistics:
 
     @property
     def constant(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """Whether a column is constant up to rounding, as 0.1 repeated is, (columns,)."""
+        """Whether each column is constant up to rounding errors, (columns,)."""
         return self.std <= np.maximum(1e-6 * np.abs(self.mean), np.finfo(np.float32).tiny)
 
     @property
     def scale(self) -> FloatArray:
-        """1 / std, or 0 for a constant column, which hides it from the network."""
+        """1 / std, or 0 for a constant column, which then has no effect on the network."""
         return np.where(self.constant, 0.0, 1.0 / np.where(self.constant, 1.0, self.std))
 
 
 def column_statistics(values: Float32Array | FloatArray) -> ColumnStatistics:
-    """Return the statistics of values, (rows, columns), computed in float64.
-
-    Works on one column at a time to save memory.
-    """
+    """Return the statistics of values, (rows, columns), computed in float64."""
+    # One column at a time is converted to float64, to save memory.
     columns = (column.astype(np.float64) for column in values.T)
     statistics = [(c.mean(), c.std(), c.min(), c.max(), np.median(c)) for c in columns]
     return ColumnStatistics(*np.array(statistics).T)
 
 
 def column_warnings(table: Table, statistics: ColumnStatistics) -> list[str]:
-    """Return a warning for each column that float32 rounds, and one for all constant columns."""
+    """Return a warning for each column that float32 rounds, and one for the constant columns."""
     largest = np.maximum(abs(statistics.min), abs(statistics.max))
     spacing = np.spacing(largest.astype(np.float32)).astype(np.float64)
     rounded = spacing > 1e-3 * statistics.std

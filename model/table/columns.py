@@ -1,4 +1,4 @@
-"""The cells of a column as numbers, and the markers of a missing value."""
+"""Conversion of a column to numbers, and the markers of missing values."""
 
 import re
 
@@ -9,16 +9,16 @@ from model.errors import DataError
 from model.table.dataset import FloatArray
 
 MISSING_CLASS_MARKERS = frozenset({"?", "na", "n/a", "nan", "null"})
-"""Lower-case spellings of a missing class; "none" and "nil" can be names of classes."""
+"""Lower-case spellings of a missing class. "none" and "nil" are valid names of classes."""
 MISSING_MARKERS = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null", "-"})
 """Lower-case spellings of a missing number."""
 
 
 def parse_numbers(column: pl.Series) -> FloatArray:
-    """Return numbers, booleans, or text that spells numbers as (rows,) float64.
+    """Convert a column of numbers, booleans, or text that spells numbers to (rows,) float64.
 
     Raises:
-        DataError: a cell is text, missing, or a number that float32 cannot hold.
+        DataError: a cell is missing, is not a number, or is too large for float32.
     """
     where = f"column '{column.name}'"
     numbers = column
@@ -29,13 +29,10 @@ def parse_numbers(column: pl.Series) -> FloatArray:
             if text[row].lower() not in MISSING_MARKERS:
                 comma = re.fullmatch(r"[+-]?\d+,\d+", text[row])
                 hint = "write a decimal point" if comma else "leave out columns of text with --drop"
-                raise DataError(
-                    f"{where}, row {row + 1}: expected a number, found {text[row][:40]!r}; {hint}"
-                )
+                cell = f"{where}, row {row + 1}"
+                raise DataError(f"{cell}: expected a number, found {text[row][:40]!r}; {hint}")
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise DataError(
-            f"{where}: expected numbers, found {column.dtype}; drop it or write it as numbers"
-        )
+        raise DataError(f"{where}: expected numbers, found {column.dtype}; convert or drop it")
     floats = numbers.cast(pl.Float64)
     refuse_missing(floats.fill_nan(None))
     values: FloatArray = floats.to_numpy()
@@ -49,7 +46,7 @@ def parse_numbers(column: pl.Series) -> FloatArray:
 
 
 def refuse_missing(column: pl.Series) -> None:
-    """Raise a DataError with the number of nulls in a column and the first row that has one."""
+    """Raise a DataError if a column has nulls, with their number and the row of the first."""
     missing = column.is_null()
     if count := missing.sum():
         first = missing.arg_true()[0] + 1

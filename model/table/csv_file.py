@@ -1,11 +1,10 @@
-"""CSV files: the separator, the header, and the types of the columns."""
+"""Read CSV files: detect the separator, check the header, and infer the types of the columns."""
 
 import codecs
 import contextlib
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +14,7 @@ from model.table.columns import MISSING_MARKERS
 from tabular.separator import guess_separator
 
 MAX_SAMPLE_BYTES = 1 << 24
-"""Maximum number of bytes read to find the separator and the header, enough for 100,000 columns."""
+"""Maximum number of bytes read to find the separator and the header (100,000 columns fit)."""
 
 
 def read_csv(path: Path) -> pl.DataFrame:
@@ -49,14 +48,15 @@ def read_csv(path: Path) -> pl.DataFrame:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; polars adds lines of advice to its own."""
+    """Return the first line of an error's message; polars appends lines of advice."""
     return str(error).strip().partition("\n")[0]
 
 
 def _read_header(text: str, separator: str) -> list[str]:
-    """Return the names of the columns, all different and not empty."""
+    """Return the column names; raise a DataError if one is missing or repeated."""
     try:
-        header = [name.strip() for name in next(_records(text, separator), [])]
+        records = csv.reader(io.StringIO(text), delimiter=separator)
+        header = [name.strip() for name in next(records, [])]
     except csv.Error as error:
         raise DataError(f"not readable as CSV: {error}") from None
     if not any(header):
@@ -70,7 +70,7 @@ def _read_header(text: str, separator: str) -> list[str]:
 
 
 def _infer_numbers(text: pl.Series) -> pl.Series:
-    """Return a stripped column of text, or numbers if every cell is a number or a missing value."""
+    """Return the column as numbers if each cell is one or missing, otherwise as stripped text."""
     text = text.str.strip_chars().replace("", None)
     values = text.set(text.str.to_lowercase().is_in(MISSING_MARKERS), None)
     for dtype in (pl.Int64, pl.Float64):
@@ -80,14 +80,10 @@ def _infer_numbers(text: pl.Series) -> pl.Series:
     return text
 
 
-def _records(text: str, separator: str) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text), delimiter=separator)
-
-
 def _find_long_row(text: str, separator: str) -> str:
-    """Return a message about the first row that is longer than the header, or an empty string."""
+    """Return a message about the first row that is longer than the header, or "" if none is."""
     with contextlib.suppress(csv.Error):
-        records = _records(text, separator)
+        records = csv.reader(io.StringIO(text), delimiter=separator)
         columns = len(next(records))
         for row, values in enumerate(records, start=1):
             if len(values) > columns:

@@ -1,4 +1,4 @@
-"""Table: rows of numbers, and the target that a fit is to predict from them."""
+"""The Table that a fit works on, and the types of its parts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Task = Literal["regression", "classification"]
 Kind = Literal["float", "integer", "boolean"]
 ClassValue = str | int | float | bool
-"""A class, in the JSON type of its column."""
+"""Value of a class, in the JSON type that matches its column."""
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -17,14 +17,13 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of numbers, and the target that a fit is to predict from them."""
+    """Rows of feature values with their targets."""
 
     name: str
     """Name of the run and of the artifact, [a-z0-9_-]+."""
     task: Task
     features: tuple[str, ...]
     kinds: tuple[Kind, ...]
-    """Kind of each feature."""
     x: Float32Array
     """Raw feature values, (rows, in_features)."""
     targets: tuple[str, ...]
@@ -33,7 +32,7 @@ class Table:
     classes: tuple[ClassValue, ...]
     """Classes in sorted order; empty for a regression."""
     notes: tuple[str, ...]
-    """Inferred properties, each with the option that overrides it."""
+    """Inferred properties, each with the option that overrides the inference."""
 
     @property
     def out_features(self) -> int:

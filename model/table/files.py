@@ -1,6 +1,6 @@
-"""CSV, Parquet and NPZ files as lazy polars frames.
+"""Read CSV, Parquet and NPZ files as lazy polars frames.
 
-Error messages count rows from 1, without the header; load_table() adds the name of the file.
+Error messages count rows from 1, without the header; load_table() prefixes the name of the file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,14 +52,14 @@ def count_rows(frame: pl.LazyFrame) -> int:
 
 
 def read_columns(frame: pl.LazyFrame, names: Sequence[str]) -> Iterator[pl.Series]:
-    """Yield the columns of these names, a few read at a time, to hold a large file only once."""
+    """Yield the named columns, reading only a few at a time to save memory."""
     count = max(1, MAX_VALUES_PER_READ // count_rows(frame))
     for start in range(0, len(names), count):
         yield from _collect(frame.select(names[start : start + count])).iter_columns()
 
 
 def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> None:
-    """Raise a DataError for the first of names that is not a column, with the closest column."""
+    """Raise a DataError for the first name that is not in columns, with the most similar column."""
     for name in names:
         if name not in columns:
             hint = near_miss(name, columns)

@@ -1,4 +1,4 @@
-"""A bundled data set or a file becomes a Table."""
+"""Load a Table from a bundled data set or a file."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from tabular.names import near_miss, quote_names
 MIN_ROWS = 10
 """Minimum number of rows in a table."""
 MIN_ROWS_PER_CLASS = 7
-"""Minimum number of rows per class on average, to have every class in every part of the split."""
+"""Minimum average number of rows per class, to have each class in each part of the split."""
 
 
 def load_table(
@@ -33,12 +33,8 @@ def load_table(
 ) -> Table:
     """Load a bundled data set by name, or a CSV, Parquet or NPZ file by path.
 
-    Args:
-        source: a name in BUNDLED_DATASETS, or a path.
-        targets: the columns to predict; by default those of the bundled set or the NPZ file.
-        drop: the columns to leave out.
-        task: the task, instead of the one that the target's type suggests.
-        name: the name of the run, instead of the data set's name or the file's stem.
+    By default, the targets are those that the data set or NPZ file defines, the task is inferred
+    from the targets, and the name is that of the data set or file. `drop` lists columns to omit.
 
     Raises:
         DataError: the file, its columns or its values cannot be used.
@@ -57,10 +53,9 @@ def load_table(
         for index, column in enumerate(read_columns(frame, features)):
             x[:, index] = parse_numbers(column)
         classes, y = encode_target(target_columns, task)
-        if rows < (needed := MIN_ROWS_PER_CLASS * len(classes)):
-            raise DataError(
-                f"expected at least {needed} rows for {len(classes)} classes, found {rows}"
-            )
+        if rows < (min_rows := MIN_ROWS_PER_CLASS * len(classes)):
+            expected = f"expected at least {min_rows} rows for {len(classes)} classes"
+            raise DataError(f"{expected}, found {rows}")
         return Table(
             name=run_name(name or Path(source).stem),
             task=task,
@@ -83,20 +78,17 @@ def _errors_about(source: str) -> Iterator[None]:
 
 
 def run_name(text: str) -> str:
-    """Return a name of [a-z0-9_-] for a data set's name or a file's stem, without its accents."""
+    """Return text as a name of [a-z0-9_-]: lower-case, without accents, dashes for the rest."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-") or "data"
 
 
 def _choose_features(
-    columns: Sequence[str],
-    targets: Sequence[str],
-    own_targets: Sequence[str],
-    drop: Sequence[str],
+    columns: Sequence[str], targets: Sequence[str], own_targets: Sequence[str], drop: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the columns that are neither targets nor dropped, of which there is at least one."""
+    """Return the columns that are neither targets nor dropped; raise DataError if none is left."""
     if not targets:
-        raise DataError(f"say which column to predict (--target); it has {quote_names(columns)}")
+        raise DataError(f"choose a column to predict (--target); there are {quote_names(columns)}")
     require_columns(targets, columns, "target column")
     require_columns(drop, columns, "column to drop")
     if both := [target for target in targets if target in drop]:
@@ -108,7 +100,7 @@ def _choose_features(
 
 
 def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return the frame of a data set or a file, and the names of the targets that it defines."""
+    """Return the frame of a data set or a file, and the names of its predefined targets."""
     if source in BUNDLED_DATASETS:
         return _load_bundled(source)
     path = Path(source)
@@ -123,10 +115,9 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
 
 
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return the frame of a data set in BUNDLED_DATASETS, and the names of its target columns."""
+    """Return the frame of a bundled data set, and the names of its target columns."""
     if name == "synthetic":
-        # The reference problem fits 64 rows of standard-normal noise, 1000 -> 100 -> 10 features.
-        # Of 100 rows, the split uses 64 for training.
+        # The reference problem has 64 training rows of noise: 64 percent of 100 rows.
         noise = np.random.default_rng(0).standard_normal((100, 1010))
         targets = tuple(f"y{i}" for i in range(10))
         schema = [*(f"x{i}" for i in range(1000)), *targets]

@@ -1,5 +1,6 @@
-"""NPZ files: the arrays x and y as a data frame, without ever unpickling an object."""
+"""Read the arrays x and y of an NPZ file, without unpickling objects."""
 
+import functools
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,10 +15,10 @@ from tabular.names import quote_names
 
 
 def read_npz(path: Path) -> pl.DataFrame:
-    """Read x, (rows, in_features), and y, (rows,) or (rows, out_features), as named columns.
+    """Read x, (rows, in_features), and y, (rows,) or (rows, out_features), as a frame.
 
     Raises:
-        DataError: the file is malformed or holds pickled objects, or an array is not as expected.
+        DataError: the file is malformed or holds pickled objects, or x or y has a wrong shape.
     """
     x, y = _read_arrays(path)
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
@@ -29,9 +30,8 @@ def read_npz(path: Path) -> pl.DataFrame:
     try:
         return pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)} | targets)
     except (pl.exceptions.PolarsError, TypeError, ValueError):
-        raise DataError(
-            f"expected numbers or text, found x of {x.dtype} and y of {y.dtype}"
-        ) from None
+        types = f"x of {x.dtype} and y of {y.dtype}"
+        raise DataError(f"expected numbers or text, found {types}") from None
 
 
 def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -40,21 +40,15 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             with zipfile.ZipFile(file) as archive:
                 members = [name for name in archive.namelist() if name.endswith(".npy")]
                 if "x.npy" in members and "y.npy" in members:
-                    return _read_array(archive, "x.npy"), _read_array(archive, "y.npy")
+                    read = functools.partial(np.lib.format.read_array, allow_pickle=False)
+                    with archive.open("x.npy") as x, archive.open("y.npy") as y:
+                        return read(x), read(y)
         except ValueError as error:
             if "allow_pickle" in str(error):
-                raise DataError(
-                    "holds pickled objects, which can run code; save plain arrays"
-                ) from None
+                error = ValueError("holds pickled objects, which can run code; save plain arrays")
             raise DataError(" ".join(str(error).split())) from None
-        # These are the errors that zipfile raises for damaged content.
+        # zipfile raises all of these for damaged content.
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
             raise DataError("not an NPZ file, or a truncated one") from None
     names = quote_names([name.removesuffix(".npy") for name in members])
     raise DataError(f"expected arrays x and y, found {names}")
-
-
-def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
-    with archive.open(member) as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return array

@@ -6,7 +6,7 @@ from model.table.dataset import IntArray, Table
 
 
 def split(table: Table, seed: int) -> dict[str, IntArray]:
-    """Draw the row indices of train, validation and test: 64, 16 and 20 percent of the rows.
+    """Draw the row indices of train, validation and test, which get 64, 16 and 20 percent.
 
     The split is random, and stratified by class for a classification.
     """

@@ -1,4 +1,4 @@
-"""The target: the task that its type suggests, and the encoding of its classes."""
+"""The target columns: infer the task, and encode the values or the classes."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from model.table.columns import MISSING_CLASS_MARKERS, parse_numbers, refuse_mis
 from model.table.dataset import ClassValue, FloatArray, IntArray, Task
 
 MAX_INTEGER_CLASSES = 20
-"""Maximum number of distinct integers that are classes unless the task is given."""
+"""Maximum number of distinct integers that are taken for classes when the task is inferred."""
 MAX_TARGET_MAGNITUDE = 1e18
-"""Maximum magnitude of a target of a regression, whose square must be within float32."""
+"""Maximum magnitude of a regression target, whose square must be within float32's range."""
 MIN_ROWS_IN_CLASS = 3
 """Minimum number of rows in each class: one each for train, validation and test."""
 
 
 def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, str]:
-    """Return the task of the target columns, and a note about it; a task given is kept."""
+    """Return the task, inferred from the target columns if it is None, and a note about it."""
     names = ", ".join(f"'{column.name}'" for column in columns)
     if task:
         return task, f"{task} of {names}, as given by --task"
@@ -38,7 +38,7 @@ def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, s
 def encode_target(
     columns: Sequence[pl.Series], task: Task
 ) -> tuple[tuple[ClassValue, ...], FloatArray | IntArray]:
-    """Return the classes, none for a regression, and the target of each row."""
+    """Return the classes, empty for a regression, and the encoded target of each row."""
     if task == "regression":
         return (), encode_numbers(columns)
     if len(columns) > 1:
@@ -56,10 +56,9 @@ def encode_numbers(columns: Sequence[pl.Series]) -> FloatArray:
     for column, low, high in zip(columns, y.min(axis=0), y.max(axis=0), strict=True):
         where = f"target '{column.name}'"
         if max(-low, high) > MAX_TARGET_MAGNITUDE:
-            extreme = high if high > -low else low
-            raise DataError(
-                f"{where}: expected values within {MAX_TARGET_MAGNITUDE:g}, found {extreme:g}"
-            )
+            value = high if high > -low else low
+            expected = f"expected values within {MAX_TARGET_MAGNITUDE:g}"
+            raise DataError(f"{where}: {expected}, found {value:g}")
         if low == high:
             raise DataError(f"{where} is {low:g} in every row: nothing to learn")
     return y
@@ -69,7 +68,7 @@ def encode_classes(column: pl.Series) -> tuple[tuple[ClassValue, ...], IntArray]
     """Return the distinct values in sorted order, and the index of each row's value, (rows,) int64.
 
     Raises:
-        DataError: a cell is missing, the values are not of a usable type, or a class is too rare.
+        DataError: a cell is missing, the values have an unsuitable type, or a class is too rare.
     """
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
@@ -92,7 +91,7 @@ def encode_classes(column: pl.Series) -> tuple[tuple[ClassValue, ...], IntArray]
     if counts.min() < MIN_ROWS_IN_CLASS:
         numbers = column.cast(pl.Float64, strict=False) if column.dtype == pl.String else None
         if numbers is not None and 2 * numbers.count() > len(column):
-            parse_numbers(column)  # raises the more helpful error, which shows the text
+            parse_numbers(column)  # raises a more helpful error, which quotes the text
         rare = classes[int(counts.argmin())]
         raise DataError(
             f"{where}: class {rare!r}: expected at least {MIN_ROWS_IN_CLASS} rows (one each for "

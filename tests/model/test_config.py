@@ -14,7 +14,7 @@ from model.errors import DataError
 COUNT = "expected 1 to 2**31 - 1"
 RATE = "expected a positive number"
 DECAY = "expected 0 to less than 1 / learning_rate"
-WEIGHTS = "expected numbers from 1e-06 to 1e+06"
+WEIGHTS = "expected 1e-06 to 1e+06"
 SEED = "expected 0 to 2**32 - 1"
 
 

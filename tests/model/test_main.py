@@ -73,8 +73,8 @@ def test_markup_in_names_is_printed_as_it_is() -> None:
         ("--data none.csv --target t", "none.csv: no such file"),
         ("--data newline.csv --target t", "newline.csv: column 'a b', row 1: expected a number, "),
         ("--epochs 0", "epochs: expected 1 to 2**31 - 1, found 0"),
-        ("--class-weights 1,x", "class_weights: expected equal, balanced, or numbers as "),
-        ("--config fit.toml", "class_weights: expected equal, balanced, or numbers as "),
+        ("--class-weights 1,x", "class_weights: expected equal, balanced, or numbers like "),
+        ("--config fit.toml", "class_weights: expected equal, balanced, or numbers like "),
         ("--config none.toml", "none.toml: No such file or directory"),
         ("--data wine --lr 1e30 --epochs 2", "the loss is "),
         ("--data wine --runs /proc/none", "/proc/none: No such file or directory"),
@@ -108,7 +108,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     write_houses(63)
     result = run_train("--resume")
-    expected = f"Error: {path}: the data have changed since this checkpoint; train anew"
+    expected = f"Error: {path}: the data have changed; start a new fit"
     assert (2, expected) == (result.exit_code, result.output.splitlines()[-1])
 
     write_houses(60)

@@ -10,8 +10,8 @@ from model.report import metrics_table, plot_curves
 
 
 def test_metrics_table() -> None:
-    """The test metrics are the last of the parts, right above the baselines on the same rows."""
-    r2 = {"train": 0.9, "test": 0.7, "validation": 0.8}
+    """The metrics of the parts are followed by those of the baselines on the test part."""
+    r2 = {"train": 0.9, "validation": 0.8, "test": 0.7}
     metrics = {part: {"r2": value, "rmse": 1.0} for part, value in r2.items()}
     text = io.StringIO()
     table = metrics_table(metrics, {"mean": {"r2": -0.1, "rmse": 123456.0}})

@@ -147,7 +147,7 @@ FILES = ("run.json", "weights.safetensors", "rows.safetensors")
 UNREADABLE = ": not a readable run: "
 RECORD = UNREADABLE + "run.json: "
 STATISTICS = RECORD + "feature 'age': expected finite statistics with min <= max"
-ONE_NETWORK = UNREADABLE + "weights, rows and run.json are not of one network"
+ONE_NETWORK = UNREADABLE + "weights, rows and run.json do not match"
 
 
 @pytest.mark.parametrize(

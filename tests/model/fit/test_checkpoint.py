@@ -189,7 +189,7 @@ def test_changed_data(saved: Path, change: str) -> None:
     """The same data under another name are accepted; any other value, row, name or type is not."""
     checkpoint = load_checkpoint(saved)
     checkpoint.check_resumable(dataclasses.replace(make_table(), name="other", notes=()))
-    expected = f"{saved}: the data have changed since this checkpoint; train anew"
+    expected = f"{saved}: the data have changed; start a new fit"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(dataclasses.replace(make_table(), **CHANGES[change]))
 

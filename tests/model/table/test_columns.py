@@ -11,7 +11,7 @@ from model.table.columns import parse_numbers
 FILL = "; fill them in or remove the rows"
 TEXT = "; leave out columns of text with --drop"
 RANGE = "expected a number within float32"
-TYPE = "; drop it or write it as numbers"
+TYPE = "; convert or drop it"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,11 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "expected"),
     [
-        (PRICES, {"targets": []}, "say which column to predict (--target); it has 'a', 'price €'"),
+        (
+            PRICES,
+            {"targets": []},
+            "choose a column to predict (--target); there are 'a', 'price €'",
+        ),
         (
             PRICES,
             {"targets": ["Price"]},

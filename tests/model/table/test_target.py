@@ -61,7 +61,7 @@ def test_classes(values: list[Any], dtype: Any, classes: tuple[Any, ...]) -> Non
 
 
 RARE = "expected at least 3 rows (one each for train, validation and test), found 2"
-NOT_NUMBERS = "expected numbers, found {}; drop it or write it as numbers"
+NOT_NUMBERS = "expected numbers, found {}; convert or drop it"
 FILL = "; fill them in or remove the rows"
 
 
