@@ -1,8 +1,8 @@
-"""Folders and files that appear complete or not at all, even if the process is killed.
+"""Atomic publication of folders and files, even if the process is killed.
 
-A folder is built as `.tmp-*` next to its final place, synced to disk and renamed once. A lock on
-it, which the operating system releases when the process ends, marks it as in use; the next call
-of staged() removes the folders that killed processes left.
+A folder is written as `.tmp-*` in the same parent folder, synced to disk and then renamed. A lock
+marks it as in use; the operating system releases the lock when the process ends. The next call of
+staged() removes the unlocked folders, which killed processes left behind.
 """
 
 import contextlib
@@ -49,20 +49,20 @@ def staged(root: Path, name: str) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp's 0700 would keep other users from reading it
         yield folder
     except OSError as error:
-        error.filename = error.filename or str(parent)  # the error of a full disk names no file
+        error.filename = error.filename or str(parent)  # the error for a full disk names no file
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-        with contextlib.suppress(OSError):  # it is usually not empty
+        with contextlib.suppress(OSError):  # the folder is usually not empty
             parent.rmdir()
 
 
 def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -> Path:
     """Sync a staged folder, rename it to the next free number (1, 2, 3 ...) and return its path.
 
-    `finish` writes the files that depend on the number into the folder. It is called again with
-    the next number when another process has taken this one.
+    `finish` writes the files that depend on the number into the folder. If another process takes
+    the number first, `finish` is called again with the next one.
     """
     number = 0
     while True:
@@ -90,7 +90,7 @@ def numbered(parent: Path) -> list[int]:
 
 
 def sweep(root: Path) -> None:
-    """Remove the staged folders in every `root/name` whose process has ended."""
+    """Remove the staged folders of ended processes in every `root/name`."""
     for folder in root.glob(f"*/{STAGING_PREFIX}*"):
         try:
             lock = os.open(folder, os.O_RDONLY)
@@ -102,7 +102,7 @@ def sweep(root: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace the file `root/name/file` in one step, unless it already has this content."""
+    """Replace the file root/name/file atomically, unless it already has this content."""
     if path.exists() and path.read_bytes() == content:
         return
     with staged(path.parent.parent, path.parent.name) as folder:

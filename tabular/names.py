@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
-def quote_names(names: Sequence[str], most: int = 12) -> str:
-    """Return names as a message lists them: 'a', 'b' and 3 more."""
-    listed = ", ".join(f"'{name}'" for name in names[:most])
-    return f"{listed} and {len(names) - most} more" if len(names) > most else listed or "nothing"
+def quote_names(names: Sequence[str], limit: int = 12) -> str:
+    """Return a list of names for a message, such as: 'a', 'b' and 3 more."""
+    listed = ", ".join(f"'{name}'" for name in names[:limit])
+    return f"{listed} and {len(names) - limit} more" if len(names) > limit else listed or "nothing"
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

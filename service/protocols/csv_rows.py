@@ -1,4 +1,4 @@
-"""CSV bodies as float32 rows."""
+"""Parsing of CSV bodies into float32 rows."""
 
 import csv
 import io
@@ -16,8 +16,8 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
     The first line is a header if one of its cells is not a number.
 
     Raises:
-        BadInput: 400 for a body that is not CSV, 422 with line and column for a cell that does not
-            fit, 413 for too many rows.
+        BadInput: 400 for a body that is not CSV, 422 with line and column for an invalid cell,
+            413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -57,7 +57,7 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
 
 
 def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
-    # The features may be named 0, 1, 2.
+    # The names of features may be numbers, such as 0, 1 and 2.
     if {cell.strip() for cell in cells} == set(features):
         return True
     try:
@@ -79,7 +79,7 @@ def _column_order(names: Sequence[str], features: Sequence[str]) -> list[int]:
 
 def _parse_cell(cell: str, line: int, column: str) -> float:
     try:
-        # Python's float() also accepts 1_000 and the digits of other scripts.
+        # Python's float() would also accept 1_000 and the digits of other scripts.
         if not cell.isascii() or "_" in cell:
             raise ValueError
         return float(cell)

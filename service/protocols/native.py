@@ -1,4 +1,4 @@
-"""POST /predict: {"instances": [...]}, CSV or float32 bytes, with a reply in any of the three."""
+"""The protocol of POST /predict: requests and replies in JSON, CSV or float32 bytes."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 
 def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
-    """Return a body as (rows, in_features) float32, and the format of a row's place in it."""
+    """Return (rows, in_features) float32, and a format string for the location of a row."""
     body, media_type, features = request.body, request.content_type, served.features
     if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
         media_type = JSON
@@ -53,7 +53,7 @@ def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
 
 
 def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
-    """Return the JSON document of a reply; arrays stay arrays for orjson to write."""
+    """Return the JSON document of a reply, in which numbers are NumPy arrays for orjson."""
     model = {"name": manifest.name, "version": str(manifest.version)}
     if manifest.task == "regression":
         return {"predictions": outputs["output"], "model": model}
@@ -66,7 +66,7 @@ def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
 
 
 def _instances(body: bytes, served: ServedModel) -> Rows:
-    """Read records, or raise BadInput with what is wrong."""
+    """Parse rows or records with the strict parser, which raises BadInput at the first error."""
     content = json_rows.load_json(body, served.most_rows * len(served.features))
     if type(content) is not dict or "instances" not in content:
         detail = 'expected an object with the member "instances": {"instances": [[...], ...]}'

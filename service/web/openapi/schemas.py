@@ -11,7 +11,7 @@ from service.protocols.v2_request import UNSUPPORTED_PARAMETERS
 
 Schema = dict[str, Any]
 MIN_OVERFLOW = 2.0**128 - 2.0**103
-"""Smallest number that rounds to an infinite float32: halfway from the largest one to 2^128."""
+"""Smallest number that rounds to an infinite float32: halfway between the largest and 2^128."""
 MAX_LISTED_FEATURES = 12
 """Maximum number of features that the description of a row lists."""
 NUMBER: Schema = {"type": "number"}
@@ -86,7 +86,7 @@ def _row_schemas(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 
 def _feature(feature: Feature) -> Schema:
-    """Return the schema of a feature; the range of the training rows is no limit."""
+    """Return the schema of a feature; the range of the training rows is only described."""
     values = (feature.min, feature.max, feature.median)
     low, high, median = (f"{float(str(np.float32(value))):.9g}" for value in values)
     text = f"{feature.kind}; in the training rows {low} to {high}, median {median}."
@@ -119,7 +119,7 @@ def _manifest(manifest: Manifest) -> Schema:
 
 
 def _status_schemas() -> dict[str, Schema]:
-    """Return the schemas of readiness and of errors, which no model changes."""
+    """Return the schemas of readiness and of errors, which are the same for every model."""
     ready = members(
         {"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST},
         {"problem": described(STRING, "Why a newer version is not served.")},
@@ -129,11 +129,11 @@ def _status_schemas() -> dict[str, Schema]:
             "type": {"const": "about:blank"},
             "title": STRING,
             "status": COUNT | {"minimum": 400, "maximum": 599},
-            "detail": described(STRING, "The place, then what was expected and what was found."),
+            "detail": described(STRING, "The location, then what was expected and what was found."),
             "error": described(STRING, "The same text as detail, for clients of V2 and V1."),
             "request_id": described(STRING, "ID of the request, also in X-Request-ID."),
         },
-        {"where": described(STRING, "The place in the request, such as instances[3][17].")},
+        {"where": described(STRING, "The location in the request, such as instances[3][17].")},
     )
     return {"Ready": ready, "Problem": described(problem, "The members of RFC 9457, and error.")}
 
@@ -172,7 +172,7 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
     tensor: dict[str, Schema] = {
         "name": {"const": INPUT},
         "datatype": {"const": "FP32"},
-        "shape": described(shape, "The number of rows in data, and of features."),
+        "shape": described(shape, "The number of rows in data, and the number of features."),
         "data": {"anyOf": [nested, flat]},
     }
     options = {
