@@ -28,7 +28,7 @@ class CommandGroup(click.Group):
     """
 
     input_errors: tuple[type[Exception], ...] = ()
-    """Error types that mean bad input; OSError means it in every group."""
+    """Error types that mean bad input, in addition to OSError."""
     failure_errors: tuple[type[Exception], ...] = ()
     """Error types that mean a failure not caused by the input."""
     failure_prefix: str = ""
@@ -77,7 +77,7 @@ class LazyCommand(click.Command):
         """Create a placeholder.
 
         Args:
-            name: name of the command in the group that lists it.
+            name: name of the command in the group that lists the placeholder.
             target: "module:attribute" of a command, or of a CommandGroup that holds it.
             short_help: line for the `--help` of the group.
             subcommand: name of the command in the target group, if it differs from `name`.
@@ -89,7 +89,7 @@ class LazyCommand(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **kw: Any
     ) -> click.Context:
-        """Import the command and return its context, from which click then runs it."""
+        """Import the command and return its context, which makes click run it."""
         module, _, attribute = self.target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, CommandGroup):

@@ -66,7 +66,7 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
     """
     number = 0
     while True:
-        number = max(number, *numbered(folder.parent), 0) + 1
+        number = max(number, *folder_numbers(folder.parent), 0) + 1
         finish(number)
         for path in (*folder.rglob("*"), folder):
             _sync(path)
@@ -81,7 +81,7 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
         return target
 
 
-def numbered(parent: Path) -> list[int]:
+def folder_numbers(parent: Path) -> list[int]:
     """Return the numbers of the published folders in `parent`, ascending."""
     if not parent.is_dir():
         return []

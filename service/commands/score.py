@@ -70,8 +70,7 @@ def _stream(
 
     rows: int = frame.select(pl.len()).collect().item()
     with progress_bar(console) as bar:
-        task = bar.add_task("score", total=rows, note="")
-        advance = functools.partial(bar.advance, task)
+        advance = functools.partial(bar.advance, bar.add_task("score", total=rows, note=""))
         _sink(_score_frame(frame.select(*inputs), predictor, source, keep, advance), destination)
     return rows
 
@@ -143,8 +142,8 @@ def _score_frame(
         return pl.DataFrame({name: batch[name] for name in keep} | predictions)
 
     schema = {**frame.select(keep).collect_schema(), **dict(zip(names, types, strict=True))}
-    numbered = frame.with_row_index(row_column)
-    return numbered.map_batches(score_batch, schema=schema, streamable=True)
+    frame = frame.with_row_index(row_column)
+    return frame.map_batches(score_batch, schema=schema, streamable=True)
 
 
 def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:

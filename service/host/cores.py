@@ -16,8 +16,8 @@ def available_cores() -> int:
     A quota is rounded down, because the kernel suspends threads that exhaust it until its next
     period, and a worker can use more than one core: a separate thread handles its sockets.
     """
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, math.floor(min(allowed, cgroup_quota())))
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, math.floor(min(cores, cgroup_quota())))
 
 
 def cgroup_quota(

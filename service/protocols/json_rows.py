@@ -54,7 +54,7 @@ def load_json(body: bytes, max_values: int) -> Any:
 
     Args:
         body: JSON text.
-        max_values: Maximum number of values in the rows; MAX_EXTRA_VALUES others are allowed.
+        max_values: Maximum number of values in the rows; the JSON may hold MAX_EXTRA_VALUES more.
 
     Raises:
         BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
@@ -82,7 +82,7 @@ def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Row
     The result equals that of load_json and rows_from_instances bit for bit.
 
     Returns:
-        The rows, or None if the body is invalid or has another form; load_json then decides which.
+        The rows, or None for any other body, which load_json then parses or rejects.
     """
     if body[:1] != b"{":
         return None
@@ -111,7 +111,7 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
         max_values: Maximum number of values in that list.
 
     Returns:
-        The document, or None if it may be invalid or has another form; load_json then decides.
+        The document, or None for any other body, which load_json then parses or rejects.
     """
     if body[:1] != b"{" or len(body) < MIN_SIMDJSON_BYTES:
         return None

@@ -27,7 +27,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
     outputs = served.infer(inputs, place)
     manifest = served.predictor.manifest
     if media_type == CSV:
-        return Reply(_csv(outputs, manifest), f"{CSV}; charset=utf-8")
+        return Reply(_write_csv(outputs, manifest), f"{CSV}; charset=utf-8")
     if media_type == BYTES:
         values = outputs.get("probabilities", outputs.get("output"))
         return Reply(np.asarray(values, "<f4").tobytes(), BYTES)
@@ -41,7 +41,7 @@ def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
         media_type = JSON
     if media_type == JSON:
         matrix = json_rows.rows_from_member(body, "instances", len(features), served.most_rows)
-        return _instances(body, served) if matrix is None else matrix, "instances[{}]"
+        return _parse_instances(body, served) if matrix is None else matrix, "instances[{}]"
     if media_type in (CSV, BYTES):
         read = csv_rows.rows_from_csv if media_type == CSV else rows_from_bytes
         return read(messages.complete_body(request), features, served.most_rows), "row {}"
@@ -65,7 +65,7 @@ def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _instances(body: bytes, served: ServedModel) -> Rows:
+def _parse_instances(body: bytes, served: ServedModel) -> Rows:
     """Parse rows or records with the strict parser, which raises BadInput at the first error."""
     content = json_rows.load_json(body, served.most_rows * len(served.features))
     if type(content) is not dict or "instances" not in content:
@@ -77,7 +77,7 @@ def _instances(body: bytes, served: ServedModel) -> Rows:
     return rows_from_instances(content["instances"], served.features, served.most_rows)
 
 
-def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
+def _write_csv(outputs: Outputs, manifest: Manifest) -> bytes:
     """Write a header and a line per row, with numbers that read back to the same float32 bits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -58,8 +58,8 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
     def begin() -> None:
         g.start, g.request_id = perf_counter(), replies.request_id(request.environ)
         method, path = request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"]
-        posted = method == "POST" and not path.startswith("//")
-        g.is_prediction = posted and request.blueprint == PREDICTIONS
+        is_post = method == "POST" and not path.startswith("//")
+        g.is_prediction = is_post and request.blueprint == PREDICTIONS
         if g.is_prediction:
             return
         context.metrics.entered()

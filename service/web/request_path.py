@@ -70,7 +70,7 @@ class PredictionPath:
             if self.access.tokens:
                 self.access.check(environ)
             served = (find or self.find)()
-            reply = self._admitted(environ, protocol, served)
+            reply = self._answer(environ, protocol, served)
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
@@ -99,7 +99,7 @@ class PredictionPath:
             headers += (("Connection", "close"),)
         return headers
 
-    def _admitted(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
+    def _answer(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
         admission = self.admission
         admission.enter()
         try:

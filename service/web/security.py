@@ -54,10 +54,10 @@ class AccessControl:
         vary = (("Vary", "Origin"),)
         if origin is None or ("*" not in self.origins and origin not in self.origins):
             return vary
-        allowed = ("Access-Control-Allow-Origin", "*" if "*" in self.origins else origin)
+        allow = ("Access-Control-Allow-Origin", "*" if "*" in self.origins else origin)
         if environ["REQUEST_METHOD"] == "OPTIONS":
-            return (allowed, *vary, *_PREFLIGHT_HEADERS)
-        return (allowed, *vary, ("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
+            return (allow, *vary, *_PREFLIGHT_HEADERS)
+        return (allow, *vary, ("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
 
 
 def page_policy(nonce: str) -> Headers:

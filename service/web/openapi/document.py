@@ -16,7 +16,7 @@ from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
 from service.web.body import read_request
 from service.web.openapi.operations import document_paths, example_row, json_request
-from service.web.openapi.schemas import COUNT, STRING, described, document_schemas, ref, refs
+from service.web.openapi.schemas import COUNT, STRING, describe, document_schemas, ref, refs
 from service.web.request_path import error_reply
 from service.web.security import PUBLIC_PATHS, AccessControl
 
@@ -35,12 +35,12 @@ TAGS = {
 }
 RETRY_TEXT = "Seconds to wait before the next attempt."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": described(
+    "X-Request-ID": describe(
         {"required": True, "schema": STRING}, "The client's ID, or a new one."
     ),
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: described({"schema": COUNT}, "Bytes of JSON before the tensors."),
+    JSON_LENGTH_HEADER: describe({"schema": COUNT}, "Bytes of JSON before the tensors."),
 }
 VERSION_TEXT = "The current version, or the previous one."
 VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}
@@ -105,10 +105,10 @@ def openapi_document(
             "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
         },
     }
-    return _secured(document) if authenticated else document
+    return _require_tokens(document) if authenticated else document
 
 
-def _secured(document: dict[str, Any]) -> dict[str, Any]:
+def _require_tokens(document: dict[str, Any]) -> dict[str, Any]:
     """Require a token for every path that is not public."""
     for path, item in document["paths"].items():
         for operation in item.values():

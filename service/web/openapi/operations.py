@@ -13,7 +13,7 @@ from service.protocols import tfserving, v2
 from service.protocols.messages import BYTES, CSV, JSON, Request
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, described, members, ref, refs
+from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, describe, members, ref, refs
 from service.web.request_path import NATIVE, V1, V2, Protocol
 
 HTML = "text/html"
@@ -25,9 +25,9 @@ MODEL_ERRORS = (500, 503)
 """Statuses of errors on a path that needs a model."""
 NO_MODEL_ERRORS = (500,)
 """Statuses of errors on a path that needs no model, where only a defect causes an error."""
-LINES = described(STRING, "A line for each row.")
-FLOATS = described({}, "Little-endian float32, row after row.")
-TENSORS = described({}, "JSON, followed by the bytes of the tensors.")
+LINES = describe(STRING, "A line for each row.")
+FLOATS = describe({}, "Little-endian float32, row after row.")
+TENSORS = describe({}, "JSON, followed by the bytes of the tensors.")
 PREDICT_DESCRIPTION = """\
 The body is JSON, CSV or little-endian float32 ({row_bytes} bytes a row). The first line of a CSV \
 is a header, which may reorder the columns, if a cell is not a number. `Accept` selects one of the \
@@ -36,7 +36,7 @@ INFER_DESCRIPTION = f"""\
 A binary request has the header `{JSON_LENGTH_HEADER}: n`: n bytes of JSON, then the bytes of the \
 tensor, as many as the input's `binary_data_size`. If n is 0, the body is only the tensor. The \
 reply has the same binary format if `binary_data_output` or an output's `binary_data` is true."""
-JSON_LENGTH_PARAMETER = described(
+JSON_LENGTH_PARAMETER = describe(
     {"name": JSON_LENGTH_HEADER, "in": "header", "schema": COUNT},
     "Number of bytes of JSON before the tensor in a binary request, after decompression.",
 )
