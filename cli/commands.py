@@ -1,4 +1,4 @@
-"""Groups of commands that report expected errors in one line, and commands imported lazily."""
+"""Groups of commands that report expected errors in one line, and lazily imported commands."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ class InputError(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """An end by Ctrl-C; the exit code is 128 plus the number of SIGINT, as in a shell."""
+    """Interruption by Ctrl-C; the exit code is 128 plus the number of SIGINT, as in a shell."""
 
     exit_code = 130
 
@@ -77,7 +77,7 @@ class LazyCommand(click.Command):
         """Create a placeholder.
 
         Args:
-            name: name of the command in the group that lists the placeholder.
+            name: name of the command in the group that lists it.
             target: "module:attribute" of a command, or of a CommandGroup that holds it.
             short_help: line for the `--help` of the group.
             subcommand: name of the command in the target group, if it differs from `name`.
@@ -105,7 +105,7 @@ class LazyCommand(click.Command):
 def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str | None:
     """Return the message for a missing package, or None if the package is installed.
 
-    Then one of its submodules is missing, which is a defect and should give a traceback.
+    If it is installed, a submodule is missing: a defect, which should give a traceback.
     """
     package = (error.name or "").partition(".")[0]
     if not package or importlib.util.find_spec(package):

@@ -25,9 +25,6 @@ def staged(root: Path, name: str) -> Iterator[Path]:
     """Yield an empty folder in `root/name`; remove it at the end unless it was published.
 
     `root/name` is created if missing, and removed again if it is empty at the end.
-
-    Raises:
-        OSError: the folder cannot be created or written to.
     """
     parent = root / name
     for attempts_left in reversed(range(MAX_ATTEMPTS)):

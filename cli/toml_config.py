@@ -1,4 +1,4 @@
-"""Options of a command from a TOML file, which flags override, and options that are lists."""
+"""Click callbacks: defaults of options from a TOML file, and options that are lists of names."""
 
 import csv
 import tomllib

@@ -6,15 +6,15 @@ from itertools import islice
 
 SEPARATORS = ",;\t|"
 MAX_SAMPLE_ROWS = 20
-"""Maximum number of rows compared to find the separator."""
+"""Maximum number of rows that are compared to find the separator."""
 
 
 def guess_separator(text: str, width: int | None = None) -> str:
     """Return the separator of a CSV, chosen from the first line and, if present, more rows.
 
-    In order of priority: it splits the first line into `width` cells; it splits most rows into as
-    many cells as the first line; it gives more cells; it gives more rows, because a wrong separator
-    can join lines by splitting inside quotes. Remaining ties go to the first in SEPARATORS.
+    Separators are ranked by whether they split the first line into `width` cells, whether they
+    split most rows into as many cells as the first line, the number of cells, and the number of
+    rows, because splitting inside quotes can join lines. The first in SEPARATORS wins a tie.
 
     Args:
         text: the first line of the CSV, or more of it.

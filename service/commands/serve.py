@@ -1,10 +1,10 @@
 """The command `serve`, which reads the settings and starts the host and its workers."""
 
-import dataclasses
 import functools
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -25,7 +25,7 @@ SPARE_THREADS = 56
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for every setting to a command; the value of an omitted option is None."""
     for settings in (ServiceSettings, HostSettings):
-        for field in reversed(dataclasses.fields(settings)):
+        for field in reversed(fields(settings)):
             if field.name == "artifact":  # an argument of the command
                 continue
             kind, flag = settings.kind(field.name), "--" + field.name.replace("_", "-")
@@ -63,9 +63,7 @@ def serve(artifact: Path | None, **options: Any) -> None:
     cores_per_worker = max(1, available_cores() // workers)
     in_flight = settings.in_flight or cores_per_worker
     threads = settings.threads or cores_per_worker
-    settings = dataclasses.replace(
-        settings, artifact=artifact, threads=threads, in_flight=in_flight
-    )
+    settings = replace(settings, artifact=artifact, threads=threads, in_flight=in_flight)
     # Process 1 of a container ignores a signal without a handler, and the supervisor installs its
     # own handlers only when it runs.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

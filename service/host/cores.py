@@ -25,8 +25,8 @@ def cgroup_quota(
 ) -> float:
     """Return the number of cores that control groups allow this process; infinity if unlimited.
 
-    See cgroups(7). Ancestors of the process's group may have limits too. A container often sees the
-    host's path of its group, but only the group itself, as the root of the mount.
+    See cgroups(7). Ancestors of the process's group may have limits too. A container often
+    reads the host's path of its group here, but only the group itself is mounted, at the root.
     """
     limits = [math.inf]
     for version, group in cpu_groups(_read(proc_cgroup)):

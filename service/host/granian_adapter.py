@@ -25,7 +25,7 @@ from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
 
 SPARE_FILES = 256
-"""Number of files a worker may open besides connections; without any, granian busy-waits."""
+"""Number of open files per worker besides connections; at the file limit, granian busy-waits."""
 HEADER_TIMEOUT_SECONDS = 75
 """Seconds to wait for request headers; load balancers keep idle connections for 60 seconds."""
 PR_SET_PDEATHSIG = 1
@@ -88,7 +88,7 @@ class GranianWorkers(MPServer):
     def start(self, slot: int) -> BaseProcess:
         """Fork the worker of a slot; raise OSError if the system refuses."""
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
-        # The holder does not own the descriptor.
+        # False leaves the ownership of the descriptor to this process.
         self._shd = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[assignment,call-arg]
         begin = functools.partial(self._begin, slot)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
@@ -116,7 +116,7 @@ class GranianWorkers(MPServer):
         _schedule_as_batch()
         _die_with_parent()
         # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
-        # may act on it; it sends SIGTERM to the workers.
+        # may act on it, by sending SIGTERM to the workers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
             return self._load(slot)

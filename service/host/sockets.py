@@ -31,10 +31,8 @@ if sys.platform == "linux":
 def listen(host: str, port: int, workers: int) -> list[socket.socket]:
     """Return one listening socket per worker, which queues connections until they are accepted.
 
-    On Linux the kernel spreads the connections over the sockets.
-
-    Raises:
-        SettingsError: the host is unknown, or the port is in use.
+    On Linux the kernel spreads the connections over the sockets. Raise SettingsError if the host is
+    unknown or the port is in use.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -188,7 +188,7 @@ class Supervisor:
         try:
             self.check_reload()
         except (SettingsError, OSError) as error:
-            log.error("SIGHUP: %s; the workers stay", error)
+            log.error("SIGHUP: %s; the workers are not replaced", error)
         else:
             log.info("SIGHUP: replacing the workers")
             self._terminate(self.grace_seconds)

@@ -21,7 +21,7 @@ def check_key_pair(pair: KeyPair | None) -> None:
     """Check that a certificate and its key can be used; None, for plain HTTP, is valid.
 
     Raises:
-        SettingsError: a file is not PEM, or the key has a password or is another certificate's.
+        SettingsError: a file is not PEM, or the key has a password or does not match.
         OSError: a file cannot be read.
     """
     if pair is None:
@@ -34,7 +34,5 @@ def check_key_pair(pair: KeyPair | None) -> None:
         context.load_cert_chain(pair.certificate, pair.key, password="")
     except ssl.SSLError as error:
         reason = f" ({error.reason.lower().replace('_', ' ')})" if error.reason else ""
-        raise SettingsError(
-            f"{pair.certificate}, {pair.key}: expected a certificate and its key in PEM, "
-            f"the key without a password{reason}"
-        ) from None
+        expected = f"expected a certificate and its key in PEM, the key without a password{reason}"
+        raise SettingsError(f"{pair.certificate}, {pair.key}: {expected}") from None

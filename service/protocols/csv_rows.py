@@ -13,11 +13,8 @@ from tabular.separator import guess_separator
 def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
     """Parse CSV as (rows, in_features) float32; a header may reorder the columns.
 
-    The first line is a header if one of its cells is not a number.
-
-    Raises:
-        BadInput: 400 for a body that is not CSV, 422 with line and column for an invalid cell,
-            413 for too many rows.
+    The first line is a header if one of its cells is not a number. Raise BadInput: 400 for a body
+    that is not CSV, 422 with line and column for an invalid cell, 413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -57,7 +54,7 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
 
 
 def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
-    # The names of features may be numbers, such as 0, 1 and 2.
+    # A line of feature names is a header even if all names are numbers, such as 0, 1 and 2.
     if {cell.strip() for cell in cells} == set(features):
         return True
     try:

@@ -52,12 +52,8 @@ A parser may be pooled only after its document has been released: before, parse(
 def load_json(body: bytes, max_values: int) -> Any:
     """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
 
-    Args:
-        body: JSON text.
-        max_values: Maximum number of values in the rows; the JSON may hold MAX_EXTRA_VALUES more.
-
-    Raises:
-        BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
+    The rows may hold `max_values` values, and the rest of the JSON MAX_EXTRA_VALUES. Raise
+    BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
     """
     if not body.strip():
         raise BadInput("the body is empty", status=UNPARSEABLE)
@@ -69,7 +65,7 @@ def load_json(body: bytes, max_values: int) -> Any:
             raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # Every key is followed by one colon, and orjson drops duplicate keys, so equal counts of colons
-    # and keys rule out duplicates. Otherwise the slow parser decides: strings may hold colons too.
+    # and keys rule out duplicates. Otherwise the slow parser decides, as strings may hold colons.
     if _count_byte(body, b":") != _count_keys(document):
         _reject_duplicates(body)
     return document
@@ -79,10 +75,8 @@ def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Row
     """Read {"member": [[...], ...]} straight into (rows, width) float32.
 
     It creates no Python object per number and takes a third of the time of orjson and NumPy.
-    The result equals that of load_json and rows_from_instances bit for bit.
-
-    Returns:
-        The rows, or None for any other body, which load_json then parses or rejects.
+    The result equals that of load_json and rows_from_instances bit for bit. Return None for any
+    other body, which load_json then parses or rejects.
     """
     if body[:1] != b"{":
         return None
@@ -105,18 +99,13 @@ def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Row
 def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) -> Any | None:
     """Parse JSON like load_json, but read the list at `place` straight into a float32 array.
 
-    Args:
-        body: JSON text.
-        place: Path to a list of numbers or of rows of numbers, such as ("inputs", 0, "data").
-        max_values: Maximum number of values in that list.
-
-    Returns:
-        The document, or None for any other body, which load_json then parses or rejects.
+    `place` is the path of a list of numbers or of rows, such as ("inputs", 0, "data"), that may
+    hold `max_values` values. Return None for any other body, which load_json parses or rejects.
     """
     if body[:1] != b"{" or len(body) < MIN_SIMDJSON_BYTES:
         return None
     try:
-        _require_value_count(body, max_values)  # its BadInput is a ValueError
+        _require_value_count(body, max_values)  # raises BadInput, a ValueError
         document: Any = simdjson.Parser().parse(body)
         target = document
         for step in place:

@@ -40,9 +40,8 @@ class Reply(NamedTuple):
 def complete_body(request: Request) -> bytes:
     """Return the body of a request in a format without an end marker, such as CSV.
 
-    Raises:
-        Refused: 411 for a chunked body, because WSGI hosts do not report its truncation, and a
-            truncated table is a valid, shorter table.
+    Raise Refused (411) for a chunked body, because WSGI hosts do not report its truncation, and a
+    truncated table is a valid, shorter table.
     """
     if request.body and not request.is_complete:
         detail = "expected Content-Length: a truncated chunked body of rows cannot be detected"
@@ -53,10 +52,8 @@ def complete_body(request: Request) -> bytes:
 def negotiate(accept: str, offered: tuple[str, ...]) -> str:
     """Return the offered media type that an Accept header prefers (RFC 9110, 12.5.1).
 
-    Of equally preferred types the first one offered wins.
-
-    Raises:
-        Refused: 406 if the header accepts none of them.
+    Among equally preferred types, the first one offered wins. Raise Refused (406) if the header
+    accepts none of them.
     """
     if not accept or accept == "*/*":
         return offered[0]

@@ -20,8 +20,7 @@ def rows_from_instances(
 ) -> Rows:
     """Convert a list of rows, or of records by feature name, to (rows, in_features) float32.
 
-    Raises:
-        BadInput: 422 with the location of the first invalid value, 413 for too many rows.
+    Raise BadInput: 422 with the location of the first invalid value, 413 for too many rows.
     """
     if type(instances) is not list:
         raise mismatch("a list of rows or records", instances, where)
@@ -48,9 +47,8 @@ def array_from_numbers(values: list[Any], where: str) -> Rows:
 def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
     """Read little-endian, row-major float32 values as (rows, in_features).
 
-    Raises:
-        BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
-            for too many rows.
+    Raise BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
+    for too many rows.
     """
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
@@ -64,7 +62,7 @@ def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows
         i, j = place
         detail = f"expected a finite number, found {rows[i, j]}"
         raise BadInput(detail, where=f"row {i}, column {j}")
-    return rows.astype(np.float32, copy=False)  # native byte order
+    return rows.astype(np.float32, copy=False)  # convert to native byte order
 
 
 def mismatch(expected: str, value: object, where: str | None = None) -> BadInput:
@@ -125,7 +123,7 @@ def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
 
 
 def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
-    """Return the error of the first invalid row or value; at least one must be invalid."""
+    """Return the error for the first invalid row or value; at least one must be invalid."""
     first, known = type(instances[0]), set(features)
     keys: Sequence[object] = range(len(features))
     if first is dict:

@@ -27,7 +27,7 @@ DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer a request: for "instances" row by row, for "inputs" with one array per output."""
+    """Answer a request: "instances" gives outputs row by row, "inputs" one array per output."""
     if request.content_type not in REQUEST_MEDIA_TYPES:
         detail = f"expected {JSON}, found {request.content_type[:MAX_SHOWN_CHARACTERS]}"
         raise Refused(415, detail, reason="unsupported_media_type")
@@ -37,7 +37,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
     outputs = served.infer(rows, place)
     if member == "instances":
         document = {"predictions": _by_row(outputs)}
-    else:  # a single output has no name in the reply
+    else:  # the reply omits the name of a single output
         document = {"outputs": outputs["output"] if len(outputs) == 1 else outputs}
     return Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
@@ -45,7 +45,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
 def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
     """Return the document of GET /v1/models/M: TensorFlow Serving's, with two members for KServe.
 
-    `ready` is False while the service drains; `versions` are all served ones, by default about's.
+    `ready` is False while the service drains; `versions` defaults to that of `about`.
     """
     state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS_OK}
     states = [{"version": str(version), **state} for version in versions or (about.version,)]
@@ -94,7 +94,7 @@ def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
 
 
 def _by_row(outputs: Outputs) -> Any:
-    """Return one entry per row: the row of a single output, or several outputs by name."""
+    """Return one entry per row: the values of a single output, or of several outputs by name."""
     if len(outputs) == 1:
         return outputs["output"]
     labels = outputs["label"].tolist()

@@ -73,7 +73,7 @@ def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
 def _reply(
     outputs: Outputs, requested: RequestedOutputs, about: Manifest, document: Document
 ) -> Reply:
-    """Return the requested outputs, as flat lists or as little-endian bytes after the JSON."""
+    """Return a reply with outputs as flat lists or as little-endian bytes after the JSON."""
     head: Document = {"model_name": about.name, "model_version": str(about.version)}
     if "id" in document:
         head["id"] = document["id"]

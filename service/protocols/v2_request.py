@@ -37,7 +37,7 @@ UNSUPPORTED_PARAMETERS = {
 """Parameters that are refused, because they would change the reply, and the reason to report."""
 Document = dict[str, Any]
 RequestedOutputs = dict[str, bool]
-"""Whether each requested output, by name and in order, is requested as bytes."""
+"""Names of the requested outputs in order, each with whether to send it as bytes."""
 
 
 def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
@@ -123,7 +123,7 @@ def _row_count(shape: Any, served: ServedModel) -> int:
 
 
 def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, str]:
-    """Read a tensor in JSON, nested as a list of rows, or flat as one list in the same order."""
+    """Read a tensor in JSON, either nested (a list of rows) or flat (one list, row by row)."""
     where, width = "inputs[0].data", len(served.features)
     if isinstance(data, np.ndarray):
         if data.shape in ((count, width), (count * width,)):
@@ -145,7 +145,7 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, s
 def _object(
     value: Any, where: str | None, required: Sequence[str], optional: Sequence[str]
 ) -> Document:
-    """Return an object, checked for missing and unknown members."""
+    """Return an object after a check for missing and unknown members."""
     if type(value) is not dict:
         raise mismatch("an object", value, where)
     for name in required:
@@ -159,7 +159,7 @@ def _object(
 
 
 def _parameters(holder: Document, where: str = "") -> Document:
-    """Return the parameters of a request, an input or an output, checked to be scalars."""
+    """Return the parameters of a request, an input or an output, which must be scalars."""
     parameters, where = holder.get("parameters", {}), f"{where}.parameters".lstrip(".")
     if type(parameters) is not dict:
         raise mismatch("an object", parameters, where)

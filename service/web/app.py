@@ -63,10 +63,10 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         if g.is_prediction:
             return
         context.metrics.entered()
-        if path.startswith("//"):  # werkzeug routes //predict to /predict
+        if path.startswith("//"):  # werkzeug accepts //predict for /predict
             detail = f"expected one slash at the beginning, found {path[:80]!r}"
             raise Refused(404, detail, reason="not_found")
-        if not method.isupper():  # werkzeug routes get to GET
+        if not method.isupper():  # werkzeug accepts get for GET
             allow = (("Allow", "GET, HEAD, OPTIONS, POST"),)
             detail = "expected a method in upper case"
             raise Refused(405, detail, reason="method_not_allowed", headers=allow)

@@ -22,11 +22,10 @@ _drain_slots = threading.Semaphore(MAX_CONCURRENT_DRAINS)
 
 
 def read_request(environ: Environ, max_bytes: int) -> Request:
-    """Read a request and decompress its body; max_bytes limits both sizes of the body.
+    """Read a request and decompress its body; max_bytes limits its size before and after.
 
-    Raises:
-        Refused: 413 for a larger body, 415 for an unknown Content-Encoding.
-        BadInput: 400 for a truncated or corrupt body, or for a length that is not a number.
+    Raise Refused: 413 for a larger body, 415 for an unknown Content-Encoding; or BadInput (400) for
+    a truncated or corrupt body, or a length that is not a number.
     """
     stream, header = environ["wsgi.input"], environ.get("CONTENT_LENGTH")
     environ[BODY_STARTED] = True
@@ -77,7 +76,7 @@ def drain_body(environ: Environ) -> None:
 
 
 def _read_remaining(stream: Any, body: bytes, length: int) -> bytes:
-    """Return the whole body after a short read; raise BadInput if it ends early."""
+    """Read the rest of a body after a short read; raise BadInput if the body ends early."""
     while len(body) < length:
         if not (part := stream.read(length - len(body))):
             detail = f"expected a body of {length} bytes, found {len(body)}"

@@ -28,10 +28,9 @@ class ServiceContext:
 
 
 def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceContext:
-    """Load the artifact and return the context; a broken artifact only makes it not ready.
+    """Load the artifact and return the context; a broken artifact makes the service not ready.
 
-    Raises:
-        SettingsError: The token file is unusable.
+    Raise SettingsError if the token file is unusable.
     """
     access = AccessControl(settings.tokens(), settings.origins)
     fast_routes = {"/predict": NATIVE}
@@ -60,8 +59,7 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
 def find_model(context: ServiceContext, model: str, version: str | None = None) -> ServedModel:
     """Return a version of the served model, by default the current one.
 
-    Raises:
-        Refused: 404 for another model or version, 503 while no version is loaded.
+    Raise Refused: 404 for another model or version, 503 while no version is loaded.
     """
     served = context.versions.find(version)
     name = served.predictor.manifest.name

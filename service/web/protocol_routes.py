@@ -10,7 +10,7 @@ from service.web.replies import document, respond
 from service.web.request_path import NATIVE, V1, V2, Protocol
 
 PREDICTIONS = "predictions"
-"""Name of the blueprint for whose requests the hooks of the application do nothing."""
+"""Name of the blueprint whose requests the hooks in app.py skip."""
 
 
 def prediction_routes(context: ServiceContext) -> Blueprint:

@@ -32,7 +32,7 @@ def document(content: Mapping[str, Any]) -> Response:
 
 
 def page(template: str, **values: Any) -> Response:
-    """Render an HTML page whose policy allows only its own style and script."""
+    """Render an HTML page whose Content-Security-Policy allows only its own style and script."""
     nonce = secrets.token_urlsafe(16)
     html = render_template(template, nonce=nonce, root=request.root_url, **values)
     return respond(Reply(html.encode(), "text/html; charset=utf-8", headers=page_policy(nonce)))

@@ -25,7 +25,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class AccessControl:
-    """Decisions that depend only on the headers of a request."""
+    """Access decisions, which depend only on the headers of a request."""
 
     tokens: Sequence[bytes] = ()
     """Tokens, each of which grants access; if there are none, every request is allowed."""

@@ -30,8 +30,8 @@ FLOATS = describe({}, "Little-endian float32, row after row.")
 TENSORS = describe({}, "JSON, followed by the bytes of the tensors.")
 PREDICT_DESCRIPTION = """\
 The body is JSON, CSV or little-endian float32 ({row_bytes} bytes a row). The first line of a CSV \
-is a header, which may reorder the columns, if a cell is not a number. `Accept` selects one of the \
-same three formats for the reply; a reply in float32 contains the {numbers}."""
+is a header if a cell is not a number; a header may reorder the columns. `Accept` selects one of \
+the same three formats for the reply; a reply in float32 contains the {numbers}."""
 INFER_DESCRIPTION = f"""\
 A binary request has the header `{JSON_LENGTH_HEADER}: n`: n bytes of JSON, then the bytes of the \
 tensor, as many as the input's `binary_data_size`. If n is 0, the body is only the tensor. The \
@@ -147,7 +147,7 @@ def _post(
     protocol: Protocol,
     served: ServedModel,
 ) -> Operation:
-    """Add a body and its examples, (summary, request) by name; the protocol answers them."""
+    """Add a body and examples, (summary, request) by name, with the protocol's replies."""
     body, replies = _content(requests), operation["responses"]["200"]["content"]
     for name, (summary, request) in examples.items():
         try:

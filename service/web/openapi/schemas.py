@@ -86,7 +86,7 @@ def _row_schemas(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 
 def _feature(feature: Feature) -> Schema:
-    """Return the schema of a feature; the range of the training rows is only described."""
+    """Return the schema of a feature; the training range is described but not enforced."""
     values = (feature.min, feature.max, feature.median)
     low, high, median = (f"{float(str(np.float32(value))):.9g}" for value in values)
     text = f"{feature.kind}; in the training rows {low} to {high}, median {median}."
