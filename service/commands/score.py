@@ -27,9 +27,7 @@ from tabular.separator import guess_separator
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option(
-    "--keep", multiple=True, help="Column of SOURCE to copy to DESTINATION; may be repeated."
-)
+@click.option("--keep", multiple=True, help="Column to copy to DESTINATION; may be repeated.")
 def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Predict every row of SOURCE (CSV or Parquet) and write the predictions to DESTINATION.
 

@@ -31,7 +31,7 @@ def rows_from_instances(
     return matrix
 
 
-def array_from_numbers(values: list[Any], where: str) -> Rows:
+def array_from_list(values: list[Any], where: str) -> Rows:
     """Convert a list to float32, (len(values),); raise BadInput (422) at the first wrong value."""
     if not set(map(type, values)) <= NUMBER_TYPES:
         index = next(index for index, value in enumerate(values) if type(value) not in NUMBER_TYPES)

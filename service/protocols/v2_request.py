@@ -13,12 +13,7 @@ from service.artifact.manifest import Manifest
 from service.errors import TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.protocols import json_rows
 from service.protocols.messages import Request
-from service.protocols.rows import (
-    array_from_numbers,
-    mismatch,
-    rows_from_bytes,
-    rows_from_instances,
-)
+from service.protocols.rows import array_from_list, mismatch, rows_from_bytes, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 
@@ -139,7 +134,7 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, s
         raise BadInput(detail, where=where)
     if nested:
         return rows_from_instances(data, served.features, served.most_rows, where), where + "[{}]"
-    return array_from_numbers(data, where).reshape(count, width), "row {}"
+    return array_from_list(data, where).reshape(count, width), "row {}"
 
 
 def _object(
@@ -167,9 +162,8 @@ def _parameters(holder: Document, where: str = "") -> Document:
         if type(value) not in (str, int, float, bool):
             raise mismatch("a string, a number, true or false", value, f"{where}.{name[:40]}")
         if name in UNSUPPORTED_PARAMETERS:
-            raise BadInput(
-                f"not supported: {UNSUPPORTED_PARAMETERS[name]}", where=f"{where}.{name}"
-            )
+            detail = f"not supported: {UNSUPPORTED_PARAMETERS[name]}"
+            raise BadInput(detail, where=f"{where}.{name}")
     return parameters
 
 

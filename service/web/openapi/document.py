@@ -35,9 +35,7 @@ TAGS = {
 }
 RETRY_TEXT = "Seconds to wait before the next attempt."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": describe(
-        {"required": True, "schema": STRING}, "The client's ID, or a new one."
-    ),
+    "X-Request-ID": describe({"required": True, "schema": STRING}, "The client's ID or a new one."),
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
     JSON_LENGTH_HEADER: describe({"schema": COUNT}, "Bytes of JSON before the tensors."),

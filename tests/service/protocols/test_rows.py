@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadInput
-from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
+from service.protocols.rows import array_from_list, rows_from_bytes, rows_from_instances
 from service.runtime.session import Rows
 from tests.service.protocols.refusal import refusal
 from tests.service.protocols.strategies import float32, matrices
@@ -29,7 +29,7 @@ def test_rows_keep_their_bits(rows: Rows) -> None:
         rows_from_instances(wide, FEATURES, MAX_ROWS),
         rows_from_instances(records, FEATURES, MAX_ROWS),
         rows_from_bytes(rows.astype("<f4").tobytes(), FEATURES, MAX_ROWS),
-        array_from_numbers([value for row in wide for value in row], "data").reshape(-1, 3),
+        array_from_list([value for row in wide for value in row], "data").reshape(-1, 3),
     ):
         assert ("float32", rows.tobytes()) == (actual.dtype.name, actual.tobytes())
 
@@ -77,7 +77,7 @@ def test_instances_that_do_not_fit(instances: Any, where: str, detail: str) -> N
 )
 def test_number_that_does_not_fit(value: Any, detail: str) -> None:
     """The error has the index of the number in a flat list."""
-    assert (422, "data[1]", detail) == refusal(array_from_numbers, [1, value, 2], "data")
+    assert (422, "data[1]", detail) == refusal(array_from_list, [1, value, 2], "data")
 
 
 @pytest.mark.parametrize(
