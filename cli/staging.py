@@ -1,6 +1,6 @@
 """Atomic publication of folders and files, even if the process is killed.
 
-A folder is written as `.tmp-*` in the same parent folder, synced to disk and then renamed. A lock
+A folder is written as `.tmp-*` next to its final path, synced to disk and then renamed. A lock
 marks it as in use; the operating system releases the lock when the process ends. The next call of
 staged() removes the unlocked folders, which killed processes left behind.
 """
@@ -80,10 +80,8 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
 
 def folder_numbers(parent: Path) -> list[int]:
     """Return the numbers of the published folders in `parent`, ascending."""
-    if not parent.is_dir():
-        return []
-    folders = (path.name for path in parent.iterdir() if path.is_dir())
-    return sorted(int(name) for name in folders if re.fullmatch("[1-9][0-9]*", name))
+    names = (path.name for path in parent.glob("*") if path.is_dir())
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
 
 
 def sweep(root: Path) -> None:

@@ -107,7 +107,7 @@ class Supervisor:
         return [slot.process.sentinel for slot in self._slots if slot.process]
 
     def seconds_until_due(self) -> float | None:
-        """Return the seconds until advance() is due, or None if it waits for an event only."""
+        """Return the seconds until advance() has work to do, or None if that takes an event."""
         times = [self._drain_end]
         for slot in self._slots:
             if slot.process:

@@ -135,7 +135,7 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
 def _flat_values(
     parser: Any, body: bytes, member: str, width: int, max_rows: int
 ) -> NDArray[np.float64] | None:
-    """Return a member's rows as one flat array, or None if they are not rows of that width."""
+    """Return a member's rows as one flat array, or None unless all are lists of that width."""
     try:
         document = parser.parse(body)
         rows = document[member]

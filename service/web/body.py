@@ -86,7 +86,7 @@ def _read_remaining(stream: Any, body: bytes, length: int) -> bytes:
 
 
 def _read_chunked(stream: Any, max_bytes: int) -> bytes:
-    """Read a body without Content-Length."""
+    """Read a body without Content-Length up to its end, which the host marks."""
     parts, size = [], 0
     while part := stream.read(CHUNK_BYTES):
         parts.append(part)

@@ -35,7 +35,7 @@ class Protocol(NamedTuple):
     route: int
     """Index of the protocol's route in metrics.ROUTES."""
     answer: Callable[[Request, ServedModel], Reply]
-    """Pure function; raises BadInput with the location, or Refused with 406, 411 or 415."""
+    """Pure function, which raises BadInput, or Refused with status 406, 411 or 415."""
 
 
 NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
@@ -48,7 +48,7 @@ class PredictionPath:
     """The handling of predictions in every protocol."""
 
     find: Callable[[], ServedModel]
-    """Returns the current version; raises Refused."""
+    """Returns the current version, or raises Refused (503) if none is loaded."""
     access: AccessControl
     admission: Admission
     metrics: WorkerMetrics

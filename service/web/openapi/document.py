@@ -126,7 +126,6 @@ def _interface(manifest: Manifest) -> object:
 
 
 def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
-    """Return the error responses by status."""
     limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
     provocations = _provocations(served, max_body_bytes)
     responses = {}

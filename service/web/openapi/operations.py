@@ -147,7 +147,7 @@ def _post(
     protocol: Protocol,
     served: ServedModel,
 ) -> Operation:
-    """Add a body and examples, (summary, request) by name, with the protocol's replies."""
+    """Add a body with examples (a summary and a request by name) and the protocol's replies."""
     body, replies = _content(requests), operation["responses"]["200"]["content"]
     for name, (summary, request) in examples.items():
         try:

@@ -190,7 +190,7 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 
 def _parameters(**known: Schema | bool) -> Schema:
-    """Return the schema of V2's parameters; the service ignores those that it does not know."""
+    """Return the schema of V2's parameters; the service ignores unknown ones."""
     return OBJECT | {
         "properties": known,
         "additionalProperties": {"type": ["string", "number", "boolean"]},
