@@ -1,1 +1,1 @@
-"""Parts of a command line that training, export and serving share; it imports none."""
+"""Command-line code that training, export and serving share; it imports none of them."""

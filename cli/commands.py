@@ -1,4 +1,4 @@
-"""Groups of commands, imported when they run, that report expected errors in one line."""
+"""Groups of commands that report expected errors in one line, and lazily imported commands."""
 
 import importlib
 import importlib.util
@@ -10,35 +10,35 @@ import click
 
 
 class InputError(click.ClickException):
-    """The input cannot be used; the message is one line."""
+    """Bad input, reported in one line; the exit code is 2."""
 
     exit_code = 2
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C ended the command; the exit code is 128 plus the number of SIGINT, as in a shell."""
+    """Interruption by Ctrl-C; the exit code is 128 plus the number of SIGINT, as in a shell."""
 
     exit_code = 130
 
 
 class CommandGroup(click.Group):
-    """A group of commands that end in one line for an expected error, never in a traceback.
+    """A group of commands that report an expected error in one line, without a traceback.
 
     The exit code is 2 for bad input, 1 for a failure such as a failed proof, 130 after Ctrl-C.
     """
 
     input_errors: tuple[type[Exception], ...] = ()
-    """Error types that mean bad input; OSError is always one of them."""
+    """Error types that mean bad input, in addition to OSError."""
     failure_errors: tuple[type[Exception], ...] = ()
     """Error types that mean a failure not caused by the input."""
     failure_prefix: str = ""
-    """Text in front of a failure's message."""
+    """Text to print before the message of a failure."""
     extra: str = ""
-    """Extra of pyproject.toml that the commands need."""
+    """Extra (optional dependencies) of pyproject.toml that the commands need."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and turn its expected errors into click's one-line errors."""
-        # Some libraries swallow KeyboardInterrupt or replace it with an error of their own.
+        # Some libraries swallow KeyboardInterrupt or replace it, so each SIGINT is recorded here.
         interrupts: list[int] = []
 
         def interrupt(number: int, frame: object) -> None:
@@ -80,7 +80,7 @@ class LazyCommand(click.Command):
             name: name of the command in the group that lists it.
             target: "module:attribute" of a command, or of a CommandGroup that holds it.
             short_help: line for the `--help` of the group.
-            subcommand: name of the command in the target group, where it differs from `name`.
+            subcommand: name of the command in the target group, if it differs from `name`.
             extra: extra of pyproject.toml that the command needs.
         """
         super().__init__(name, short_help=short_help)
@@ -89,12 +89,12 @@ class LazyCommand(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **kw: Any
     ) -> click.Context:
-        """Return the context of the real command, to which click hands over from here on."""
+        """Import the command and return its context, which makes click run it."""
         module, _, attribute = self.target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, CommandGroup):
             group = parent.command if parent else None
-            if isinstance(group, CommandGroup):  # it reports errors as the command's own group does
+            if isinstance(group, CommandGroup):  # report errors like the group of the command
                 group.input_errors = command.input_errors
                 group.failure_errors = command.failure_errors
                 group.failure_prefix = command.failure_prefix
@@ -103,9 +103,9 @@ class LazyCommand(click.Command):
 
 
 def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str | None:
-    """Return the message for a missing package, or None if only a submodule of it is missing.
+    """Return the message for a missing package, or None if the package is installed.
 
-    A missing submodule is a defect, for which a traceback is right.
+    If it is installed, a submodule is missing: a defect, which should give a traceback.
     """
     package = (error.name or "").partition(".")[0]
     if not package or importlib.util.find_spec(package):
@@ -117,9 +117,9 @@ def _how_to_install(error: ModuleNotFoundError, command: str, extra: str) -> str
 
 
 def reject_overridden_options(ctx: click.Context, flag: str, allowed: Collection[str]) -> None:
-    """Raise InputError if an option is set that the flag replaces with a stored setting.
+    """Raise InputError if the user combines the flag with an option whose value is already stored.
 
-    The parameters named in `allowed` may be set together with the flag.
+    The parameters named in `allowed` may be combined with the flag.
     """
     defaults = (None, click.core.ParameterSource.DEFAULT)
     for option in ctx.command.params:

@@ -1,13 +1,13 @@
-"""The progress bar of every command that takes long; the only module here that imports rich."""
+"""The progress bar of long-running commands; the only module of cli that imports rich."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with counts, the time left and a note; on a log it prints nothing.
+    """Return a progress bar with the remaining time; it is hidden unless console is a terminal.
 
-    Each task needs the field `note`, a text that may be empty.
+    Each task needs the field `note`, a text after the bar that may be empty.
     """
     return Progress(
         TextColumn("{task.description}"),

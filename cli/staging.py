@@ -1,8 +1,8 @@
-"""Folders and files that appear complete or not at all, even if the process is killed.
+"""Atomic publication of folders and files, even if the process is killed.
 
-A folder is built as `.tmp-*` next to its final place, synced to disk and renamed once. A lock on
-it, which the operating system releases when the process ends, marks it as in use; the next call
-of staged() removes the folders that killed processes left.
+A folder is written as `.tmp-*` next to its final path, synced to disk and then renamed. A lock
+marks it as in use; the operating system releases the lock when the process ends. The next call of
+staged() removes the unlocked folders, which killed processes left behind.
 """
 
 import contextlib
@@ -25,9 +25,6 @@ def staged(root: Path, name: str) -> Iterator[Path]:
     """Yield an empty folder in `root/name`; remove it at the end unless it was published.
 
     `root/name` is created if missing, and removed again if it is empty at the end.
-
-    Raises:
-        OSError: the folder cannot be created or written to.
     """
     parent = root / name
     for attempts_left in reversed(range(MAX_ATTEMPTS)):
@@ -49,24 +46,24 @@ def staged(root: Path, name: str) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp's 0700 would keep other users from reading it
         yield folder
     except OSError as error:
-        error.filename = error.filename or str(parent)  # the error of a full disk names no file
+        error.filename = error.filename or str(parent)  # the error for a full disk names no file
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-        with contextlib.suppress(OSError):  # it is usually not empty
+        with contextlib.suppress(OSError):  # the folder is usually not empty
             parent.rmdir()
 
 
 def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -> Path:
     """Sync a staged folder, rename it to the next free number (1, 2, 3 ...) and return its path.
 
-    `finish` writes the files that depend on the number into the folder. It is called again with
-    the next number when another process has taken this one.
+    `finish` writes the files that depend on the number into the folder. If another process takes
+    the number first, `finish` is called again with the next one.
     """
     number = 0
     while True:
-        number = max(number, *numbered(folder.parent), 0) + 1
+        number = max(number, *folder_numbers(folder.parent), 0) + 1
         finish(number)
         for path in (*folder.rglob("*"), folder):
             _sync(path)
@@ -81,16 +78,14 @@ def publish(folder: Path, finish: Callable[[int], None] = lambda number: None) -
         return target
 
 
-def numbered(parent: Path) -> list[int]:
+def folder_numbers(parent: Path) -> list[int]:
     """Return the numbers of the published folders in `parent`, ascending."""
-    if not parent.is_dir():
-        return []
-    folders = (path.name for path in parent.iterdir() if path.is_dir())
-    return sorted(int(name) for name in folders if re.fullmatch("[1-9][0-9]*", name))
+    names = (path.name for path in parent.glob("*") if path.is_dir())
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
 
 
 def sweep(root: Path) -> None:
-    """Remove the staged folders in every `root/name` whose process has ended."""
+    """Remove the staged folders of ended processes in every `root/name`."""
     for folder in root.glob(f"*/{STAGING_PREFIX}*"):
         try:
             lock = os.open(folder, os.O_RDONLY)
@@ -102,7 +97,7 @@ def sweep(root: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace the file `root/name/file` in one step, unless it already has this content."""
+    """Replace the file root/name/file atomically, unless it already has this content."""
     if path.exists() and path.read_bytes() == content:
         return
     with staged(path.parent.parent, path.parent.name) as folder:

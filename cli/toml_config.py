@@ -1,4 +1,4 @@
-"""A TOML file whose keys are a command's options, as defaults that flags override."""
+"""Click callbacks: defaults of options from a TOML file, and options that are lists of names."""
 
 import csv
 import tomllib
@@ -19,12 +19,12 @@ def read_config(
     path: str | None,
     comma_separated: Collection[str] = (),
 ) -> None:
-    """Set a command's defaults from a TOML file; a click callback.
+    """Set the defaults of a command's options from a TOML file; a click callback.
 
-    The text of the parameters named in `comma_separated` may also be a TOML list.
+    An option named in `comma_separated` takes a text with commas or a TOML list.
 
     Raises:
-        InputError: the file is no TOML, or a key or a value is not what the command takes.
+        InputError: the file is not valid TOML, or the command does not accept a key or a value.
         OSError: the file cannot be read.
     """
     if path is None:
@@ -34,9 +34,9 @@ def read_config(
     except ValueError as error:  # TOMLDecodeError or UnicodeDecodeError
         raise InputError(f"{path}: not readable as TOML: {error}") from None
     options = {
-        declared.opts[0].removeprefix("--"): declared
-        for declared in ctx.command.params
-        if isinstance(declared, click.Option) and declared.expose_value and not declared.is_flag
+        known.opts[0].removeprefix("--"): known
+        for known in ctx.command.params
+        if isinstance(known, click.Option) and known.expose_value and not known.is_flag
     }
     ctx.default_map = {}
     for key, value in document.items():
@@ -68,12 +68,12 @@ def _default(option: click.Option, value: Any, where: str) -> Any:
         except click.BadParameter as error:
             raise InputError(f"{where}: {error.message}") from None
     if option.callback is read_list and isinstance(value, list):
-        # Each item of a TOML list is one whole name, which read_list must not split at commas.
+        # Each item of a TOML list is a complete name; the quotes keep read_list from splitting it.
         return ['"' + name.replace('"', '""') + '"' for name in items]
     return items if option.multiple else value
 
 
 def read_list(ctx: click.Context, option: click.Parameter, lines: Sequence[str]) -> tuple[str, ...]:
-    """Return names separated by commas, quoted as in CSV where they hold one; a click callback."""
+    """Split names at commas, except inside the double quotes of CSV; a click callback."""
     rows = csv.reader((line.replace("\n", " ") for line in lines), skipinitialspace=True)
     return tuple(name for row in rows for name in row)

@@ -1,4 +1,4 @@
-"""The console script `twolayernet`: every command of the project, each imported when it runs."""
+"""The console script `twolayernet`: all commands of the project, each imported when it runs."""
 
 import click
 
@@ -8,7 +8,7 @@ MODEL, EXPORT, SERVICE = "model.__main__:main", "export.__main__:main", "service
 EXPORT_HELP = "Export a run, prove the files equal to it, and publish an artifact."
 
 COMMANDS = (
-    LazyCommand("train", MODEL, "Fit a network to a table and keep it as a run.", extra="train"),
+    LazyCommand("train", MODEL, "Fit a network to a table and save it as a run.", extra="train"),
     LazyCommand("formulations", MODEL, "Compare six ways to write the same fit.", extra="train"),
     LazyCommand("export", EXPORT, EXPORT_HELP, subcommand="build", extra="train"),
     LazyCommand("verify", EXPORT, "Repeat the proof of a published artifact.", extra="train"),

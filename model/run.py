@@ -20,7 +20,7 @@ import safetensors.numpy
 import torch
 from safetensors import SafetensorError
 
-from cli.staging import numbered
+from cli.staging import folder_numbers
 from model.config import TrainConfig, lists_as_tuples
 from model.errors import DataError
 from model.fit.loop import Epoch
@@ -166,7 +166,7 @@ def _check_record(record: RunRecord) -> None:
 
 def newest_run(root: Path) -> Path:
     """Return the folder of the newest run in root, or raise a DataError if there is none."""
-    runs = [parent / str(number) for parent in root.glob("*") for number in numbered(parent)]
+    runs = [parent / str(number) for parent in root.glob("*") for number in folder_numbers(parent)]
     if not runs:
         raise DataError(f"{root}: no complete run; train one first (python -m model train)")
     return max(runs, key=lambda run: (run / "run.json").stat().st_mtime_ns)
@@ -180,7 +180,7 @@ def find_run(text: str) -> Path:
         raise DataError(f"{text}: no such run{near_miss(text, folders)}")
     if (path / "run.json").exists():
         return path
-    if numbers := numbered(path):
+    if numbers := folder_numbers(path):
         return path / str(numbers[-1])
     raise DataError(f"{text}: not a run, run.json is missing")
 

@@ -16,7 +16,7 @@ class ServiceCommands(CommandGroup):
 SERVE, SCORE, CHECK = (f"service.commands.{name}:{name}" for name in ("serve", "score", "check"))
 
 COMMANDS = (
-    LazyCommand("serve", SERVE, "Answer predictions over HTTP."),
+    LazyCommand("serve", SERVE, "Serve predictions over HTTP."),
     LazyCommand("score", SCORE, "Predict every row of a CSV or Parquet file.", extra="score"),
     LazyCommand("check", CHECK, "Check an artifact's hashes and golden rows."),
 )

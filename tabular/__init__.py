@@ -1,1 +1,1 @@
-"""Rules for tables that training, scoring and HTTP share; needs NumPy at most."""
+"""Rules for column names and CSV separators, shared by training, scoring and HTTP."""

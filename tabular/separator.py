@@ -1,4 +1,4 @@
-"""The separator of a CSV file."""
+"""Detection of the separator of a CSV file."""
 
 import csv
 import io
@@ -6,15 +6,15 @@ from itertools import islice
 
 SEPARATORS = ",;\t|"
 MAX_SAMPLE_ROWS = 20
-"""Maximum number of rows compared to find the separator."""
+"""Maximum number of rows that are compared to find the separator."""
 
 
 def guess_separator(text: str, width: int | None = None) -> str:
-    """Return the separator that cuts the first line of a CSV into `width` cells, or into the most.
+    """Return the separator of a CSV, chosen from the first line and, if present, more rows.
 
-    Separators that give most of the first rows as many cells as the first line come first. A wrong
-    separator that splits inside quotes can join lines, so more rows decide between equal widths.
-    Of equally good separators the first in SEPARATORS wins.
+    Separators are ranked by whether they split the first line into `width` cells, whether they
+    split most rows into as many cells as the first line, the number of cells, and the number of
+    rows, because splitting inside quotes can join lines. The first in SEPARATORS wins a tie.
 
     Args:
         text: the first line of the CSV, or more of it.
@@ -25,7 +25,7 @@ def guess_separator(text: str, width: int | None = None) -> str:
         try:
             records = islice(csv.reader(io.StringIO(text), delimiter=separator), MAX_SAMPLE_ROWS)
             widths = [len(row) for row in records if row] or [0]
-        except csv.Error:  # an uncut line may exceed the csv module's limit on a cell
+        except csv.Error:  # an unsplit line may exceed the size limit of a cell
             return False, False, 0, 0
         consistent = widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
         return widths[0] == width, consistent, widths[0], len(widths)

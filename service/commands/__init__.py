@@ -1,1 +1,1 @@
-"""The commands of `python -m service`, one module each."""
+"""The commands of `python -m service`, one per module."""

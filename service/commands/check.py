@@ -1,4 +1,4 @@
-"""The command `check`: an artifact's hashes and golden rows, on this machine."""
+"""The command `check`, which checks an artifact's hashes and golden rows on this machine."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ from service.artifact.manifest import ArtifactError
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of text.")
 def check(artifact: Path, as_json: bool) -> None:
     """Check an artifact's hashes, and that it reproduces its golden rows on this machine.
 
     ARTIFACT is artifacts/NAME (its newest version) or artifacts/NAME/VERSION.
 
-    Exit code 0: it holds; 1: it does not; 2: there is no artifact.
+    Exit code 0: the artifact is valid; 1: it is invalid; 2: there is no artifact.
     """
     path, digest, error, code = artifact, None, None, 0
     try:
@@ -32,7 +32,7 @@ def check(artifact: Path, as_json: bool) -> None:
         report = {"artifact": str(path), "holds": error is None, "digest": digest, "error": error}
         click.echo(json.dumps(report))
     elif error is None:
-        click.echo(f"{path}: whole, and its golden rows are reproduced; digest {digest}")
+        click.echo(f"{path}: hashes match and golden rows are reproduced; digest {digest}")
     else:
         click.echo(f"Error: {error}", err=True)
     sys.exit(code)

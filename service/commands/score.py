@@ -1,6 +1,6 @@
-"""The command `score`: every row of a CSV or Parquet file through the predictor, streamed.
+"""The command `score`, which streams a CSV or Parquet file through the predictor.
 
-The predictions appear in the destination all at once, after the last row.
+The destination file appears only once it is complete.
 """
 
 import csv
@@ -27,7 +27,7 @@ from tabular.separator import guess_separator
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--keep", multiple=True, help="Column of SOURCE to copy as well; may be repeated.")
+@click.option("--keep", multiple=True, help="Column to copy to DESTINATION; may be repeated.")
 def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) -> None:
     """Predict every row of SOURCE (CSV or Parquet) and write the predictions to DESTINATION.
 
@@ -37,7 +37,7 @@ def score(artifact: Path, source: Path, destination: Path, keep: Sequence[str]) 
     if destination.suffix not in (".csv", ".parquet"):
         raise InputError(f"{destination}: expected .csv or .parquet, found '{destination.suffix}'")
     if destination.exists() and source.exists() and destination.samefile(source):
-        raise InputError(f"{destination}: expected another file than the source")
+        raise InputError(f"{destination}: expected a file other than the source")
     if not destination.parent.is_dir():
         raise InputError(f"{destination.parent}: no such folder")
     predictor = Predictor(artifact)
@@ -62,14 +62,13 @@ def _stream(
     predictions = _prediction_columns(predictor.manifest)
     for name in keep:
         if name in predictions:
-            raise InputError(f"{source}: column '{name}' to keep has the name of a prediction")
+            raise InputError(f"{source}: --keep {name}: a prediction column has this name")
     if ignored := [name for name in columns if name not in inputs]:
         console.print(f"ignored columns: {', '.join(ignored)}")
 
     rows: int = frame.select(pl.len()).collect().item()
     with progress_bar(console) as bar:
-        task = bar.add_task("score", total=rows, note="")
-        advance = functools.partial(bar.advance, task)
+        advance = functools.partial(bar.advance, bar.add_task("score", total=rows, note=""))
         _sink(_score_frame(frame.select(*inputs), predictor, source, keep, advance), destination)
     return rows
 
@@ -86,9 +85,9 @@ def _scan(source: Path) -> pl.LazyFrame:
                 file.seek(0)
                 header = [name.strip() for name in next(csv.reader(file, delimiter=separator), [])]
             if repeated := [name for name in header if header.count(name) > 1]:
-                problem = f"column '{repeated[0]}' is in the header twice; names must differ"
+                problem = f"column '{repeated[0]}' appears twice in the header; names must differ"
                 raise InputError(f"{source}: {problem}")
-            # The cells stay text, because polars would guess a type from the first rows alone.
+            # Read all cells as text, because polars would infer types from the first rows alone.
             return pl.scan_csv(
                 source, separator=separator, infer_schema=False, new_columns=header, glob=False
             )
@@ -114,12 +113,12 @@ def _score_frame(
     keep: Sequence[str],
     on_rows_scored: Callable[[int], object],
 ) -> pl.LazyFrame:
-    """Return the columns to keep, then the predictions, both to be computed batch by batch."""
+    """Return a lazy frame of the kept columns and the predictions, computed batch by batch."""
     manifest = predictor.manifest
     names = _prediction_columns(manifest)
-    # The name is longer than every other, so no column has it.
+    # This name is longer than all column names, so it differs from each of them.
     row_column = max(frame.collect_schema().names(), key=len) + " row"
-    # Classes of mixed types, which no export writes, become text.
+    # If the types of classes differ, which export does not allow, they become text.
     classes = pl.Series(manifest.classes, strict=False)
     types = [classes.dtype if manifest.classes else pl.Float32(), *[pl.Float32()] * len(names[1:])]
 
@@ -141,12 +140,12 @@ def _score_frame(
         return pl.DataFrame({name: batch[name] for name in keep} | predictions)
 
     schema = {**frame.select(keep).collect_schema(), **dict(zip(names, types, strict=True))}
-    numbered = frame.with_row_index(row_column)
-    return numbered.map_batches(score_batch, schema=schema, streamable=True)
+    frame = frame.with_row_index(row_column)
+    return frame.map_batches(score_batch, schema=schema, streamable=True)
 
 
 def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDArray[np.float32]:
-    """Return a column as finite float32 numbers, (rows,); true and false are boolean numbers."""
+    """Return a column as finite float32, (rows,); a boolean column may hold true and false."""
     cells = column.str.strip_chars() if column.dtype == pl.String else column
     numbers = cells.cast(pl.Float64, strict=False)
     if column.dtype == pl.String and kind == "boolean":
@@ -163,9 +162,9 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
 
 
 def _sink(frame: pl.LazyFrame, destination: Path) -> None:
-    """Write a frame as it streams, then rename it into place."""
-    # A folder, because after Ctrl-C polars may go on writing; its file is then removed with the
-    # folder. cli.staging is for folders that only this program writes to.
+    """Stream a frame into a temporary file, then rename the file to the destination."""
+    # After Ctrl-C polars may continue to write; its file is then removed with the folder.
+    # cli.staging is for folders that only this program writes to.
     with tempfile.TemporaryDirectory(
         prefix=".tmp-", dir=destination.parent, ignore_cleanup_errors=True
     ) as folder:

@@ -1,10 +1,10 @@
-"""The command `serve`: settings from flags and the environment, then the host and its workers."""
+"""The command `serve`, which reads the settings and starts the host and its workers."""
 
-import dataclasses
 import functools
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -19,13 +19,13 @@ from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.settings import HostSettings, ServiceSettings
 
 SPARE_THREADS = 56
-"""Threads of a worker beyond those of admitted requests, for refused requests and health probes."""
+"""Number of extra threads per worker, for rejected requests and health probes."""
 
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option to a command for every setting; an option left out is None."""
+    """Add an option for every setting to a command; the value of an omitted option is None."""
     for settings in (ServiceSettings, HostSettings):
-        for field in reversed(dataclasses.fields(settings)):
+        for field in reversed(fields(settings)):
             if field.name == "artifact":  # an argument of the command
                 continue
             kind, flag = settings.kind(field.name), "--" + field.name.replace("_", "-")
@@ -48,10 +48,10 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @setting_options
 def serve(artifact: Path | None, **options: Any) -> None:
-    """Answer predictions over HTTP until SIGTERM or Ctrl-C.
+    """Serve predictions over HTTP until SIGTERM or Ctrl-C.
 
-    ARTIFACT is artifacts/NAME, whose newest version is followed, or artifacts/NAME/VERSION; without
-    it the artifact that was published last is served.
+    ARTIFACT is artifacts/NAME, to follow its newest version, or artifacts/NAME/VERSION. The default
+    is the artifact that was published last.
     """
     settings = ServiceSettings.from_environment(artifact=artifact, **options)
     hosting = HostSettings.from_environment(**options)
@@ -63,11 +63,9 @@ def serve(artifact: Path | None, **options: Any) -> None:
     cores_per_worker = max(1, available_cores() // workers)
     in_flight = settings.in_flight or cores_per_worker
     threads = settings.threads or cores_per_worker
-    settings = dataclasses.replace(
-        settings, artifact=artifact, threads=threads, in_flight=in_flight
-    )
-    # The first process of a container ignores a signal without a handler; the host has its own
-    # handlers only once it runs.
+    settings = replace(settings, artifact=artifact, threads=threads, in_flight=in_flight)
+    # Process 1 of a container ignores a signal without a handler, and the supervisor installs its
+    # own handlers only when it runs.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     _run_host(settings, hosting, workers, in_flight + settings.queue + SPARE_THREADS, version)
 
@@ -75,7 +73,7 @@ def serve(artifact: Path | None, **options: Any) -> None:
 def _run_host(
     settings: ServiceSettings, hosting: HostSettings, workers: int, threads: int, version: Path
 ) -> None:
-    from service.host.granian_adapter import GranianWorkers  # imports an HTTP server
+    from service.host.granian_adapter import GranianWorkers  # not needed by --help
     from service.host.sockets import listen
     from service.host.supervisor import Supervisor
 
@@ -87,7 +85,7 @@ def _run_host(
     listeners = listen(hosting.host, hosting.port, workers)
 
     def load(slot: int) -> WSGIApplication:
-        from service.web.app import create_app  # in the worker alone, which keeps the host small
+        from service.web.app import create_app  # only in workers, to save memory in the supervisor
 
         return create_app(settings, WorkerMetrics(metrics, slot))
 

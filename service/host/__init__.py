@@ -1,1 +1,1 @@
-"""Worker processes on one machine: started, replaced, drained and stopped; they run granian."""
+"""A supervisor and its worker processes, in which granian serves HTTP."""

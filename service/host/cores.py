@@ -13,35 +13,34 @@ QUOTA_FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 def available_cores() -> int:
     """Return the number of cores that this process may keep busy, at least one.
 
-    A quota is rounded down: threads that use it up are suspended until its next period, and a
-    worker uses more than one core at times, because a thread of its own reads and writes sockets.
+    A quota is rounded down, because the kernel suspends threads that exhaust it until its next
+    period, and a worker can use more than one core: a separate thread handles its sockets.
     """
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, math.floor(min(allowed, cgroup_quota())))
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, math.floor(min(cores, cgroup_quota())))
 
 
 def cgroup_quota(
     proc_cgroup: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> float:
-    """Return the cores that the control groups allow this process; infinity without a limit.
+    """Return the number of cores that control groups allow this process; infinity if unlimited.
 
-    See cgroups(7). Every ancestor of the process's group may have a limit too. In a container the
-    path is often the host's, of which only the mount's root is visible: the container's own group.
+    See cgroups(7). Ancestors of the process's group may have limits too. A container often
+    reads the host's path of its group here, but only the group itself is mounted, at the root.
     """
     limits = [math.inf]
     for version, group in cpu_groups(_read(proc_cgroup)):
-        # A path from outside the namespace begins with "..", and stays below the mount here.
+        # Without "..", a path from outside the cgroup namespace stays below the mount.
         own = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
         for path in (own, *own.parents):
             folder = mount / path if version == 2 else mount / "cpu" / path
-            limits.append(
-                parse_quota(" ".join(_read(folder / name) for name in QUOTA_FILES[version]))
-            )
+            text = " ".join(_read(folder / name) for name in QUOTA_FILES[version])
+            limits.append(parse_quota(text))
     return min(limits)
 
 
 def cpu_groups(text: str) -> Iterator[tuple[int, str]]:
-    """Yield version (1, 2) and path of each group in /proc/self/cgroup that may limit CPU time."""
+    """Yield version (1 or 2) and path of the CPU groups in the content of /proc/self/cgroup."""
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         controllers, separator, group = rest.partition(":")

@@ -25,18 +25,18 @@ from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
 
 SPARE_FILES = 256
-"""Open files of a worker besides its connections. Out of files, granian accepts in a busy loop."""
+"""Number of open files per worker besides connections; at the file limit, granian busy-waits."""
 HEADER_TIMEOUT_SECONDS = 75
-"""Seconds to wait for the head of a request: load balancers keep idle connections for a minute."""
+"""Seconds to wait for request headers; load balancers keep idle connections for 60 seconds."""
 PR_SET_PDEATHSIG = 1
 """Operation number of prctl(2), from <linux/prctl.h>."""
 log = logging.getLogger(__name__)
 
 
 class GranianWorkers(MPServer):
-    """Starts workers, each a fork of this process in which granian serves one socket over HTTP.
+    """Starts workers: forks of this process in which granian serves HTTP on one socket each.
 
-    Only the configuration and the worker's code of MPServer are used; the caller supervises.
+    Only the configuration and the worker code of MPServer are used; the caller supervises.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class GranianWorkers(MPServer):
 
         Args:
             listeners: one socket per worker, from listen().
-            load: makes the application, in the worker, from the number of its slot, from 0 on.
-            threads: threads per worker that answer requests; a stalled upload holds one of them.
+            load: returns the application for a slot's number (from 0); called in the worker.
+            threads: number of request threads per worker; a stalled upload occupies one.
             key_pair: certificate and key for HTTPS; each new worker reads them again.
         """
         super().__init__(
@@ -61,7 +61,7 @@ class GranianWorkers(MPServer):
             workers=len(listeners),
             blocking_threads=threads,
             backpressure=max(MAX_CONNECTIONS, threads),
-            # With HTTP/2 enabled, even in clear text, silent connections would never be closed.
+            # With HTTP/2, even without TLS, granian would never close idle connections.
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_SECONDS * 1000),
             log_level=LogLevels.error,
@@ -71,13 +71,13 @@ class GranianWorkers(MPServer):
             ssl_protocol_min=SSLProtocols.tls12,
         )
         if key_pair:
-            # granian has resolved the links, but renewing a certificate often replaces a link.
+            # granian has resolved the links, but a link is often replaced to renew a certificate.
             paths = (str(key_pair.certificate.absolute()), str(key_pair.key.absolute()))
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
         self._listeners, self._load = listeners, load
-        # Up to Python 3.13 fork is Linux' default. Other methods would import in each worker what
-        # this process has imported already.
+        # Forked workers share the modules that this process has imported. Fork is the default on
+        # Linux only up to Python 3.13.
         multiprocessing.set_start_method("fork", force=True)
         self.serve(target_loader=load, wrap_loader=False)
 
@@ -86,14 +86,14 @@ class GranianWorkers(MPServer):
         self._spawn_target = spawn_target
 
     def start(self, slot: int) -> BaseProcess:
-        """Fork a worker; raise OSError where the system refuses."""
+        """Fork the worker of a slot; raise OSError if the system refuses."""
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
-        # The holder does not own the descriptor.
+        # False leaves the ownership of the descriptor to this process.
         self._shd = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[assignment,call-arg]
         begin = functools.partial(self._begin, slot)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
-        # A new worker has the supervisor's handlers for a moment and would write its own signals
-        # into the supervisor's pipe. The worker lifts the block itself.
+        # Until _begin() runs, a worker has the supervisor's handlers, which would write its signals
+        # into the supervisor's pipe. _begin() unblocks them.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             process.start()
@@ -102,11 +102,11 @@ class GranianWorkers(MPServer):
         return process
 
     def _begin(self, slot: int) -> WSGIApplication:
-        """Undo what the worker has inherited from the supervisor and return its application."""
+        """Reset the signals and sockets inherited from the supervisor; return the application."""
         signal.set_wakeup_fd(-1)
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        # A terminal sends SIGHUP to every process; the supervisor alone acts on it.
+        # A terminal sends SIGHUP to every process, but only the supervisor may act on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for other in self._listeners:
             if other is not self._listeners[slot]:
@@ -115,18 +115,18 @@ class GranianWorkers(MPServer):
         _raise_file_limit(self.backpressure + SPARE_FILES)
         _schedule_as_batch()
         _die_with_parent()
-        # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, and the supervisor alone
-        # decides what follows and sends SIGTERM.
+        # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
+        # may act on it, by sending SIGTERM to the workers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
             return self._load(slot)
         except Exception:
-            log.exception("worker %d cannot make its application", slot)
+            log.exception("worker %d cannot create its application", slot)
             sys.exit(1)
 
 
 def _raise_file_limit(count: int) -> None:
-    """Let this process open `count` files, or as many as its hard limit allows."""
+    """Raise the limit of open files to `count`, or to the hard limit if that is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
@@ -134,9 +134,9 @@ def _raise_file_limit(count: int) -> None:
 
 
 def _schedule_as_batch() -> None:
-    """Have a woken thread of this process wait for the running one instead of preempting it.
+    """Set the policy SCHED_BATCH, under which a thread that wakes up does not preempt another.
 
-    A worker's threads hand work to one another at every request. Measured at 8 connections on one
+    The threads of a worker wake each other at every request. Measured with 8 connections on one
     core: 0.25 context switches per request instead of 1.3, and 1.3 times the throughput.
     """
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""Signals as bytes on a pipe, to wait for them and for processes in one call."""
+"""A pipe that delivers signals, so that one call can wait for signals and for processes."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class SignalPipe:
-    """The reading end of a pipe that carries one byte, the signal's number, per signal."""
+    """The read end of a pipe to which each signal adds its number as one byte."""
 
     descriptor: int
     has_terminal: bool
@@ -21,9 +21,9 @@ class SignalPipe:
     def read(self) -> list[int]:
         """Return the numbers of the signals that have arrived; block while there are none.
 
-        A terminal that closes sends SIGHUP too; it is returned as SIGINT.
+        SIGHUP is returned as SIGINT if the terminal was closed, which also sends SIGHUP.
         """
-        numbers = list(os.read(self.descriptor, 64))  # further signals wait
+        numbers = list(os.read(self.descriptor, 64))  # the pipe keeps further signals
         if signal.SIGHUP in numbers and self.has_terminal and not has_terminal():
             return [signal.SIGINT if number == signal.SIGHUP else number for number in numbers]
         return numbers
@@ -38,7 +38,7 @@ def open_signal_pipe() -> Iterator[SignalPipe]:
     previous = {
         number: signal.signal(number, lambda number, frame: None)
         for number in HANDLED_SIGNALS
-        # Under nohup the process ignores SIGHUP, and must go on ignoring it.
+        # Under nohup the process ignores SIGHUP and must continue to do so.
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

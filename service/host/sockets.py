@@ -9,11 +9,11 @@ import sys
 from service.settings import SettingsError
 
 MAX_CONNECTIONS = 1024
-"""Maximum number of open connections per worker, and of connections that wait for it.
+"""Maximum number of open connections per worker, and of connections in its listen backlog.
 
-A worker with more threads may have as many open connections as threads."""
+A worker with more threads than this may have one open connection per thread."""
 TCP_KEEPALIVE_SECONDS = 60
-"""Seconds without a sign of life after which a connection is closed, with its unfinished upload."""
+"""Seconds after which a connection is closed if the peer does not answer keep-alive probes."""
 IS_LINUX = sys.platform == "linux"
 # Connections inherit these options from the socket that accepts them.
 SOCKET_OPTIONS = [
@@ -29,12 +29,10 @@ if sys.platform == "linux":
 
 
 def listen(host: str, port: int, workers: int) -> list[socket.socket]:
-    """Return a listening socket per worker; connections wait there until the worker accepts them.
+    """Return one listening socket per worker, which queues connections until they are accepted.
 
-    On Linux the kernel spreads the connections over the sockets.
-
-    Raises:
-        SettingsError: the host is unknown, or the port is taken.
+    On Linux the kernel spreads the connections over the sockets. Raise SettingsError if the host is
+    unknown or the port is in use.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -60,8 +58,8 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
             for listener in sockets:
                 listener.listen(MAX_CONNECTIONS)
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            reason = "the port is taken" if taken else os.strerror(error.errno or 0)
+            in_use = error.errno == errno.EADDRINUSE
+            reason = "the port is taken" if in_use else os.strerror(error.errno or 0)
             raise SettingsError(f"{host}:{port}: {reason}; choose another with --port") from None
         stack.pop_all()
     return sockets

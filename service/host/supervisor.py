@@ -1,7 +1,7 @@
-"""Start, replace, drain and stop worker processes, whatever they run.
+"""A supervisor that starts, replaces, drains and stops worker processes.
 
-granian's own supervisor is not used: it ends the whole server when a worker dies twice within
-seconds, and it does not drain. This one uses a single thread, because it forks at any time.
+granian's own supervisor is not used: it stops the whole server when a worker dies twice within
+seconds, and it cannot drain. This one has a single thread, because it forks at any time.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from service.host.sockets import IS_LINUX
 from service.settings import SettingsError
 
 EARLY_DEATH_SECONDS = 1.0
-"""Age in seconds below which the death of a worker counts as early, and back-off begins."""
+"""Age in seconds below which the death of a worker counts as early and causes back-off."""
 MIN_BACKOFF_SECONDS = 0.1
 """Seconds to wait after the first early death; doubled after each further one in a row."""
 MAX_BACKOFF_SECONDS = 5.0
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Stage(enum.Enum):
-    """Stage of the supervisor's life."""
+    """Stages of a supervisor, in order."""
 
     SERVING = enum.auto()
     DRAINING = enum.auto()
@@ -39,9 +39,9 @@ class Stage(enum.Enum):
 
 @dataclass(eq=False)
 class Slot:
-    """The place of one worker, with its socket: connections wait there for the next worker.
+    """One worker and its listening socket, which outlives the worker and serves its successor.
 
-    Times are in seconds of the supervisor's clock.
+    Times are in seconds on the supervisor's clock.
     """
 
     number: int
@@ -49,36 +49,36 @@ class Slot:
     process: BaseProcess | None = None
     start_time: float = 0.0
     kill_time: float = math.inf
-    """Time at which the worker is killed, if it has been told to end."""
+    """Time at which to kill the worker; infinity until it has received SIGTERM."""
     restart_time: float = 0.0
-    """Time from which the next worker may be started."""
+    """Earliest time at which to start the next worker."""
     early_deaths: int = 0
     """Number of early deaths in a row."""
 
 
 @dataclass(eq=False)
 class Supervisor:
-    """Keeps one worker in every slot until a signal ends it.
+    """Keeps one worker running in every slot until SIGTERM or SIGINT.
 
-    SIGTERM: `on_drain` is called and the workers go on for `drain_seconds`; then they accept no
-    more connections, finish the requests in flight, and are killed after `grace_seconds`. SIGINT
-    skips the drain. A further SIGTERM or SIGINT skips the rest of the current step. SIGHUP
-    replaces the workers, while connections wait for the new ones.
+    On SIGTERM, `on_drain` is called and the workers continue for `drain_seconds`. Then they accept
+    no more connections and finish the requests in flight; they are killed after `grace_seconds`.
+    SIGINT skips the drain. A further SIGTERM or SIGINT skips the rest of the current step. SIGHUP
+    replaces the workers, while the sockets queue new connections.
     """
 
     listeners: Sequence[socket.socket]
     """One listening socket per worker."""
     start_worker: Callable[[int], BaseProcess]
-    """Starts the worker of a slot; raises OSError where it cannot."""
+    """Starts the worker of a slot; raises OSError if that fails."""
     on_drain: Callable[[], object] = lambda: None
     on_worker_exit: Callable[[int], object] = lambda slot: None
     """Called with the number of the slot whose worker has ended."""
     check_reload: Callable[[], object] = lambda: None
-    """Called on SIGHUP; raises SettingsError or OSError to keep the workers."""
+    """Called on SIGHUP; if it raises SettingsError or OSError, the workers are not replaced."""
     drain_seconds: float = 2.0
-    """Seconds for load balancers to notice that the service is not ready."""
+    """Seconds to keep serving after SIGTERM, while load balancers notice that readiness fails."""
     grace_seconds: float = 6.0
-    """Seconds to wait for requests in flight; `docker stop` kills after ten, drain included."""
+    """Seconds to wait for requests in flight; `docker stop` allows ten, including the drain."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Supervisor:
         return [slot.process.sentinel for slot in self._slots if slot.process]
 
     def seconds_until_due(self) -> float | None:
-        """Return the seconds until advance() has something to do; None while only events count."""
+        """Return the seconds until advance() has work to do, or None if that takes an event."""
         times = [self._drain_end]
         for slot in self._slots:
             if slot.process:
@@ -117,7 +117,7 @@ class Supervisor:
         return max(0.0, min(times) - self.clock()) if min(times) < math.inf else None
 
     def advance(self) -> None:
-        """Do what is due: end the drain, kill workers after their grace, start missing ones."""
+        """End the drain, kill workers after their grace period and start missing ones, if due."""
         if self._drain_end <= self.clock():
             self._stop()
         now = self.clock()
@@ -129,7 +129,7 @@ class Supervisor:
                 self._start(slot)
 
     def handle_signal(self, number: int) -> None:
-        """Take the step that a signal demands."""
+        """Drain, stop or replace the workers, depending on the signal."""
         if number == signal.SIGHUP:
             if self._stage is Stage.SERVING:
                 self._replace()
@@ -141,7 +141,7 @@ class Supervisor:
             self._stop()
 
     def reap(self, ready: Sequence[object]) -> None:
-        """Clear the slots of the workers whose sentinels are ready."""
+        """Handle the exit of the workers whose sentinels are ready."""
         for slot in self._slots:
             if slot.process and slot.process.sentinel in ready:
                 self._handle_exit(slot, slot.process)
@@ -172,14 +172,14 @@ class Supervisor:
             log.error("%s; the next one starts now", death)
 
     def _back_off(self, slot: Slot) -> float:
-        """Put off a slot's next worker, longer after each early death; return the seconds."""
+        """Delay a slot's next worker, longer after each early death; return the seconds."""
         doublings = min(slot.early_deaths, 10)  # 2.0 ** 1024 would overflow
         seconds = min(MIN_BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
         slot.early_deaths += 1
         slot.restart_time = self.clock() + seconds
         if slot.early_deaths > 1 and IS_LINUX:
             # Stop listening: new connections go to the other workers or are refused, instead of
-            # waiting for a worker that may never live. The next worker listens again.
+            # waiting for a worker that may never start. The next worker listens again.
             with contextlib.suppress(OSError):  # it may never have listened
                 slot.listener.shutdown(socket.SHUT_RDWR)
         return seconds
@@ -188,13 +188,13 @@ class Supervisor:
         try:
             self.check_reload()
         except (SettingsError, OSError) as error:
-            log.error("SIGHUP: %s; the workers stay", error)
+            log.error("SIGHUP: %s; the workers are not replaced", error)
         else:
             log.info("SIGHUP: replacing the workers")
             self._terminate(self.grace_seconds)
 
     def _stop(self) -> None:
-        """Stop accepting connections; where that has been done already, kill the workers."""
+        """Stop accepting connections and end the workers; a second call kills the workers."""
         if self._stage is Stage.STOPPING:
             self._terminate(0.0)
             return
@@ -205,7 +205,7 @@ class Supervisor:
         self._terminate(self.grace_seconds)
 
     def _terminate(self, grace_seconds: float) -> None:
-        """Tell the workers to finish, and have them killed after the grace period."""
+        """Send SIGTERM to the workers, and schedule their kill after the grace period."""
         for slot in self._slots:
             if slot.process:
                 slot.process.terminate()

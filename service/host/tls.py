@@ -1,4 +1,4 @@
-"""The certificate and key with which the host answers HTTPS."""
+"""The certificate and the private key for HTTPS."""
 
 import ssl
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from service.settings import SettingsError
 
 @dataclass(frozen=True)
 class KeyPair:
-    """Paths of two PEM files."""
+    """Paths of a certificate and its private key, both in PEM."""
 
     certificate: Path
-    """The certificate, followed by its chain."""
+    """File with the certificate, followed by its chain."""
     key: Path
-    """The certificate's private key, without a password."""
+    """File with the private key, without a password."""
 
 
 def check_key_pair(pair: KeyPair | None) -> None:
-    """Check that a certificate and its key can be used; without a pair there is nothing to check.
+    """Check that a certificate and its key can be used; None, for plain HTTP, is valid.
 
     Raises:
-        SettingsError: a file is not PEM, or the key has a password or fits another certificate.
+        SettingsError: a file is not PEM, or the key has a password or does not match.
         OSError: a file cannot be read.
     """
     if pair is None:
@@ -34,7 +34,5 @@ def check_key_pair(pair: KeyPair | None) -> None:
         context.load_cert_chain(pair.certificate, pair.key, password="")
     except ssl.SSLError as error:
         reason = f" ({error.reason.lower().replace('_', ' ')})" if error.reason else ""
-        raise SettingsError(
-            f"{pair.certificate}, {pair.key}: expected a certificate and its key in PEM, "
-            f"the key without a password{reason}"
-        ) from None
+        expected = f"expected a certificate and its key in PEM, the key without a password{reason}"
+        raise SettingsError(f"{pair.certificate}, {pair.key}: {expected}") from None

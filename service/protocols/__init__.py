@@ -1,1 +1,1 @@
-"""Pure functions from request bytes to rows and from outputs to reply bytes."""
+"""The protocols: pure functions from request bytes to rows and from outputs to reply bytes."""

@@ -1,4 +1,4 @@
-"""CSV bodies as float32 rows."""
+"""Parsing of CSV bodies into float32 rows."""
 
 import csv
 import io
@@ -13,11 +13,8 @@ from tabular.separator import guess_separator
 def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
     """Parse CSV as (rows, in_features) float32; a header may reorder the columns.
 
-    The first line is a header if one of its cells is not a number.
-
-    Raises:
-        BadInput: 400 for a body that is not CSV, 422 with line and column for a cell that does not
-            fit, 413 for too many rows.
+    The first line is a header if one of its cells is not a number. Raise BadInput: 400 for a body
+    that is not CSV, 422 with line and column for an invalid cell, 413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -57,7 +54,7 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
 
 
 def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
-    # The features may be named 0, 1, 2.
+    # A line of feature names is a header even if all names are numbers, such as 0, 1 and 2.
     if {cell.strip() for cell in cells} == set(features):
         return True
     try:
@@ -79,7 +76,7 @@ def _column_order(names: Sequence[str], features: Sequence[str]) -> list[int]:
 
 def _parse_cell(cell: str, line: int, column: str) -> float:
     try:
-        # Python's float() also accepts 1_000 and the digits of other scripts.
+        # Python's float() would also accept 1_000 and the digits of other scripts.
         if not cell.isascii() or "_" in cell:
             raise ValueError
         return float(cell)

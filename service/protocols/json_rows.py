@@ -1,7 +1,7 @@
-"""JSON bodies as float32 rows: strict parsing, and two fast paths that read numbers into arrays.
+"""Parsing of JSON bodies: a strict parser, and two fast paths that read numbers into float32.
 
-The fast paths use simdjson and return None whenever they are not certain; the strict parser then
-finds the fault. Limits are enforced before any array or object is allocated.
+The fast paths use simdjson and return None for any body that may be invalid; the strict parser
+then accepts it or reports the error. Limits are enforced before any array or object is allocated.
 """
 
 import json
@@ -27,33 +27,32 @@ from service.protocols.rows import to_float32
 from service.runtime.session import MAX_BLAS_VALUES, Rows
 
 MAX_EXTRA_VALUES = 1 << 12
-"""Maximum number of other JSON values, so large that a few rows too many are refused as rows."""
+"""Maximum number of JSON values outside the rows.
+
+The margin lets a request with a few rows too many reach the row limit and its clearer message.
+"""
 MAX_DEPTH = 1024
-"""Maximum nesting of JSON in levels: the limit of orjson and simdjson, and nearly Python's own."""
+"""Maximum number of nested JSON levels: the limit of orjson and simdjson, close to Python's."""
 TOO_DEEP = f"expected at most {MAX_DEPTH} nested levels, found more"
 MIN_SIMDJSON_BYTES = 1 << 12
 """Size in bytes below which orjson and NumPy are about as fast as simdjson."""
 MAX_POOLED_BODY_BYTES = 1 << 20
-"""Maximum size in bytes of a body whose parser is pooled: it keeps ten times as much memory."""
+"""Maximum size in bytes of a body whose parser is pooled; its buffers are ten times as large."""
 MIN_NUMPY_COUNT_BYTES = 1 << 14
-"""Size in bytes from which NumPy counts a character in a quarter of the time of bytes.count."""
+"""Size in bytes from which NumPy counts a character four times as fast as bytes.count."""
 MAX_FLOAT32_SQUARED = float(np.finfo(np.float32).max) ** 2
 _parser_pool: deque[simdjson.Parser] = deque(maxlen=2)
 """Idle parsers, kept to reuse their buffers.
 
-A parser may be pooled only after its document has been released: it refuses to parse before that.
+A parser may be pooled only after its document has been released: before, parse() raises an error.
 """
 
 
 def load_json(body: bytes, max_values: int) -> Any:
     """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
 
-    Args:
-        body: JSON text.
-        max_values: Maximum count of numbers in the rows, apart from MAX_EXTRA_VALUES other values.
-
-    Raises:
-        BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
+    The rows may hold `max_values` values, and the rest of the JSON MAX_EXTRA_VALUES. Raise
+    BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
     """
     if not body.strip():
         raise BadInput("the body is empty", status=UNPARSEABLE)
@@ -64,8 +63,8 @@ def load_json(body: bytes, max_values: int) -> Any:
         if "depth" in str(error):  # the wording differs between versions of orjson
             raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None
         raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
-    # One colon follows every key, and orjson keeps the last of equal keys: as many colons as keys
-    # exclude a duplicate. Strings may hold further colons, which only the slow parser tells apart.
+    # Every key is followed by one colon, and orjson drops duplicate keys, so equal counts of colons
+    # and keys rule out duplicates. Otherwise the slow parser decides, as strings may hold colons.
     if _count_byte(body, b":") != _count_keys(document):
         _reject_duplicates(body)
     return document
@@ -74,11 +73,9 @@ def load_json(body: bytes, max_values: int) -> Any:
 def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Rows | None:
     """Read {"member": [[...], ...]} straight into (rows, width) float32.
 
-    No Python object is created per number, which takes a third of the time of orjson and NumPy.
-    The result equals that of load_json and rows_from_instances bit for bit.
-
-    Returns:
-        None for a fault or any other document; load_json then tells them apart.
+    It creates no Python object per number and takes a third of the time of orjson and NumPy.
+    The result equals that of load_json and rows_from_instances bit for bit. Return None for any
+    other body, which load_json then parses or rejects.
     """
     if body[:1] != b"{":
         return None
@@ -99,20 +96,15 @@ def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Row
 
 
 def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) -> Any | None:
-    """Parse JSON like load_json, with the list at one place read straight into float32.
+    """Parse JSON like load_json, but read the list at `place` straight into a float32 array.
 
-    Args:
-        body: JSON text.
-        place: Path to a list of numbers or of rows of numbers, such as ("inputs", 0, "data").
-        max_values: Maximum count of numbers in that list.
-
-    Returns:
-        None for a possible fault or any other document; load_json then tells them apart.
+    `place` is the path of a list of numbers or of rows, such as ("inputs", 0, "data"), that may
+    hold `max_values` values. Return None for any other body, which load_json parses or rejects.
     """
     if body[:1] != b"{" or len(body) < MIN_SIMDJSON_BYTES:
         return None
     try:
-        _require_value_count(body, max_values)  # its BadInput is a ValueError
+        _require_value_count(body, max_values)  # raises BadInput, a ValueError
         document: Any = simdjson.Parser().parse(body)
         target = document
         for step in place:
@@ -122,8 +114,8 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
         if math.prod(shape) > max_values or (nested and {len(row) for row in target} != {shape[1]}):
             return None
         holder = rest = _to_python(document, place)
-        # as_buffer() flattens, and simdjson keeps one of equal keys: equal numbers of brackets and
-        # colons prove that no row holds a list and that no key appears twice.
+        # as_buffer() flattens nested lists, and simdjson drops duplicate keys. Equal counts of
+        # brackets and colons prove that no row holds a list and that no key appears twice.
         text = orjson.dumps(rest)
         brackets = text.count(b"[") + (shape[0] + 1 if nested else 1)
         if _count_byte(body, b"[") != brackets or _count_byte(body, b"\\"):
@@ -142,12 +134,12 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
 def _flat_values(
     parser: Any, body: bytes, member: str, width: int, max_rows: int
 ) -> NDArray[np.float64] | None:
-    """Return the values of the rows of a member, flat, or None if they are not such rows."""
+    """Return a member's rows as one flat array, or None unless all are lists of that width."""
     try:
         document = parser.parse(body)
         rows = document[member]
         count = len(rows)
-        # as_buffer() flattens: every row must have the same length, and none may hold a list.
+        # as_buffer() flattens nested lists, so check each row's length and the bracket count.
         if len(document) != 1 or not 0 < count <= max_rows or _count_byte(body, b"[") != count + 1:
             return None
         for row in rows:
@@ -159,16 +151,16 @@ def _flat_values(
 
 
 def _require_value_count(body: bytes, max_values: int) -> None:
-    """Raise BadInput (413) for too many values, counted by the commas and brackets before them."""
+    """Raise BadInput (413) for too many values, counted by commas, brackets and braces."""
     limit = max_values + MAX_EXTRA_VALUES
     if len(body) <= limit:
         return
     for mark, name in ((b",", "commas"), (b"[", "brackets"), (b"{", "braces")):
-        # Strings may hold these characters too. Removing the strings is slow, so it comes second.
+        # Strings may hold these characters too, but removing the strings is slow.
         if _count_byte(body, mark) > limit:
             count = _count_byte(_without_strings(body), mark)
             if count > limit:
-                detail = f"found more: {count} {name} outside strings"
+                detail = f"found {count} {name} outside strings"
                 expected = f"expected at most {limit} values in the JSON"
                 raise BadInput(f"{expected}, {detail}", status=TOO_LARGE)
 
@@ -187,7 +179,7 @@ def _count_byte(body: bytes, character: bytes) -> int:
 
 
 def _to_python(value: Any, without: Sequence[str | int] | None) -> Any:
-    """Return a simdjson value as Python objects, with None at the place `without`, if any."""
+    """Convert a simdjson value to Python objects, with None at the path `without`, if given."""
     is_object = isinstance(value, simdjson.Object)
     if without is None:
         if is_object:
@@ -212,7 +204,7 @@ def _count_keys(document: Any) -> int:
 
 
 def _reject_duplicates(body: bytes) -> None:
-    """Raise BadInput with the place of the first object in which a key appears twice."""
+    """Raise BadInput with the path of the first object in which a key appears twice."""
     duplicates = []
 
     def to_object(pairs: list[tuple[str, Any]]) -> Any:
@@ -220,7 +212,7 @@ def _reject_duplicates(body: bytes) -> None:
             return members
         detail = f"the key {describe_value(first_duplicate(key for key, _ in pairs))} appears twice"
         duplicates.append(BadInput(detail, status=UNPARSEABLE))
-        return duplicates[-1]  # stands for the object until search() finds its place
+        return duplicates[-1]  # takes the place of the object until search() finds it
 
     def search(value: Any, where: str) -> None:
         match value:

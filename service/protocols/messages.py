@@ -1,4 +1,4 @@
-"""The request and the reply of every protocol, and the negotiation of a media type."""
+"""The types of requests and replies in all protocols, and the negotiation of a media type."""
 
 import re
 from typing import NamedTuple
@@ -10,11 +10,11 @@ PROBLEM = "application/problem+json"
 BYTES = "application/octet-stream"
 CSV = "text/csv"
 CURL_DEFAULT = "application/x-www-form-urlencoded"
-"""Content-Type of a body that curl sends without a type option."""
+"""Content-Type that curl sends unless the user sets another one."""
 
 
 class Request(NamedTuple):
-    """A request as a protocol reads it."""
+    """The parts of an HTTP request that protocols read."""
 
     body: bytes
     """Decompressed body."""
@@ -23,13 +23,13 @@ class Request(NamedTuple):
     accept: str = ""
     """Accept header, unparsed."""
     json_length: int | None = None
-    """Bytes of JSON before the binary tensors (Open Inference Protocol, binary extension)."""
+    """Number of bytes of JSON before binary tensors (Open Inference Protocol, binary extension)."""
     is_complete: bool = True
     """Whether Content-Length or the end of the compressed data proves that no byte is missing."""
 
 
 class Reply(NamedTuple):
-    """A reply before it is written to HTTP."""
+    """The parts of an HTTP reply that protocols write."""
 
     body: bytes
     content_type: str = JSON
@@ -38,11 +38,10 @@ class Reply(NamedTuple):
 
 
 def complete_body(request: Request) -> bytes:
-    """Return the body of a request whose format does not mark its own end, such as CSV.
+    """Return the body of a request in a format without an end marker, such as CSV.
 
-    Raises:
-        Refused: 411 for a chunked body. WSGI hosts report a chunked body that broke off like one
-            that ended, and a truncated table is a valid, shorter table.
+    Raise Refused (411) for a chunked body, because WSGI hosts do not report its truncation, and a
+    truncated table is a valid, shorter table.
     """
     if request.body and not request.is_complete:
         detail = "expected Content-Length: a truncated chunked body of rows cannot be detected"
@@ -53,10 +52,8 @@ def complete_body(request: Request) -> bytes:
 def negotiate(accept: str, offered: tuple[str, ...]) -> str:
     """Return the offered media type that an Accept header prefers (RFC 9110, 12.5.1).
 
-    Of equally preferred types the first one offered wins.
-
-    Raises:
-        Refused: 406 if the header accepts none of them.
+    Among equally preferred types, the first one offered wins. Raise Refused (406) if the header
+    accepts none of them.
     """
     if not accept or accept == "*/*":
         return offered[0]
@@ -69,7 +66,7 @@ def negotiate(accept: str, offered: tuple[str, ...]) -> str:
 
 
 def _quality(accept: str, media_type: str) -> float:
-    """Return the quality of a media type by its most specific range in the header; 0 rejects it."""
+    """Return a media type's quality (q) by the most specific matching range; 0 rejects it."""
     best = (-1, 0.0)
     for part in accept.lower().split(","):
         name, _, parameters = part.partition(";")

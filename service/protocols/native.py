@@ -1,4 +1,4 @@
-"""POST /predict: {"instances": [...]}, CSV or float32 bytes, with a reply in any of the three."""
+"""The protocol of POST /predict: requests and replies in JSON, CSV or float32 bytes."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def answer(request: Request, served: ServedModel) -> Reply:
     outputs = served.infer(inputs, place)
     manifest = served.predictor.manifest
     if media_type == CSV:
-        return Reply(_csv(outputs, manifest), f"{CSV}; charset=utf-8")
+        return Reply(_write_csv(outputs, manifest), f"{CSV}; charset=utf-8")
     if media_type == BYTES:
         values = outputs.get("probabilities", outputs.get("output"))
         return Reply(np.asarray(values, "<f4").tobytes(), BYTES)
@@ -35,13 +35,13 @@ def answer(request: Request, served: ServedModel) -> Reply:
 
 
 def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
-    """Return a body as (rows, in_features) float32, and the format of a row's place in it."""
+    """Return (rows, in_features) float32, and a format string for the location of a row."""
     body, media_type, features = request.body, request.content_type, served.features
     if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
         media_type = JSON
     if media_type == JSON:
         matrix = json_rows.rows_from_member(body, "instances", len(features), served.most_rows)
-        return _instances(body, served) if matrix is None else matrix, "instances[{}]"
+        return _parse_instances(body, served) if matrix is None else matrix, "instances[{}]"
     if media_type in (CSV, BYTES):
         read = csv_rows.rows_from_csv if media_type == CSV else rows_from_bytes
         return read(messages.complete_body(request), features, served.most_rows), "row {}"
@@ -53,7 +53,7 @@ def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
 
 
 def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
-    """Return the JSON document of a reply; arrays stay arrays for orjson to write."""
+    """Return the JSON document of a reply, in which numbers are NumPy arrays for orjson."""
     model = {"name": manifest.name, "version": str(manifest.version)}
     if manifest.task == "regression":
         return {"predictions": outputs["output"], "model": model}
@@ -65,8 +65,8 @@ def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _instances(body: bytes, served: ServedModel) -> Rows:
-    """Read records, or raise BadInput with what is wrong."""
+def _parse_instances(body: bytes, served: ServedModel) -> Rows:
+    """Parse rows or records with the strict parser, which raises BadInput at the first error."""
     content = json_rows.load_json(body, served.most_rows * len(served.features))
     if type(content) is not dict or "instances" not in content:
         detail = 'expected an object with the member "instances": {"instances": [[...], ...]}'
@@ -77,7 +77,7 @@ def _instances(body: bytes, served: ServedModel) -> Rows:
     return rows_from_instances(content["instances"], served.features, served.most_rows)
 
 
-def _csv(outputs: Outputs, manifest: Manifest) -> bytes:
+def _write_csv(outputs: Outputs, manifest: Manifest) -> bytes:
     """Write a header and a line per row, with numbers that read back to the same float32 bits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Python values and raw bytes as float32 rows, checked value by value where something is wrong."""
+"""Conversion of Python values and raw bytes to float32 rows; errors name the first bad value."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from service.runtime.session import Rows
 from tabular.names import near_miss
 
 NUMBER_TYPES = {int, float}
-"""Python types of a JSON number. They are compared by type(), which keeps bool out."""
+"""Python types of JSON numbers; compare them with type(), as isinstance() would accept bool."""
 
 
 def rows_from_instances(
@@ -20,12 +20,10 @@ def rows_from_instances(
 ) -> Rows:
     """Convert a list of rows, or of records by feature name, to (rows, in_features) float32.
 
-    Raises:
-        BadInput: 422 with the place of the first value that does not fit, 413 for too many rows.
+    Raise BadInput: 422 with the location of the first invalid value, 413 for too many rows.
     """
     if type(instances) is not list:
-        detail = f"expected a list of rows or records, found {describe_value(instances)}"
-        raise BadInput(detail, where=where)
+        raise mismatch("a list of rows or records", instances, where)
     require_row_count(len(instances), max_rows, where)
     matrix = _as_matrix(instances, features)
     if matrix is None:
@@ -33,12 +31,11 @@ def rows_from_instances(
     return matrix
 
 
-def array_from_numbers(values: list[Any], where: str) -> Rows:
+def array_from_list(values: list[Any], where: str) -> Rows:
     """Convert a list to float32, (len(values),); raise BadInput (422) at the first wrong value."""
     if not set(map(type, values)) <= NUMBER_TYPES:
         index = next(index for index, value in enumerate(values) if type(value) not in NUMBER_TYPES)
-        detail = f"expected a number, found {describe_value(values[index])}"
-        raise BadInput(detail, where=f"{where}[{index}]")
+        raise mismatch("a number", values[index], f"{where}[{index}]")
     numbers = to_float32(values)
     if not (finite := np.isfinite(numbers)).all():
         index = int(finite.argmin())
@@ -48,11 +45,10 @@ def array_from_numbers(values: list[Any], where: str) -> Rows:
 
 
 def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
-    """Read little-endian float32, row-major, as (rows, in_features), any number of rows.
+    """Read little-endian, row-major float32 values as (rows, in_features).
 
-    Raises:
-        BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
-            for too many rows.
+    Raise BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
+    for too many rows.
     """
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
@@ -66,7 +62,12 @@ def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows
         i, j = place
         detail = f"expected a finite number, found {rows[i, j]}"
         raise BadInput(detail, where=f"row {i}, column {j}")
-    return rows.astype(np.float32, copy=False)  # native byte order
+    return rows.astype(np.float32, copy=False)  # convert to native byte order
+
+
+def mismatch(expected: str, value: object, where: str | None = None) -> BadInput:
+    """Return the error (422) for a JSON value other than the expected one."""
+    return BadInput(f"expected {expected}, found {describe_value(value)}", where=where)
 
 
 def require_row_count(rows: int, max_rows: int, where: str | None = None) -> None:
@@ -77,7 +78,7 @@ def require_row_count(rows: int, max_rows: int, where: str | None = None) -> Non
 
 
 def name_mismatch(names: Sequence[str], features: Sequence[str]) -> str | None:
-    """Return what is wrong with a set of feature names, or None if they are the model's."""
+    """Return a message about the first unknown or missing feature, or None if all names match."""
     known, present = set(features), set(names)
     for name in names:
         if name not in known:
@@ -88,7 +89,7 @@ def name_mismatch(names: Sequence[str], features: Sequence[str]) -> str | None:
 
 
 def to_float32(values: Any) -> Rows:
-    """Round to float32 by way of float64; a value beyond float32 becomes infinite."""
+    """Convert to float64 and round to float32; a value beyond float32's range becomes infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float64).astype(np.float32)
 
@@ -103,7 +104,7 @@ def first_non_finite(rows: Rows) -> tuple[int, int] | None:
 
 
 def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
-    """Return the rows, or None if anything is wrong with them."""
+    """Return (rows, in_features) float32, or None if any row or value is invalid."""
     width = len(features)
     kinds = set(map(type, instances))
     if kinds == {dict}:
@@ -122,7 +123,7 @@ def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
 
 
 def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
-    """Return the error that names the first place at which instances do not fit."""
+    """Return the error for the first invalid row or value; at least one must be invalid."""
     first, known = type(instances[0]), set(features)
     keys: Sequence[object] = range(len(features))
     if first is dict:
@@ -130,8 +131,7 @@ def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> B
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
         if type(row) not in (list, dict):
-            detail = f"expected a list or an object, found {describe_value(row)}"
-            return BadInput(detail, where=place)
+            return mismatch("a list or an object", row, place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
         if first is dict and row.keys() != known:
@@ -141,8 +141,7 @@ def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> B
         cells = [row[name] for name in features] if first is dict else row
         for j, value in enumerate(cells) if not set(map(type, cells)) <= NUMBER_TYPES else ():
             if type(value) not in NUMBER_TYPES:
-                detail = f"expected a number, found {describe_value(value)}"
-                return BadInput(detail, where=f"{place}[{keys[j]}]")
+                return mismatch("a number", value, f"{place}[{keys[j]}]")
     values = [[row[name] for name in features] for row in instances] if first is dict else instances
     i, j = first_non_finite(to_float32(values)) or (0, 0)
     detail = f"expected a number within float32, found {values[i][j]:g}"

@@ -11,10 +11,10 @@ import orjson
 
 from service.artifact import manifest
 from service.artifact.manifest import Manifest
-from service.errors import MAX_SHOWN_CHARACTERS, BadInput, Refused, describe_value
+from service.errors import MAX_SHOWN_CHARACTERS, BadInput, Refused
 from service.protocols import json_rows, messages
 from service.protocols.messages import CURL_DEFAULT, JSON, Reply, Request
-from service.protocols.rows import rows_from_instances
+from service.protocols.rows import mismatch, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
@@ -27,7 +27,7 @@ DATA_TYPES = {"float32": "DT_FLOAT", "int64": "DT_INT64"}
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer {"instances": rows or records} by row, {"inputs": rows or a tensor} by output."""
+    """Answer a request: "instances" gives outputs row by row, "inputs" one array per output."""
     if request.content_type not in REQUEST_MEDIA_TYPES:
         detail = f"expected {JSON}, found {request.content_type[:MAX_SHOWN_CHARACTERS]}"
         raise Refused(415, detail, reason="unsupported_media_type")
@@ -37,15 +37,15 @@ def answer(request: Request, served: ServedModel) -> Reply:
     outputs = served.infer(rows, place)
     if member == "instances":
         document = {"predictions": _by_row(outputs)}
-    else:  # the only output alone, several outputs by name
+    else:  # the reply omits the name of a single output
         document = {"outputs": outputs["output"] if len(outputs) == 1 else outputs}
     return Reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def status(about: Manifest, ready: bool, versions: Sequence[int] = ()) -> dict[str, Any]:
-    """Return the document of GET /v1/models/M: TensorFlow Serving's, and two members for KServe.
+    """Return the document of GET /v1/models/M: TensorFlow Serving's, with two members for KServe.
 
-    `ready` is False while the service drains; `versions` are those served, if several are.
+    `ready` is False while the service drains; `versions` defaults to that of `about`.
     """
     state = {"state": "AVAILABLE" if ready else "UNLOADING", "status": STATUS_OK}
     states = [{"version": str(version), **state} for version in versions or (about.version,)]
@@ -68,9 +68,9 @@ def metadata(about: Manifest) -> dict[str, Any]:
 
 
 def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
-    """Return the member that holds the rows, the rows, and the format of a row's place."""
+    """Return the member with the rows, the rows, and a format string for a row's location."""
     features, max_rows = served.features, served.most_rows
-    # A wrong guess costs time alone: the strict parser below reads the body again.
+    # A wrong guess only costs time, because the strict parser then reads the body again.
     member = "inputs" if body.startswith(b'{"inputs"') else "instances"
     if (rows := json_rows.rows_from_member(body, member, len(features), max_rows)) is not None:
         return member, rows, member + "[{}]"
@@ -80,23 +80,21 @@ def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
     where = member = "instances" if "instances" in document else "inputs"
     for name in document:
         if name not in (member, "signature_name"):
-            expected = f"expected no member other than {member} and signature_name"
-            raise BadInput(f"{expected}, found {describe_value(name)}")
+            raise mismatch(f"no member other than {member} and signature_name", name)
     signature = document.get("signature_name", SIGNATURE)
     if signature != SIGNATURE:
-        detail = f'expected "{SIGNATURE}", found {describe_value(signature)}'
-        raise BadInput(detail, where="signature_name")
+        raise mismatch(f'"{SIGNATURE}"', signature, "signature_name")
     values = document[member]
     if member == "inputs" and type(values) is dict and list(values) == [manifest.INPUT]:
         where, values = f"inputs.{manifest.INPUT}", values[manifest.INPUT]
-    # A tensor has no records.
+    # Under "inputs" the rows are a tensor, which cannot hold records.
     if member == "inputs" and type(values) is list and values and type(values[0]) is dict:
-        raise BadInput("expected a list, found an object", where=f"{where}[0]")
+        raise mismatch("a list", values[0], f"{where}[0]")
     return member, rows_from_instances(values, features, max_rows, where), where + "[{}]"
 
 
 def _by_row(outputs: Outputs) -> Any:
-    """Return the outputs of each row: the only output alone, several outputs by name."""
+    """Return one entry per row: the values of a single output, or of several outputs by name."""
     if len(outputs) == 1:
         return outputs["output"]
     labels = outputs["label"].tolist()

@@ -31,7 +31,7 @@ REQUEST_MEDIA_TYPES = (JSON, BYTES, "", CURL_DEFAULT)
 
 
 def answer(request: Request, served: ServedModel) -> Reply:
-    """Answer a request to infer, in JSON, or in JSON followed by the outputs requested as bytes."""
+    """Answer an inference request in JSON, followed by the outputs requested as bytes, if any."""
     media_type, length = request.content_type, request.json_length
     if media_type not in REQUEST_MEDIA_TYPES or (media_type == BYTES and length is None):
         expected = f"expected {JSON}, or {BYTES} with {JSON_LENGTH_HEADER}"
@@ -48,14 +48,14 @@ def answer(request: Request, served: ServedModel) -> Reply:
         requested = v2_request.read_requested_outputs(document, about)
         rows, place = v2_request.read_rows(document, tail, served)
     if request.accept:
-        # The outputs decide the media type, and Accept may only reject it: Triton's client sends
-        # */* or no header, KServe's (httpx) */*.
+        # The requested outputs decide the media type; Accept can only reject it. The clients of
+        # Triton and KServe send */* or no header.
         messages.negotiate(request.accept, (BYTES,) if any(requested.values()) else (JSON,))
     return _reply(served.infer(rows, place), requested, about, document)
 
 
 def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
-    """Return the document of GET /v2/models/M; `versions` are those served, if several are."""
+    """Return the document of GET /v2/models/M; by default it lists only the version of `about`."""
     outputs = []
     for name, dtype in manifest.OUTPUTS[about.task].items():
         shape = [-1] if name == "label" else [-1, about.out_features]
@@ -73,7 +73,7 @@ def model_metadata(about: Manifest, versions: Sequence[int] = ()) -> Document:
 def _reply(
     outputs: Outputs, requested: RequestedOutputs, about: Manifest, document: Document
 ) -> Reply:
-    """Write the requested outputs, each as a flat list or as little-endian bytes after the JSON."""
+    """Return a reply with outputs as flat lists or as little-endian bytes after the JSON."""
     head: Document = {"model_name": about.name, "model_version": str(about.version)}
     if "id" in document:
         head["id"] = document["id"]

@@ -1,6 +1,6 @@
-"""The body of an Open Inference Protocol request: its JSON document, its tensor and its outputs.
+"""Parsing of Open Inference Protocol requests: JSON document, input tensor, requested outputs.
 
-The functions raise BadInput with the status and the place of the first fault.
+The functions raise BadInput with the status and the location of the first error.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from service.artifact.manifest import Manifest
 from service.errors import TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.protocols import json_rows
 from service.protocols.messages import Request
-from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
+from service.protocols.rows import array_from_list, mismatch, rows_from_bytes, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 
@@ -21,24 +21,24 @@ JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 MAX_SHOWN_DIMENSIONS = 4
 """Maximum number of dimensions of a shape that an error message shows."""
 REQUEST_MEMBERS = ("model_name", "id", "parameters", "inputs", "outputs")
-"""Members of a request. The specification lacks model_name, and KServe's client sends it."""
+"""Members of a request: those of the specification, and model_name, which KServe's client sends."""
 SEQUENCE_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end")
 MEMORY_PARAMETERS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 UNSUPPORTED_PARAMETERS = {
-    "classification": "ask for the output label or probabilities",
+    "classification": "request the output label or probabilities",
     **dict.fromkeys(SEQUENCE_PARAMETERS, "the model keeps no state"),
     **dict.fromkeys(MEMORY_PARAMETERS, "there is no shared memory"),
 }
-"""Parameters that would change the reply's meaning, and why they are refused."""
+"""Parameters that are refused, because they would change the reply, and the reason to report."""
 Document = dict[str, Any]
 RequestedOutputs = dict[str, bool]
-"""The requested outputs in their order, and whether each is requested as bytes."""
+"""Names of the requested outputs in order, each with whether to send it as bytes."""
 
 
 def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
     """Return the JSON document of a request, and the bytes that follow it.
 
-    Where the fast path succeeds, the data of the input is a float32 array.
+    If the fast path succeeds, the data of the input is a float32 array.
     """
     body = request.body
     length = len(body) if request.json_length is None else request.json_length
@@ -53,7 +53,7 @@ def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
 
 
 def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Rows, str]:
-    """Return the input, (rows, in_features) float32, and the format of a row's place."""
+    """Return (rows, in_features) float32, and a format string for the location of a row."""
     inputs, width = document["inputs"], len(served.features)
     if type(inputs) is not list or len(inputs) != 1:
         actual = len(inputs) if type(inputs) is list else describe_value(inputs)
@@ -72,9 +72,8 @@ def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Row
             raise BadInput(detail, status=UNPARSEABLE)
         return _rows_from_data(tensor["data"], count, served)
     if type(size) is not int or size != 4 * count * width:
-        expected = f"expected {4 * count * width} bytes for the shape [{count}, {width}]"
-        where = "inputs[0].parameters.binary_data_size"
-        raise BadInput(f"{expected}, found {describe_value(size)}", where=where)
+        expected = f"{4 * count * width} bytes for the shape [{count}, {width}]"
+        raise mismatch(expected, size, "inputs[0].parameters.binary_data_size")
     if len(tail) != size:
         expected = f"expected {size} bytes after the JSON, the input's binary_data_size"
         raise BadInput(f"{expected}, found {len(tail)}", status=UNPARSEABLE)
@@ -84,24 +83,22 @@ def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Row
 
 
 def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutputs:
-    """Return the requested outputs; a request that names none requests all, in graph order."""
+    """Return the requested outputs; by default all, in the order of the graph."""
     if "model_name" in document:
         _expect(document, "model_name", about.name)
     if type(document.get("id", "")) is not str:
-        raise BadInput(f"expected a string, found {describe_value(document['id'])}", where="id")
+        raise mismatch("a string", document["id"], "id")
     known = manifest.OUTPUTS[about.task]
     default = _flag(_parameters(document), "binary_data_output", default=False)
     outputs = document.get("outputs", [])
     if type(outputs) is not list:
-        detail = f"expected a list of outputs, found {describe_value(outputs)}"
-        raise BadInput(detail, where="outputs")
+        raise mismatch("a list of outputs", outputs, "outputs")
     requested: RequestedOutputs = {}
     for index, output in enumerate(outputs):
         where = f"outputs[{index}]"
         name = _object(output, where, ("name",), ("parameters",))["name"]
         if type(name) is not str or name not in known:
-            detail = f"expected one of {', '.join(known)}, found {describe_value(name)}"
-            raise BadInput(detail, where=f"{where}.name")
+            raise mismatch(f"one of {', '.join(known)}", name, f"{where}.name")
         if name in requested:
             raise BadInput(f'the output "{name}" appears twice', where=f"{where}.name")
         requested[name] = _flag(_parameters(output, where), "binary_data", default, where)
@@ -121,14 +118,14 @@ def _row_count(shape: Any, served: ServedModel) -> int:
 
 
 def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, str]:
-    """Read a tensor in JSON, nested as a list of rows, or flat as one list in the same order."""
+    """Read a tensor in JSON, either nested (a list of rows) or flat (one list, row by row)."""
     where, width = "inputs[0].data", len(served.features)
     if isinstance(data, np.ndarray):
         if data.shape in ((count, width), (count * width,)):
             return data.reshape(count, width), where + "[{}]" if data.ndim == 2 else "row {}"
         data = data.tolist()
     if type(data) is not list:
-        raise BadInput(f"expected a list, found {describe_value(data)}", where=where)
+        raise mismatch("a list", data, where)
     nested = data and type(data[0]) is list
     size = count if nested else count * width
     if len(data) != size:
@@ -137,35 +134,33 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, s
         raise BadInput(detail, where=where)
     if nested:
         return rows_from_instances(data, served.features, served.most_rows, where), where + "[{}]"
-    return array_from_numbers(data, where).reshape(count, width), "row {}"
+    return array_from_list(data, where).reshape(count, width), "row {}"
 
 
 def _object(
     value: Any, where: str | None, required: Sequence[str], optional: Sequence[str]
 ) -> Document:
-    """Return an object that has the required members and no unknown one."""
+    """Return an object after a check for missing and unknown members."""
     if type(value) is not dict:
-        raise BadInput(f"expected an object, found {describe_value(value)}", where=where)
+        raise mismatch("an object", value, where)
     for name in required:
         if name not in value:
             raise BadInput(f'expected the member "{name}"', where=where)
     for name in value:
         if name not in required and name not in optional:
             known = ", ".join(dict.fromkeys((*required, *optional)))
-            detail = f"expected no member other than {known}, found {describe_value(name)}"
-            raise BadInput(detail, where=where)
+            raise mismatch(f"no member other than {known}", name, where)
     return value
 
 
 def _parameters(holder: Document, where: str = "") -> Document:
-    """Return the parameters of a request, an input or an output: scalars by name."""
+    """Return the parameters of a request, an input or an output, which must be scalars."""
     parameters, where = holder.get("parameters", {}), f"{where}.parameters".lstrip(".")
     if type(parameters) is not dict:
-        raise BadInput(f"expected an object, found {describe_value(parameters)}", where=where)
+        raise mismatch("an object", parameters, where)
     for name, value in parameters.items():
         if type(value) not in (str, int, float, bool):
-            detail = f"expected a string, a number, true or false, found {describe_value(value)}"
-            raise BadInput(detail, where=f"{where}.{name[:40]}")
+            raise mismatch("a string, a number, true or false", value, f"{where}.{name[:40]}")
         if name in UNSUPPORTED_PARAMETERS:
             detail = f"not supported: {UNSUPPORTED_PARAMETERS[name]}"
             raise BadInput(detail, where=f"{where}.{name}")
@@ -175,19 +170,17 @@ def _parameters(holder: Document, where: str = "") -> Document:
 def _flag(parameters: Document, name: str, default: bool, where: str = "") -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        detail = f"expected true or false, found {describe_value(value)}"
-        raise BadInput(detail, where=f"{where}.parameters.{name}".lstrip("."))
+        raise mismatch("true or false", value, f"{where}.parameters.{name}".lstrip("."))
     return value
 
 
 def _expect(holder: Document, member: str, expected: str, where: str = "") -> None:
     if holder[member] != expected:
-        detail = f'expected "{expected}", found {describe_value(holder[member])}'
-        raise BadInput(detail, where=f"{where}.{member}".lstrip("."))
+        raise mismatch(f'"{expected}"', holder[member], f"{where}.{member}".lstrip("."))
 
 
 def _describe_shape(shape: Any) -> str:
-    """Return a shape for a message: itself if it is a short list of numbers, else its type."""
+    """Describe a shape in a message: by its numbers if it is a short list of them, else by type."""
     is_short = type(shape) is list and len(shape) <= MAX_SHOWN_DIMENSIONS
     is_clear = is_short and all(type(size) in (int, float) for size in shape)
     return str(shape) if is_clear else describe_value(shape)

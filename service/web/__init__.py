@@ -1,1 +1,1 @@
-"""The Flask application: routes, request path, access control, OpenAPI document and pages."""
+"""The Flask application: routes, predictions, access control, OpenAPI document and pages."""

@@ -1,4 +1,4 @@
-"""create_app, which assembles the Flask application, and what happens around every view."""
+"""create_app(), which assembles the Flask application, and the hooks around its views."""
 
 from time import perf_counter
 
@@ -21,7 +21,7 @@ BLUEPRINTS = (prediction_routes, v2_routes, v1_routes, information_routes)
 
 
 class PathSegment(BaseConverter):
-    """A model's name or a version in a path, which ends before the colon of a verb."""
+    """Converter of a model's name or version in a path, which ends before the colon of a verb."""
 
     regex = "[^/:]+"
 
@@ -29,14 +29,14 @@ class PathSegment(BaseConverter):
 def create_app(
     settings: ServiceSettings | None = None, metrics: WorkerMetrics | None = None
 ) -> Flask:
-    """Return the application; a WSGI host calls this once per process.
+    """Return the WSGI application; the host calls this once per process.
 
-    The artifact is loaded and checked here. If that fails the application still starts: it is
-    alive, refuses predictions, and names the reason at /readyz.
+    The artifact is loaded and checked here. If that fails, the application still starts, but it
+    refuses predictions, and /readyz gives the reason.
 
     Args:
         settings: By default read from the environment.
-        metrics: Counters of this worker; by default shared with no other worker.
+        metrics: Metrics of this worker; by default not shared with other workers.
     """
     settings = settings or ServiceSettings.from_environment()
     context = load_context(settings, metrics or WorkerMetrics())
@@ -47,28 +47,28 @@ def create_app(
         app.register_blueprint(blueprint(context))
     _register_hooks(app, context)
     dispatch = Dispatch(app.wsgi_app, context.predict, context.fast_routes)
-    app.wsgi_app = dispatch  # type: ignore[method-assign] # as Flask's documentation wraps it
+    app.wsgi_app = dispatch  # type: ignore[method-assign] # as in Flask's documentation
     return app
 
 
 def _register_hooks(app: Flask, context: ServiceContext) -> None:
-    """Add the guards, metrics and headers of all requests but predictions, which have their own."""
+    """Add guards, metrics and headers to all requests except predictions (see PredictionPath)."""
 
     @app.before_request
     def begin() -> None:
         g.start, g.request_id = perf_counter(), replies.request_id(request.environ)
         method, path = request.environ["REQUEST_METHOD"], request.environ["PATH_INFO"]
-        posted = method == "POST" and not path.startswith("//")
-        g.is_prediction = posted and request.blueprint == PREDICTIONS
+        is_post = method == "POST" and not path.startswith("//")
+        g.is_prediction = is_post and request.blueprint == PREDICTIONS
         if g.is_prediction:
             return
         context.metrics.entered()
-        if path.startswith("//"):  # werkzeug routes //predict to /predict
+        if path.startswith("//"):  # werkzeug accepts //predict for /predict
             detail = f"expected one slash at the beginning, found {path[:80]!r}"
             raise Refused(404, detail, reason="not_found")
-        if not method.isupper():  # werkzeug routes get to GET
+        if not method.isupper():  # werkzeug accepts get for GET
             allow = (("Allow", "GET, HEAD, OPTIONS, POST"),)
-            detail = "expected a method in capitals"
+            detail = "expected a method in upper case"
             raise Refused(405, detail, reason="method_not_allowed", headers=allow)
         if request.path not in PUBLIC_PATHS and method != "OPTIONS":
             context.access.check(request.environ)
@@ -87,7 +87,7 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> Response:
-        # An exception of Flask's routing becomes an error like all others.
+        # Convert an error of Flask's routing, which then gets the format of all other errors.
         if isinstance(error, HTTPException) and error.code and error.code < 500:
             allow = tuple(header for header in error.get_headers() if header[0] == "Allow")
             reason = DEFAULT_REASONS.get(error.code, "other")

@@ -1,4 +1,4 @@
-"""Reading of request bodies under limits; the only module that touches wsgi.input."""
+"""Reading of request bodies within limits; the only module that uses wsgi.input."""
 
 import threading
 import zlib
@@ -15,18 +15,17 @@ MAX_DRAINED_BYTES = 1 << 20
 MAX_CONCURRENT_DRAINS = 16
 """Maximum number of rejected bodies that are drained at the same time."""
 BODY_STARTED = "service.body_started"
-"""Key of the environ that is set once the body is being read."""
+"""Key that is set in the environ when reading of the body begins."""
 MAX_LENGTH_DIGITS = 15
-"""Maximum number of digits of a length in a header; such numbers are exact in every language."""
+"""Maximum number of digits of a length in a header; such numbers are exact even as float64."""
 _drain_slots = threading.Semaphore(MAX_CONCURRENT_DRAINS)
 
 
 def read_request(environ: Environ, max_bytes: int) -> Request:
-    """Read a request and decompress its body, each form limited to max_bytes.
+    """Read a request and decompress its body; max_bytes limits its size before and after.
 
-    Raises:
-        Refused: 413 for a larger body, 415 for an unknown Content-Encoding.
-        BadInput: 400 for a truncated or corrupt body, or for a length that is not a number.
+    Raise Refused: 413 for a larger body, 415 for an unknown Content-Encoding; or BadInput (400) for
+    a truncated or corrupt body, or a length that is not a number.
     """
     stream, header = environ["wsgi.input"], environ.get("CONTENT_LENGTH")
     environ[BODY_STARTED] = True
@@ -39,7 +38,7 @@ def read_request(environ: Environ, max_bytes: int) -> Request:
             body = _read_remaining(stream, body, length)
     elif environ.get("wsgi.input_terminated"):
         body, is_complete = _read_chunked(stream, max_bytes), False
-    else:  # without a length or an end marked by the host there is no body
+    else:  # a request with neither a length nor chunks has no body
         body, is_complete = b"", False
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding and (encoding := encoding.strip().lower()) != "identity":
@@ -54,10 +53,10 @@ def read_request(environ: Environ, max_bytes: int) -> Request:
 
 
 def drain_body(environ: Environ) -> None:
-    """Read the body of a rejected request, unless it is large or has been read.
+    """Read and discard the body of a rejected request, unless it is large or has been read.
 
-    A host closes a connection whose request was not read to its end, and the reply may be lost
-    with it. The number of concurrent drains is limited because the rest may never arrive.
+    Hosts close a connection with an unread body, and the client may then lose the reply. The number
+    of concurrent drains is limited, because the rest of a body may never arrive.
     """
     header = environ.get("CONTENT_LENGTH") or ""
     if not header and environ.get("HTTP_TRANSFER_ENCODING"):
@@ -77,7 +76,7 @@ def drain_body(environ: Environ) -> None:
 
 
 def _read_remaining(stream: Any, body: bytes, length: int) -> bytes:
-    """Return the whole body after a short read; raise BadInput if it ends early."""
+    """Read the rest of a body after a short read; raise BadInput if the body ends early."""
     while len(body) < length:
         if not (part := stream.read(length - len(body))):
             detail = f"expected a body of {length} bytes, found {len(body)}"
@@ -87,7 +86,7 @@ def _read_remaining(stream: Any, body: bytes, length: int) -> bytes:
 
 
 def _read_chunked(stream: Any, max_bytes: int) -> bytes:
-    """Return a body without Content-Length."""
+    """Read a body without Content-Length up to its end, which the host marks."""
     parts, size = [], 0
     while part := stream.read(CHUNK_BYTES):
         parts.append(part)
@@ -98,7 +97,7 @@ def _read_chunked(stream: Any, max_bytes: int) -> bytes:
 
 
 def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Undo gzip or deflate; some clients send deflate without zlib's header."""
+    """Decompress gzip or deflate; some clients send deflate without zlib's header."""
     if encoding not in ("gzip", "deflate"):
         detail = f"Content-Encoding: expected gzip or deflate, found {encoding[:40]}"
         headers = (("Accept-Encoding", "gzip, deflate, identity"),)

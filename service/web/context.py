@@ -1,4 +1,4 @@
-"""What the views share: settings, versions, access control, metrics and the prediction path."""
+"""The objects that the views share: settings, versions, access control, metrics, predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from service.web.security import AccessControl
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """The parts of one application."""
+    """The objects that the views of one application share."""
 
     settings: ServiceSettings
     versions: Versions
@@ -24,14 +24,13 @@ class ServiceContext:
     metrics: WorkerMetrics
     predict: PredictionPath
     fast_routes: Mapping[str, Protocol]
-    """Prediction paths that Dispatch answers without Flask; a loaded model adds its own."""
+    """Protocols by path, for Dispatch; a loaded model adds the paths that contain its name."""
 
 
 def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceContext:
-    """Load the artifact and assemble what the views need; a broken artifact is not an error here.
+    """Load the artifact and return the context; a broken artifact makes the service not ready.
 
-    Raises:
-        SettingsError: The token file is unusable.
+    Raise SettingsError if the token file is unusable.
     """
     access = AccessControl(settings.tokens(), settings.origins)
     fast_routes = {"/predict": NATIVE}
@@ -60,8 +59,7 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
 def find_model(context: ServiceContext, model: str, version: str | None = None) -> ServedModel:
     """Return a version of the served model, by default the current one.
 
-    Raises:
-        Refused: 404 for another model or version, 503 while nothing is served.
+    Raise Refused: 404 for another model or version, 503 while no version is loaded.
     """
     served = context.versions.find(version)
     name = served.predictor.manifest.name
@@ -73,5 +71,5 @@ def find_model(context: ServiceContext, model: str, version: str | None = None) 
 def require_ready(context: ServiceContext) -> None:
     """Raise Refused (503) while the service drains before it stops."""
     if context.metrics.board.draining:
-        detail = "not ready: draining before the stop"
+        detail = "not ready: the service is draining before it stops"
         raise Refused(503, detail, reason="not_ready", headers=NOT_READY_HEADERS)

@@ -37,7 +37,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        # A worker that is never scraped saves the memory of prometheus_client.
+        # A late import saves the memory of prometheus_client in workers that are never scraped.
         from service.observe.prometheus_text import metrics_text
 
         current = context.versions.state.current
@@ -55,7 +55,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
 
     @routes.get("/")
     def index() -> Response:
-        # KServe's V1 client requests / to learn whether the server is alive.
+        # KServe's V1 client sends GET / to check that the server is alive.
         if "text/html" not in request.headers.get("Accept", ""):
             return document({"status": "alive"})
         about = context.versions.current.predictor
@@ -75,7 +75,7 @@ def _description(context: ServiceContext) -> dict[str, Any]:
 
 
 def _format_value(value: object) -> str:
-    """Return a value as the page shows it: text as it is, an object with one member per line."""
+    """Format an example for a page: text unchanged, an object with one member per line."""
     if isinstance(value, str):
         return value
     if not isinstance(value, dict):

@@ -1,5 +1,7 @@
 """Routes of the three protocols: predictions, and documents about the server and the model."""
 
+from functools import partial
+
 from flask import Blueprint, Response, request
 
 from service.protocols import tfserving, v2
@@ -8,17 +10,16 @@ from service.web.replies import document, respond
 from service.web.request_path import NATIVE, V1, V2, Protocol
 
 PREDICTIONS = "predictions"
-"""Name of the blueprint whose requests the hooks leave to PredictionPath."""
+"""Name of the blueprint whose requests the hooks in app.py skip."""
 
 
 def prediction_routes(context: ServiceContext) -> Blueprint:
-    """Return the POST routes of predictions, whose guards PredictionPath holds."""
+    """Return the POST routes of predictions, all handled by PredictionPath."""
     routes = Blueprint(PREDICTIONS, __name__)
 
     def predict(protocol: Protocol, model: str, version: str | None) -> Response:
-        return respond(
-            *context.predict(request.environ, protocol, lambda: find_model(context, model, version))
-        )
+        find = partial(find_model, context, model, version)
+        return respond(*context.predict(request.environ, protocol, find))
 
     @routes.post("/predict")
     def native_predict() -> Response:

@@ -1,4 +1,4 @@
-"""Replies of the application: documents, pages, problems, and the request IDs in them."""
+"""Replies in HTTP: JSON documents, pages and errors, with request IDs and trace IDs."""
 
 import random
 import re
@@ -20,19 +20,19 @@ _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]
 
 
 def respond(reply: Reply, headers: Headers = ()) -> Response:
-    """Return a reply as Flask's response."""
+    """Convert a reply to a Flask response."""
     response = Response(reply.body, reply.status, content_type=reply.content_type)
     response.headers.extend((*headers, *reply.headers))
     return response
 
 
 def document(content: Mapping[str, Any]) -> Response:
-    """Return a JSON document as Flask's response."""
+    """Return a JSON document as a Flask response."""
     return respond(Reply(orjson.dumps(content)))
 
 
 def page(template: str, **values: Any) -> Response:
-    """Render an HTML page whose policy allows only its own style and script."""
+    """Render an HTML page whose Content-Security-Policy allows only its own style and script."""
     nonce = secrets.token_urlsafe(16)
     html = render_template(template, nonce=nonce, root=request.root_url, **values)
     return respond(Reply(html.encode(), "text/html; charset=utf-8", headers=page_policy(nonce)))
@@ -47,10 +47,10 @@ def problem_reply(
     accept: str = "",
     headers: Headers = (),
 ) -> Reply:
-    """Return an error: RFC 9457's members, and `error`, which clients of V1 and V2 read.
+    """Return an error reply with the members of RFC 9457, and `error` for clients of V1 and V2.
 
-    `where` is the place in the body, such as instances[3][17]. The reply has RFC 9457's media type
-    if the Accept header names it first.
+    `where` is the location in the body, such as instances[3][17]. The media type is RFC 9457's if
+    the Accept header names it first.
     """
     text = f"{where}: {detail}" if where else detail
     members = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
@@ -66,7 +66,7 @@ def request_id(environ: Environ) -> str:
     header = environ.get("HTTP_X_REQUEST_ID")
     if header and _REQUEST_ID_PATTERN.fullmatch(header):
         return str(header)
-    # The ID is no secret, and uuid4() would release the GIL to call the operating system.
+    # The ID need not be secret, and uuid4() would release the GIL for a system call.
     return random.getrandbits(128).to_bytes(16, "big").hex()
 
 

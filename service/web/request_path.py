@@ -1,7 +1,7 @@
-"""The path of every prediction: one function with all guards, called with and without Flask.
+"""The handling of every prediction: access control, admission, inference, errors and metrics.
 
-An empty Flask view takes longer than parsing, evaluating and answering a row, so Dispatch answers
-the common routes before Flask sees them. See docs/http.md.
+An empty Flask view takes longer than a whole prediction of one row, so Dispatch handles the common
+routes without Flask. See docs/http.md.
 """
 
 import logging
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class Protocol(NamedTuple):
-    """A protocol as the request path calls it."""
+    """A protocol: its route in the metrics, and its function from a request to a reply."""
 
     route: int
     """Index of the protocol's route in metrics.ROUTES."""
     answer: Callable[[Request, ServedModel], Reply]
-    """Pure function; raises BadInput with the place, or Refused with 406, 411 or 415."""
+    """Pure function, which raises BadInput, or Refused with status 406, 411 or 415."""
 
 
 NATIVE = Protocol(ROUTES.index("/predict"), native.answer)
@@ -45,10 +45,10 @@ V1 = Protocol(ROUTES.index("/v1/predict"), tfserving.answer)
 
 @dataclass(frozen=True)
 class PredictionPath:
-    """The guards of predictions in every protocol."""
+    """The handling of predictions in every protocol."""
 
     find: Callable[[], ServedModel]
-    """Returns the current version; raises Refused."""
+    """Returns the current version, or raises Refused (503) if none is loaded."""
     access: AccessControl
     admission: Admission
     metrics: WorkerMetrics
@@ -58,9 +58,9 @@ class PredictionPath:
     def __call__(
         self, environ: Environ, protocol: Protocol, find: Callable[[], ServedModel] | None = None
     ) -> tuple[Reply, Headers]:
-        """Return the reply or an error, and the headers that every reply has.
+        """Return the reply, which may be an error, and the headers that every reply has.
 
-        The version that `find` returns answers, by default the current one.
+        `find` returns the version to use, by default the current one.
         """
         start = perf_counter()
         request_id = replies.request_id(environ)
@@ -70,7 +70,7 @@ class PredictionPath:
             if self.access.tokens:
                 self.access.check(environ)
             served = (find or self.find)()
-            reply = self._admitted(environ, protocol, served)
+            reply = self._answer(environ, protocol, served)
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
@@ -78,7 +78,7 @@ class PredictionPath:
         return reply, self.finish_reply(reply.status, environ, request_id, start)
 
     def finish_reply(self, status: int, environ: Environ, request_id: str, start: float) -> Headers:
-        """Write the access log's line and return the headers that every reply has."""
+        """Log the request and return the headers that every reply has."""
         if logs.access.isEnabledFor(logging.INFO):
             seconds = perf_counter() - start
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -99,7 +99,7 @@ class PredictionPath:
             headers += (("Connection", "close"),)
         return headers
 
-    def _admitted(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
+    def _answer(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
         admission = self.admission
         admission.enter()
         try:
@@ -117,18 +117,18 @@ class PredictionPath:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """WSGI application that answers exact prediction paths itself and passes the rest to Flask."""
+    """WSGI application that handles the paths in `routes` and passes other requests to Flask."""
 
     flask: "WSGIApplication"
     predict: PredictionPath
     routes: Mapping[str, Protocol]
-    """Protocols by the exact path of a POST; the mapping may grow."""
+    """Protocols by the exact path of a POST; a reload may add paths."""
 
     def __call__(self, environ: Environ, start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request or pass it to Flask."""
         protocol = self.routes.get(environ["PATH_INFO"])
         if protocol is None or environ["REQUEST_METHOD"] != "POST":
-            # A server may ignore an Upgrade offer (RFC 9110, 7.8), and werkzeug refuses it.
+            # A server may ignore an Upgrade header (RFC 9110, 7.8), but werkzeug would reject it.
             environ.pop("HTTP_UPGRADE", None)
             return self.flask(environ, start_response)
         reply, headers = self.predict(environ, protocol)
@@ -138,7 +138,7 @@ class Dispatch:
 
 
 def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Reply, str | None]:
-    """Return the reply to an exception, and the reason that the metrics count, if it has one.
+    """Return the reply to an exception, and its reason label in the metrics, if any.
 
     An exception other than BadInput and Refused is logged and answered with status 500.
     """

@@ -25,10 +25,10 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class AccessControl:
-    """Decisions about a request that need its headers alone."""
+    """Access decisions, which depend only on the headers of a request."""
 
     tokens: Sequence[bytes] = ()
-    """Tokens, each of which grants access; without any, every request is allowed."""
+    """Tokens, each of which grants access; if there are none, every request is allowed."""
     origins: Sequence[str] = ()
     """Origins whose pages may send requests, or `*`."""
 
@@ -40,7 +40,7 @@ class AccessControl:
         bearer = scheme.lower() == "bearer"
         token = credentials.strip() if bearer else environ.get("HTTP_X_API_KEY", "")
         encoded = token.encode("latin-1", "replace")
-        # Every token is compared, each in constant time: the duration reveals none of them.
+        # Compare every token, each in constant time, so the duration reveals none of them.
         if not sum(hmac.compare_digest(encoded, known) for known in self.tokens):
             headers = (("WWW-Authenticate", "Bearer"),)
             detail = "expected a valid token, as Authorization: Bearer ... or X-API-Key: ..."
@@ -54,14 +54,14 @@ class AccessControl:
         vary = (("Vary", "Origin"),)
         if origin is None or ("*" not in self.origins and origin not in self.origins):
             return vary
-        allowed = ("Access-Control-Allow-Origin", "*" if "*" in self.origins else origin)
+        allow = ("Access-Control-Allow-Origin", "*" if "*" in self.origins else origin)
         if environ["REQUEST_METHOD"] == "OPTIONS":
-            return (allowed, *vary, *_PREFLIGHT_HEADERS)
-        return (allowed, *vary, ("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
+            return (allow, *vary, *_PREFLIGHT_HEADERS)
+        return (allow, *vary, ("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
 
 
 def page_policy(nonce: str) -> Headers:
-    """Return the headers of a page: only its own style and script run, and no site may frame it."""
+    """Return headers that allow only a page's own style and script, and no frames around it."""
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

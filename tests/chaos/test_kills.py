@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.staging import STAGING_PREFIX, numbered
+from cli.staging import STAGING_PREFIX, folder_numbers
 from model.run import load_run
 from service.runtime.predictor import Predictor
 from tests.serving import ROOT, until
@@ -74,7 +74,7 @@ class Workspace:
     def published(self, command: str) -> list[Path]:
         """Return the numbered folders of a command."""
         parent = self.folder / FOLDERS[command] / "wine"
-        return [parent / str(number) for number in numbered(parent)]
+        return [parent / str(number) for number in folder_numbers(parent)]
 
     def finish(self, command: str) -> list[str]:
         """Run a command to its end and return what is wrong afterwards."""

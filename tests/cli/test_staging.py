@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from cli.staging import STAGING_PREFIX, numbered, publish, replace_file, staged, sweep
+from cli.staging import STAGING_PREFIX, folder_numbers, publish, replace_file, staged, sweep
 
 PUBLISHER = """
 import sys
@@ -60,8 +60,8 @@ def test_numbers_follow_the_highest(tmp_path: Path) -> None:
     for name in ("1", "2", "10", "07", "0", "-3", "²", "x", ".tmp-9"):
         (tmp_path / "a" / name).mkdir(parents=True)
     (tmp_path / "a" / "99").touch()
-    assert [1, 2, 10] == numbered(tmp_path / "a")
-    assert [] == numbered(tmp_path / "none")
+    assert [1, 2, 10] == folder_numbers(tmp_path / "a")
+    assert [] == folder_numbers(tmp_path / "none")
     with staged(tmp_path, "a") as folder:
         assert "11" == publish(folder).name
 

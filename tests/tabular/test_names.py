@@ -10,7 +10,7 @@ from tabular.names import near_miss, quote_names
 )
 def test_quote_names(count: int, expected: str) -> None:
     """Names beyond the limit are counted."""
-    assert expected == quote_names("abc"[:count], most=2)
+    assert expected == quote_names("abc"[:count], limit=2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole; every part of it describes the served model."""
+"""Assembly of the OpenAPI document, which describes the served model."""
 
 import io
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
 from service.web.body import read_request
 from service.web.openapi.operations import document_paths, example_row, json_request
-from service.web.openapi.schemas import COUNT, STRING, described, document_schemas, ref, refs
+from service.web.openapi.schemas import COUNT, STRING, describe, document_schemas, ref, refs
 from service.web.request_path import error_reply
 from service.web.security import PUBLIC_PATHS, AccessControl
 
 DESCRIPTION = """\
 One model, served in three protocols. Numbers are finite float32 in requests and replies.
 
-The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. Every error has \
-the same shape, as `application/json`, or as `application/problem+json` if `Accept` names that \
-first. A method that a path does not support is answered 405, with `Allow`. The example of a reply \
-answers the request's example of the same name."""
+The body of a request may be compressed: `Content-Encoding: gzip` or `deflate`. All errors \
+have the same members, as `application/json`, or as `application/problem+json` if `Accept` names \
+it first. A method that a path does not support gets status 405 and `Allow`. Examples of a request \
+and its reply have the same name."""
 TAGS = {
     "native": "The service's own protocol",
     "v2": "Open Inference Protocol V2",
@@ -35,10 +35,10 @@ TAGS = {
 }
 RETRY_TEXT = "Seconds to wait before the next attempt."
 HEADERS: dict[str, Any] = {
-    "X-Request-ID": described({"required": True, "schema": STRING}, "The request's, or a new one."),
+    "X-Request-ID": describe({"required": True, "schema": STRING}, "The client's ID or a new one."),
     "Retry-After": {"required": True, "schema": COUNT | {"minimum": 1}, "description": RETRY_TEXT},
     "WWW-Authenticate": {"required": True, "schema": STRING},
-    JSON_LENGTH_HEADER: described({"schema": COUNT}, "Bytes of JSON before the reply's tensors."),
+    JSON_LENGTH_HEADER: describe({"schema": COUNT}, "Bytes of JSON before the tensors."),
 }
 VERSION_TEXT = "The current version, or the previous one."
 VERSION = {"name": "version", "in": "path", "required": True, "description": VERSION_TEXT}
@@ -52,19 +52,19 @@ CONDITIONS = {
     401: "The token is missing or unknown.",
     404: "This version is not served; the detail names the versions that are.",
     406: "Accept names no media type that the service can send.",
-    411: "Rows as CSV or bytes without Content-Length: a truncated body could not be detected.",
+    411: "CSV or bytes without Content-Length: truncation of the body could not be detected.",
     413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
     415: "A Content-Type or Content-Encoding that the service does not support.",
-    422: "The request does not fit this model, or the answer to a row overflows float32.",
+    422: "The request does not fit this model, or a prediction overflows float32.",
     500: "An internal error; the server's log has the cause under the request_id.",
     503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
 }
-"""When a status is sent."""
+"""Causes of each error status."""
 EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
-# The key is the identity of the versions. The cache keeps a replaced version alive until the
-# document of the next one is requested.
+# The versions are compared by identity. The cache keeps a replaced version in memory until the
+# document of the next version is requested.
 @lru_cache(maxsize=1)
 def openapi_document(
     served: ServedModel,
@@ -73,9 +73,9 @@ def openapi_document(
     authenticated: bool = False,
     previous: ServedModel | None = None,
 ) -> dict[str, Any]:
-    """Return the document of every route, which is cached, shared and must not be changed.
+    """Return the OpenAPI document, which is cached and must not be changed.
 
-    The predictor of the current version, `served`, computes the examples outside the request queue.
+    The predictor of `served`, the current version, computes the examples outside the request queue.
     The previous version is listed if its features and outputs are the same.
     """
     served = replace(served, run=served.predictor.predict)
@@ -103,10 +103,10 @@ def openapi_document(
             "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
         },
     }
-    return _secured(document) if authenticated else document
+    return _require_tokens(document) if authenticated else document
 
 
-def _secured(document: dict[str, Any]) -> dict[str, Any]:
+def _require_tokens(document: dict[str, Any]) -> dict[str, Any]:
     """Require a token for every path that is not public."""
     for path, item in document["paths"].items():
         for operation in item.values():
@@ -119,14 +119,13 @@ def _secured(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _interface(manifest: Manifest) -> object:
-    """Return what decides the requests and the replies of a model."""
+    """Return the parts of a manifest that determine the model's requests and replies."""
     names = tuple(feature.name for feature in manifest.features)
     classes = [(type(value), value) for value in manifest.classes]
     return manifest.name, manifest.task, names, manifest.targets, classes
 
 
 def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
-    """Return the error responses by status."""
     limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
     provocations = _provocations(served, max_body_bytes)
     responses = {}
@@ -143,7 +142,7 @@ def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]
 
 
 def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callable[[], object]]:
-    """Return functions that raise the error of a status."""
+    """Return, by status, functions that raise an example of the error."""
     row = example_row(served)
     good, short = json_request({"instances": [row]}), json_request({"instances": [row[1:]]})
     chunked = {"CONTENT_TYPE": CSV, "wsgi.input": io.BytesIO(b"1\n"), "wsgi.input_terminated": True}

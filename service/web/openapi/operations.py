@@ -1,4 +1,4 @@
-"""The operations in the document: every path and method, with its requests and replies."""
+"""The operations of the OpenAPI document: every path, with its requests and replies."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from service.protocols import tfserving, v2
 from service.protocols.messages import BYTES, CSV, JSON, Request
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
-from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, described, members, ref, refs
+from service.web.openapi.schemas import COUNT, OBJECT, STRING, Schema, describe, members, ref, refs
 from service.web.request_path import NATIVE, V1, V2, Protocol
 
 HTML = "text/html"
@@ -22,23 +22,23 @@ METRICS = {"text/plain": STRING, "application/openmetrics-text": STRING}
 ALIVE = {JSON: members({"status": {"const": "alive"}})}
 PREDICTION_ERRORS = (400, 406, 411, 413, 415, 422, 500, 503)
 MODEL_ERRORS = (500, 503)
-"""Errors of a path that needs a model."""
+"""Statuses of errors on a path that needs a model."""
 NO_MODEL_ERRORS = (500,)
-"""Errors of a path that needs no model: only a defect can prevent the answer."""
-LINES = described(STRING, "A line for each row.")
-FLOATS = described({}, "Little-endian float32, row after row.")
-TENSORS = described({}, "JSON, followed by the bytes of the tensors.")
+"""Statuses of errors on a path that needs no model, where only a defect causes an error."""
+LINES = describe(STRING, "A line for each row.")
+FLOATS = describe({}, "Little-endian float32, row after row.")
+TENSORS = describe({}, "JSON, followed by the bytes of the tensors.")
 PREDICT_DESCRIPTION = """\
-A body is JSON, CSV (a first line with a cell that is not a number is a header, which may reorder \
-the columns) or little-endian float32 ({row_bytes} bytes a row). `Accept` selects one of the same \
-three for the reply, whose float32 are the {numbers}."""
+The body is JSON, CSV or little-endian float32 ({row_bytes} bytes a row). The first line of a CSV \
+is a header if a cell is not a number; a header may reorder the columns. `Accept` selects one of \
+the same three formats for the reply; a reply in float32 contains the {numbers}."""
 INFER_DESCRIPTION = f"""\
 A binary request has the header `{JSON_LENGTH_HEADER}: n`: n bytes of JSON, then the bytes of the \
-tensor, as many as the input's `binary_data_size`. If n is 0, the body is the tensor alone. The \
-reply is binary, in the same form, if `binary_data_output` or an output's `binary_data` is true."""
-JSON_LENGTH_PARAMETER = described(
+tensor, as many as the input's `binary_data_size`. If n is 0, the body is only the tensor. The \
+reply has the same binary format if `binary_data_output` or an output's `binary_data` is true."""
+JSON_LENGTH_PARAMETER = describe(
     {"name": JSON_LENGTH_HEADER, "in": "header", "schema": COUNT},
-    "Bytes of JSON before the tensor in a decompressed binary request.",
+    "Number of bytes of JSON before the tensor in a binary request, after decompression.",
 )
 Operation = dict[str, Any]
 
@@ -85,7 +85,7 @@ def document_paths(models: Sequence[ServedModel]) -> dict[str, dict[str, Operati
 
 
 def example_row(served: ServedModel) -> list[float]:
-    """Return the row of the artifact's own example."""
+    """Return the first row of the artifact's example request."""
     instances: list[list[float]] = orjson.loads(served.predictor.example)["instances"]
     return instances[0]
 
@@ -147,7 +147,7 @@ def _post(
     protocol: Protocol,
     served: ServedModel,
 ) -> Operation:
-    """Add a body and examples: by name, a summary and a request, which the protocol answers."""
+    """Add a body with examples (a summary and a request by name) and the protocol's replies."""
     body, replies = _content(requests), operation["responses"]["200"]["content"]
     for name, (summary, request) in examples.items():
         try:
@@ -173,7 +173,7 @@ def _route(
 ) -> Operation:
     """Return an operation without a body; _post adds one."""
     headers = refs("headers", ["X-Request-ID"])
-    success = {"description": "The answer.", "headers": headers, "content": _content(replies)}
+    success = {"description": "The reply.", "headers": headers, "content": _content(replies)}
     responses = {"200": success, **refs("responses", errors)}
     about = {"tags": [tag], "operationId": operation_id, "summary": summary}
     return {**about, "responses": responses}

@@ -11,7 +11,7 @@ from service.protocols.v2_request import UNSUPPORTED_PARAMETERS
 
 Schema = dict[str, Any]
 MIN_OVERFLOW = 2.0**128 - 2.0**103
-"""Smallest number that rounds to an infinite float32: halfway from the largest one to 2^128."""
+"""Smallest number that rounds to an infinite float32: halfway between the largest and 2^128."""
 MAX_LISTED_FEATURES = 12
 """Maximum number of features that the description of a row lists."""
 NUMBER: Schema = {"type": "number"}
@@ -33,7 +33,7 @@ def refs(component: str, names: Iterable[str | int]) -> dict[str, Schema]:
     return {str(name): ref(name, component) for name in names}
 
 
-def described(schema: Schema, description: str) -> Schema:
+def describe(schema: Schema, description: str) -> Schema:
     """Return a schema with a description."""
     return schema | {"description": description}
 
@@ -78,19 +78,19 @@ def _row_schemas(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
     record = members({feature.name: _feature(feature) for feature in manifest.features})
     rows = {"anyOf": [array(ref("Row"), 0, max_rows), array(ref("Record"), 0, max_rows)]}
     return {
-        "Number": described(number, "A number that rounds to a finite float32."),
-        "Row": described(array(ref("Number"), width, width), f"The features in order: {order}."),
-        "Record": described(record, "The features by name, in any order."),
-        "Rows": described(rows, "Rows or records; one request cannot mix them."),
+        "Number": describe(number, "A number that rounds to a finite float32."),
+        "Row": describe(array(ref("Number"), width, width), f"The features in order: {order}."),
+        "Record": describe(record, "The features by name, in any order."),
+        "Rows": describe(rows, "Rows or records; one request cannot mix them."),
     }
 
 
 def _feature(feature: Feature) -> Schema:
-    """Return the schema of a feature; the range of the training rows is no limit."""
+    """Return the schema of a feature; the training range is described but not enforced."""
     values = (feature.min, feature.max, feature.median)
     low, high, median = (f"{float(str(np.float32(value))):.9g}" for value in values)
     text = f"{feature.kind}; in the training rows {low} to {high}, median {median}."
-    return described(ref("Number"), text)
+    return describe(ref("Number"), text)
 
 
 def _manifest(manifest: Manifest) -> Schema:
@@ -119,30 +119,30 @@ def _manifest(manifest: Manifest) -> Schema:
 
 
 def _status_schemas() -> dict[str, Schema]:
-    """Return the schemas of readiness and of errors, which no model changes."""
+    """Return the schemas of readiness and of errors, which are the same for every model."""
     ready = members(
         {"status": {"const": "ready"}, "model": ref("Model"), "digest": DIGEST},
-        {"problem": described(STRING, "Why a newer version is not served.")},
+        {"problem": describe(STRING, "Why a newer version is not served.")},
     )
     problem = members(
         {
             "type": {"const": "about:blank"},
             "title": STRING,
             "status": COUNT | {"minimum": 400, "maximum": 599},
-            "detail": described(STRING, "The place, then what was expected and what was found."),
-            "error": described(STRING, "The same text as detail, for clients of V2 and V1."),
-            "request_id": described(STRING, "ID of the request, also in X-Request-ID."),
+            "detail": describe(STRING, "The location, then what was expected and what was found."),
+            "error": describe(STRING, "The same text as detail, for clients of V2 and V1."),
+            "request_id": describe(STRING, "ID of the request, also in X-Request-ID."),
         },
-        {"where": described(STRING, "The place in the request, such as instances[3][17].")},
+        {"where": describe(STRING, "The location in the request, such as instances[3][17].")},
     )
-    return {"Ready": ready, "Problem": described(problem, "The members of RFC 9457, and error.")}
+    return {"Ready": ready, "Problem": describe(problem, "The members of RFC 9457, and error.")}
 
 
 def _native_schemas(manifest: Manifest) -> dict[str, Schema]:
     request = {"PredictRequest": members({"instances": ref("Rows")})}
     if manifest.task == "regression":
         text = f"A row of {', '.join(manifest.targets)} per instance, in the targets' units."
-        predictions = described(array(_numbers(manifest.out_features)), text)
+        predictions = describe(array(_numbers(manifest.out_features)), text)
         reply = members({"predictions": predictions, "model": ref("Model")})
         return request | {"PredictReply": reply}
     classes = list(manifest.classes)
@@ -151,8 +151,8 @@ def _native_schemas(manifest: Manifest) -> dict[str, Schema]:
     probabilities = array(_numbers(len(classes), minimum=0, maximum=1))
     reply = members(
         {
-            "predictions": described(array(ref("Class")), "The most probable class per instance."),
-            "probabilities": described(probabilities, text),
+            "predictions": describe(array(ref("Class")), "The most probable class per instance."),
+            "probabilities": describe(probabilities, text),
             "classes": {"const": classes},
             "model": ref("Model"),
         }
@@ -166,19 +166,19 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
     shape = array(False, 2, 2) | {"prefixItems": [COUNT | {"maximum": max_rows}, {"const": width}]}
     nested = array(ref("Row"), 0, max_rows) | {"title": "nested"}
     flat = array(ref("Number"), 0, max_rows * width) | {"title": "flat"}
-    named = [{"properties": {"name": {"const": name}}} for name in outputs]
-    once = [{"contains": each, "minContains": 0, "maxContains": 1} for each in named]
-    requested = array(ref("InferRequestedOutput"), 0, len(outputs)) | {"allOf": once}
+    names = [{"properties": {"name": {"const": name}}} for name in outputs]
+    at_most_once = [{"contains": name, "minContains": 0, "maxContains": 1} for name in names]
+    requested = array(ref("InferRequestedOutput"), 0, len(outputs)) | {"allOf": at_most_once}
     tensor: dict[str, Schema] = {
         "name": {"const": INPUT},
         "datatype": {"const": "FP32"},
-        "shape": described(shape, "The number of rows in data, and of features."),
+        "shape": describe(shape, "The number of rows in data, and the number of features."),
         "data": {"anyOf": [nested, flat]},
     }
     options = {
-        "id": described(STRING, "Returned in the reply."),
+        "id": describe(STRING, "Returned in the reply."),
         "model_name": {"const": manifest.name},
-        "outputs": described(requested, "Each at most once; all outputs by default."),
+        "outputs": describe(requested, "Each at most once; all outputs by default."),
         "parameters": _parameters(binary_data_output=BOOLEAN),
     }
     output_parameters = {"parameters": _parameters(binary_data=BOOLEAN)}
@@ -190,7 +190,7 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
 
 
 def _parameters(**known: Schema | bool) -> Schema:
-    """Return the schema of V2's parameters; the service ignores those that it does not know."""
+    """Return the schema of V2's parameters; the service ignores unknown ones."""
     return OBJECT | {
         "properties": known,
         "additionalProperties": {"type": ["string", "number", "boolean"]},
@@ -242,7 +242,7 @@ def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str,
 
 def _label(manifest: Manifest) -> Schema:
     label = COUNT | {"maximum": len(manifest.classes) - 1}
-    return described(label, "Index of the class, from 0, in the order of the model's classes.")
+    return describe(label, "Index of the class, from 0, in the order of the model's classes.")
 
 
 def _numbers(width: int, **limits: float) -> Schema:

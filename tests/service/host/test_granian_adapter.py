@@ -221,7 +221,7 @@ def test_tls_and_its_renewal(tmp_path: Path) -> None:
             assert b'"scheme": "https"' in reply
         link(new.certificate, old.key)
         server.process.send_signal(signal.SIGHUP)
-        wait_for_log(server, "the workers stay")
+        wait_for_log(server, "the workers are not replaced")
         assert old_certificate == request_tls(server, old)[1]
         link(new.certificate, new.key)
         server.process.send_signal(signal.SIGHUP)

@@ -188,7 +188,7 @@ def test_sighup_with_broken_files(error: Exception, caplog: pytest.LogCaptureFix
     world = World(workers=1, check_reload=Mock(side_effect=error))
     world.send(signal.SIGHUP)
     world.workers[0].terminate.assert_not_called()
-    assert f"SIGHUP: {error}; the workers stay" in caplog.text
+    assert f"SIGHUP: {error}; the workers are not replaced" in caplog.text
 
 
 def test_a_later_signal_does_not_postpone_the_kill() -> None:

@@ -167,7 +167,7 @@ def test_too_many_values(monkeypatch: pytest.MonkeyPatch, body: str, count: str)
     """More values than the rows may hold are 413 before the parser creates them."""
     monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("the body was parsed"))
     limit = f"expected at most {MAX_VALUES} values in the JSON"
-    detail = f"{limit}, found more: {count} outside strings"
+    detail = f"{limit}, found {count} outside strings"
     assert (413, None, detail) == refusal(load_json, body.encode(), 10)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from service.protocols.rows import array_from_numbers, rows_from_bytes, rows_from_instances
+from service.protocols.rows import array_from_list, rows_from_bytes, rows_from_instances
 from service.runtime.session import Rows
 from tests.service.protocols.refusal import refusal
 from tests.service.protocols.strategies import float32, matrices
@@ -27,7 +27,7 @@ def test_rows_keep_their_bits(rows: Rows) -> None:
         rows_from_instances(wide, FEATURES, MAX_ROWS),
         rows_from_instances(records, FEATURES, MAX_ROWS),
         rows_from_bytes(rows.astype("<f4").tobytes(), FEATURES, MAX_ROWS),
-        array_from_numbers([value for row in wide for value in row], "data").reshape(-1, 3),
+        array_from_list([value for row in wide for value in row], "data").reshape(-1, 3),
     ):
         assert ("float32", rows.tobytes()) == (actual.dtype.name, actual.tobytes())
 
@@ -68,7 +68,7 @@ def test_number_that_does_not_fit() -> None:
         (False, "number, found false"),
         (-1e39, "number within float32, found -1e"),
     ):
-        status, where, message = refusal(array_from_numbers, [1, value, 2], "data")
+        status, where, message = refusal(array_from_list, [1, value, 2], "data")
         assert (422, "data[1]") == (status, where)
         assert detail in message
 

@@ -35,7 +35,7 @@ def client(app: Flask, request: pytest.FixtureRequest) -> Client:
         ("GET", "/predict", b"", 405, "method is not allowed"),
         ("GET", "/no", b"", 404, "not found"),
         ("POST", "//predict", b"{}", 404, "expected one slash at the beginning, found '//predict'"),
-        ("get", "/healthz", b"", 405, "expected a method in capitals"),
+        ("get", "/healthz", b"", 405, "expected a method in upper case"),
         ("GET", "/v2/models/no", b"", 404, "expected the model flowers, found 'no'"),
         ("GET", "/v1/models/flowers/versions/7", b"", 404, "expected version 1, found '7'"),
     ],
