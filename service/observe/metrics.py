@@ -109,9 +109,9 @@ class WorkerMetrics:
 
     def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
         """Take over a row, by default of private memory, and the counters of its last worker."""
-        self.board = shared or SharedMetrics()
-        self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
-        self.board.forget(slot)
+        self.shared = shared or SharedMetrics()
+        self._cells, self._digest = self.shared.row(slot), self.shared.digest(slot)
+        self.shared.forget(slot)
         self._cells[STARTS] += 1
 
     def entered(self) -> None:

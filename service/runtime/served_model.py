@@ -23,9 +23,9 @@ class ServedModel:
     predictor: Predictor
     run: Callable[[Rows], Outputs]
     """predictor.predict, with metrics, or a Batcher in front of it."""
-    most_rows: int
+    max_rows: int
     """Maximum number of rows in one request."""
-    joins: bool = False
+    is_batched: bool = False
     """Whether `run` is a Batcher, which has its own queue and deadline in place of Admission's."""
 
     @cached_property
@@ -73,10 +73,10 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
         metrics.ran(len(rows))
         return predictor.predict(rows)
 
-    most_rows = min(settings.max_rows, settings.max_elements // len(features))
+    max_rows = min(settings.max_rows, settings.max_elements // len(features))
     too_small = settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
     if too_small or settings.batching == "off":
-        return ServedModel(predictor, run, most_rows)
+        return ServedModel(predictor, run, max_rows)
     batcher = Batcher(
         predictor.predict,
         max_rows=settings.batch_rows,
@@ -85,4 +85,4 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
         on_batch=metrics.ran,
         on_wait=metrics.waits,
     )
-    return ServedModel(predictor, batcher, most_rows, joins=True)
+    return ServedModel(predictor, batcher, max_rows, is_batched=True)

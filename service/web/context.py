@@ -72,6 +72,6 @@ def find_model(context: ServiceContext, model: str, version: str | None = None) 
 
 def require_ready(context: ServiceContext) -> None:
     """Raise Refused (503) while the service drains before it stops."""
-    if context.metrics.board.draining:
+    if context.metrics.shared.draining:
         detail = "not ready: draining before the stop"
         raise Refused(503, detail, reason="not_ready", headers=NOT_READY_HEADERS)

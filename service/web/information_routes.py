@@ -43,7 +43,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
         current = context.versions.state.current
         name = current.predictor.manifest.name if current else ""
         accept = request.headers.get("Accept", "")
-        return respond(Reply(*metrics_text(context.metrics.board, name, accept)))
+        return respond(Reply(*metrics_text(context.metrics.shared, name, accept)))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:

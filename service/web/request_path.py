@@ -95,7 +95,7 @@ class PredictionPath:
         headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
         if self.access.origins:
             headers += self.access.cors(environ)
-        if self.metrics.board.draining:
+        if self.metrics.shared.draining:
             headers += (("Connection", "close"),)
         return headers
 
@@ -104,7 +104,7 @@ class PredictionPath:
         admission.enter()
         try:
             request = body.read_request(environ, self.max_body_bytes)
-            if served.joins:
+            if served.is_batched:
                 return protocol.answer(request, served)
             admission.begin()
             try:

@@ -127,7 +127,7 @@ def test_threads_lose_no_counts() -> None:
             list(threads.map(count, range(8)))
     finally:
         sys.setswitchinterval(interval)
-    values = samples(worker.board)
+    values = samples(worker.shared)
     assert 16_000 == values["requests_total other 404"] == values["refusals_total not_found"]
     assert 16_000 == values["request_seconds_count other"] == values["rows_total"] / 2
     assert 0 == values["in_flight 0"]

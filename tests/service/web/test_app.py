@@ -82,7 +82,7 @@ def test_draining(flowers: StoredArtifact) -> None:
     """A draining service is not ready, still predicts, and closes its connections."""
     metrics = WorkerMetrics()
     client = create_app(ServiceSettings(artifact=flowers.artifact), metrics).test_client()
-    metrics.board.drain()
+    metrics.shared.drain()
     for path in ("/readyz", "/v2/health/ready", "/v2/models/flowers/ready"):
         assert 503 == client.get(path).status_code
     reply = client.post("/predict", json=INSTANCES)
