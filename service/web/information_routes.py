@@ -25,7 +25,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
     def readyz() -> Response:
         predictor = context.versions.current.predictor
         require_ready(context)
-        manifest, problem = predictor.manifest, context.versions.problem
+        manifest, problem = predictor.manifest, context.versions.state.problem
         model = {"name": manifest.name, "version": str(manifest.version)}
         members = {"status": "ready", "model": model, "digest": predictor.digest}
         return document(members | ({"problem": problem} if problem else {}))

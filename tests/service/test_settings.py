@@ -69,7 +69,7 @@ def test_settings_are_the_flags_of_serve() -> None:
         ("BATCHING", "maybe", "batching: expected one of auto, on, off, found 'maybe'"),
         ("ACCESS_LOG", "maybe", "TWOLAYERNET_ACCESS_LOG: expected true or false, found 'maybe'"),
         ("BATCH_WAIT_MS", "1000", "batch_wait_ms: expected less than queue_seconds, found 1000 ms"),
-        ("CORS_ORIGINS", "a", "cors_origins: expected https://<host>, or *, found 'a'"),
+        ("CORS_ORIGINS", "a", "cors_origins: expected https://<host> or *, found 'a'"),
     ],
 )
 def test_wrong_value_is_rejected(name: str, value: str, problem: str) -> None:

@@ -98,7 +98,7 @@ def test_newest_version_is_the_largest_number(tmp_path: Path) -> None:
 
 
 def test_last_published_is_by_time(tmp_path: Path) -> None:
-    """The name with the youngest newest version is chosen, not the first in the alphabet."""
+    """The name whose newest version was published most recently is chosen."""
     for name, moment in (("a", 300), ("b", 100), ("c", 200)):
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / manifest.SUMS).touch()
@@ -117,6 +117,6 @@ def test_last_published_is_by_time(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_published(call: Damage, name: str, problem: str, tmp_path: Path) -> None:
-    """A folder without an artifact ends in a message that says what is expected."""
+    """For a folder without an artifact, the error tells the user what to do."""
     with pytest.raises(ArtifactError, match=re.escape(problem)):
         call(tmp_path / name)

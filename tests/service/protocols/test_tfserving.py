@@ -22,7 +22,7 @@ NO_MEMBER = "expected no member other than"
 OTHER = ' and signature_name, found "x"'
 SIGNATURE = 'expected "serving_default", found null'
 NO_ROWS = "expected a list of rows or records, found an object"
-OVERFLOWS = "the values are too large: the network's answer to this row overflows float32"
+OVERFLOWS = "the values are too large: the network's output for this row overflows float32"
 
 
 def post(served: ServedModel, document: object) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tests.serving import ROOT
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 ROWS = np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32)
 OVERFLOW = [3e38, -3e38, 3e38, 3e38]
-OVERFLOW_DETAIL = "the values are too large: the network's answer to this row overflows float32"
+OVERFLOW_DETAIL = "the values are too large: the network's output for this row overflows float32"
 LABEL = {"name": "label"}
 NO_MEMBER = "expected no member other than"
 NO_SCALAR = "expected a string, a number, true or false, found a list"

@@ -117,7 +117,7 @@ def test_not_ready_until_a_version_is_published(folder: Path, follower: Follower
 def test_first_path_found_is_kept(tmp_path: Path, follower: Follower) -> None:
     """Another name that is published later is not followed."""
     versions = follower.follow(lambda: storage.last_published(tmp_path))
-    assert "nothing is published here" in (versions.problem or "")
+    assert "nothing is published here" in (versions.state.problem or "")
     publish(tmp_path / "b" / "1")
     versions.poll()
     publish(tmp_path / "a" / "2", "good x 2")
@@ -167,7 +167,7 @@ def test_bad_version_never_answers(
     problem = f"{folder / '2'}: {reason}"
     assert (1, None, problem) == summary(versions)
     assert (["1", "2"], [1, None]) == (follower.loads, follower.reloads)
-    assert [f"version 1 goes on answering: {problem}"] == caplog.messages
+    assert [f"version 1 stays in use: {problem}"] == caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_error_while_loading(
     assert f"not ready: {folder / '1'}: {text}" == caplog.messages[-1]
     assert (log_lines, loads) == (len(caplog.messages), len(follower.loads))
     versions.poll()
-    assert (loads == 2) == (versions.problem is None)
+    assert (loads == 2) == (versions.state.problem is None)
 
 
 def test_pinned_version_is_waited_for_and_kept(
@@ -221,10 +221,10 @@ def test_polling_survives_errors(folder: Path, count_threads: Callable[[str], in
     until(lambda: number(versions.current) == 2)
     hidden = folder.rename(folder.parent / "hidden")
     folder.touch()
-    until(lambda: versions.problem is not None)
+    until(lambda: versions.state.problem is not None)
     folder.unlink()
     hidden.rename(folder)
-    until(lambda: versions.problem is None)
+    until(lambda: versions.state.problem is None)
     versions.close()
     assert 0 == count_threads("versions")
     assert [1, 2] == [call for call in calls if call is not None]
@@ -274,10 +274,10 @@ class FolderMachine(RuleBasedStateMachine):
         self.versions.poll()
         newest = max(self.published, default=0)
         settled = self.current is not None and self.current == (newest, self.published.get(newest))
-        assert settled == (self.versions.problem is None)
-        if self.versions.problem and newest:
+        assert settled == (self.versions.state.problem is None)
+        if self.versions.state.problem and newest:
             reason = " ".join(self.published[newest].split())
-            assert f"{self.folder / str(newest)}: {reason}" == self.versions.problem
+            assert f"{self.folder / str(newest)}: {reason}" == self.versions.state.problem
         loads, reloads = len(self.follower.loads), len(self.follower.reloads)
         self.versions.poll()  # Without a change it does nothing.
         assert (loads, reloads) == (len(self.follower.loads), len(self.follower.reloads))
@@ -296,7 +296,7 @@ class FolderMachine(RuleBasedStateMachine):
         newest_good = max(self.good(), default=None)
         assert newest_good == number(worker.state.current)
         settled = newest_good is not None and newest_good == max(self.published)
-        assert settled == (worker.problem is None)
+        assert settled == (worker.state.problem is None)
         self.follower.close()
         self.root.cleanup()
 
