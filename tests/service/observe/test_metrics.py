@@ -1,4 +1,4 @@
-"""service.observe.metrics and prometheus_text: sums over workers that outlive each of them."""
+"""Tests of service.observe.metrics and prometheus_text: sums over workers, dead ones included."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from service.observe.prometheus_text import metrics_text
 
 
 def samples(shared: SharedMetrics) -> dict[str, float]:
-    """Return what Prometheus reads: values by name and sorted labels, such as "ready 0"."""
+    """Return the values that Prometheus reads, by name and labels, such as "ready 0"."""
     text, content_type = metrics_text(shared, "flowers", "")
     assert content_type.startswith("text/plain")
     values = {}
@@ -65,8 +65,8 @@ def test_workers_are_added_up() -> None:
     assert expected == {name: values[name] for name in expected}
 
 
-def test_gauges_end_with_a_worker_and_counters_continue() -> None:
-    """A successor continues the counters; the gauges of other workers are unaffected."""
+def test_successor_resets_gauges_and_continues_counters() -> None:
+    """The gauges of a dead worker are zero, and those of other workers are unaffected."""
     shared = SharedMetrics(workers=2)
     for slot in (0, 1):
         worker = WorkerMetrics(shared, slot)
@@ -92,7 +92,7 @@ def test_gauges_end_with_a_worker_and_counters_continue() -> None:
 
 
 def test_forked_worker_writes_shared_memory() -> None:
-    """The parent sees the counters, the digest and the draining flag."""
+    """The parent process sees the counters, the digest and the draining flag of its child."""
     shared = SharedMetrics(workers=2)
     if (child := os.fork()) == 0:
         worker = WorkerMetrics(shared, 1)
@@ -111,7 +111,7 @@ def test_forked_worker_writes_shared_memory() -> None:
 
 
 def test_threads_lose_no_counts() -> None:
-    """Every count of every thread arrives, however often the threads switch."""
+    """No count is lost, however often the threads switch."""
     worker = WorkerMetrics()
 
     def count(_: int) -> None:
@@ -133,7 +133,7 @@ def test_threads_lose_no_counts() -> None:
     assert 0 == values["in_flight 0"]
 
 
-def test_openmetrics_on_request() -> None:
-    """The Accept header selects the format."""
+def test_accept_selects_openmetrics() -> None:
+    """A client whose Accept header names OpenMetrics gets this format."""
     text, content_type = metrics_text(SharedMetrics(), "x", "application/openmetrics-text")
     assert ("application/openmetrics-text", b"# EOF") == (content_type[:28], text[-6:-1])
