@@ -114,11 +114,13 @@ class WorkerMetrics:
         self.shared.forget(slot)
         self._cells[STARTS] += 1
 
-    def entered(self) -> None:
+    def count_arrival(self) -> None:
         """Count a request as in flight."""
         self._cells[_IN_FLIGHT] += 1
 
-    def answered(self, route: int, status: int, seconds: float, reason: str | None = None) -> None:
+    def count_reply(
+        self, route: int, status: int, seconds: float, reason: str | None = None
+    ) -> None:
         """Count a request in flight as answered.
 
         Args:
@@ -138,24 +140,24 @@ class WorkerMetrics:
             refusal = reason or DEFAULT_REASONS.get(status, "other")
             cells[REFUSALS + _REASON_INDEX.get(refusal, len(REASONS) - 1)] += 1
 
-    def waits(self, change: int) -> None:
+    def count_wait(self, change: int) -> None:
         """Add a change to the number of requests that wait to run."""
         self._cells[_WAITING] += change
 
-    def ran(self, rows: int) -> None:
+    def count_run(self, rows: int) -> None:
         """Count a run of the network and its number of rows."""
         self._cells[RUNS + bisect_left(ROW_BUCKETS, rows)] += 1
         self._cells[RUN_ROWS] += rows
 
-    def reloaded(self, good: bool) -> None:
+    def count_reload(self, is_good: bool) -> None:
         """Count a version that became current if it is good, or was rejected otherwise."""
-        self._cells[RELOADS + (not good)] += 1
+        self._cells[RELOADS + (not is_good)] += 1
 
-    def serves(self, version: int, digest: str) -> None:
+    def set_version(self, version: int, digest: str) -> None:
         """Record the number and the digest of this worker's current version."""
         self._cells[_VERSION] = version
         self._digest[:] = digest.encode()
 
-    def ready(self, ready: bool) -> None:
+    def set_ready(self, is_ready: bool) -> None:
         """Record whether this worker is ready."""
-        self._cells[_READY] = ready
+        self._cells[_READY] = is_ready

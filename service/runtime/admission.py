@@ -36,7 +36,7 @@ class Admission:
         deadline_seconds: float,
         on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Set the limits.
+        """Create permits for all requests that the limits allow.
 
         Args:
             max_running: maximum number of running requests.

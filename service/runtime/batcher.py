@@ -61,7 +61,7 @@ class Batcher:
         on_batch: Callable[[int], object],
         on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Set the function and the limits.
+        """Create an idle batcher.
 
         Args:
             run: thread-safe function from float32 (batch, in_features) to outputs with one row for
@@ -69,7 +69,7 @@ class Batcher:
             max_rows: maximum number of rows in a batch; a request with more rows runs alone.
             wait_seconds: maximum time in seconds that a request waits for its batch to fill.
             deadline_seconds: maximum time in seconds that a request waits to run.
-            on_batch: called with the number of rows before every run.
+            on_batch: called before each run with its number of rows.
             on_wait: called with the change in the number of waiting requests: 1, -1, or minus the
                 number of requests in a batch.
         """
@@ -77,7 +77,7 @@ class Batcher:
         self._max_rows, self._wait_seconds = max_rows, wait_seconds
         self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
+        self._arrival = threading.Condition(self._lock)
         self._pending: deque[_PendingRequest] = deque()
         self._callers, self._has_thread = 0, False
 
@@ -95,10 +95,10 @@ class Batcher:
         with self._lock:
             # A caller counts until it returns, even after its batch has run. Otherwise the first
             # thread to wake would return, come back with its next request, and run it alone.
-            alone = not self._callers and not self._wait_seconds
+            is_alone = not self._callers and not self._wait_seconds
             self._callers += 1
         try:
-            outputs = None if alone else self._run_in_batch(rows)
+            outputs = None if is_alone else self._run_in_batch(rows)
             return self._evaluate(rows) if outputs is None else outputs
         finally:
             with self._lock:
@@ -118,19 +118,19 @@ class Batcher:
                     self._has_thread = True
                 self._pending.append(request)
                 self._on_wait(1)
-                self._arrived.notify()
-            in_time = request.done.acquire(timeout=self._deadline_seconds)
+                self._arrival.notify()
+            is_in_time = request.done.acquire(timeout=self._deadline_seconds)
         except BaseException:  # A signal handler may raise anything.
             self._withdraw(request)
             raise
-        if not in_time:
+        if not is_in_time:
             if self._withdraw(request):
                 raise deadline_exceeded(self._deadline_seconds)
-            request.done.acquire()  # Its batch is running.
+            request.done.acquire()  # The batch of the request is already running.
         return request.outputs
 
     def _withdraw(self, request: _PendingRequest) -> bool:
-        """Remove a pending request; return False if its batch has begun."""
+        """Remove a pending request; return False if its batch is already running."""
         with self._lock:
             try:
                 self._pending.remove(request)
@@ -155,12 +155,12 @@ class Batcher:
         """Return the oldest pending requests that fit, or [] after IDLE_THREAD_SECONDS."""
         with self._lock:
             while True:
-                if not self._arrived.wait_for(lambda: self._pending, IDLE_THREAD_SECONDS):
+                if not self._arrival.wait_for(lambda: self._pending, IDLE_THREAD_SECONDS):
                     self._has_thread = False
                     return []
                 if self._wait_seconds:
                     timeout = self._pending[0].arrival + self._wait_seconds - monotonic()
-                    self._arrived.wait_for(self._is_full, timeout)
+                    self._arrival.wait_for(self._is_full, timeout)
                 if self._pending:  # All requests may have been withdrawn during the wait.
                     break
             batch = [self._pending.popleft()]

@@ -68,7 +68,7 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
     predictor.predict(np.array([[feature.median for feature in features]], np.float32))
 
     def run(rows: Rows) -> Outputs:
-        metrics.ran(len(rows))
+        metrics.count_run(len(rows))
         return predictor.predict(rows)
 
     max_rows = min(settings.max_rows, settings.max_elements // len(features))
@@ -80,7 +80,7 @@ def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetr
         max_rows=settings.batch_rows,
         wait_seconds=settings.batch_wait_ms / 1000,
         deadline_seconds=settings.queue_seconds,
-        on_batch=metrics.ran,
-        on_wait=metrics.waits,
+        on_batch=metrics.count_run,
+        on_wait=metrics.count_wait,
     )
     return ServedModel(predictor, batcher, max_rows, is_batched=True)

@@ -36,7 +36,7 @@ class VersionState(NamedTuple):
     current: ServedModel | None = None
     """Version for requests that name no version."""
     previous: ServedModel | None = None
-    """Last current version, still available by its number."""
+    """Version that was current before, still available by its number."""
     problem: str | None = None
     """Why the newest version on disk is not current, or why no version is."""
 
@@ -73,7 +73,7 @@ class Versions:
         self.state = VersionState()
         _instances.add(self)
         self.poll()
-        # Loading in a thread of its own delays no request.
+        # A separate thread loads new versions because loading must not delay requests.
         self._thread = threading.Thread(
             target=self._poll_repeatedly, args=(poll_seconds,), name="versions", daemon=True
         )
@@ -104,8 +104,10 @@ class Versions:
             return current
         if previous is not None and version == str(previous.predictor.manifest.version):
             return previous
-        known = " or ".join(map(str, self.numbers))
-        raise Refused(404, f"expected version {known}, found {version[:40]!r}", reason="not_found")
+        numbers = " or ".join(map(str, self.numbers))
+        raise Refused(
+            404, f"expected version {numbers}, found {version[:40]!r}", reason="not_found"
+        )
 
     def poll(self) -> None:
         """Read the folder once, and replace the current version if another should be current."""
@@ -113,7 +115,7 @@ class Versions:
             current, previous, old_problem = self.state
             candidate, problem = self._newest_good()
             if candidate and current and candidate.predictor.digest == current.predictor.digest:
-                candidate = None  # The same bytes were written again.
+                candidate = None  # The same bytes have been written again.
             if candidate:
                 previous, current = current, candidate
             self.state = VersionState(current, previous, problem)

@@ -64,7 +64,7 @@ class PredictionPath:
         """
         start = perf_counter()
         request_id = replies.request_id(environ)
-        self.metrics.entered()
+        self.metrics.count_arrival()
         reason = None
         try:
             if self.access.tokens:
@@ -74,7 +74,7 @@ class PredictionPath:
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
-        self.metrics.answered(protocol.route, reply.status, perf_counter() - start, reason)
+        self.metrics.count_reply(protocol.route, reply.status, perf_counter() - start, reason)
         return reply, self.finish_reply(reply.status, environ, request_id, start)
 
     def finish_reply(self, status: int, environ: Environ, request_id: str, start: float) -> Headers:

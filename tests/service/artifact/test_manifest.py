@@ -21,15 +21,7 @@ FIXED = Manifest(
     task="classification",
     features=(
         Feature(name='größe "m"', kind="float", min=-1.5, max=1e22, mean=0.1, median=0.0, std=1e-7),
-        Feature(
-            name="\N{GRINNING FACE}",
-            kind="boolean",
-            min=0.0,
-            max=1.0,
-            mean=0.5,
-            median=1.0,
-            std=0.5,
-        ),
+        Feature(name="\U0001f600", kind="boolean", min=0.0, max=1.0, mean=0.5, median=1.0, std=0.5),
     ),
     targets=("species",),
     classes=(1, 1.5, True, "1"),

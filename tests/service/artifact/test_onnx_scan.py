@@ -48,9 +48,8 @@ def tensor(*fields: tuple[int, int | bytes]) -> bytes:
 
 def test_allowed_operators_are_those_that_export_writes() -> None:
     """Every operator of the allow-list is used by the classifier or the regressor."""
-    models = b"".join(
-        (stored.artifact / manifest.MODEL).read_bytes() for stored in (FLOWERS, HOUSES)
-    )
+    paths = [stored.artifact / manifest.MODEL for stored in (FLOWERS, HOUSES)]
+    models = b"".join(path.read_bytes() for path in paths)
     assert [] == [name for name in OPERATORS if message((4, name.encode())) not in models]
 
 

@@ -28,17 +28,17 @@ def test_workers_are_added_up() -> None:
     shared = SharedMetrics(workers=2)
     one, two = WorkerMetrics(shared, 0), WorkerMetrics(shared, 1)
     for worker in (one, two, two):
-        worker.entered()
-        worker.answered(0, 200, 0.002)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.002)
     for route, status, seconds, reason in ((1, 503, 0.3, "overloaded"), (3, 418, 9.0, "unknown")):
-        two.entered()
-        two.answered(route, status, seconds, reason)
-    one.entered()
-    one.waits(1)
-    two.ran(3)
-    two.ran(100)
-    one.reloaded(True)
-    two.reloaded(False)
+        two.count_arrival()
+        two.count_reply(route, status, seconds, reason)
+    one.count_arrival()
+    one.count_wait(1)
+    two.count_run(3)
+    two.count_run(100)
+    one.count_reload(True)
+    two.count_reload(False)
     expected = {
         "requests_total /predict 200": 3,
         "requests_total /v2/infer 503": 1,
@@ -70,20 +70,18 @@ def test_successor_resets_gauges_and_continues_counters() -> None:
     shared = SharedMetrics(workers=2)
     for slot in (0, 1):
         worker = WorkerMetrics(shared, slot)
-        worker.entered()
-        worker.answered(0, 200, 0.01)
-        worker.entered()
-        worker.ready(True)
-        worker.serves(3, "ab" * 32)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.01)
+        worker.count_arrival()
+        worker.set_ready(True)
+        worker.set_version(3, "ab" * 32)
     shared.forget(0)
     for starts in (1, 2):
         values = samples(shared)
         for gauge in ("ready", "in_flight"):
             assert (0, 1) == (values[f"{gauge} 0"], values[f"{gauge} 1"])
-        assert (2, starts) == (
-            values["requests_total /predict 200"],
-            values["worker_starts_total 0"],
-        )
+        assert 2 == values["requests_total /predict 200"]
+        assert starts == values["worker_starts_total 0"]
         models = [name for name in values if name.startswith("model ")]
         assert [f"model {'ab' * 32} flowers 3 1"] == models
         WorkerMetrics(shared, 0)
@@ -96,17 +94,14 @@ def test_forked_worker_writes_shared_memory() -> None:
     shared = SharedMetrics(workers=2)
     if (child := os.fork()) == 0:
         worker = WorkerMetrics(shared, 1)
-        worker.entered()
-        worker.answered(0, 200, 0.01)
-        worker.serves(7, "cd" * 32)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.01)
+        worker.set_version(7, "cd" * 32)
         shared.drain()
         os._exit(0)
     os.waitpid(child, 0)
     values = samples(shared)
-    assert (1, 1) == (
-        values["requests_total /predict 200"],
-        values[f"model {'cd' * 32} flowers 7 1"],
-    )
+    assert 1 == values["requests_total /predict 200"] == values[f"model {'cd' * 32} flowers 7 1"]
     assert shared.draining
 
 
@@ -116,9 +111,9 @@ def test_threads_lose_no_counts() -> None:
 
     def count(_: int) -> None:
         for _ in range(2000):
-            worker.entered()
-            worker.ran(2)
-            worker.answered(3, 404, 9.0)
+            worker.count_arrival()
+            worker.count_run(2)
+            worker.count_reply(3, 404, 9.0)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

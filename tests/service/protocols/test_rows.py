@@ -64,10 +64,7 @@ def test_instances_that_do_not_fit(instances: Any, where: str, detail: str) -> N
 
 def test_number_that_does_not_fit() -> None:
     """The error gives the index of the number in a flat list."""
-    for value, detail in (
-        (False, "number, found false"),
-        (-1e39, "number within float32, found -1e"),
-    ):
+    for value, detail in ((False, "number, found false"), (-1e39, "within float32, found -1e")):
         status, where, message = refusal(array_from_numbers, [1, value, 2], "data")
         assert (422, "data[1]") == (status, where)
         assert detail in message

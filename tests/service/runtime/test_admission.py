@@ -110,9 +110,7 @@ def test_deadline_limits_the_wait_to_run() -> None:
     waits: list[int] = []
     admission = Admission(1, 9, deadline_seconds=0.01, on_wait=waits.append)
     admission.begin()
-    with pytest.raises(
-        Refused, match=r"^overloaded: the request waited longer than 0\.01"
-    ) as error:
+    with pytest.raises(Refused, match=r"^overloaded: .* longer than 0\.01 s$") as error:
         admission.begin()
     assert (503, "deadline") == (error.value.status, error.value.reason)
     assert [1, -1] == waits

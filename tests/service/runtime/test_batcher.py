@@ -161,7 +161,6 @@ def test_every_caller_has_its_own_outcome(
         return network(rows)
 
     batcher = Batcher(run, 16, 0, deadline_seconds, lambda rows: None)
-
     barrier = threading.Barrier(16)
 
     def work(number: int) -> None:
