@@ -10,8 +10,7 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
 """Prefix of the names of environment variables."""
-TRUE_WORDS = ("1", "true", "yes", "on")
-FALSE_WORDS = ("0", "false", "no", "off")
+TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 Kind = type | tuple[str, ...]
 """Type of a setting: int, float, bool, str or Path, or the allowed words."""
@@ -43,7 +42,7 @@ class Settings:
 
     @classmethod
     def kind(cls, name: str) -> Kind:
-        """Return the type of a field, or X for a field of type X | None."""
+        """Return the type of a field; for a field of type X | None, return X."""
         hint = get_type_hints(cls)[name]
         if get_origin(hint) is Literal:
             return get_args(hint)

@@ -65,15 +65,15 @@ class Manifest:
     """Time of export, ISO 8601 in UTC."""
     task: Literal["regression", "classification"]
     features: tuple[Feature, ...]
-    """Features in the order of the input columns."""
+    """Features in the order of the columns of `input`."""
     targets: tuple[str, ...]
     """Names of the target columns."""
     classes: tuple[str | int | float | bool, ...]
     """Classes in the order of the logits, with their JSON types; empty for regression."""
     metrics: Mapping[str, Mapping[str, float]]
-    """Metrics of the network by part (train, validation, test) and metric name."""
+    """Metrics of the network, by part (train, validation or test) and metric name."""
     baselines: Mapping[str, Mapping[str, float]]
-    """Metrics of a constant and of a linear model on the test part, by model and metric name."""
+    """Metrics of a constant and a linear model on the test rows, by model and metric name."""
     training: Mapping[str, Any]
     """Training configuration, device and library versions."""
     proof: Mapping[str, Any]

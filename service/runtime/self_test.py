@@ -83,4 +83,4 @@ def _float64_rows(values: Any) -> NDArray[np.float64]:
 
 
 def _short_json(values: object) -> str:
-    return shorten(json.dumps(values), 60)
+    return shorten(json.dumps(values), limit=60)

@@ -173,7 +173,7 @@ def test_wrong_member(
         (request({"inputs": [tensor(ROWS)]}, b"\0"), 400, None, "1 bytes follow the JSON"),
         (binary(28, bytes(28)), 422, SIZE, "the shape [2, 4], found 28"),
         (binary("32", bytes(32)), 422, SIZE, 'the shape [2, 4], found "32"'),
-        # 4 bytes times 2^60 times 4 overflow 64 bits to 0.
+        # The size of 2^60 rows of 16 bytes overflows a 64-bit integer to 0.
         (binary(0, b"", rows=2**60), 413, "inputs[0].shape", "found 1152921504606846976"),
         (binary(32, bytes(31)), 400, None, "expected 32 bytes after the JSON, the input's binary"),
         (binary(32, INFINITE), 422, "row 1, column 1", "expected a finite number"),
