@@ -1,6 +1,6 @@
-"""Serve an artifact over HTTP, or predict with it from Python. Needs neither torch nor onnx.
+"""Serve an artifact over HTTP, or predict with it from Python, without torch and onnx.
 
-From Python: `service.Predictor("artifacts/houses").predict(rows)`.
+Example: `service.Predictor("artifacts/houses").predict(rows)`.
 """
 
 from importlib import import_module

@@ -1,13 +1,13 @@
-"""The two ways to refuse a request, and how their messages describe a caller's values."""
+"""The exceptions that reject a request, and functions that write their messages."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
 
 MAX_SHOWN_CHARACTERS = 80
-"""Maximum number of characters of a caller's text in a message or a location."""
+"""Maximum number of characters of a client's text in a message or a location."""
 MAX_VALUE_CHARACTERS = 40
-"""Maximum number of characters of a caller's JSON value in a message."""
+"""Maximum number of characters of a client's JSON value in a message."""
 UNPARSEABLE = 400
 """HTTP status for a body that cannot be parsed."""
 TOO_LARGE = 413
@@ -17,11 +17,11 @@ WRONG_FOR_THIS_MODEL = 422
 
 
 class BadInput(ValueError):
-    """A request body that cannot be used.
+    """An invalid request body.
 
     Attributes:
         status: UNPARSEABLE, TOO_LARGE or WRONG_FOR_THIS_MODEL.
-        where: location in the body, such as instances[3][17], or None for the whole body.
+        where: location of the error, such as instances[3][17], or None for the whole body.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class BadInput(ValueError):
 
 
 class Refused(Exception):
-    """A request that is refused for a reason outside its body.
+    """A request that is rejected for a reason outside its body.
 
     Attributes:
         status: HTTP status of the reply.
-        reason: reason label in the metrics.
+        reason: value of the label `reason` in the metrics.
         headers: additional headers of the reply.
     """
 
@@ -49,18 +49,18 @@ class Refused(Exception):
 
 
 def describe_value(value: object) -> str:
-    """Describe a JSON value in a message: a container by its type, other values by their JSON."""
+    """Return "a list" or "an object" for a container, and shortened JSON for any other value."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, str):
-        value = value[:MAX_SHOWN_CHARACTERS]  # Escaping can make a long string six times as long.
+        value = value[:MAX_SHOWN_CHARACTERS]  # Encoding a very long string would take too long.
     return shorten(json.dumps(value, ensure_ascii=False), MAX_VALUE_CHARACTERS)
 
 
 def shorten(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
-    """Cut a text to `limit` characters for a message, because a caller's text can be very long."""
+    """Cut a text to `limit` characters, because a client's text can be very long."""
     return text if len(text) <= limit else text[:limit] + " ..."
 
 

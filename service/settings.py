@@ -1,4 +1,4 @@
-"""Settings of the application and of the host, from flags of `serve` or from the environment."""
+"""Settings of the application and the host, read from flags of `serve` or the environment."""
 
 import dataclasses
 import os
@@ -9,27 +9,26 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 PREFIX = "TWOLAYERNET_"
-"""Prefix of the environment variables."""
-TRUE_WORDS = ("1", "true", "yes", "on")
-FALSE_WORDS = ("0", "false", "no", "off")
+"""Prefix of the names of environment variables."""
+TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 Kind = type | tuple[str, ...]
-"""Type of a setting: int, float, bool, str or Path, or the words to choose from."""
+"""Type of a setting: int, float, bool, str or Path, or the allowed words."""
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the message names it."""
+    """An invalid setting; the message names it."""
 
 
 def setting(default: Any, help: str, *, minimum: float = 0, maximum: float = 1 << 40) -> Any:  # noqa: A002 # click's name
-    """Declare a field with its default, its line in `serve --help`, and the range of a number."""
+    """Declare a field with its default, its help text, and its range if it is a number."""
     metadata = {"help": help, "minimum": minimum, "maximum": maximum}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Fields declared by setting(). A value that cannot be used raises SettingsError."""
+    """Fields declared with setting(); an invalid value raises SettingsError."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -43,7 +42,7 @@ class Settings:
 
     @classmethod
     def kind(cls, name: str) -> Kind:
-        """Return the type of a field, without None."""
+        """Return the type of a field; for a field of type X | None, return X."""
         hint = get_type_hints(cls)[name]
         if get_origin(hint) is Literal:
             return get_args(hint)
@@ -52,11 +51,11 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **flags: Any) -> Self:
-        """Read TWOLAYERNET_<FIELD> for every field, and use the default of a field that is not set.
+        """Read each field from the variable TWOLAYERNET_<FIELD>, or use the default of the field.
 
         Args:
-            environment: variables by name; an empty one counts as not set.
-            flags: values by field, which take precedence unless they are None.
+            environment: variables by name; an empty variable counts as not set.
+            flags: values by field; they take precedence unless they are None.
         """
         values = {}
         for field in fields(cls):
@@ -70,90 +69,85 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings(Settings):
-    """Settings of the application, which apply under every host."""
+    """Settings of the application, which apply under any WSGI host."""
 
     artifact: Path | None = setting(
         None,
-        "Artifact to serve: artifacts/<name> (always the newest) or artifacts/<name>/<version>.",
+        "Artifact to serve: artifacts/<name> (its newest version) or artifacts/<name>/<version>.",
     )
     artifacts: Path = setting(
-        Path("artifacts"), "Folder whose most recently published artifact is the default."
+        Path("artifacts"), "Folder of artifacts; the last published one is served by default."
     )
     expect_digest: str | None = setting(
-        None, "Digest that the artifact must have, 64 lower-case hex digits."
+        None, "Digest that the artifact must have: 64 lower-case hex digits."
     )
     poll_seconds: float = setting(
-        2.0, "Time between two checks for a new version, in seconds.", minimum=0.05, maximum=86400
+        2.0, "Time between checks for a new version, in seconds.", minimum=0.05, maximum=86400
     )
     threads: int | None = setting(
-        None, "Threads per inference; cores / workers by default.", minimum=1, maximum=1024
+        None, "Number of threads per run; cores / workers by default.", minimum=1, maximum=1024
     )
     max_body_bytes: int = setting(
-        16 << 20, "Maximum size of a request body in bytes, also after decompression.", minimum=1
+        16 << 20, "Maximum size of a request body in bytes, after decompression too.", minimum=1
     )
     max_rows: int = setting(1 << 16, "Maximum number of rows in one request.", minimum=1)
     max_elements: int = setting(
-        1 << 22, "Maximum number of values in one request, rows times features.", minimum=1
+        1 << 22, "Maximum number of values (rows times features) in one request.", minimum=1
     )
     in_flight: int | None = setting(
         None,
-        "Requests that a worker computes at once; cores / workers by default.",
+        "Maximum number of requests that a worker runs at once; cores / workers by default.",
         minimum=1,
         maximum=1024,
     )
     queue: int = setting(
-        64, "Further requests that a worker admits; others are answered 503.", maximum=4096
+        64, "Maximum number of further requests in a worker; others get status 503.", maximum=4096
     )
     queue_seconds: float = setting(
         1.0,
-        "Maximum time that a request waits in the queue, in seconds; then it is answered 503.",
+        "Maximum time that a request waits in the queue, in seconds; then it gets status 503.",
         minimum=0.001,
         maximum=3600,
     )
     batching: Literal["auto", "on", "off"] = setting(
-        "auto", "Evaluate waiting requests in batches; auto: if the weights have 1 MiB or more."
+        "auto", "Run waiting requests in batches; auto: only if the weights have 1 MiB or more."
     )
     batch_rows: int = setting(256, "Maximum number of rows in one batch.", minimum=1)
     batch_wait_ms: float = setting(
         0.0, "Maximum time to hold a request while a batch fills, in milliseconds.", maximum=10_000
     )
     token_file: Path | None = setting(
-        None, "File of the tokens that clients may send, one per line; none needed by default."
+        None, "File with one access token per line; by default clients need no token."
     )
     cors_origins: str | None = setting(
-        None, "Origins whose pages may read replies: https://a.example,https://b.example, or *."
+        None, "Origins allowed by CORS, such as https://a.example,https://b.example, or * for all."
     )
     access_log: bool | None = setting(
-        None, "Log a line for each request; by default only on a terminal."
+        None, "Log a line for each request; by default only if stderr is a terminal."
     )
     log_format: Literal["auto", "json", "text"] = setting(
-        "auto", "Format of the log; auto: text on a terminal, JSON elsewhere."
+        "auto", "Format of the log; auto: text if stderr is a terminal, JSON otherwise."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.expect_digest is not None and not re.fullmatch(r"[0-9a-f]{64}", self.expect_digest):
-            raise SettingsError(
-                f"expect_digest: expected 64 lower-case hex digits, found '{self.expect_digest}'"
-            )
+            problem = f"expected 64 lower-case hex digits, found '{self.expect_digest}'"
+            raise SettingsError(f"expect_digest: {problem}")
         if self.batch_wait_ms >= self.queue_seconds * 1000:
-            raise SettingsError(
-                f"batch_wait_ms: expected less than queue_seconds, found {self.batch_wait_ms:g} ms"
-            )
+            problem = f"expected less than queue_seconds, found {self.batch_wait_ms:g} ms"
+            raise SettingsError(f"batch_wait_ms: {problem}")
         for origin in self.origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
-                raise SettingsError(
-                    f"cors_origins: expected https://<host>, or *, found '{origin}'"
-                )
+                raise SettingsError(f"cors_origins: expected https://<host> or *, found '{origin}'")
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins of cors_origins."""
-        origins = (origin.strip() for origin in (self.cors_origins or "").split(","))
-        return tuple(filter(None, origins))
+        """Allowed origins, parsed from cors_origins."""
+        return tuple(filter(None, map(str.strip, (self.cors_origins or "").split(","))))
 
     def tokens(self) -> tuple[bytes, ...]:
-        """Read the tokens of token_file, without empty lines and comments (#); none without a file.
+        """Return the tokens in token_file, except empty lines and comments (#); () without a file.
 
         Raises:
             SettingsError: the file is not readable or contains no token.
@@ -167,27 +161,26 @@ class ServiceSettings(Settings):
             raise SettingsError(f"token_file: {self.token_file}: {reason}") from None
         tokens = tuple(line.encode() for line in lines if line and not line.startswith("#"))
         if not tokens:
-            problem = "expected one token per line, found none"
-            raise SettingsError(f"token_file: {self.token_file}: {problem}")
+            raise SettingsError(f"token_file: {self.token_file}: expected tokens, found none")
         return tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostSettings(Settings):
-    """Settings of the host that `serve` starts."""
+    """Settings of the WSGI host that `serve` starts."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all IPv4 interfaces.")
     port: int = setting(8000, "TCP port to listen on.", minimum=1, maximum=65535)
     workers: int | None = setting(
-        None, "Number of worker processes; one per core by default.", minimum=1, maximum=1024
+        None, "Number of worker processes; by default one per core.", minimum=1, maximum=1024
     )
     drain_seconds: float = setting(
-        2.0, "Time from SIGTERM, when /readyz turns 503, to the shutdown, in seconds.", maximum=3600
+        2.0, "Time in seconds from SIGTERM to shutdown, in which /readyz returns 503.", maximum=3600
     )
     tls_certificate: Path | None = setting(
-        None, "PEM file of the certificate and its chain; serves HTTPS."
+        None, "PEM file with the certificate and its chain; enables HTTPS."
     )
-    tls_key: Path | None = setting(None, "PEM file of the private key of the certificate.")
+    tls_key: Path | None = setting(None, "PEM file with the private key of the certificate.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

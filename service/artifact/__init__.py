@@ -1,1 +1,1 @@
-"""The artifact on disk: its manifest, hashes and tensors. Needs the standard library alone."""
+"""Read and check artifacts on disk, with the standard library alone."""

@@ -1,6 +1,6 @@
-"""The artifact format: the names of its files, the ONNX signature, and manifest.json.
+"""The definition of the artifact format: file names, the ONNX signature, and manifest.json.
 
-It is the only definition of the format; export imports it too.
+Both export and the service import it.
 """
 
 import dataclasses
@@ -26,24 +26,24 @@ PROOF = "proof.png"
 OPSET = 17
 """ONNX operator set of model.onnx."""
 IR_VERSION = 8
-"""ONNX file format version, released with opset 17: any runtime that reads one reads the other."""
+"""Version of the ONNX file format, which was released together with opset 17."""
 INPUT = "input"
 """Name of the only input of the ONNX graph."""
 OUTPUTS: dict[str, dict[str, str]] = {
     "regression": {"output": "float32"},
     "classification": {"logits": "float32", "probabilities": "float32", "label": "int64"},
 }
-"""Ordered outputs of the ONNX graph for each task: name and dtype."""
+"""Outputs of the ONNX graph in order, dtype by name, for each task."""
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 
 
 class ArtifactError(ValueError):
-    """An artifact that cannot be read or trusted; the message names the file and the mismatch."""
+    """An invalid or damaged artifact; the message names the file and the mismatch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One input column; its statistics are those of the training rows, in the column's own unit."""
+    """An input column, with statistics of the training rows in the unit of the column."""
 
     name: str
     kind: Literal["float", "integer", "boolean"]
@@ -65,15 +65,15 @@ class Manifest:
     """Time of export, ISO 8601 in UTC."""
     task: Literal["regression", "classification"]
     features: tuple[Feature, ...]
-    """Features in the order of the input columns."""
+    """Features in the order of the columns of `input`."""
     targets: tuple[str, ...]
     """Names of the target columns."""
     classes: tuple[str | int | float | bool, ...]
-    """Classes in the order of the logits, in the target's JSON type; empty for regression."""
+    """Classes in the order of the logits, with their JSON types; empty for regression."""
     metrics: Mapping[str, Mapping[str, float]]
-    """Metrics of the network by part (train, validation, test) and metric name."""
+    """Metrics of the network, by part (train, validation or test) and metric name."""
     baselines: Mapping[str, Mapping[str, float]]
-    """Metrics of a constant and of a linear model on the test part, by model and metric name."""
+    """Metrics of a constant and a linear model on the test rows, by model and metric name."""
     training: Mapping[str, Any]
     """Training configuration, device and library versions."""
     proof: Mapping[str, Any]
@@ -92,46 +92,47 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":
-        """Parse manifest.json; raise ArtifactError unless it is valid and of this version."""
+        """Parse manifest.json; raise ArtifactError unless it is valid and has FORMAT_VERSION."""
         try:
             document = strict_json.parse(content)
             version = document["format_version"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST}: not a manifest: {error!r}") from None
-        if type(version) is not int or version != FORMAT_VERSION:
-            expected = f"format_version {FORMAT_VERSION}"
-            raise ArtifactError(f"{MANIFEST}: expected {expected}, found {version!r}")
         try:
+            if type(version) is not int or version != FORMAT_VERSION:
+                raise ValueError(f"expected format_version {FORMAT_VERSION}, found {version!r}")
             manifest: Manifest = strict_json.decode(document, cls, "")
+            for is_met, requirement in manifest._requirements():
+                if not is_met:
+                    raise ValueError(f"expected {requirement}")
         except ValueError as error:
             raise ArtifactError(f"{MANIFEST}: {error}") from None
-        for satisfied, requirement in manifest._requirements():
-            if not satisfied:
-                raise ArtifactError(f"{MANIFEST}: expected {requirement}")
         return manifest
 
-    def _requirements(self) -> Iterator[tuple[bool, str]]:
-        """Yield the requirements that types cannot express: whether each is satisfied, its text."""
-        valid_name = re.fullmatch("[a-z0-9_-]+", self.name) is not None
-        yield valid_name, f"a name of [a-z0-9_-], found {self.name!r}"
+    def _requirements(self) -> Iterator[tuple[object, str]]:
+        """Yield each requirement that types cannot express: whether it is met, and its text."""
+        is_valid_name = re.fullmatch("[a-z0-9_-]+", self.name)
+        yield is_valid_name, f"a name of [a-z0-9_-], found {self.name!r}"
         yield self.version >= 1, f"a version of 1 or more, found {self.version}"
-        valid_time = _CREATED.fullmatch(self.created) is not None
-        yield valid_time, f"created in ISO 8601 and UTC, found {self.created!r}"
+        yield (
+            _CREATED.fullmatch(self.created),
+            f"created in ISO 8601 and UTC, found {self.created!r}",
+        )
         names = [feature.name for feature in self.features]
         yield 0 < len(names) == len(set(names)), "one or more features with unique names"
         for feature in self.features:
-            ordered = feature.min <= feature.median <= feature.max and feature.std >= 0
-            yield ordered, f"features: {feature.name!r}: min <= median <= max and std >= 0"
-        distinct = {(type(value), value) for value in self.classes}
-        yield len(distinct) == len(self.classes), "unique classes"
+            is_ordered = feature.min <= feature.median <= feature.max and feature.std >= 0
+            yield is_ordered, f"features: {feature.name!r}: min <= median <= max and std >= 0"
+        unique_classes = {(type(value), value) for value in self.classes}
+        yield len(unique_classes) == len(self.classes), "unique classes"
         if self.task == "classification":
             yield len(self.targets) == 1, "one target for a classification"
             yield len(self.classes) >= 1, "classes for a classification"
         else:
             yield len(self.targets) >= 1, "one or more targets for a regression"
             yield not self.classes, "no classes for a regression"
-        complete = set(self.metrics) == {"train", "validation", "test"}
-        yield complete, "metrics of train, validation and test"
+        is_complete = set(self.metrics) == {"train", "validation", "test"}
+        yield is_complete, "metrics of train, validation and test"
         parts = (*self.metrics.values(), *self.baselines.values())
-        equal = all(set(part) == set(parts[0]) for part in parts)
-        yield equal, "the same metrics for every part and baseline"
+        is_equal = all(set(part) == set(parts[0]) for part in parts)
+        yield is_equal, "the same metrics for every part and baseline"

@@ -1,9 +1,9 @@
 """Check the bytes of model.onnx against an allow-list before any library parses them.
 
 ONNX files are Protocol Buffers (https://protobuf.dev/programming-guides/encoding/) with the field
-numbers of onnx.proto. The scanner accepts only the fields that export writes. It rejects external
-data, which refers to other files of the machine, functions, subgraphs, sparse tensors, metadata and
-operators of other domains.
+numbers of onnx.proto. The scanner accepts only the fields that export writes. It rejects, among
+others, external data (which can name any file of the machine), functions, subgraphs, sparse
+tensors, metadata, and operators of other domains.
 """
 
 import itertools
@@ -22,41 +22,29 @@ MAX_FIELDS = 10_000
 """Maximum number of fields in all messages of a file; export writes about 200."""
 MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "model": {
-        1: ("ir_version", "int"),
-        2: ("producer_name", "text"),
-        7: ("graph", "graph"),
-        8: ("opset_import", "opset"),
+        1: ("ir_version", "int"), 2: ("producer_name", "text"),
+        7: ("graph", "graph"), 8: ("opset_import", "opset"),
     },
     "opset": {1: ("domain", "text"), 2: ("version", "int")},
     "graph": {
-        1: ("node", "node"),
-        2: ("name", "text"),
-        5: ("initializer", "tensor"),
-        11: ("input", "value"),
-        12: ("output", "value"),
+        1: ("node", "node"), 2: ("name", "text"), 5: ("initializer", "tensor"),
+        11: ("input", "value"), 12: ("output", "value"),
     },
     "node": {
-        1: ("input", "text"),
-        2: ("output", "text"),
-        3: ("name", "text"),
-        4: ("op_type", "text"),
-        5: ("attribute", "attribute"),
-        7: ("domain", "text"),
+        1: ("input", "text"), 2: ("output", "text"), 3: ("name", "text"),
+        4: ("op_type", "text"), 5: ("attribute", "attribute"), 7: ("domain", "text"),
     },
     "attribute": {1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 20: ("type", "int")},
     "tensor": {
-        1: ("dims", "int"),
-        2: ("data_type", "int"),
-        8: ("name", "text"),
-        9: ("raw_data", "bytes"),
+        1: ("dims", "int"), 2: ("data_type", "int"), 8: ("name", "text"), 9: ("raw_data", "bytes"),
     },
     "value": {1: ("name", "text"), 2: ("type", "type")},
     "type": {1: ("tensor_type", "tensor_type")},
     "tensor_type": {1: ("elem_type", "int"), 2: ("shape", "shape")},
     "shape": {1: ("dim", "dim")},
     "dim": {1: ("dim_value", "int"), 2: ("dim_param", "text")},
-}
-"""Allowed fields by message and field number: the name, and a scalar type or a message."""
+}  # fmt: skip
+"""Name and type of each allowed field, by message and field number; a type may be a message."""
 REPEATED = {"opset_import", "node", "initializer", "input", "output", "attribute", "dims", "dim"}
 """Names of the fields that may occur more than once in a message."""
 FORBIDDEN = {
@@ -70,13 +58,13 @@ FORBIDDEN = {
     ("tensor", 13): "external_data",
     ("tensor", 14): "data_location",
 }
-"""Names of rejected fields, for error messages; other rejected fields are named by number."""
+"""Names of some rejected fields; error messages give the numbers of all other fields."""
 WIRE_TYPES = {"int": 0, "float": 5}
-"""Wire type by scalar type; every other type has wire type 2, a length and that many bytes."""
+"""Wire type by scalar type; all other types have wire type 2: a length, then the bytes."""
 
 
 def scan_onnx(content: bytes) -> Tensors:
-    """Return the initializers; raise ArtifactError if the format does not allow the content."""
+    """Return the initializers of model.onnx; raise ArtifactError if the content is not allowed."""
     try:
         model = _parse_message(memoryview(content), "model", itertools.count(1))
         if not model["graph"]:
@@ -108,7 +96,7 @@ def _tensor(tensor: dict[str, list[Any]]) -> tuple[str, tuple[tuple[int, ...], m
 
 
 def _parse_message(data: memoryview, message: str, counter: Iterator[int]) -> dict[str, list[Any]]:
-    """Return the values of a message by field name; MESSAGES is acyclic, which bounds the depth."""
+    """Return the values of a message by field name; MESSAGES has no cycle, so recursion ends."""
     fields: dict[str, list[Any]] = {name: [] for name, _ in MESSAGES[message].values()}
     offset = 0
     while offset < len(data):

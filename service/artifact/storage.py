@@ -1,4 +1,4 @@
-"""Artifacts on disk: reading one with its hashes checked, and finding versions."""
+"""Read artifacts from disk, check their hashes, and find versions."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = {
 }
 """Maximum size of each file in bytes, checked before the file is read."""
 FILES = frozenset(MAX_FILE_BYTES)
-"""Every file of an artifact except SHA256SUMS, which lists exactly these."""
+"""Names of all files of an artifact except SHA256SUMS, which lists exactly these files."""
 MAX_SUMS_BYTES = 4096
 """Maximum size of SHA256SUMS in bytes."""
 _FILE_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
@@ -33,7 +33,7 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of an artifact in memory, so that the bytes that were hashed are those used."""
+    """The files of an artifact in memory: the bytes that are used are those that were hashed."""
 
     path: Path
     """Version folder, artifacts/<name>/<version>."""
@@ -41,7 +41,7 @@ class Artifact:
     """SHA-256 of SHA256SUMS in hexadecimal, which identifies every byte of the artifact."""
     manifest: Manifest
     files: Mapping[str, bytes]
-    """Contents by file name, without SHA256SUMS."""
+    """Contents by file name, except SHA256SUMS."""
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -51,12 +51,12 @@ def read_artifact(path: Path) -> Artifact:
         ArtifactError: a file is missing, unexpected, not regular, too large, or has another hash.
     """
     try:
-        present = {entry.name for entry in path.iterdir()}
+        names = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not an artifact: no such folder") from None
-    if extra := sorted(present - FILES - {SUMS}):
+    if extra := sorted(names - FILES - {SUMS}):
         raise ArtifactError(f"{path}: unexpected file {extra[0]}")
-    if missing := sorted((FILES | {SUMS}) - present):
+    if missing := sorted((FILES | {SUMS}) - names):
         raise ArtifactError(f"{path}: not an artifact, {missing[0]} is missing")
     sums = _read_file(path / SUMS, MAX_SUMS_BYTES)
     files = {name: _read_file(path / name, MAX_FILE_BYTES[name]) for name in sorted(FILES)}
@@ -67,12 +67,12 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Return the manifest of find_version(path); raise ArtifactError if it is damaged."""
+    """Return the manifest of find_version(path); raise ArtifactError for a damaged artifact."""
     return read_artifact(find_version(Path(path))).manifest
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:
-    """Read a regular file: a link could point outside the artifact, and a pipe could block."""
+    """Read a regular file; a link could lead out of the artifact, and a pipe could block."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
@@ -83,7 +83,7 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def sha256_sums(files: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of SHA256SUMS: the lines that `sha256sum` writes, sorted by file name."""
+    """Return the content of SHA256SUMS: the output of `sha256sum`, sorted by file name."""
     lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
     return "".join(lines).encode()
 
@@ -97,12 +97,12 @@ def list_versions(parent: Path) -> list[int]:
 
 
 def find_version(path: Path) -> Path:
-    """Return the first of candidate_versions(), or raise ArtifactError if there is none."""
+    """Return the first of candidate_versions(path); raise ArtifactError if there is no version."""
     return candidate_versions(path)[0]
 
 
 def candidate_versions(path: Path) -> list[Path]:
-    """Return the version folder itself, or all version folders of `artifacts/<name>`, newest first.
+    """Return [path] for a version folder, or the versions in `artifacts/<name>`, newest first.
 
     Raises:
         ArtifactError: there is no version.
@@ -117,26 +117,25 @@ def candidate_versions(path: Path) -> list[Path]:
 
 
 def last_published(root: Path) -> Path:
-    """Return the `root/<name>` with the latest publication; raise ArtifactError if none has one."""
+    """Return the last published `root/<name>`; raise ArtifactError if nothing is published."""
     names = [parent for parent in root.iterdir() if list_versions(parent)] if root.is_dir() else []
     if not names:
-        raise ArtifactError(
-            f"{root}: nothing is published here; export a run first (python -m export build)"
-        )
+        problem = "nothing is published here; export a run first (python -m export build)"
+        raise ArtifactError(f"{root}: {problem}")
     return max(names, key=lambda parent: (find_version(parent) / SUMS).stat().st_mtime_ns)
 
 
 def _first_mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:
-    listed = {}
+    digests = {}
     for number, line in enumerate(sums.decode("ascii", "replace").splitlines(), start=1):
         if not (match := _SUM_LINE.fullmatch(line)):
             expected = "'<64 lower-case hex digits>  <file>'"
             return f"{SUMS}: line {number}: expected {expected}, found {line[:100]!r}"
         if match[2] not in files:
             return f"{SUMS}: line {number}: {match[2]!r} is not a file of the format"
-        listed[match[2]] = match[1]
+        digests[match[2]] = match[1]
     for name in sorted(files):
         digest = hashlib.sha256(files[name]).hexdigest()
-        if listed.get(name) != digest:
-            return f"{name}: expected SHA-256 {listed.get(name, '(not listed)')}, found {digest}"
+        if digests.get(name) != digest:
+            return f"{name}: expected SHA-256 {digests.get(name, '(not listed)')}, found {digest}"
     return f"{SUMS}: a file is listed twice, the order is wrong, or the last newline is missing"

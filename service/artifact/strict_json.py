@@ -1,6 +1,6 @@
-"""A strict JSON parser, and decoding of JSON into annotated dataclasses.
+"""A strict JSON parser, and a decoder from JSON to annotated dataclasses.
 
-Lenient parsers accept duplicate keys, NaN or unbounded nesting, and differ in what they make of it.
+Lenient parsers accept duplicate keys, NaN and unbounded nesting, and read them differently.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from service.errors import first_duplicate, shorten
 
 MAX_DEPTH = 16
-"""Maximum number of nested lists and objects; the format needs 6."""
+"""Maximum number of nested levels of lists and objects; artifacts need 6."""
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _OBJECTS_TO_LISTS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -23,15 +23,15 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def parse(content: bytes) -> Any:
     """Parse UTF-8 JSON with unique keys, finite numbers, 64-bit integers and bounded nesting.
 
-    Anything else raises ValueError.
+    Raises:
+        ValueError: the content is not such JSON.
     """
     brackets = _STRING.sub(b"", content).translate(_OBJECTS_TO_LISTS, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")  # Each pass removes the innermost level.
     if brackets:
-        raise ValueError(
-            f"expected at most {MAX_DEPTH} nested levels, found more, or brackets that do not match"
-        )
+        problem = "found more, or brackets that do not match"
+        raise ValueError(f"expected at most {MAX_DEPTH} nested levels, {problem}")
     text = content.decode()
     document = json.loads(
         text,
@@ -41,7 +41,7 @@ def parse(content: bytes) -> Any:
         parse_int=_parse_integer,
     )
     if "\\u" in text:
-        # Encoding fails for an escaped half of a surrogate pair, which is not a character.
+        # Encoding fails for an escaped lone surrogate, which is not a character.
         json.dumps(document, ensure_ascii=False).encode()
     return document
 
@@ -49,14 +49,14 @@ def parse(content: bytes) -> Any:
 def decode(value: Any, annotation: Any, where: str) -> Any:
     """Convert parsed JSON to the type of an annotation.
 
-    An object must have exactly the fields of its dataclass, and the types of numbers must match: 1
-    is neither 1.0 nor true.
+    An object must have exactly the fields of its dataclass, and number types must match: 1 is
+    accepted neither as 1.0 nor as true.
 
     Args:
         value: result of parse().
         annotation: dataclass, tuple[X, ...], Mapping[str, X], Literal, union of plain types, plain
             type, or Any.
-        where: prefix of error messages, such as "features: [0]: ".
+        where: location of the value, the prefix of error messages, such as "features: [0]: ".
 
     Raises:
         ValueError: the value does not match the annotation; the message gives the location.

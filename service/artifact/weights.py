@@ -1,7 +1,7 @@
-"""Parse the tensors of weights.safetensors.
+"""Parse weights.safetensors.
 
-The format (https://huggingface.co/docs/safetensors) is the header length as a little-endian 64-bit
-integer, the header as JSON, and the bytes of the tensors.
+A file in this format (https://huggingface.co/docs/safetensors) consists of the length of its header
+as a little-endian 64-bit integer, the header as JSON, and the bytes of the tensors.
 """
 
 import json
@@ -13,16 +13,15 @@ from service.artifact.manifest import WEIGHTS, ArtifactError
 from service.artifact.onnx_scan import Tensors
 
 MAX_HEADER_BYTES = 2**20
-"""Maximum size of the header in bytes; eight tensors need less than 1,000."""
+"""Maximum size of the header in bytes; eight tensors need less than 1,000 bytes."""
 
 
 def read_tensors(content: bytes) -> Tensors:
-    """Return the float32 tensors; raise ArtifactError unless they fill the file without gaps."""
+    """Return the float32 tensors; raise ArtifactError unless the file is valid and has no gaps."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(MAX_HEADER_BYTES, len(content) - 8):
-        raise ArtifactError(
-            f"{WEIGHTS}: declares a header of {length} bytes in a file of {len(content)} bytes"
-        )
+        sizes = f"a header of {length} bytes in a file of {len(content)} bytes"
+        raise ArtifactError(f"{WEIGHTS}: declares {sizes}")
     try:
         header = strict_json.parse(content[8 : 8 + length])
         if not isinstance(header, dict):
@@ -43,14 +42,12 @@ def _slice_tensors(header: dict[str, Any], data: memoryview) -> Tensors:
         start, stop = _offsets(name, entry)
         shape, members = entry.get("shape"), {"dtype", "shape", "data_offsets"}
         if set(entry) != members or entry["dtype"] != "F32" or not _are_sizes(shape):
-            raise ValueError(
-                f"{name!r}: expected dtype F32, shape and data_offsets, found {str(entry)[:80]}"
-            )
+            expected = "dtype F32, shape and data_offsets"
+            raise ValueError(f"{name!r}: expected {expected}, found {str(entry)[:80]}")
         if start != end or stop > len(data) or stop - start != 4 * math.prod(shape):
-            raise ValueError(
-                f"{name!r}: expected the data of shape {shape} to start at byte {end}, "
-                f"found bytes {start} to {stop} of {len(data)}"
-            )
+            expected = f"the data of shape {shape} to start at byte {end}"
+            actual = f"bytes {start} to {stop} of {len(data)}"
+            raise ValueError(f"{name!r}: expected {expected}, found {actual}")
         tensors[name], end = (tuple(shape), data[start:stop]), stop
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow the last tensor")

@@ -1,9 +1,9 @@
 """Counters and gauges of the workers, in memory that all workers share.
 
-Each worker writes float64 cells of its own row, and whichever worker is scraped adds up the rows
+Each worker writes float64 cells of its own row. The worker that Prometheus scrapes adds up all rows
 (prometheus_text.py), including those of workers that have died. The multiprocess mode of
-prometheus_client would add about ten microseconds to a request, and keeps a file for every worker
-that ever ran.
+prometheus_client would add about ten microseconds to a request, and it keeps a file for every
+worker that has ever run.
 """
 
 import mmap
@@ -26,22 +26,22 @@ DEFAULT_REASONS = {
     422: "wrong_for_this_model",
     500: "failed",
 }
-"""Reason label by HTTP status, for refusals that carry no reason."""
+"""Reason of a refusal by HTTP status, for refusals without an explicit reason."""
 LATENCY_BUCKETS_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )  # fmt: skip
-"""Upper bounds of the histogram of latencies."""
+"""Upper bounds of the buckets of the latency histogram, in seconds."""
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
-"""Upper bounds of the histogram of rows per run."""
+"""Upper bounds of the buckets of the histogram of rows per run."""
 GAUGES = ("ready", "version", "in_flight", "waiting")
-"""Current values of a worker. They start at zero in its successor; counters continue."""
+"""Names of the gauges of a worker; its successor resets them, but continues the counters."""
 
 STATUS_CELLS = len(STATUSES) + 1
-"""Number of request counters of a route: one for each status, and one for all others."""
+"""Number of request counters of a route: one for each status, and one for all other statuses."""
 LATENCY_CELLS = len(LATENCY_BUCKETS_SECONDS) + 1
-"""Number of latency counters of a route: one for each bucket, and one for longer times."""
+"""Number of latency counters of a route: one for each bucket, and one for longer latencies."""
 ROW_CELLS = len(ROW_BUCKETS) + 1
-"""Number of counters of runs: one for each bucket, and one for larger runs."""
+"""Number of run counters: one for each bucket, and one for larger runs."""
 REQUESTS, LATENCY, LATENCY_SUM, REFUSALS, RUNS, RUN_ROWS, RELOADS, STARTS, CELLS = accumulate(
     (
         len(GAUGES),
@@ -55,7 +55,7 @@ REQUESTS, LATENCY, LATENCY_SUM, REFUSALS, RUNS, RUN_ROWS, RELOADS, STARTS, CELLS
         1,  # STARTS
     )
 )
-"""Index of the first cell of each group after the gauges, and the number of cells in a row."""
+"""Index of the first cell of each group of counters, and the number of cells in a row."""
 _READY, _VERSION, _IN_FLIGHT, _WAITING = range(len(GAUGES))
 _STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 _REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
@@ -64,10 +64,10 @@ _DIGEST_BYTES = 64
 
 
 class SharedMetrics:
-    """Memory that the workers of a service share; it must be created before they are forked.
+    """Memory that all workers share; create it before the workers are forked.
 
-    Its layout is a flag that tells whether the service is draining, the row of CELLS float64 cells
-    of each worker, and the digest that each worker serves.
+    The memory holds a flag that is set while the service drains, then a row of CELLS float64 cells
+    for each worker, then the digest of the version that each worker serves.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -80,7 +80,7 @@ class SharedMetrics:
 
     @property
     def draining(self) -> bool:
-        """Whether the service is about to stop: it still answers but is no longer ready."""
+        """Whether the service is about to stop: it still predicts but is no longer ready."""
         return self._memory[0] != 0
 
     def drain(self) -> None:
@@ -88,7 +88,7 @@ class SharedMetrics:
         self._memory[0] = 1
 
     def forget(self, slot: int) -> None:
-        """Set the gauges of a worker that has ended to zero, and keep its counters."""
+        """Set the gauges of a worker that has exited to zero, but keep its counters."""
         self.row(slot)[: len(GAUGES)] = memoryview(bytes(8 * len(GAUGES))).cast("d")
 
     def row(self, slot: int) -> "memoryview[float]":
@@ -96,36 +96,38 @@ class SharedMetrics:
         return self._cells[slot * CELLS : (slot + 1) * CELLS]
 
     def digest(self, slot: int) -> "memoryview[int]":
-        """Return a writable view of the digest that a worker serves, 64 hexadecimal digits."""
+        """Return a writable view of the digest of a worker's version, 64 hexadecimal digits."""
         return self._digests[slot * _DIGEST_BYTES : (slot + 1) * _DIGEST_BYTES]
 
 
 class WorkerMetrics:
-    """The metrics of one worker. Thread-safe without a lock, which would take a microsecond.
+    """The metrics of one worker. They are thread-safe without a lock, which saves a microsecond.
 
     CPython switches threads only at calls and backward jumps (CHECK_EVAL_BREAKER in ceval.c), and
-    therefore never within `cells[i] += n`. A free-threaded build needs a lock here.
+    therefore never within `cells[i] += n`. A free-threaded build would need a lock here.
     """
 
     def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
-        """Take over a row, by default of private memory, and the counters of its last worker."""
-        self.board = shared or SharedMetrics()
-        self._cells, self._digest = self.board.row(slot), self.board.digest(slot)
-        self.board.forget(slot)
+        """Take over the row and counters of a slot, by default in private memory."""
+        self.shared = shared or SharedMetrics()
+        self._cells, self._digest = self.shared.row(slot), self.shared.digest(slot)
+        self.shared.forget(slot)
         self._cells[STARTS] += 1
 
-    def entered(self) -> None:
+    def count_arrival(self) -> None:
         """Count a request as in flight."""
         self._cells[_IN_FLIGHT] += 1
 
-    def answered(self, route: int, status: int, seconds: float, reason: str | None = None) -> None:
-        """Count a request that is in flight as answered.
+    def count_reply(
+        self, route: int, status: int, seconds: float, reason: str | None = None
+    ) -> None:
+        """Count a request in flight as answered.
 
         Args:
             route: index into ROUTES.
             status: HTTP status of the reply.
-            seconds: time from the arrival of the request to its reply.
-            reason: reason of a refusal; by default that of its status.
+            seconds: time from the arrival of the request to its reply, in seconds.
+            reason: reason of a refusal, by default that of the status in DEFAULT_REASONS.
         """
         request = REQUESTS + route * STATUS_CELLS + _STATUS_INDEX.get(status, len(STATUSES))
         bucket = bisect_left(LATENCY_BUCKETS_SECONDS, seconds)
@@ -138,24 +140,24 @@ class WorkerMetrics:
             refusal = reason or DEFAULT_REASONS.get(status, "other")
             cells[REFUSALS + _REASON_INDEX.get(refusal, len(REASONS) - 1)] += 1
 
-    def waits(self, change: int) -> None:
-        """Count a request that begins (1) or stops (-1) waiting to run."""
+    def count_wait(self, change: int) -> None:
+        """Add a change to the number of requests that wait to run."""
         self._cells[_WAITING] += change
 
-    def ran(self, rows: int) -> None:
-        """Count a run of the network over this number of rows."""
+    def count_run(self, rows: int) -> None:
+        """Count a run of the network and its number of rows."""
         self._cells[RUNS + bisect_left(ROW_BUCKETS, rows)] += 1
         self._cells[RUN_ROWS] += rows
 
-    def reloaded(self, good: bool) -> None:
-        """Count a version that was loaded, or refused if it is not good."""
-        self._cells[RELOADS + (not good)] += 1
+    def count_reload(self, is_good: bool) -> None:
+        """Count a version that became current if it is good, or was rejected otherwise."""
+        self._cells[RELOADS + (not is_good)] += 1
 
-    def serves(self, version: int, digest: str) -> None:
-        """Record the version that this worker answers with."""
+    def set_version(self, version: int, digest: str) -> None:
+        """Record the number and the digest of this worker's current version."""
         self._cells[_VERSION] = version
         self._digest[:] = digest.encode()
 
-    def ready(self, ready: bool) -> None:
+    def set_ready(self, is_ready: bool) -> None:
         """Record whether this worker is ready."""
-        self._cells[_READY] = ready
+        self._cells[_READY] = is_ready

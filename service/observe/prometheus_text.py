@@ -1,9 +1,8 @@
-"""The metrics of all workers in the text formats of Prometheus."""
+"""Write the metrics of all workers in the text formats of Prometheus."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -18,18 +17,16 @@ from service.observe.metrics import SharedMetrics
 
 WORKER_GAUGES = {
     "ready": "Whether the worker is ready.",
-    "in_flight": "Requests in the worker that have no answer yet.",
-    "waiting": "Requests in the worker that wait to run.",
+    "in_flight": "Number of requests in the worker that have no reply yet.",
+    "waiting": "Number of requests in the worker that wait to run.",
 }
-"""Help text by gauge."""
+"""Help text by name of the gauge."""
 
 
 def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of all workers as text and its media type, which `accept` selects."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(shared, name))
+    """Return all metrics in the format that the header value `accept` selects, and its type."""
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    return encode(_Collector(shared, name)), content_type
 
 
 class _Collector(Collector):
@@ -45,18 +42,18 @@ class _Collector(Collector):
 
     def _worker_families(self, rows: Sequence[Sequence[float]]) -> Iterator[Metric]:
         for gauge, documentation in WORKER_GAUGES.items():
-            hidden = gauge == "ready" and self._shared.draining
+            is_hidden = gauge == "ready" and self._shared.draining
             family = GaugeMetricFamily(f"twolayernet_{gauge}", documentation, labels=["worker"])
             for slot, cells in enumerate(rows):
-                value = 0 if hidden else cells[metrics.GAUGES.index(gauge)]
+                value = 0 if is_hidden else cells[metrics.GAUGES.index(gauge)]
                 family.add_metric([str(slot)], value)
             yield family
         starts = CounterMetricFamily(
-            "twolayernet_worker_starts", "Starts of the worker.", labels=["worker"]
+            "twolayernet_worker_starts", "Number of starts of the worker.", labels=["worker"]
         )
         model = GaugeMetricFamily(
             "twolayernet_model",
-            "1 for the version that the worker serves.",
+            "The value 1, labelled with the version that the worker serves.",
             labels=["worker", "name", "version", "digest"],
         )
         for slot, cells in enumerate(rows):
@@ -70,11 +67,11 @@ class _Collector(Collector):
 
 def _request_families(total: Sequence[float]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
-        "twolayernet_requests", "Requests answered.", labels=["route", "status"]
+        "twolayernet_requests", "Number of requests answered.", labels=["route", "status"]
     )
     latency = HistogramMetricFamily(
         "twolayernet_request_seconds",
-        "Seconds from the arrival of a request to its answer.",
+        "Time from the arrival of a request to its reply, in seconds.",
         labels=["route"],
     )
     for index, route in enumerate(metrics.ROUTES):
@@ -88,7 +85,7 @@ def _request_families(total: Sequence[float]) -> Iterator[Metric]:
     yield requests
     yield latency
     refusals = CounterMetricFamily(
-        "twolayernet_refusals", "Requests refused, by reason.", labels=["reason"]
+        "twolayernet_refusals", "Number of requests refused, by reason.", labels=["reason"]
     )
     for reason, count in zip(metrics.REASONS, total[metrics.REFUSALS :], strict=False):
         refusals.add_metric([reason], count)
@@ -96,13 +93,13 @@ def _request_families(total: Sequence[float]) -> Iterator[Metric]:
 
 
 def _run_families(total: Sequence[float]) -> Iterator[Metric]:
-    runs = HistogramMetricFamily("twolayernet_run_rows", "Rows in one run of the network.")
+    runs = HistogramMetricFamily("twolayernet_run_rows", "Number of rows in one run.")
     counts = total[metrics.RUNS :][: metrics.ROW_CELLS]
     runs.add_metric([], _buckets(metrics.ROW_BUCKETS, counts), total[metrics.RUN_ROWS])
     yield runs
     yield CounterMetricFamily("twolayernet_rows", "Rows evaluated.", value=total[metrics.RUN_ROWS])
     reloads = CounterMetricFamily(
-        "twolayernet_reloads", "Versions loaded or refused.", labels=["result"]
+        "twolayernet_reloads", "Number of versions loaded or refused.", labels=["result"]
     )
     reloads.add_metric(["taken"], total[metrics.RELOADS])
     reloads.add_metric(["refused"], total[metrics.RELOADS + 1])

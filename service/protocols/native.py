@@ -40,11 +40,11 @@ def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
     if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
         media_type = JSON
     if media_type == JSON:
-        matrix = json_rows.rows_from_member(body, "instances", len(features), served.most_rows)
+        matrix = json_rows.rows_from_member(body, "instances", len(features), served.max_rows)
         return _parse_instances(body, served) if matrix is None else matrix, "instances[{}]"
     if media_type in (CSV, BYTES):
         read = csv_rows.rows_from_csv if media_type == CSV else rows_from_bytes
-        return read(messages.complete_body(request), features, served.most_rows), "row {}"
+        return read(messages.complete_body(request), features, served.max_rows), "row {}"
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
     header = media_type[:MAX_SHOWN_CHARACTERS] or "no Content-Type"
@@ -67,14 +67,14 @@ def document(outputs: Outputs, manifest: Manifest) -> dict[str, Any]:
 
 def _parse_instances(body: bytes, served: ServedModel) -> Rows:
     """Parse rows or records with the strict parser, which raises BadInput at the first error."""
-    content = json_rows.load_json(body, served.most_rows * len(served.features))
+    content = json_rows.load_json(body, served.max_rows * len(served.features))
     if type(content) is not dict or "instances" not in content:
         detail = 'expected an object with the member "instances": {"instances": [[...], ...]}'
         raise BadInput(detail)
     if unknown := [name for name in content if name != "instances"]:
         where = unknown[0][:MAX_SHOWN_CHARACTERS]
         raise BadInput('expected no member other than "instances"', where=where)
-    return rows_from_instances(content["instances"], served.features, served.most_rows)
+    return rows_from_instances(content["instances"], served.features, served.max_rows)
 
 
 def _write_csv(outputs: Outputs, manifest: Manifest) -> bytes:

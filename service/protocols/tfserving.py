@@ -69,7 +69,7 @@ def metadata(about: Manifest) -> dict[str, Any]:
 
 def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
     """Return the member with the rows, the rows, and a format string for a row's location."""
-    features, max_rows = served.features, served.most_rows
+    features, max_rows = served.features, served.max_rows
     # A wrong guess only costs time, because the strict parser then reads the body again.
     member = "inputs" if body.startswith(b'{"inputs"') else "instances"
     if (rows := json_rows.rows_from_member(body, member, len(features), max_rows)) is not None:

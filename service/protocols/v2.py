@@ -41,10 +41,10 @@ def answer(request: Request, served: ServedModel) -> Reply:
     document: Document = {}
     if length == 0:  # without JSON the body is the tensor, and every output is requested as bytes
         body = messages.complete_body(request)
-        rows, place = rows_from_bytes(body, served.features, served.most_rows), "row {}"
+        rows, place = rows_from_bytes(body, served.features, served.max_rows), "row {}"
         requested = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
-        document, tail = v2_request.parse_body(request, served.most_rows * len(served.features))
+        document, tail = v2_request.parse_body(request, served.max_rows * len(served.features))
         requested = v2_request.read_requested_outputs(document, about)
         rows, place = v2_request.read_rows(document, tail, served)
     if request.accept:

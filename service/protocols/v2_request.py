@@ -79,7 +79,7 @@ def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Row
         raise BadInput(f"{expected}, found {len(tail)}", status=UNPARSEABLE)
     if not size:
         return np.zeros((0, width), np.float32), "row {}"
-    return rows_from_bytes(tail, served.features, served.most_rows), "row {}"
+    return rows_from_bytes(tail, served.features, served.max_rows), "row {}"
 
 
 def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutputs:
@@ -111,8 +111,8 @@ def _row_count(shape: Any, served: ServedModel) -> int:
     is_pair = type(shape) is list and [type(size) for size in shape] == [int, int]
     if not is_pair or shape[0] < 0 or shape[1] != width:
         raise BadInput(f"expected [rows, {width}], found {_describe_shape(shape)}", where=where)
-    if shape[0] > served.most_rows:
-        detail = f"expected at most {served.most_rows} rows, found {shape[0]}"
+    if shape[0] > served.max_rows:
+        detail = f"expected at most {served.max_rows} rows, found {shape[0]}"
         raise BadInput(detail, where=where, status=TOO_LARGE)
     return int(shape[0])
 
@@ -133,7 +133,7 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, s
         detail = f"expected {size} {noun} for the shape [{count}, {width}], found {len(data)}"
         raise BadInput(detail, where=where)
     if nested:
-        return rows_from_instances(data, served.features, served.most_rows, where), where + "[{}]"
+        return rows_from_instances(data, served.features, served.max_rows, where), where + "[{}]"
     return array_from_list(data, where).reshape(count, width), "row {}"
 
 

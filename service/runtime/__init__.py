@@ -1,1 +1,1 @@
-"""A loaded artifact: its session, self-test, versions, admission control and batching. No HTTP."""
+"""Run a loaded artifact: sessions, self-test, versions, admission control and batching."""

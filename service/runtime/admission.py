@@ -1,4 +1,4 @@
-"""Admission control: bounded concurrency, a bounded queue, and a deadline on the wait."""
+"""Admission control: limits on running and queued requests, and a deadline in the queue."""
 
 import math
 import threading
@@ -12,7 +12,7 @@ from service.errors import Refused
 SHORT_WAIT_SECONDS = 0.001
 """Maximum time in seconds that a request waits to be admitted."""
 BACK_OFF_SECONDS = 10 * SHORT_WAIT_SECONDS
-"""Time in seconds during which requests are refused without a wait, after a wait has failed."""
+"""Time in seconds after a failed wait during which requests are refused without a wait."""
 
 
 class Admission:
@@ -21,11 +21,12 @@ class Admission:
     An admitted request is being read, is waiting in the queue, or is running. Further requests are
     refused before their bodies are read, which leaves threads of the host for health checks.
 
-    For a small network a refusal costs about as much as an answer, and refused clients retry. When
-    all excess requests were refused at once, four times the load left a quarter of the answers.
-    Therefore one excess request waits briefly to be admitted, and the next ones wait behind it on a
-    lock. If answers take microseconds, a request leaves before the short wait ends. If they take
-    milliseconds, none does, and all excess requests are refused until the back-off is over.
+    For a small network a refusal costs about as much as a prediction, and refused clients retry.
+    When all excess requests were refused at once, four times the load reduced the predictions per
+    second to a quarter. Therefore one excess request waits briefly to be admitted, and the next
+    ones wait for its lock. If predictions take microseconds, an admitted request finishes during
+    the short wait. If they take milliseconds, the wait fails, and all excess requests are refused
+    until the back-off ends.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Admission:
         deadline_seconds: float,
         on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Set the limits.
+        """Create permits for all requests that the limits allow.
 
         Args:
             max_running: maximum number of running requests.
@@ -49,12 +50,12 @@ class Admission:
         # A queue of permits is the fastest semaphore with a timeout: it takes 0.1 microseconds.
         self._admission_permits, self._run_permits = _permits(max_admitted), _permits(max_running)
         self.leave = partial(self._admission_permits.put, None)
-        """End what enter() began."""
+        """Give up the admission of a request that enter() admitted."""
         self.end = partial(self._run_permits.put, None)
-        """End what begin() began, and let the next request run."""
+        """End the run that begin() started, so the next request can run."""
 
     def enter(self) -> None:
-        """Admit a request, perhaps after a short wait, or raise Refused 503. Then call leave()."""
+        """Admit a request, or raise Refused (503); call leave() after the reply."""
         try:
             self._admission_permits.get_nowait()
         except Empty:
@@ -63,7 +64,7 @@ class Admission:
                 raise overloaded(detail, self.deadline_seconds) from None
 
     def _wait_briefly(self) -> bool:
-        """Wait to be admitted; return False if no request leaves in time, or during a back-off."""
+        """Wait to be admitted; return False if the wait fails or during a back-off."""
         arrival = monotonic()
         if arrival < self._back_off_ends:
             return False
@@ -75,8 +76,8 @@ class Admission:
                 return False
             self._wait_ends = monotonic() + SHORT_WAIT_SECONDS
             # If another thread takes the permit just as the timeout expires, CPython's get() waits
-            # for the next permit without a timeout. Because of _wait_ends the threads that wait for
-            # the lock do not wait for it too.
+            # for the next permit without a timeout. The threads that wait for the lock then give up
+            # after _wait_ends.
             self._admission_permits.get(timeout=SHORT_WAIT_SECONDS)
         except Empty:
             self._back_off_ends = monotonic() + BACK_OFF_SECONDS
@@ -86,7 +87,7 @@ class Admission:
         return True
 
     def begin(self) -> None:
-        """Wait until the request may run, or raise Refused 503 at the deadline. Then call end()."""
+        """Wait for a run, or raise Refused (503) at the deadline; call end() after the run."""
         try:
             self._run_permits.get_nowait()
         except Empty:
@@ -100,13 +101,13 @@ class Admission:
 
 
 def overloaded(detail: str, deadline_seconds: float, *, reason: str = "overloaded") -> Refused:
-    """Return the refusal of a request for which the service has no capacity now."""
+    """Return the exception that refuses a request while the service has no capacity for it."""
     headers = (("Retry-After", str(max(1, math.ceil(deadline_seconds)))),)
     return Refused(503, f"overloaded: {detail}", reason=reason, headers=headers)
 
 
 def deadline_exceeded(deadline_seconds: float) -> Refused:
-    """Return the refusal of a request that has waited too long."""
+    """Return the exception that refuses a request whose deadline has passed."""
     detail = f"the request waited longer than {deadline_seconds:g} s"
     return overloaded(detail, deadline_seconds, reason="deadline")
 

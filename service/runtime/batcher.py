@@ -1,7 +1,7 @@
 """Micro-batching: concurrent requests are evaluated in one run, and each receives its own outputs.
 
-A wide network reads its weights from memory in every run, so a run over many rows costs little more
-than a run over one. Requests that arrive while a batch is running form the next batch, as in the
+A wide network reads its weights from memory in every run, so a run of many rows costs little more
+than a run of one row. Requests that arrive while a batch is running form the next batch, as in the
 group commit of a database; by default no request is delayed to fill a batch.
 """
 
@@ -16,13 +16,13 @@ from service.runtime.admission import deadline_exceeded
 from service.runtime.session import Outputs, Rows
 
 IDLE_THREAD_SECONDS = 5.0
-"""Idle time in seconds after which the thread ends, so that a replaced version can be freed."""
+"""Idle time in seconds after which the thread ends, which lets a replaced version be freed."""
 MIN_BATCHED_WEIGHT_BYTES = 1 << 20
-"""Size of the weights in bytes from which batching increases throughput.
+"""Minimum size of the weights in bytes at which batching increases throughput.
 
-Throughput with batching over throughput without, for one row from each of 32 clients (`grid` of
-bench/serve/compare.py): 0.93 at 0.03 MiB, 0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, 2.2 at 16. The p99
-latency improves everywhere.
+Batching multiplies the throughput of 32 clients that send one row at a time by 0.93 at 0.03 MiB,
+0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, and 2.2 at 16 (`grid` of bench/serve/compare.py). The p99
+latency improves at every size.
 """
 
 
@@ -35,7 +35,7 @@ class _PendingRequest:
         self.rows = rows
         self.arrival = monotonic()
         self.outputs: Outputs | None = None
-        # The lock is released when the batch has run. An Event is three times as slow.
+        # Released when the batch has run. An Event would take three times as long.
         self.done = threading.Lock()
         self.done.acquire()
 
@@ -43,10 +43,10 @@ class _PendingRequest:
 class Batcher:
     """A thread-safe callable with the signature of `run`, which it calls with batches of rows.
 
-    A single caller runs its own rows, one microsecond slower than `run` itself. Concurrent callers
-    wait for a thread of the batcher, which concatenates their rows and runs them. If a caller ran
-    the batch instead, it would need the GIL twice more, after the run and to lead the next batch:
-    with 32 callers that gave 0.7 times the throughput.
+    A single caller runs its own rows, which adds one microsecond to `run`. Concurrent callers wait
+    for a thread of the batcher, which concatenates their rows and runs them. If a caller ran the
+    batch instead, it would need the GIL twice more, after the run and to start the next batch; with
+    32 callers that reduced the throughput to 0.7 times.
 
     If a batch fails, each of its callers runs its own rows, so an error affects only the caller
     whose rows caused it.
@@ -61,23 +61,23 @@ class Batcher:
         on_batch: Callable[[int], object],
         on_wait: Callable[[int], object] = lambda change: None,
     ) -> None:
-        """Set the function and the limits.
+        """Create an idle batcher.
 
         Args:
-            run: thread-safe function from float32 (batch, in_features) to outputs of as many rows,
-                where each output row depends only on the input row.
+            run: thread-safe function from float32 (batch, in_features) to outputs with one row for
+                each input row, which depends only on that row.
             max_rows: maximum number of rows in a batch; a request with more rows runs alone.
             wait_seconds: maximum time in seconds that a request waits for its batch to fill.
             deadline_seconds: maximum time in seconds that a request waits to run.
-            on_batch: called with the number of rows before every run.
-            on_wait: called with 1 when a request begins to wait, and with -1 for each request, or
-                minus the size of the batch, when the wait ends.
+            on_batch: called before each run with its number of rows.
+            on_wait: called with the change in the number of waiting requests: 1, -1, or minus the
+                number of requests in a batch.
         """
         self._run, self._on_batch, self._on_wait = run, on_batch, on_wait
         self._max_rows, self._wait_seconds = max_rows, wait_seconds
         self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
+        self._arrival = threading.Condition(self._lock)
         self._pending: deque[_PendingRequest] = deque()
         self._callers, self._has_thread = 0, False
 
@@ -86,19 +86,19 @@ class Batcher:
 
         Returns:
             The outputs of `run` for these rows, possibly views of the outputs of the whole batch.
-            ONNX Runtime may round a row differently in another batch, within the proved bounds.
+            The rounding of a row may depend on its batch, within the proved bounds.
 
         Raises:
             Refused: 503, the deadline passed before the rows were evaluated.
             Exception: any exception that `run` raises for these rows.
         """
         with self._lock:
-            # Callers count until they return, even with their outputs. Otherwise the only thread
-            # awake would return, send its next request, and run it alone, again and again.
-            alone = not self._callers and not self._wait_seconds
+            # A caller counts until it returns, even after its batch has run. Otherwise the first
+            # thread to wake would return, come back with its next request, and run it alone.
+            is_alone = not self._callers and not self._wait_seconds
             self._callers += 1
         try:
-            outputs = None if alone else self._run_in_batch(rows)
+            outputs = None if is_alone else self._run_in_batch(rows)
             return self._evaluate(rows) if outputs is None else outputs
         finally:
             with self._lock:
@@ -109,7 +109,7 @@ class Batcher:
         return self._run(rows)
 
     def _run_in_batch(self, rows: Rows) -> Outputs | None:
-        """Return the outputs for rows that are evaluated in a batch, or None if the batch fails."""
+        """Evaluate rows in a batch; return their outputs, or None if the batch fails."""
         request = _PendingRequest(rows)
         try:
             with self._lock:
@@ -118,19 +118,19 @@ class Batcher:
                     self._has_thread = True
                 self._pending.append(request)
                 self._on_wait(1)
-                self._arrived.notify()
-            in_time = request.done.acquire(timeout=self._deadline_seconds)
+                self._arrival.notify()
+            is_in_time = request.done.acquire(timeout=self._deadline_seconds)
         except BaseException:  # A signal handler may raise anything.
             self._withdraw(request)
             raise
-        if not in_time:
+        if not is_in_time:
             if self._withdraw(request):
                 raise deadline_exceeded(self._deadline_seconds)
-            request.done.acquire()  # Its batch is running.
+            request.done.acquire()  # The batch of the request is already running.
         return request.outputs
 
     def _withdraw(self, request: _PendingRequest) -> bool:
-        """Remove a pending request; return False if its batch has begun."""
+        """Remove a pending request; return False if its batch is already running."""
         with self._lock:
             try:
                 self._pending.remove(request)
@@ -144,7 +144,7 @@ class Batcher:
         while batch := self._next_batch():
             try:
                 self._run_batch(batch)
-            except BaseException:  # The caller whose rows caused the error meets it again.
+            except BaseException:  # Each caller runs its rows again, and the error recurs there.
                 for request in batch:
                     request.outputs = None
             finally:
@@ -152,16 +152,16 @@ class Batcher:
                     request.done.release()
 
     def _next_batch(self) -> list[_PendingRequest]:
-        """Wait for pending requests and return the oldest; return an empty list after a timeout."""
+        """Return the oldest pending requests that fit, or [] after IDLE_THREAD_SECONDS."""
         with self._lock:
             while True:
-                if not self._arrived.wait_for(lambda: self._pending, IDLE_THREAD_SECONDS):
+                if not self._arrival.wait_for(lambda: self._pending, IDLE_THREAD_SECONDS):
                     self._has_thread = False
                     return []
                 if self._wait_seconds:
                     timeout = self._pending[0].arrival + self._wait_seconds - monotonic()
-                    self._arrived.wait_for(self._is_full, timeout)
-                if self._pending:  # They may have been withdrawn in the meantime.
+                    self._arrival.wait_for(self._is_full, timeout)
+                if self._pending:  # All requests may have been withdrawn during the wait.
                     break
             batch = [self._pending.popleft()]
             rows = len(batch[0].rows)
@@ -191,8 +191,8 @@ def batching_pays(weight_bytes: int) -> bool:
 def _concatenate(parts: list[Rows]) -> Rows:
     """Return the rows of all parts, in order.
 
-    np.concatenate releases the GIL while it copies, and every thread that has just been woken would
-    run before the batch does.
+    np.concatenate would release the GIL while it copies, and the threads that have just been woken
+    would then run before the batch.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,6 +1,6 @@
-"""The checks of `service check`: everything about an artifact that needs neither torch nor onnx.
+"""The checks of the command `check`, which need neither torch nor onnx.
 
-For model.torchscript.pt that is the hash alone; `python -m export verify` checks its contents.
+They check only the hash of model.torchscript.pt; `python -m export verify` checks its contents.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_artifact(path: Path) -> Predictor:
-    """Check every file of artifacts/<name>/<version>; raise ArtifactError if a check fails."""
+    """Check every file of a version folder; raise ArtifactError if a check fails."""
     artifact = storage.read_artifact(path)
     predictor = Predictor(path, expect_digest=artifact.digest)
     initializers = scan_onnx(artifact.files[manifest.MODEL])

@@ -1,4 +1,4 @@
-"""The public way to predict with an artifact from Python."""
+"""The Python interface for predictions with an artifact."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from service.runtime.session import Outputs, Rows, Session
 
 
 class Predictor:
-    """A loaded artifact whose hashes and golden rows have been checked on this machine.
+    """A loaded artifact; loading checks its hashes, its signature and its golden rows.
 
         Predictor("artifacts/houses/1").predict(rows)
 
@@ -17,7 +17,7 @@ class Predictor:
         manifest: contents of manifest.json.
         digest: SHA-256 of SHA256SUMS in hexadecimal, which identifies every byte of the artifact.
         path: version folder, artifacts/<name>/<version>.
-        example: body of a valid request to /predict, JSON.
+        example: JSON body of a valid request to /predict.
         weight_bytes: size of weights.safetensors in bytes.
     """
 
@@ -27,12 +27,12 @@ class Predictor:
         """Load artifacts/<name>/<version>, or the newest version of artifacts/<name>.
 
         Raises:
-            ArtifactError: it is damaged, has another digest, or does not pass its self-test.
+            ArtifactError: the artifact is damaged, has another digest, or fails its self-test.
         """
         artifact = storage.read_artifact(storage.find_version(Path(path)))
         if expect_digest not in (None, artifact.digest):
-            problem = f"expected digest {expect_digest}, found {artifact.digest}"
-            raise ArtifactError(f"{artifact.path}: {problem}")
+            digests = f"expected digest {expect_digest}, found {artifact.digest}"
+            raise ArtifactError(f"{artifact.path}: {digests}")
         self.path, self.digest, self.manifest = artifact.path, artifact.digest, artifact.manifest
         self.example = artifact.files[manifest.EXAMPLE]
         self.weight_bytes = len(artifact.files[manifest.WEIGHTS])
@@ -41,11 +41,11 @@ class Predictor:
         check_golden_rows(self._session, artifact.files[manifest.GOLDEN])
 
     def predict(self, rows: Rows) -> Outputs:
-        """Evaluate rows of raw feature values, float32 of shape (batch, in_features); thread-safe.
+        """Evaluate rows of raw feature values, float32 (batch, in_features). It is thread-safe.
 
         Returns:
             For regression: output, float32 (batch, out_features) in the units of the targets.
             For classification: logits and probabilities, float32 (batch, classes), and label,
-            int64 (batch,), an index into manifest.classes.
+            int64 (batch,), indices into manifest.classes.
         """
         return self._session.run(rows)

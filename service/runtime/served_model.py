@@ -1,4 +1,4 @@
-"""A version of the artifact that answers requests."""
+"""A version of the artifact that is ready to evaluate requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from service.settings import ServiceSettings
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A loaded version, and how the rows of a request are evaluated with it."""
+    """A loaded version, and the function that evaluates the rows of a request with it."""
 
     predictor: Predictor
     run: Callable[[Rows], Outputs]
-    """predictor.predict, with metrics, or a Batcher in front of it."""
-    most_rows: int
+    """predictor.predict with metrics, or a Batcher that calls it."""
+    max_rows: int
     """Maximum number of rows in one request."""
-    joins: bool = False
-    """Whether `run` is a Batcher, which has its own queue and deadline in place of Admission's."""
+    is_batched: bool = False
+    """Whether `run` is a Batcher, whose queue and deadline replace those of Admission."""
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -42,47 +42,45 @@ class ServedModel:
 
         Raises:
             BadInput: an output overflows float32.
-            Refused: 503, the rows were not evaluated before the deadline.
+            Refused: 503, the deadline passed before the rows were evaluated.
         """
         outputs = self.run(rows)
-        # The first output is that of the last layer; probabilities and labels derive from it.
+        # The first output is the last layer's; probabilities and labels are computed from it.
         first = next(iter(outputs.values()))
         if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())
-            detail = "the values are too large: the network's answer to this row overflows float32"
+            detail = "the values are too large: the network's output for this row overflows float32"
             raise BadInput(detail, where=place.format(row))
         return outputs
 
 
 def load_served_model(path: Path, settings: ServiceSettings, metrics: WorkerMetrics) -> ServedModel:
-    """Load artifacts/<name>/<version>, check it, and evaluate one row as a warm-up.
+    """Load and check a version folder, and evaluate one row as a warm-up.
 
     Raises:
-        ArtifactError: Predictor rejects it, or it has more features than settings.max_elements.
+        ArtifactError: Predictor rejects the artifact, or max_elements is too small for one row.
     """
     predictor = Predictor(path, threads=settings.threads or 1, expect_digest=settings.expect_digest)
     features = predictor.manifest.features
     if len(features) > settings.max_elements:
-        raise ArtifactError(
-            f"{path}: expected max_elements of at least {len(features)}, the number of features, "
-            f"found {settings.max_elements}"
-        )
+        expected = f"max_elements of at least {len(features)}, the number of features"
+        raise ArtifactError(f"{path}: expected {expected}, found {settings.max_elements}")
     predictor.predict(np.array([[feature.median for feature in features]], np.float32))
 
     def run(rows: Rows) -> Outputs:
-        metrics.ran(len(rows))
+        metrics.count_run(len(rows))
         return predictor.predict(rows)
 
-    most_rows = min(settings.max_rows, settings.max_elements // len(features))
+    max_rows = min(settings.max_rows, settings.max_elements // len(features))
     too_small = settings.batching == "auto" and not batching_pays(predictor.weight_bytes)
     if too_small or settings.batching == "off":
-        return ServedModel(predictor, run, most_rows)
+        return ServedModel(predictor, run, max_rows)
     batcher = Batcher(
         predictor.predict,
         max_rows=settings.batch_rows,
         wait_seconds=settings.batch_wait_ms / 1000,
         deadline_seconds=settings.queue_seconds,
-        on_batch=metrics.ran,
-        on_wait=metrics.waits,
+        on_batch=metrics.count_run,
+        on_wait=metrics.count_wait,
     )
-    return ServedModel(predictor, batcher, most_rows, joins=True)
+    return ServedModel(predictor, batcher, max_rows, is_batched=True)

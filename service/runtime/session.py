@@ -1,4 +1,4 @@
-"""ONNX Runtime with the options that the service uses and export proves, and its arrays."""
+"""Sessions of ONNX Runtime with the options that the service uses and export verifies."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# ONNX Runtime sends telemetry by default and reads this switch when it is imported.
+# ONNX Runtime sends telemetry by default; it reads this variable when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
@@ -18,9 +18,9 @@ from service.artifact.manifest import ArtifactError
 from service.artifact.onnx_scan import scan_onnx
 
 MAX_ROWS_PER_RUN = 4096
-"""Maximum number of rows per run, because a large batch needs gigabytes for the hidden layer."""
+"""Maximum number of rows per run; the hidden layer of more rows could need gigabytes."""
 MAX_BLAS_VALUES = 1 << 12
-"""Maximum number of values for which BLAS computes a dot product in the calling thread alone."""
+"""Maximum number of values for which BLAS computes a dot product in one thread."""
 Rows = NDArray[np.float32]
 """Raw feature values, float32 of shape (batch, in_features)."""
 Outputs = dict[str, NDArray[Any]]
@@ -51,7 +51,7 @@ class Session:
             threads: number of threads per run; one is fastest for a small network.
             level: a member of onnxruntime.GraphOptimizationLevel.
             provider: name of an installed execution provider.
-            provider_options: its options.
+            provider_options: options of the provider.
 
         Raises:
             ArtifactError: the model is rejected, or the provider does not start.
@@ -76,7 +76,7 @@ class Session:
         self._names = list(self.outputs)
 
     def run(self, rows: Rows) -> Outputs:
-        """Evaluate rows, float32 of shape (batch, in_features); thread-safe."""
+        """Evaluate rows, float32 of shape (batch, in_features). It is thread-safe."""
         if len(rows) <= MAX_ROWS_PER_RUN:
             values = self._session.run(self._names, {manifest.INPUT: rows})
         else:
@@ -91,8 +91,8 @@ class Session:
 def all_finite(values: NDArray[np.floating]) -> bool:
     """Return whether every value is finite.
 
-    For small arrays one BLAS call replaces two passes of NumPy: the sum of squares is finite only
-    if every value is. It is vdot() because dot() warns when the sum overflows.
+    For small arrays one call of BLAS replaces two passes of NumPy: the sum of squares is finite
+    only if every value is. The function is vdot() because dot() warns if the sum overflows.
     """
     if values.size <= MAX_BLAS_VALUES and math.isfinite(np.vdot(values, values)):
         return True

@@ -1,8 +1,8 @@
-"""The versions of an artifact that are in memory, and the replacement of one by another.
+"""The versions of an artifact in memory, and the thread that replaces the current version.
 
-The newest version that is undamaged and passes its self-test answers. A bad version is therefore
-skipped, at startup and afterwards, and deleting the newest version goes back to the one before. The
-current version stays in memory when its folder is damaged, or is removed without a replacement.
+The current version is the newest version that is undamaged and passes its self-test. Bad versions
+are skipped, and deleting the newest version makes the version before it current. The current
+version stays in memory if its folder is damaged, or is removed without a replacement.
 """
 
 import logging
@@ -20,29 +20,29 @@ from service.errors import Refused
 from service.runtime.served_model import ServedModel
 
 NOT_READY_HEADERS = (("Retry-After", "5"),)
-"""Headers of a reply that says that the service is not ready, with a delay in seconds."""
+"""Headers of a "not ready" reply: the seconds after which the client should retry."""
 PRELOAD_PROBLEM = (
     "the application was loaded before the fork (gunicorn --preload), and ONNX Runtime sessions do "
     "not survive a fork; start without preload"
 )
 Snapshot = tuple[Path, tuple[tuple[str, int, int, int], ...]]
-"""A version folder, and the name, inode, modification time and size of its files."""
+"""A version folder, and the name, inode, modification time and size of each of its files."""
 log = logging.getLogger(__name__)
 
 
 class VersionState(NamedTuple):
-    """The versions in memory, replaced as a whole so that no reader sees half of a swap."""
+    """The versions in memory, replaced as a whole: readers need no lock."""
 
     current: ServedModel | None = None
-    """Version that answers by default."""
+    """Version for requests that name no version."""
     previous: ServedModel | None = None
-    """Version that answered before, still available by its number."""
+    """Version that was current before, still available by its number."""
     problem: str | None = None
-    """Why the newest version on disk does not answer, or why none does."""
+    """Why the newest version on disk is not current, or why no version is."""
 
 
 class Versions:
-    """Follows `artifacts/<name>`, or waits for `artifacts/<name>/<version>` and keeps it.
+    """Follows the versions in `artifacts/<name>`, or keeps one `artifacts/<name>/<version>`.
 
     Attributes:
         state: the versions in memory.
@@ -56,14 +56,14 @@ class Versions:
         poll_seconds: float,
         on_reload: Callable[[ServedModel | None], object] = lambda served: None,
     ) -> None:
-        """Load the newest good version, and start a thread that polls for another.
+        """Load the newest good version, and start a thread that polls for newer ones.
 
         Args:
-            find_path: returns the folder to follow, or raises ArtifactError while there is none;
-                called until it returns.
+            find_path: returns the folder to follow, or raises ArtifactError if no folder exists;
+                each poll calls it until it returns a folder.
             load: reads, checks and warms up a version folder; raises ArtifactError if it is bad.
-            poll_seconds: time between two polls in seconds.
-            on_reload: called with a version that begins to answer, and with None for a new problem.
+            poll_seconds: time between polls in seconds.
+            on_reload: called with each new current version, and with None for each new problem.
         """
         self._find_path, self._load, self._on_reload = find_path, load, on_reload
         self._path: Path | None = None
@@ -73,7 +73,7 @@ class Versions:
         self.state = VersionState()
         _instances.add(self)
         self.poll()
-        # One thread loads all further versions, which delays no request.
+        # A separate thread loads new versions because loading must not delay requests.
         self._thread = threading.Thread(
             target=self._poll_repeatedly, args=(poll_seconds,), name="versions", daemon=True
         )
@@ -81,13 +81,8 @@ class Versions:
 
     @property
     def current(self) -> ServedModel:
-        """The version that answers by default; raises Refused (503) if none is loaded."""
+        """The current version; raises Refused (503) if no version is loaded."""
         return self.find()
-
-    @property
-    def problem(self) -> str | None:
-        """Why the newest version on disk does not answer, or why none does."""
-        return self.state.problem
 
     @property
     def numbers(self) -> list[int]:
@@ -96,10 +91,10 @@ class Versions:
         return sorted({s.predictor.manifest.version for s in (current, previous) if s})
 
     def find(self, version: str | None = None) -> ServedModel:
-        """Return the version in memory that a request names, by default the current one.
+        """Return the version with this number, by default the current version.
 
         Raises:
-            Refused: 503, no version is loaded; 404, this version is not in memory.
+            Refused: 503, no version is loaded; 404, the version is not in memory.
         """
         current, previous, problem = self.state
         if current is None:
@@ -109,16 +104,18 @@ class Versions:
             return current
         if previous is not None and version == str(previous.predictor.manifest.version):
             return previous
-        known = " or ".join(map(str, self.numbers))
-        raise Refused(404, f"expected version {known}, found {version[:40]!r}", reason="not_found")
+        numbers = " or ".join(map(str, self.numbers))
+        raise Refused(
+            404, f"expected version {numbers}, found {version[:40]!r}", reason="not_found"
+        )
 
     def poll(self) -> None:
-        """Read the folder once, and swap if another version should answer."""
+        """Read the folder once, and replace the current version if another should be current."""
         with self._poll_lock:
             current, previous, old_problem = self.state
             candidate, problem = self._newest_good()
             if candidate and current and candidate.predictor.digest == current.predictor.digest:
-                candidate = None  # The same bytes were written again.
+                candidate = None  # The same bytes have been written again.
             if candidate:
                 previous, current = current, candidate
             self.state = VersionState(current, previous, problem)
@@ -128,17 +125,17 @@ class Versions:
                 self._on_reload(candidate)
             if problem and problem != old_problem:
                 number = current and current.predictor.manifest.version
-                status = f"version {number} goes on answering" if current else "not ready"
+                status = f"version {number} stays in use" if current else "not ready"
                 log.error("%s: %s", status, problem)
                 self._on_reload(None)
 
     def close(self) -> None:
-        """Stop polling; the versions in memory still answer."""
+        """Stop polling; the versions in memory remain usable."""
         self._closed.set()
         self._thread.join()
 
     def _newest_good(self) -> tuple[ServedModel | None, str | None]:
-        """Return a version to swap in, if any, and the problem of the newest version, if any."""
+        """Return the new current version or None, and the newest version's problem or None."""
         rejected, self._rejected = self._rejected, {}
         problem = None
         try:
@@ -155,56 +152,56 @@ class Versions:
                     self._rejected[snapshot] = outcome
                 problem = problem or outcome
                 if self._current and path == self._current[0]:
-                    break  # It was damaged after it was loaded, so it stays in memory.
+                    break  # The current version was damaged after loading; it stays in memory.
         except (ArtifactError, OSError) as error:
             problem = _one_line(error)
         return None, problem
 
     def _try(self, snapshot: Snapshot) -> ServedModel | str:
-        """Load a version; return it, or why it cannot answer."""
+        """Load a version; return it, or the reason why it cannot be used."""
         path = snapshot[0]
         try:
             served = self._load(path)
             self._check_identity(path, served.predictor.manifest)
         except (OSError, MemoryError) as error:
-            # The cause is the machine and not the files, so the next poll tries again.
+            # The machine causes these errors, not the files, so the next poll tries again.
             return _one_line(error, path)
         except Exception as error:
             if not isinstance(error, ArtifactError):
                 log.exception("%s: loading it failed", path)
-            # It is loaded again when one of its files changes.
+            # The version is not loaded again until one of its files changes.
             self._rejected[snapshot] = _one_line(error, path)
             return self._rejected[snapshot]
         return served
 
-    def _check_identity(self, path: Path, loaded: manifest.Manifest) -> None:
-        """Raise ArtifactError if the manifest contradicts the folder or names another model."""
+    def _check_identity(self, path: Path, actual: manifest.Manifest) -> None:
+        """Raise ArtifactError if the version contradicts the folder, or the model changes."""
         file, current = manifest.MANIFEST, self.state.current
-        if path != self._path and path.name != str(loaded.version):
-            raise ArtifactError(f"{file}: expected version {path.name}, found {loaded.version}")
-        if current and loaded.name != (name := current.predictor.manifest.name):
-            raise ArtifactError(f"{file}: expected the model {name}, found {loaded.name}")
+        if path != self._path and path.name != str(actual.version):
+            raise ArtifactError(f"{file}: expected version {path.name}, found {actual.version}")
+        if current and actual.name != (name := current.predictor.manifest.name):
+            raise ArtifactError(f"{file}: expected the model {name}, found {actual.name}")
 
     def _poll_repeatedly(self, poll_seconds: float) -> None:
-        # A path that is itself a version folder is no longer polled once it is loaded.
+        # Polling ends once the path is itself a version folder and has been loaded.
         while not (self._current and self._current[0] == self._path):
             if self._closed.wait(poll_seconds):
                 return
             try:
                 self.poll()
-            except Exception:  # Nobody would notice that the thread has ended.
+            except Exception:  # Without this, an error would end the polling unnoticed.
                 log.exception("polling for a new version failed; the next poll tries again")
 
 
 def _file_states(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return the name, inode, modification time and size of every file, which change with it."""
+    """Return the name, inode, modification time and size of each file, to detect changes."""
     with os.scandir(folder) as entries:
         files = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
     return tuple((name, s.st_ino, s.st_mtime_ns, s.st_size) for name, s in files)
 
 
 def _one_line(error: Exception, path: Path | None = None) -> str:
-    """Return the message of an error in one line that names the path."""
+    """Return the message of an error as one line that contains the path."""
     text = str(error) if isinstance(error, ArtifactError | OSError) else repr(error)
     text = " ".join(text.split())  # Messages of ONNX Runtime have several lines.
     return text if path is None or str(path) in text else f"{path}: {text}"

@@ -62,7 +62,7 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         g.is_prediction = is_post and request.blueprint == PREDICTIONS
         if g.is_prediction:
             return
-        context.metrics.entered()
+        context.metrics.count_arrival()
         if path.startswith("//"):  # werkzeug accepts //predict for /predict
             detail = f"expected one slash at the beginning, found {path[:80]!r}"
             raise Refused(404, detail, reason="not_found")
@@ -78,7 +78,7 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         if g.is_prediction:
             return response
         environ, status = request.environ, response.status_code
-        context.metrics.answered(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
+        context.metrics.count_reply(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
         if status >= 400:
             body.drain_body(environ)
         headers = context.predict.finish_reply(status, environ, g.request_id, g.start)

@@ -36,13 +36,13 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
     fast_routes = {"/predict": NATIVE}
 
     def on_reload(served: ServedModel | None) -> None:
-        metrics.reloaded(served is not None)
+        metrics.count_reload(served is not None)
         if served is not None:
             manifest = served.predictor.manifest
             fast_routes[f"/v2/models/{manifest.name}/infer"] = V2
             fast_routes[f"/v1/models/{manifest.name}:predict"] = V1
-            metrics.serves(manifest.version, served.predictor.digest)
-            metrics.ready(True)
+            metrics.set_version(manifest.version, served.predictor.digest)
+            metrics.set_ready(True)
 
     versions = Versions(
         lambda: settings.artifact or storage.last_published(settings.artifacts),
@@ -51,7 +51,7 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
         on_reload=on_reload,
     )
     slots = settings.in_flight or 1
-    admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.waits)
+    admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.count_wait)
     predict = PredictionPath(versions.find, access, admission, metrics, settings.max_body_bytes)
     return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
 
@@ -70,6 +70,6 @@ def find_model(context: ServiceContext, model: str, version: str | None = None) 
 
 def require_ready(context: ServiceContext) -> None:
     """Raise Refused (503) while the service drains before it stops."""
-    if context.metrics.board.draining:
+    if context.metrics.shared.draining:
         detail = "not ready: the service is draining before it stops"
         raise Refused(503, detail, reason="not_ready", headers=NOT_READY_HEADERS)

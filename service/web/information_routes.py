@@ -25,7 +25,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
     def readyz() -> Response:
         predictor = context.versions.current.predictor
         require_ready(context)
-        manifest, problem = predictor.manifest, context.versions.problem
+        manifest, problem = predictor.manifest, context.versions.state.problem
         model = {"name": manifest.name, "version": str(manifest.version)}
         members = {"status": "ready", "model": model, "digest": predictor.digest}
         return document(members | ({"problem": problem} if problem else {}))
@@ -43,7 +43,7 @@ def information_routes(context: ServiceContext) -> Blueprint:
         current = context.versions.state.current
         name = current.predictor.manifest.name if current else ""
         accept = request.headers.get("Accept", "")
-        return respond(Reply(*metrics_text(context.metrics.board, name, accept)))
+        return respond(Reply(*metrics_text(context.metrics.shared, name, accept)))
 
     @routes.get("/openapi.json")
     def openapi() -> Response:

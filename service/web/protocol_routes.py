@@ -82,7 +82,7 @@ def v1_routes(context: ServiceContext) -> Blueprint:
     def status(model: str, version: str | None = None) -> Response:
         manifest = find_model(context, model, version).predictor.manifest
         versions = () if version else context.versions.numbers
-        return document(tfserving.status(manifest, not context.metrics.board.draining, versions))
+        return document(tfserving.status(manifest, not context.metrics.shared.draining, versions))
 
     @routes.get("/models/<model>/metadata")
     @routes.get("/models/<model>/versions/<version>/metadata")

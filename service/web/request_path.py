@@ -64,7 +64,7 @@ class PredictionPath:
         """
         start = perf_counter()
         request_id = replies.request_id(environ)
-        self.metrics.entered()
+        self.metrics.count_arrival()
         reason = None
         try:
             if self.access.tokens:
@@ -74,7 +74,7 @@ class PredictionPath:
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
             body.drain_body(environ)
-        self.metrics.answered(protocol.route, reply.status, perf_counter() - start, reason)
+        self.metrics.count_reply(protocol.route, reply.status, perf_counter() - start, reason)
         return reply, self.finish_reply(reply.status, environ, request_id, start)
 
     def finish_reply(self, status: int, environ: Environ, request_id: str, start: float) -> Headers:
@@ -95,7 +95,7 @@ class PredictionPath:
         headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
         if self.access.origins:
             headers += self.access.cors(environ)
-        if self.metrics.board.draining:
+        if self.metrics.shared.draining:
             headers += (("Connection", "close"),)
         return headers
 
@@ -104,7 +104,7 @@ class PredictionPath:
         admission.enter()
         try:
             request = body.read_request(environ, self.max_body_bytes)
-            if served.joins:
+            if served.is_batched:
                 return protocol.answer(request, served)
             admission.begin()
             try:

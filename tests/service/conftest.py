@@ -1,4 +1,4 @@
-"""Fixtures of the service's tests."""
+"""Fixtures for the tests of the service."""
 
 import pytest
 from flask import Flask
@@ -10,5 +10,5 @@ from tests.stored import StoredArtifact
 
 @pytest.fixture(scope="session")
 def app(flowers: StoredArtifact) -> Flask:
-    """The application over the classifier."""
+    """The application that serves the classifier."""
     return create_app(ServiceSettings(artifact=flowers.artifact, max_body_bytes=100_000))

@@ -1,4 +1,4 @@
-"""service: the public names, imported at their first use."""
+"""Tests of the public names of the package `service`, which are imported at their first use."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from tests.serving import ROOT
 from tests.stored import StoredArtifact
 
 
-def test_public_names(flowers: StoredArtifact) -> None:
-    """Predictor and ArtifactError are the documented classes; other names do not exist."""
+def test_public_names() -> None:
+    """Predictor and ArtifactError are the documented classes; other names raise an error."""
     assert (Predictor, ArtifactError) == (service.Predictor, service.ArtifactError)
     with pytest.raises(AttributeError, match="module 'service' has no attribute 'predict'"):
         service.predict  # type: ignore[attr-defined] # noqa: B018
 
 
-def test_manifest_is_read_after_a_check(flowers: StoredArtifact) -> None:
+def test_read_manifest(flowers: StoredArtifact) -> None:
     """read_manifest accepts artifacts/<name> and artifacts/<name>/<version>."""
     for path in (flowers.artifact, str(flowers.artifact.parent)):
         assert Predictor(flowers.artifact).manifest == service.read_manifest(path)
@@ -30,7 +30,6 @@ def test_manifest_is_read_after_a_check(flowers: StoredArtifact) -> None:
 def test_import_is_light() -> None:
     """Importing the package loads neither NumPy nor ONNX Runtime."""
     code = "import service, service.artifact.storage, sys; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert set() == {"numpy", "onnxruntime", "orjson"} & set(loaded.stdout.split())
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set() == {"numpy", "onnxruntime", "orjson"} & set(result.stdout.split())

@@ -1,4 +1,4 @@
-"""service.settings: read from flags or from the environment, or rejected by name."""
+"""Tests of service.settings: values from flags and the environment, and error messages."""
 
 import dataclasses
 import re
@@ -24,12 +24,12 @@ TEXTS: dict[object, tuple[str, Any]] = {
     Path: ("a/b", Path("a/b")),
     str: ("elsewhere", "elsewhere"),
 }
-"""Text in the environment, and its value, by setting or by type."""
+"""Text of the environment variable and the expected value, by setting or by type."""
 
 
 @pytest.mark.parametrize("kind", [ServiceSettings, HostSettings])
 def test_environment_sets_every_field(kind: type[Settings]) -> None:
-    """A field is read as its own type; an empty variable is ignored; a flag takes precedence."""
+    """Each variable is converted to its type; empty ones are ignored; flags take precedence."""
     texts = {}
     for field in dataclasses.fields(kind):
         expected = kind.kind(field.name)
@@ -52,7 +52,7 @@ def test_every_setting_is_documented(kind: type[Settings], field: "dataclasses.F
 
 
 def test_settings_are_the_flags_of_serve() -> None:
-    """`serve` has a flag for each setting, and no other; the artifact is its argument."""
+    """`serve` has exactly one flag for each setting, except the artifact, its argument."""
     parameters = serve.params
     flags = [parameter.opts[0] for parameter in parameters if isinstance(parameter, click.Option)]
     names = {field.name.replace("_", "-") for _, field in FIELDS} - {"artifact"}
@@ -69,16 +69,16 @@ def test_settings_are_the_flags_of_serve() -> None:
         ("BATCHING", "maybe", "batching: expected one of auto, on, off, found 'maybe'"),
         ("ACCESS_LOG", "maybe", "TWOLAYERNET_ACCESS_LOG: expected true or false, found 'maybe'"),
         ("BATCH_WAIT_MS", "1000", "batch_wait_ms: expected less than queue_seconds, found 1000 ms"),
-        ("CORS_ORIGINS", "a", "cors_origins: expected https://<host>, or *, found 'a'"),
+        ("CORS_ORIGINS", "a", "cors_origins: expected https://<host> or *, found 'a'"),
     ],
 )
 def test_wrong_value_is_rejected(name: str, value: str, problem: str) -> None:
-    """The message names the setting, what is expected, and what was found."""
+    """The message names the setting, the expected value and the actual value."""
     with pytest.raises(SettingsError, match=f"^{re.escape(problem)}$"):
         ServiceSettings.from_environment({PREFIX + name: value})
 
 
 def test_certificate_without_key_is_rejected() -> None:
-    """One of the two is a mistake, and must not result in plain HTTP."""
+    """A certificate alone must not result in plain HTTP."""
     with pytest.raises(SettingsError, match=r"^tls_certificate and tls_key: expected both or"):
         HostSettings(tls_certificate=Path("a.pem"))

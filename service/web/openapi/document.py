@@ -97,7 +97,7 @@ def openapi_document(
         "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
         "paths": document_paths(models),
         "components": {
-            "schemas": document_schemas(manifest, served.most_rows, versions),
+            "schemas": document_schemas(manifest, served.max_rows, versions),
             "responses": _error_responses(served, max_body_bytes),
             "headers": HEADERS,
             "parameters": {"version": VERSION | {"schema": STRING | {"enum": versions}}},
@@ -126,7 +126,7 @@ def _interface(manifest: Manifest) -> object:
 
 
 def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:
-    limits = {"max_body_bytes": max_body_bytes, "max_rows": served.most_rows}
+    limits = {"max_body_bytes": max_body_bytes, "max_rows": served.max_rows}
     provocations = _provocations(served, max_body_bytes)
     responses = {}
     for status, condition in CONDITIONS.items():

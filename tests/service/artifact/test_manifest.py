@@ -1,4 +1,4 @@
-"""service.artifact.manifest and strict_json: one form of manifest.json is written and accepted."""
+"""Tests of service.artifact.manifest and strict_json: manifest.json is parsed strictly."""
 
 import dataclasses
 import json
@@ -21,15 +21,7 @@ FIXED = Manifest(
     task="classification",
     features=(
         Feature(name='größe "m"', kind="float", min=-1.5, max=1e22, mean=0.1, median=0.0, std=1e-7),
-        Feature(
-            name="\N{GRINNING FACE}",
-            kind="boolean",
-            min=0.0,
-            max=1.0,
-            mean=0.5,
-            median=1.0,
-            std=0.5,
-        ),
+        Feature(name="\U0001f600", kind="boolean", min=0.0, max=1.0, mean=0.5, median=1.0, std=0.5),
     ),
     targets=("species",),
     classes=(1, 1.5, True, "1"),
@@ -41,12 +33,12 @@ FIXED = Manifest(
 
 
 def test_manifest_is_read_as_it_was_written() -> None:
-    """Bytes are unchanged, and the classes 1, 1.5, true and "1" keep their JSON types."""
+    """Writing gives the stored bytes; the classes 1, 1.5, true and "1" keep their JSON types."""
     content = (DATA / "manifest.json").read_bytes()
     assert content == FIXED.to_json()
-    read = Manifest.from_json(content)
-    assert FIXED == read
-    assert [type(value) for value in FIXED.classes] == [type(value) for value in read.classes]
+    parsed = Manifest.from_json(content)
+    assert FIXED == parsed
+    assert [type(value) for value in FIXED.classes] == [type(value) for value in parsed.classes]
 
 
 @pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
@@ -57,8 +49,8 @@ def test_schema_describes_manifests_of_both_tasks(stored: StoredArtifact) -> Non
     document = json.loads((stored.artifact / manifest.MANIFEST).read_bytes())
     assert validator.is_valid(document)
     for name in document:
-        shorter = {key: value for key, value in document.items() if key != name}
-        assert not validator.is_valid(shorter), name
+        incomplete = {key: value for key, value in document.items() if key != name}
+        assert not validator.is_valid(incomplete), name
     assert not validator.is_valid(document | {"more": 1})
     assert [field.name for field in dataclasses.fields(Manifest)] == SCHEMA["required"]
     features = SCHEMA["properties"]["features"]["items"]["required"]
@@ -73,7 +65,7 @@ def test_schema_describes_manifests_of_both_tasks(stored: StoredArtifact) -> Non
 
 
 def edit(**changes: Any) -> bytes:
-    """Return the manifest as JSON with some fields replaced, or removed where the value is None."""
+    """Return the manifest as JSON with some fields replaced, or removed if the value is None."""
     document = json.loads(FIXED.to_json()) | changes
     return json.dumps({key: value for key, value in document.items() if value is not None}).encode()
 
@@ -119,6 +111,6 @@ FEATURE = dataclasses.asdict(FIXED.features[0])
     ],
 )
 def test_manifest_is_read_strictly(content: bytes, message: str) -> None:
-    """Other types and fields, and JSON that parsers read differently, are rejected by place."""
+    """Wrong types and fields, and ambiguous JSON, are rejected with an error that locates them."""
     with pytest.raises(ArtifactError, match=re.escape(message)):
         Manifest.from_json(content)

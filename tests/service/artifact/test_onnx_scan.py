@@ -1,4 +1,4 @@
-"""service.artifact.onnx_scan: accepts what export writes, and rejects everything else by name."""
+"""Tests of service.artifact.onnx_scan: only the content that export writes is accepted."""
 
 import re
 
@@ -12,17 +12,17 @@ from service.artifact.onnx_scan import MAX_FIELDS, MESSAGES, OPERATORS, REPEATED
 from tests.stored import FLOWERS, HOUSES
 
 Fields = tuple[tuple[int, int | bytes], ...]
-"""Numbers and values of the fields of a Protocol Buffers message."""
+"""Number and value of each field of a Protocol Buffers message."""
 
 
 def varint(value: int) -> bytes:
-    """Encode an unsigned integer."""
+    """Encode an unsigned integer as a varint."""
     parts = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
     return bytes([*(part | 0x80 for part in parts[:-1]), parts[-1]])
 
 
 def message(*fields: tuple[int, int | bytes]) -> bytes:
-    """Encode a message of integers and length-delimited values."""
+    """Encode a Protocol Buffers message of integers and length-delimited values."""
     return b"".join(
         varint(number << 3) + varint(value)
         if isinstance(value, int)
@@ -32,30 +32,29 @@ def message(*fields: tuple[int, int | bytes]) -> bytes:
 
 
 TENSOR: Fields = ((1, 2), (2, 1), (8, b"bias"), (9, bytes(8)))
-"""Fields of an initializer: one dimension of 2, float32, its name and its data."""
+"""Fields of an initializer: a dimension of 2, the dtype float32, the name and the data."""
 
 
 def model(*graph: tuple[int, bytes], ir: int = 8, opset: int = 17, more: Fields = ()) -> bytes:
-    """Encode a model with one tensor in its graph, and with further fields."""
+    """Encode a model with one initializer, and with further fields of its graph and its own."""
     nodes = ((1, message((4, b"Relu"))), (5, message(*TENSOR)))
     return message((1, ir), (8, message((2, opset))), (7, message(*nodes, *graph)), *more)
 
 
 def tensor(*fields: tuple[int, int | bytes]) -> bytes:
-    """Encode a model with a second tensor."""
+    """Encode a model with a second initializer, which has these fields."""
     return model((5, message(*fields)))
 
 
 def test_allowed_operators_are_those_that_export_writes() -> None:
-    """The allow-list has no operator that neither task needs."""
-    models = b"".join(
-        (stored.artifact / manifest.MODEL).read_bytes() for stored in (FLOWERS, HOUSES)
-    )
+    """Every operator of the allow-list is used by the classifier or the regressor."""
+    paths = [stored.artifact / manifest.MODEL for stored in (FLOWERS, HOUSES)]
+    models = b"".join(path.read_bytes() for path in paths)
     assert [] == [name for name in OPERATORS if message((4, name.encode())) not in models]
 
 
 def test_allowed_fields_are_those_of_onnx() -> None:
-    """The number, name, type and repetition of each field agree with the onnx package."""
+    """Number, name, type and repetition of each allowed field are those of the onnx package."""
     onnx = pytest.importorskip("onnx")
     pending, checked = [("model", onnx.ModelProto.DESCRIPTOR)], set()
     while pending:
@@ -98,7 +97,7 @@ def test_allowed_fields_are_those_of_onnx() -> None:
     ],
 )
 def test_other_content_is_rejected(content: bytes, problem: str) -> None:
-    """External data, code, other versions, wrong sizes, and what protobuf would merge or skip."""
+    """The scan rejects external data, code, other versions, wrong sizes and malformed encodings."""
     scan_onnx(model())
     with pytest.raises(ArtifactError, match=rf"^model\.onnx: .*{re.escape(problem)}"):
         scan_onnx(content)
@@ -107,7 +106,7 @@ def test_other_content_is_rejected(content: bytes, problem: str) -> None:
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_damaged_models_are_accepted_or_rejected(data: st.DataObject) -> None:
-    """Bytes changed, removed and inserted anywhere raise nothing but ArtifactError."""
+    """Random changes of the bytes raise no exception other than ArtifactError."""
     content = bytearray((FLOWERS.artifact / manifest.MODEL).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))

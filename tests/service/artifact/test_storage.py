@@ -1,4 +1,4 @@
-"""service.artifact.storage: every byte of an artifact is hashed, and versions are found."""
+"""Tests of service.artifact.storage: hashes are checked, and versions are found."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ Damage = Callable[[Path], object]
     ],
 )
 def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> None:
-    """The digest is the SHA-256 of SHA256SUMS, which sha256sum accepts; tests/data is unchanged."""
+    """The digest is the SHA-256 of SHA256SUMS, `sha256sum` accepts the file, and data is fixed."""
     sums = (stored.artifact / manifest.SUMS).read_bytes()
     assert digest == hashlib.sha256(sums).hexdigest()
     assert digest == storage.read_artifact(stored.artifact).digest
@@ -35,12 +35,12 @@ def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> 
 
 
 def grow(path: Path) -> None:
-    """Make a file one byte larger than its limit, without writing the bytes."""
+    """Make a sparse file that is one byte larger than its limit."""
     os.truncate(path, {**MAX_FILE_BYTES, manifest.SUMS: MAX_SUMS_BYTES}[path.name] + 1)
 
 
 def replace_by_pipe(path: Path) -> None:
-    """Put a pipe, from which reading would block, in place of a file."""
+    """Replace a file by a pipe; reading from it would block."""
     path.unlink()
     os.mkfifo(path)
 
@@ -58,7 +58,7 @@ def replace_by_pipe(path: Path) -> None:
 )
 @pytest.mark.parametrize("name", sorted(FILES | {manifest.SUMS}))
 def test_damage_is_rejected(artifact: Path, name: str, damage: Damage, problem: str) -> None:
-    """A missing, changed, linked or oversized file is named, and so is one too many."""
+    """The error names the file that is missing, changed, linked, oversized or unexpected."""
     damage(artifact / name)
     with pytest.raises(ArtifactError, match=problem.format(name)):
         storage.read_artifact(artifact)
@@ -77,8 +77,10 @@ def test_damage_is_rejected(artifact: Path, name: str, damage: Damage, problem: 
         (lambda sums: sums + b"0" * 64 + b"  ..\n", "line 10: '..' is not a file of the format"),
     ],
 )
-def test_sums_have_one_form(artifact: Path, edit: Callable[[bytes], bytes], problem: str) -> None:
-    """Other forms of SHA256SUMS are rejected, even if `sha256sum -c` accepts them."""
+def test_sums_must_have_the_exact_format(
+    artifact: Path, edit: Callable[[bytes], bytes], problem: str
+) -> None:
+    """Any deviation in SHA256SUMS is rejected, even if `sha256sum -c` accepts the file."""
     path = artifact / manifest.SUMS
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(ArtifactError, match=re.escape(problem)):
@@ -86,7 +88,7 @@ def test_sums_have_one_form(artifact: Path, edit: Callable[[bytes], bytes], prob
 
 
 def test_newest_version_is_the_largest_number(tmp_path: Path) -> None:
-    """10 is newer than 9; other names, and folders without hashes, are ignored."""
+    """Version 10 is newer than 9; other names, and folders without SHA256SUMS, are ignored."""
     for name in ("9", "10", "011", "x", ".tmp-1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / manifest.SUMS).touch()
@@ -97,12 +99,12 @@ def test_newest_version_is_the_largest_number(tmp_path: Path) -> None:
     assert tmp_path / "9" == storage.find_version(tmp_path / "9")
 
 
-def test_last_published_is_by_time(tmp_path: Path) -> None:
-    """The name with the youngest newest version is chosen, not the first in the alphabet."""
-    for name, moment in (("a", 300), ("b", 100), ("c", 200)):
+def test_last_published_name_is_chosen_by_time(tmp_path: Path) -> None:
+    """The name whose newest version was published most recently is chosen."""
+    for name, seconds in (("a", 300), ("b", 100), ("c", 200)):
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / manifest.SUMS).touch()
-        os.utime(tmp_path / name / "1" / manifest.SUMS, (moment, moment))
+        os.utime(tmp_path / name / "1" / manifest.SUMS, (seconds, seconds))
     assert tmp_path / "a" == storage.last_published(tmp_path)
 
 
@@ -116,7 +118,7 @@ def test_last_published_is_by_time(tmp_path: Path) -> None:
         (storage.read_artifact, "x", "x: not an artifact: no such folder"),
     ],
 )
-def test_nothing_published(call: Damage, name: str, problem: str, tmp_path: Path) -> None:
-    """A folder without an artifact ends in a message that says what is expected."""
+def test_folder_without_an_artifact(call: Damage, name: str, problem: str, tmp_path: Path) -> None:
+    """For a folder without an artifact, the error tells the user what to do."""
     with pytest.raises(ArtifactError, match=re.escape(problem)):
         call(tmp_path / name)

@@ -1,4 +1,4 @@
-"""service.artifact.weights: reads the canonical safetensors file that training writes, only."""
+"""Tests of service.artifact.weights: only canonical safetensors files are accepted."""
 
 import json
 import re
@@ -15,7 +15,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
 def encode(header: Any, data: bytes = bytes(8), length: int | None = None) -> bytes:
-    """Return a file with this header, and perhaps another declared length of it."""
+    """Return a safetensors file; `length` replaces the true length of the header."""
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
@@ -23,7 +23,7 @@ def encode(header: Any, data: bytes = bytes(8), length: int | None = None) -> by
 
 @pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
 def test_tensors_are_those_of_safetensors(stored: StoredArtifact) -> None:
-    """The safetensors library reads the same names, shapes and bits."""
+    """The safetensors library reads the same names, shapes and bits from the file."""
     numpy = pytest.importorskip("safetensors.numpy")
     content = (stored.artifact / manifest.WEIGHTS).read_bytes()
     assert {
@@ -49,6 +49,6 @@ def test_tensors_are_those_of_safetensors(stored: StoredArtifact) -> None:
     ],
 )
 def test_other_files_are_rejected(content: bytes, problem: str) -> None:
-    """Declared sizes beyond the file, overlaps, gaps, other types, metadata and other encodings."""
+    """Wrong sizes, overlaps, gaps, other dtypes, metadata and other encodings are rejected."""
     with pytest.raises(ArtifactError, match=rf"^weights\.safetensors: .*{re.escape(problem)}"):
         read_tensors(content)

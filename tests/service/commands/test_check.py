@@ -1,4 +1,4 @@
-"""The command `check` on a sound artifact; tests/service/artifact has the unsound ones."""
+"""Test of the command `check` with a valid artifact."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.stored import StoredArtifact
 
 
 def test_check(flowers: StoredArtifact) -> None:
-    """It ends with exit code 0 and prints the digest, as a line or as JSON."""
+    """The command prints the digest as a line or as JSON, and exits with code 0."""
     digest, path = Predictor(flowers.artifact).digest, str(flowers.artifact)
     result = CliRunner().invoke(main, ["check", path])
     assert (0, "") == (result.exit_code, result.stderr)

@@ -1,4 +1,4 @@
-"""The command `score`: every row of a file, columns matched by name, all at once or not at all."""
+"""Tests of the command `score`: columns are matched by name; errors leave no partial file."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def run_score(*files: Path, keep: Sequence[str] = (), code: int = 0) -> str:
 
 @pytest.fixture
 def frame(flowers: StoredArtifact) -> pl.DataFrame:
-    """The classifier's table, with the columns `id` and `species` that it does not need."""
+    """The table of the classifier, with the unused columns `id` and `species`."""
     return pl.read_csv(flowers.csv, separator=";")
 
 
@@ -37,7 +37,7 @@ def frame(flowers: StoredArtifact) -> pl.DataFrame:
 def test_scores_are_the_predictions(
     flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, source: str, destination: str
 ) -> None:
-    """Columns in any order, others among them, give the predictor's outputs bit for bit."""
+    """Columns in any order, among unused ones, give the predictor's outputs bit for bit."""
     shuffled = frame.select("year", "species", "größe", "petal, length", "id", "sepal width")
     if source == "in.csv":
         shuffled.write_csv(tmp_path / source, separator=";", include_bom=True)
@@ -60,7 +60,7 @@ def test_scores_are_the_predictions(
 def test_regression_from_an_unusual_csv(
     houses: StoredArtifact, tmp_path: Path, repack: Callable[[Path], None]
 ) -> None:
-    """Separator `|`, true and false, a file name like a pattern, columns `row` and `row row`."""
+    """Unusual separators, booleans, file names and column names are read correctly."""
     artifact = Path(shutil.copytree(houses.artifact, tmp_path / "houses" / "1"))
     manifest = json.loads((artifact / "manifest.json").read_text())
     manifest["features"][0]["name"], manifest["features"][1]["name"] = "row", "row row"
@@ -77,8 +77,8 @@ def test_regression_from_an_unusual_csv(
     assert {"prediction": expected} == scores.to_dict(as_series=False)
 
 
-def test_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path: Path) -> None:
-    """The rows of several batches keep the order of the file."""
+def test_rows_of_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path: Path) -> None:
+    """The scores of several batches are in the order of the file."""
     rows = 300_000
     values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
     wide = pl.DataFrame(values, schema=FEATURES).with_columns(id=pl.int_range(rows))
@@ -105,7 +105,7 @@ def test_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path: Path) 
 def test_bad_cells(
     flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, cell: pl.Expr, row: int, text: str
 ) -> None:
-    """The line names column and row; the old destination stays, and nothing else is left."""
+    """The error names column and row; the old destination and no other file remains."""
     source, destination = tmp_path / "in.csv", tmp_path / "out.csv"
     frame.with_columns(cell.alias("year")).write_csv(source)
     destination.write_text("old")
@@ -143,7 +143,7 @@ def test_bad_files(
     keep: list[str],
     message: str,
 ) -> None:
-    """A file that cannot be scored is refused with one line, and nothing is written."""
+    """An invalid file gives an error of one line, and no file is written."""
     frame.with_columns(prediction=1).write_csv(tmp_path / "in.csv")
     frame.drop("year").write_csv(tmp_path / "short.csv")
     contents = {

@@ -1,4 +1,4 @@
-"""The command `serve`: real processes and sockets, and one line for bad input."""
+"""Tests of the command `serve` with real processes, and of its errors."""
 
 import contextlib
 import signal
@@ -20,12 +20,12 @@ BODY = b'{"instances": [[1, 2, 3, 4]]}'
 
 
 def predict(server: Server) -> int:
-    """Return the status of a prediction."""
+    """Request a prediction and return the status of the reply."""
     return server.request("POST", "/predict", BODY)[0]
 
 
 def test_serves_until_interrupted(flowers: StoredArtifact) -> None:
-    """Ready with the artifact's digest; a prediction over a socket; exit code 0 on Ctrl-C."""
+    """The server is ready with the right digest, predicts, and exits with code 0 on Ctrl-C."""
     port = free_port()
     with serving(granian(flowers.artifact, port), port) as server:
         assert Predictor(flowers.artifact).digest == server.request("GET", "/readyz")[1]["digest"]
@@ -34,7 +34,7 @@ def test_serves_until_interrupted(flowers: StoredArtifact) -> None:
 
 
 def test_drain(flowers: StoredArtifact) -> None:
-    """After SIGTERM no worker is ready and all answer predictions; a second SIGTERM ends them."""
+    """After SIGTERM all workers predict but are not ready; a second SIGTERM stops them."""
     port = free_port()
     command = granian(flowers.artifact, port, "--workers", "2", "--drain-seconds", "600")
     with serving(command, port) as server:
@@ -52,7 +52,7 @@ def test_drain(flowers: StoredArtifact) -> None:
     ["gunicorn service.web.app:create_app() -w 2 -b", "flask --app service.web.app run -p"],
 )
 def test_other_hosts(flowers: StoredArtifact, command: str) -> None:
-    """create_app runs under gunicorn and flask, configured by the environment."""
+    """Under gunicorn and flask, create_app reads its settings from the environment."""
     port = free_port()
     address = f"127.0.0.1:{port}" if command.startswith("gunicorn") else str(port)
     environment = {"TWOLAYERNET_ARTIFACT": str(flowers.artifact)}
@@ -61,7 +61,7 @@ def test_other_hosts(flowers: StoredArtifact, command: str) -> None:
 
 
 def test_stalled_uploads(flowers: StoredArtifact) -> None:
-    """While few stall, others are answered; while all queue places stall, only the probes are."""
+    """A few stalled uploads block nothing; if they fill the queue, only probes get replies."""
     port = free_port()
     command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
@@ -94,7 +94,7 @@ PAIR = ["--tls-certificate", "a.pem", "--tls-key", "a.key"]
 def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says what is wrong and where, with exit code 2."""
+    """The error is one line that names the problem, and the exit code is 2."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["serve", *arguments])
     assert (2, f"Error: {message}\n") == (result.exit_code, result.stderr)

@@ -1,4 +1,4 @@
-"""Certificates for the tests."""
+"""Self-signed certificates for the tests."""
 
 import subprocess
 from pathlib import Path

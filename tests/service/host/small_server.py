@@ -1,4 +1,4 @@
-"""A small application under the host: python -m tests.service.host.small_server PORT OPTIONS."""
+"""A small application in the host: python -m tests.service.host.small_server PORT OPTIONS."""
 
 import functools
 import json
@@ -20,8 +20,8 @@ from service.host.tls import KeyPair, check_key_pair
 def main() -> None:
     """Serve with the options of a JSON document.
 
-    `workers` is their number, `broken` lists the slots whose application raises, `key_pair` holds
-    two paths; the other options are the supervisor's.
+    `workers` is the number of workers, `broken` lists the slots whose application raises an error,
+    and `key_pair` is a list of two paths; all other options are passed to Supervisor.
     """
     port, options = int(sys.argv[1]), json.loads(sys.argv[2])
     listeners = listen("127.0.0.1", port, options.pop("workers", 1))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def answer(slot: int, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """Reply with slot, process and scheme; `/wait?FOLDER` waits for the file `go` in the folder."""
+    """Reply with slot, process and scheme; `/wait?FOLDER` first waits for the file FOLDER/go."""
     if environ["PATH_INFO"] == "/wait":
         folder = Path(environ["QUERY_STRING"])
         (folder / "entered").touch()

@@ -1,4 +1,4 @@
-"""Affinity and control groups' quotas, as the kernel writes them."""
+"""Tests of service.host.cores: CPU affinity and the CPU quotas of control groups."""
 
 import math
 import os
@@ -13,7 +13,7 @@ HYBRID = """12:cpuset:/
 1:name=systemd:/docker/ab12
 0::/../system.slice/a.service
 """
-"""/proc/self/cgroup with both versions, one of them from outside the namespace."""
+"""A file /proc/self/cgroup with groups of both versions; group 0 is outside the namespace."""
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ HYBRID = """12:cpuset:/
     ],
 )
 def test_quotas(text: str, expected: float) -> None:
-    """A quota is microseconds per period, in one file or two; `max` and -1 are no limit."""
+    """A quota is in microseconds per period, from one file or two; `max` and -1 mean no limit."""
     assert expected == cores.parse_quota(text)
 
 
 def test_cpu_groups() -> None:
-    """Version 2 has one group; of version 1 only the group with the cpu controller counts."""
+    """The group of version 2 and the group of version 1 with the cpu controller are returned."""
     assert [(1, "/docker/ab12"), (2, "/../system.slice/a.service")] == list(
         cores.cpu_groups(HYBRID)
     )
@@ -54,15 +54,12 @@ QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
         ({"cpu.max": "200000 100000"}, 2.0),
         ({SERVICE: "max 100000", SLICE: "300000 100000"}, 3.0),
         ({f"cpu/docker/ab12/{QUOTA}": "150000", f"cpu/docker/ab12/{PERIOD}": "100000"}, 1.5),
-        (
-            {f"cpu/{QUOTA}": "70000", f"cpu/{PERIOD}": "100000", "cpu.max": "100000 100000"},
-            0.7,
-        ),
+        ({f"cpu/{QUOTA}": "70000", f"cpu/{PERIOD}": "100000", "cpu.max": "100000 100000"}, 0.7),
     ],
     ids=["no limit", "mount's root", "ancestor", "version 1", "both versions"],
 )
 def test_lowest_quota_counts(files: dict[str, str], expected: float, tmp_path: Path) -> None:
-    """It may be the own group's or an ancestor's, of either version."""
+    """The lowest quota of the group and its ancestors counts, in both versions."""
     proc_cgroup = tmp_path / "cgroup"
     proc_cgroup.write_text(HYBRID)
     for name, text in files.items():
@@ -76,7 +73,7 @@ def test_lowest_quota_counts(files: dict[str, str], expected: float, tmp_path: P
     ("quota", "expected"), [(math.inf, 4), (2.5, 2), (1.0, 1), (0.5, 1), (16.0, 4)]
 )
 def test_available_cores(quota: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quota is rounded down, but never to zero, and never above the affinity."""
+    """A quota is rounded down to at least one core, and limited by the affinity."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(cores, "cgroup_quota", lambda: quota)
     assert expected == cores.available_cores()

@@ -1,4 +1,4 @@
-"""service.host.signals: signals are read as numbers, a closed terminal as SIGINT."""
+"""Tests of service.host.signals: reading signals as numbers, a closed terminal as SIGINT."""
 
 import fcntl
 import os

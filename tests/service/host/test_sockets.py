@@ -1,4 +1,4 @@
-"""The listening sockets."""
+"""Tests of service.host.sockets: listening sockets."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from tests.serving import free_port
 
 
 def test_taken_port() -> None:
-    """It is refused, also where another server of this kind has it and could share it."""
+    """A port that another server uses is refused, even if that server would share it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         message = rf"^127.0.0.1:{port}: the port is taken; choose another with --port$"
@@ -25,7 +25,7 @@ def test_taken_port() -> None:
 
 
 def test_host_names() -> None:
-    """A host may be given by its name; an unknown one is refused."""
+    """A host name is resolved; an invalid host is refused."""
     with listen("localhost", free_port(), 1)[0] as listener:
         assert listener.getsockname()[0] in ("127.0.0.1", "::1")
     with pytest.raises(SettingsError, match=r"^256\.0\.0\.1: "):
@@ -33,7 +33,7 @@ def test_host_names() -> None:
 
 
 def test_tcp_keepalive() -> None:
-    """A connection notices within a minute that the other machine has gone."""
+    """TCP keep-alive detects a dead peer within TCP_KEEPALIVE_SECONDS."""
     with (
         listen("127.0.0.1", free_port(), 1)[0] as listener,
         socket.create_connection(listener.getsockname()),

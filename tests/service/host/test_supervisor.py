@@ -1,4 +1,4 @@
-"""The supervisor with fake workers, a fake clock and fake sockets."""
+"""Tests of service.host.supervisor with fake workers, clock and sockets."""
 
 import logging
 import signal
@@ -16,13 +16,13 @@ DRAIN_SECONDS, GRACE_SECONDS = 2.0, 6.0
 
 
 class World:
-    """A supervisor with everything around it, at time 100 and with its workers started."""
+    """A supervisor whose workers have started, and its fake processes, clock and sockets."""
 
     def __init__(self, workers: int = 2, check_reload: Callable[[], None] = lambda: None) -> None:
         """Start the workers."""
         self.time = 100.0
-        self.processes: list[Mock] = []  # all workers, in the order of their start
-        self.workers: dict[int, Mock] = {}  # the last worker of each slot
+        self.processes: list[Mock] = []  # All workers, in the order of their start.
+        self.workers: dict[int, Mock] = {}  # The last worker of each slot.
         self.start_error: OSError | None = None
         self.exits: list[int] = []
         self.on_drain = Mock()
@@ -40,7 +40,7 @@ class World:
         self.supervisor.advance()
 
     def start(self, slot: int) -> Mock:
-        """Return a fake process whose join() fails while it runs, or raise."""
+        """Return a fake process whose join() fails while it runs, or raise start_error."""
         if self.start_error:
             raise self.start_error
         number = len(self.processes)
@@ -58,25 +58,25 @@ class World:
         return process
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock and the supervisor."""
         self.time += seconds
         self.supervisor.advance()
 
     def exit(self, slot: int, code: int) -> None:
-        """End the worker of a slot."""
+        """End the worker of a slot with an exit code."""
         self.workers[slot].exitcode = code
         self.supervisor.reap([self.workers[slot].sentinel])
         self.supervisor.advance()
 
     def send(self, *numbers: int) -> None:
-        """Send signals to the supervisor."""
+        """Pass signals to the supervisor, one after the other."""
         for number in numbers:
             self.supervisor.handle_signal(number)
             self.supervisor.advance()
 
 
 def test_a_worker_that_dies_is_replaced_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The new one has its slot; the death is one line; the other worker is left alone."""
+    """A new worker takes the slot; the log has one line; the other worker is unaffected."""
     world = World()
     other = world.workers[1]
     world.wait(60.0)
@@ -93,9 +93,9 @@ def test_a_worker_that_dies_is_replaced_at_once(caplog: pytest.LogCaptureFixture
 
 
 def test_back_off_after_early_deaths() -> None:
-    """The pause doubles up to a maximum, and begins anew after a worker that lived.
+    """The pause doubles up to a maximum; a worker that lives longer resets it.
 
-    From the second early death on, no connection waits for a worker that may never live.
+    From the second early death on, the slot's listener is shut down, so no connection waits for it.
     """
     world = World(workers=1)
     for deaths in range(1, 10):
@@ -115,7 +115,7 @@ def test_back_off_after_early_deaths() -> None:
 
 
 def test_a_worker_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A system without memory for a fork costs a line and a pause."""
+    """If a fork fails, the log has a line, and the start is retried after a pause."""
     world = World(workers=1)
     world.wait(60.0)
     world.start_error = OSError("Cannot allocate memory")
@@ -127,7 +127,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptur
 
 
 def test_drain_and_stop() -> None:
-    """SIGTERM: the workers drain, even after SIGHUP, then stop; dead ones are not replaced."""
+    """After SIGTERM the workers drain and then stop; SIGHUP and deaths start no workers."""
     world = World()
     world.send(signal.SIGTERM, signal.SIGHUP)
     world.on_drain.assert_called_once_with()
@@ -146,7 +146,7 @@ def test_drain_and_stop() -> None:
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
 def test_stop_without_drain(numbers: list[int]) -> None:
-    """SIGINT skips the drain, a second SIGTERM ends it; the grace period ends with a kill."""
+    """SIGINT or a second SIGTERM stops at once; after the grace period the workers are killed."""
     world = World(workers=1)
     world.send(*numbers)
     world.workers[0].terminate.assert_called_once_with()
@@ -159,7 +159,7 @@ def test_stop_without_drain(numbers: list[int]) -> None:
 
 
 def test_a_second_interrupt_skips_the_grace_period() -> None:
-    """The workers are killed at once."""
+    """After a second SIGINT the workers are killed at once."""
     world = World(workers=1)
     world.send(signal.SIGINT, signal.SIGINT)
     world.workers[0].kill.assert_called_once_with()
@@ -167,7 +167,7 @@ def test_a_second_interrupt_skips_the_grace_period() -> None:
 
 
 def test_sighup_replaces_the_workers(caplog: pytest.LogCaptureFixture) -> None:
-    """Each is replaced as soon as it has ended, without back-off, and killed after the grace."""
+    """Each worker is replaced when it exits, without back-off, or killed after the grace period."""
     world = World()
     old = dict(world.workers)
     world.send(signal.SIGHUP)
@@ -184,7 +184,7 @@ def test_sighup_replaces_the_workers(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("error", [SettingsError("no pair"), OSError("no file")])
 def test_sighup_with_broken_files(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """Where new workers could not read their files, the old ones stay."""
+    """If the files for new workers are invalid, the old workers continue."""
     world = World(workers=1, check_reload=Mock(side_effect=error))
     world.send(signal.SIGHUP)
     world.workers[0].terminate.assert_not_called()
@@ -192,7 +192,7 @@ def test_sighup_with_broken_files(error: Exception, caplog: pytest.LogCaptureFix
 
 
 def test_a_later_signal_does_not_postpone_the_kill() -> None:
-    """The grace period of a worker counts from the first signal that told it to end."""
+    """The grace period of a worker starts with the first signal that stops it."""
     world = World(workers=1)
     world.send(signal.SIGHUP)
     world.wait(GRACE_SECONDS - 1.0)

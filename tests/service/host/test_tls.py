@@ -1,4 +1,4 @@
-"""The check of a certificate and its key."""
+"""Tests of service.host.tls: the check of a certificate and its key."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.service.host.certificates import create_certificate
 
 
 def test_check_key_pair(tmp_path: Path) -> None:
-    """A pair passes; a file that is missing, is no PEM or belongs to another pair is named."""
+    """A pair is accepted; missing, invalid or mismatched files give an error that names them."""
     pair, other = create_certificate(tmp_path, "a"), create_certificate(tmp_path, "b")
     check_key_pair(pair)
     check_key_pair(None)

@@ -1,4 +1,4 @@
-"""service.observe.logs: a line per event, as JSON for machines or as text for people."""
+"""Tests of service.observe.logs: formats, tracebacks, and the lines of requests."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @pytest.fixture
 def _restored_loggers() -> Iterator[None]:
-    """Restore the loggers that a test configures."""
+    """Restore the configuration of the loggers after the test."""
     root = logging.getLogger()
     handlers, levels = root.handlers[:], (root.level, logs.access.level)
     yield
@@ -30,14 +30,14 @@ def _restored_loggers() -> Iterator[None]:
     ("form", "is_terminal", "is_json"),
     [("auto", False, True), ("auto", True, False), ("json", True, True), ("text", False, False)],
 )
-def test_form_of_the_log(
+def test_format_of_the_log(
     form: Literal["auto", "json", "text"],
     is_terminal: bool,
     is_json: bool,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The form is chosen, or depends on the terminal; lines per request can be left out."""
+    """The setting or the terminal selects the format; the access log can be switched off."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     logs.configure(form, access_log=False)
     logging.getLogger("service.x").info("hello", extra={"request_id": "r"})
@@ -57,12 +57,12 @@ def test_form_of_the_log(
 
 @pytest.mark.parametrize("formatter", [logs.JSONLines(), logs.TextLines()])
 def test_traceback_is_logged(formatter: logging.Formatter) -> None:
-    """A JSON line includes it, and escapes any newline; text continues on further lines."""
+    """A JSON line includes the traceback, and escapes newlines; text has further lines."""
     try:
         raise RuntimeError("the reason")
     except RuntimeError:
-        failure = sys.exc_info()
-    record = logging.LogRecord("x", logging.ERROR, __file__, 1, 'a "b"\nc', (), failure)
+        error = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, 'a "b"\nc', (), error)
     line = formatter.format(record)
     assert "RuntimeError: the reason" in line
     if isinstance(formatter, logs.JSONLines):
@@ -74,7 +74,7 @@ def test_traceback_is_logged(formatter: logging.Formatter) -> None:
 def test_request_is_logged(
     method: str, path: str, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line, with the IDs, status and time; a path cannot forge a line; no line if it is off."""
+    """Each request is one line with IDs, status and time; a path cannot forge a line."""
     client = app.test_client()
     headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "X-Request-ID": "mine"}
     caplog.set_level(logging.WARNING, "service.access")

@@ -1,4 +1,4 @@
-"""service.observe.metrics and prometheus_text: sums over workers that outlive each of them."""
+"""Tests of service.observe.metrics and prometheus_text: sums over workers, dead ones included."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from service.observe.prometheus_text import metrics_text
 
 
 def samples(shared: SharedMetrics) -> dict[str, float]:
-    """Return what Prometheus reads: values by name and sorted labels, such as "ready 0"."""
+    """Return the values that Prometheus reads, by name and labels, such as "ready 0"."""
     text, content_type = metrics_text(shared, "flowers", "")
     assert content_type.startswith("text/plain")
     values = {}
@@ -28,17 +28,17 @@ def test_workers_are_added_up() -> None:
     shared = SharedMetrics(workers=2)
     one, two = WorkerMetrics(shared, 0), WorkerMetrics(shared, 1)
     for worker in (one, two, two):
-        worker.entered()
-        worker.answered(0, 200, 0.002)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.002)
     for route, status, seconds, reason in ((1, 503, 0.3, "overloaded"), (3, 418, 9.0, "unknown")):
-        two.entered()
-        two.answered(route, status, seconds, reason)
-    one.entered()
-    one.waits(1)
-    two.ran(3)
-    two.ran(100)
-    one.reloaded(True)
-    two.reloaded(False)
+        two.count_arrival()
+        two.count_reply(route, status, seconds, reason)
+    one.count_arrival()
+    one.count_wait(1)
+    two.count_run(3)
+    two.count_run(100)
+    one.count_reload(True)
+    two.count_reload(False)
     expected = {
         "requests_total /predict 200": 3,
         "requests_total /v2/infer 503": 1,
@@ -65,25 +65,23 @@ def test_workers_are_added_up() -> None:
     assert expected == {name: values[name] for name in expected}
 
 
-def test_gauges_end_with_a_worker_and_counters_continue() -> None:
-    """A successor continues the counters; the gauges of other workers are unaffected."""
+def test_successor_resets_gauges_and_continues_counters() -> None:
+    """The gauges of a dead worker are zero, and those of other workers are unaffected."""
     shared = SharedMetrics(workers=2)
     for slot in (0, 1):
         worker = WorkerMetrics(shared, slot)
-        worker.entered()
-        worker.answered(0, 200, 0.01)
-        worker.entered()
-        worker.ready(True)
-        worker.serves(3, "ab" * 32)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.01)
+        worker.count_arrival()
+        worker.set_ready(True)
+        worker.set_version(3, "ab" * 32)
     shared.forget(0)
     for starts in (1, 2):
         values = samples(shared)
         for gauge in ("ready", "in_flight"):
             assert (0, 1) == (values[f"{gauge} 0"], values[f"{gauge} 1"])
-        assert (2, starts) == (
-            values["requests_total /predict 200"],
-            values["worker_starts_total 0"],
-        )
+        assert 2 == values["requests_total /predict 200"]
+        assert starts == values["worker_starts_total 0"]
         models = [name for name in values if name.startswith("model ")]
         assert [f"model {'ab' * 32} flowers 3 1"] == models
         WorkerMetrics(shared, 0)
@@ -92,33 +90,30 @@ def test_gauges_end_with_a_worker_and_counters_continue() -> None:
 
 
 def test_forked_worker_writes_shared_memory() -> None:
-    """The parent sees the counters, the digest and the draining flag."""
+    """The parent process sees the counters, the digest and the draining flag of its child."""
     shared = SharedMetrics(workers=2)
     if (child := os.fork()) == 0:
         worker = WorkerMetrics(shared, 1)
-        worker.entered()
-        worker.answered(0, 200, 0.01)
-        worker.serves(7, "cd" * 32)
+        worker.count_arrival()
+        worker.count_reply(0, 200, 0.01)
+        worker.set_version(7, "cd" * 32)
         shared.drain()
         os._exit(0)
     os.waitpid(child, 0)
     values = samples(shared)
-    assert (1, 1) == (
-        values["requests_total /predict 200"],
-        values[f"model {'cd' * 32} flowers 7 1"],
-    )
+    assert 1 == values["requests_total /predict 200"] == values[f"model {'cd' * 32} flowers 7 1"]
     assert shared.draining
 
 
 def test_threads_lose_no_counts() -> None:
-    """Every count of every thread arrives, however often the threads switch."""
+    """No count is lost, however often the threads switch."""
     worker = WorkerMetrics()
 
     def count(_: int) -> None:
         for _ in range(2000):
-            worker.entered()
-            worker.ran(2)
-            worker.answered(3, 404, 9.0)
+            worker.count_arrival()
+            worker.count_run(2)
+            worker.count_reply(3, 404, 9.0)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -127,13 +122,13 @@ def test_threads_lose_no_counts() -> None:
             list(threads.map(count, range(8)))
     finally:
         sys.setswitchinterval(interval)
-    values = samples(worker.board)
+    values = samples(worker.shared)
     assert 16_000 == values["requests_total other 404"] == values["refusals_total not_found"]
     assert 16_000 == values["request_seconds_count other"] == values["rows_total"] / 2
     assert 0 == values["in_flight 0"]
 
 
-def test_openmetrics_on_request() -> None:
-    """The Accept header selects the format."""
+def test_accept_selects_openmetrics() -> None:
+    """A client whose Accept header names OpenMetrics gets this format."""
     text, content_type = metrics_text(SharedMetrics(), "x", "application/openmetrics-text")
     assert ("application/openmetrics-text", b"# EOF") == (content_type[:28], text[-6:-1])

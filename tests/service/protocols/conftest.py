@@ -1,4 +1,4 @@
-"""Models that the protocols answer with."""
+"""Fixtures: the served models that the tests of the protocols use."""
 
 import pytest
 
@@ -10,7 +10,7 @@ MAX_ROWS = 50
 
 
 def serve(stored: StoredArtifact) -> ServedModel:
-    """Return a stored artifact as the protocols see it."""
+    """Return the served model of a stored artifact."""
     predictor = Predictor(stored.artifact)
     return ServedModel(predictor, predictor.predict, MAX_ROWS)
 

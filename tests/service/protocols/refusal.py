@@ -1,4 +1,4 @@
-"""The assertion that a request is refused."""
+"""An assertion that a call refuses a request."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,13 @@ import pytest
 from service.errors import BadInput, Refused
 
 Refusal = tuple[int, str | None, str]
+"""HTTP status, location in the body or None, and message."""
 
 
 def refusal(function: Callable[..., object], *arguments: object) -> Refusal:
-    """Return status, place and message of the BadInput or Refused that a call raises."""
-    with pytest.raises((BadInput, Refused)) as caught:
+    """Return status, location and message of the BadInput or Refused that a call raises."""
+    with pytest.raises((BadInput, Refused)) as exception:
         function(*arguments)
-    error = caught.value
+    error = exception.value
     assert isinstance(error, BadInput | Refused)
     return error.status, error.where if isinstance(error, BadInput) else None, str(error)

@@ -1,4 +1,4 @@
-"""service.protocols.csv_rows: CSV bodies to float32 rows, or the line and column of a fault."""
+"""Tests of service.protocols.csv_rows: CSV bodies become float32 rows or located errors."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from tests.service.protocols.strategies import float32, matrices
 
 FEATURES = ("a", "b c", "größe, €")
 MAX_ROWS = 1000
-LONG = "x" * 100_000
+LONG_TEXT = "x" * 100_000
 
 
 @given(matrices(3, min_rows=1, values=float32))
 def test_rows_keep_their_bits(rows: Rows) -> None:
-    """A header reorders the columns, and every number keeps its float32 bits."""
+    """Columns are reordered by the header, and every number keeps its float32 bits."""
     lines = [f"{c!r},{a!r},{b!r}\n" for a, b, c in rows.astype(np.float64).tolist()]
     actual = rows_from_csv(('"größe, €",a,b c\n' + "".join(lines)).encode(), FEATURES, MAX_ROWS)
     assert ("float32", rows.tobytes()) == (actual.dtype.name, actual.tobytes())
@@ -35,7 +35,7 @@ def test_dialects(separator: str, mark: str, end: str) -> None:
 
 
 def test_header() -> None:
-    """A first line of numbers is a row, unless the features have these names."""
+    """A first line of numbers is a row, unless the numbers are the names of the features."""
     body = b"2,1,0\n7,6,5"
     assert [[2, 1, 0], [7, 6, 5]] == rows_from_csv(body, FEATURES, MAX_ROWS).tolist()
     assert [[5, 6, 7]] == rows_from_csv(body, ("0", "1", "2"), MAX_ROWS).tolist()
@@ -55,13 +55,13 @@ def test_header() -> None:
         (b"x" * 200_000, 400, "line 1", "not CSV: field larger than field limit"),
         (b'1,2,"3\n', 400, "line 1", "not CSV: unexpected end of data"),
         (b"1,2,3\n" * 1001, 413, "line 1001", "expected at most 1000 rows, found 1001 or more"),
-        (f"1,2,3\n1,2,{LONG}\n".encode(), 422, "line 2, column 'größe, €'", "xxx ..."),
-        (f"{LONG},{LONG},3\n".encode(), 400, "line 1", "appears twice"),
+        (f"1,2,3\n1,2,{LONG_TEXT}\n".encode(), 422, "line 2, column 'größe, €'", "xxx ..."),
+        (f"{LONG_TEXT},{LONG_TEXT},3\n".encode(), 400, "line 1", "appears twice"),
     ],
     ids=lambda value: value[:20] if isinstance(value, bytes | str) else None,
 )
 def test_csv_that_does_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
-    """The error has line and column, and stays short however long the cell is."""
+    """The error gives the line and column, and is short even for a long cell."""
     actual = refusal(rows_from_csv, body, FEATURES, MAX_ROWS)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
@@ -70,7 +70,7 @@ def test_csv_that_does_not_fit(body: bytes, status: int, where: str | None, deta
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_rows_or_refused(body: bytes) -> None:
-    """Every body gives finite rows or a BadInput."""
+    """Every body gives finite rows or raises BadInput."""
     try:
         assert np.isfinite(rows_from_csv(body, FEATURES, MAX_ROWS)).all()
     except BadInput as error:

@@ -1,4 +1,4 @@
-"""service.protocols.json_rows: the strict parser, and the fast paths that must agree with it."""
+"""Tests of service.protocols.json_rows: the strict parser and the fast paths agree."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.service.protocols.strategies import json_values
 FEATURES = ("a", "b", "c")
 MAX_ROWS = 1000
 MAX_VALUES = 10 + json_rows.MAX_EXTRA_VALUES
-LONG = "x" * 100_000
+LONG_TEXT = "x" * 100_000
 
 numbers = st.integers() | st.floats() | st.integers(-(2**70), 2**70) | st.just(1e39)
 cells = numbers | st.none() | st.booleans() | st.text(max_size=3) | st.lists(numbers, max_size=2)
@@ -42,7 +42,7 @@ def fast(body: str | bytes) -> Rows | None:
 
 @pytest.fixture
 def _simdjson_always() -> Iterator[None]:
-    """Read bodies of any size by simdjson."""
+    """Use simdjson for bodies of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", 0)
         yield
@@ -54,10 +54,10 @@ def _simdjson_always() -> Iterator[None]:
     st.sampled_from(noises),
     st.integers(0, 60),
 )
-def test_fast_path_agrees(rows: Any, member: str, noise: str, place: int) -> None:
-    """What the fast path reads has the bits of the strict parser, which refuses no such body."""
+def test_fast_path_agrees(rows: Any, member: str, noise: str, position: int) -> None:
+    """If the fast path reads a body, the strict parser reads rows with the same bits."""
     text = json.dumps({member: rows})
-    text = text[:place] + noise + text[place:]
+    text = text[:position] + noise + text[position:]
     if (actual := fast(text)) is not None:
         assert strict(text).tobytes() == actual.tobytes()
 
@@ -65,7 +65,7 @@ def test_fast_path_agrees(rows: Any, member: str, noise: str, place: int) -> Non
 @pytest.mark.parametrize("count", [1, MAX_ROWS])
 @pytest.mark.parametrize("row", [[1, 2, 3], [0.1, -2.5e-30, 3e38]])
 def test_fast_path_reads_rows_of_numbers(row: list[float], count: int) -> None:
-    """Rows within float32 take the fast path in small and in large bodies."""
+    """The fast path reads rows within float32 in small and in large bodies."""
     rows = fast(json.dumps({"instances": [row] * count}))
     assert rows is not None
     assert np.array_equal(np.full((count, 3), row, np.float32), rows)
@@ -86,7 +86,7 @@ def test_fast_path_reads_rows_of_numbers(row: list[float], count: int) -> None:
     ids=lambda body: body[:40],
 )
 def test_fast_path_declines(body: str) -> None:
-    """Anything but a matrix of numbers within float32 is left to the strict parser."""
+    """The fast path returns None for anything but a matrix of numbers within float32."""
     assert fast(body) is None
 
 
@@ -118,7 +118,7 @@ def test_pooled_parsers_share_nothing() -> None:
     ids=lambda value: value[:30] if value else None,
 )
 def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> None:
-    """The error is 400 and names the object with a duplicate key."""
+    """The error has status 400 and locates the object with a duplicate key."""
     actual = refusal(load_json, body.encode(), 3000)
     assert (400, where) == actual[:2]
     assert detail in actual[2]
@@ -127,24 +127,24 @@ def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> 
 @pytest.mark.parametrize(
     "body",
     [
-        f'{{"{LONG}": 1, "{LONG}": 1}}',
-        f'{{"{LONG}":' * 100 + '{"a": 1, "a": 2}' + "}" * 100,
+        f'{{"{LONG_TEXT}": 1, "{LONG_TEXT}": 1}}',
+        f'{{"{LONG_TEXT}":' * 100 + '{"a": 1, "a": 2}' + "}" * 100,
         "[" * 500 + '{"a": 1, "a": 2}' + "]" * 500,
-        f'{{"instances": "{LONG}"}}',
-        f'{{"instances": [{{"{LONG}": 1}}]}}',
+        f'{{"instances": "{LONG_TEXT}"}}',
+        f'{{"instances": [{{"{LONG_TEXT}": 1}}]}}',
     ],
     ids=range(5),
 )
 def test_errors_are_short(body: str) -> None:
-    """However long the text in a body is, a message and its place stay short."""
+    """Messages and locations are short, even if the text in the body is long."""
     _, where, detail = refusal(strict, body)
     assert len(detail) < 200
     assert len(where or "") < 200
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text(), min_size=1), st.data())
-def test_duplicate_keys_in_spite_of_colons(record: dict[str, Any], data: st.DataObject) -> None:
-    """Colons in strings neither hide a duplicate key nor suggest one."""
+def test_duplicate_keys_with_colons_in_strings(record: dict[str, Any], data: st.DataObject) -> None:
+    """Colons in strings do not affect the detection of duplicate keys."""
     members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in record.items()]
     load_json(f'{{"instances":[{{{",".join(members)}}}]}}'.encode(), len(members))
     duplicate = data.draw(st.sampled_from(list(record)))
@@ -164,7 +164,7 @@ def test_duplicate_keys_in_spite_of_colons(record: dict[str, Any], data: st.Data
     ids=lambda value: value[:20],
 )
 def test_too_many_values(monkeypatch: pytest.MonkeyPatch, body: str, count: str) -> None:
-    """More values than the rows may hold are 413 before the parser creates them."""
+    """Too many values give status 413 before the parser creates them."""
     monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("the body was parsed"))
     limit = f"expected at most {MAX_VALUES} values in the JSON"
     detail = f"{limit}, found {count} outside strings"
@@ -172,8 +172,8 @@ def test_too_many_values(monkeypatch: pytest.MonkeyPatch, body: str, count: str)
 
 
 @pytest.mark.parametrize("name", ["," * 9, "[{,]" * 9, r"\",\\" * 9, "\u20ac,,,,,,"])
-def test_strings_hold_no_values(name: str) -> None:
-    """Commas and brackets in feature names do not count towards the limit."""
+def test_punctuation_in_strings_is_not_counted(name: str) -> None:
+    """Commas and brackets in feature names do not count towards the limit of values."""
     records = [{name: index, "b": 2} for index in range(MAX_ROWS)]
     body = json.dumps({"instances": records}).encode()
     assert {"instances": records} == load_json(body, MAX_ROWS * 2)
@@ -193,17 +193,17 @@ def test_array_in_a_document(data: object) -> None:
     assert {**content, "inputs": [{}]} == document
     assert np.array_equal(np.array(data, np.float64).astype(np.float32), array)
     assert load_with_array(text.encode(), ("inputs", 0, "data"), 3) is None
-    long = text[:-1] + ', "more": [0' + ",0" * (json_rows.MAX_EXTRA_VALUES + 8) + "]}"
-    assert load_with_array(long.encode(), ("inputs", 0, "data"), 8) is None
+    too_long = text[:-1] + ', "more": [0' + ",0" * (json_rows.MAX_EXTRA_VALUES + 8) + "]}"
+    assert load_with_array(too_long.encode(), ("inputs", 0, "data"), 8) is None
 
 
 @pytest.mark.usefixtures("_simdjson_always")
 @given(json_values, json_values, st.integers(0, 40))
-def test_array_agrees_with_the_strict_parser(data: object, other: object, place: int) -> None:
-    """What simdjson reads equals what the strict parser reads, with the data as float32."""
+def test_array_agrees_with_the_strict_parser(data: object, other: object, number: int) -> None:
+    """The strict parser and simdjson read the same document, with the data as float32."""
     content = {"id": other, "inputs": [{"data": data}], "outputs": other}
     text = json.dumps(content).encode()
-    if place % 4 == 0:  # of two equal keys simdjson would keep one
+    if number % 4 == 0:  # simdjson alone would drop a duplicate key.
         text = text[:1] + b'"id": 1, ' + text[1:]
     document = load_with_array(text, ("inputs", 0, "data"), 100)
     if document is not None:

@@ -1,11 +1,11 @@
-"""service.protocols.messages: negotiation of a media type, and bodies that may be truncated."""
+"""Tests of service.protocols.messages: content negotiation and incomplete bodies."""
 
 import pytest
 
 from service.protocols.messages import BYTES, CSV, JSON, Request, complete_body, negotiate
 from tests.service.protocols.refusal import refusal
 
-OFFERED = (JSON, CSV, BYTES)
+MEDIA_TYPES = (JSON, CSV, BYTES)
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ OFFERED = (JSON, CSV, BYTES)
     ],
 )
 def test_negotiation(accept: str, expected: str) -> None:
-    """RFC 9110 ranks the offered types; the first of equals wins."""
-    assert expected == negotiate(accept, OFFERED)
+    """The offered types are ranked as in RFC 9110; the first of equal rank is chosen."""
+    assert expected == negotiate(accept, MEDIA_TYPES)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0"])
 def test_no_acceptable_type(accept: str) -> None:
     """The error lists the offered types."""
-    detail = f"Accept: expected one of {', '.join(OFFERED)}, found {accept}"
-    assert (406, None, detail) == refusal(negotiate, accept, OFFERED)
+    detail = f"Accept: expected one of {', '.join(MEDIA_TYPES)}, found {accept}"
+    assert (406, None, detail) == refusal(negotiate, accept, MEDIA_TYPES)
 
 
 def test_body_without_length_may_be_truncated() -> None:
-    """Only an empty body needs no proof of its end."""
+    """An incomplete body is refused with status 411, unless it is empty."""
     assert b"1,2" == complete_body(Request(b"1,2"))
     assert b"" == complete_body(Request(b"", is_complete=False))
     status, _, detail = refusal(complete_body, Request(b"1,2", is_complete=False))

@@ -1,4 +1,4 @@
-"""service.protocols.native: the replies of POST /predict by task and media type."""
+"""Tests of service.protocols.native: requests to and replies of POST /predict."""
 
 import csv
 import io
@@ -22,23 +22,23 @@ ROWS = {
 
 @pytest.mark.parametrize("task", ROWS)
 def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequest) -> None:
-    """JSON, CSV and bytes carry the same float32, under the names of the classes or targets."""
+    """JSON, CSV and bytes contain the same float32 values, with names of classes or targets."""
     served: ServedModel = request.getfixturevalue(task)
-    rows, classifies = ROWS[task], task == "classifier"
+    rows, is_classifier = ROWS[task], task == "classifier"
     outputs = served.predictor.predict(rows)
-    expected = outputs["probabilities" if classifies else "output"]
+    expected = outputs["probabilities" if is_classifier else "output"]
     body = json.dumps({"instances": rows.astype(np.float64).tolist()}).encode()
     replies = {accept: native.answer(Request(body, JSON, accept), served) for accept in (CSV, JSON)}
     assert Reply(expected.tobytes(), BYTES) == native.answer(Request(body, JSON, BYTES), served)
     document = json.loads(replies[JSON].body)
     header, *lines = csv.reader(io.StringIO(replies[CSV].body.decode()))
     for values in (
-        document["probabilities" if classifies else "predictions"],
-        [line[classifies:] for line in lines],
+        document["probabilities" if is_classifier else "predictions"],
+        [line[is_classifier:] for line in lines],
     ):
         assert np.array_equal(expected, np.array(values, np.float32))
     assert "text/csv; charset=utf-8" == replies[CSV].content_type
-    if classifies:
+    if is_classifier:
         assert ["prediction", *(f"probability_{name}" for name in CLASSES)] == header
         labels = [CLASSES[label] for label in outputs["label"]]
         assert labels == document["predictions"] == [line[0] for line in lines]
@@ -47,7 +47,7 @@ def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "place"),
+    ("body", "content_type", "location"),
     [
         (b'{"instances": [[1, 2, 3, 4]]}', JSON, "instances[{}]"),
         (b' {"instances": [[1, 2, 3, 4]]}', "", "instances[{}]"),
@@ -58,15 +58,15 @@ def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequ
     ],
 )
 def test_request_media_types(
-    classifier: ServedModel, body: bytes, content_type: str, place: str
+    classifier: ServedModel, body: bytes, content_type: str, location: str
 ) -> None:
-    """The same row in every form is read in the order of the network's columns."""
-    rows, row_place = native.rows(Request(body, content_type), classifier)
-    assert ([[1, 2, 3, 4]], place) == (rows.tolist(), row_place)
+    """Every media type gives the same row, in the order of the network's columns."""
+    rows, row_location = native.rows(Request(body, content_type), classifier)
+    assert ([[1, 2, 3, 4]], location) == (rows.tolist(), row_location)
 
 
 @pytest.mark.parametrize(
-    ("refused", "status", "where", "detail"),
+    ("invalid", "status", "where", "detail"),
     [
         (Request(b""), 400, None, "the body is empty"),
         (Request(b"[]", JSON), 422, None, 'expected an object with the member "instances": {"i'),
@@ -76,8 +76,8 @@ def test_request_media_types(
     ],
 )
 def test_refused_bodies(
-    classifier: ServedModel, refused: Request, status: int, where: str | None, detail: str
+    classifier: ServedModel, invalid: Request, status: int, where: str | None, detail: str
 ) -> None:
-    """A document with more or less than a list of instances, and other media types are refused."""
-    actual = refusal(native.rows, refused, classifier)
+    """Only a list of instances is accepted, and only in a known media type."""
+    actual = refusal(native.rows, invalid, classifier)
     assert (status, where, detail) == (*actual[:2], actual[2][: len(detail)])

@@ -1,4 +1,4 @@
-"""service.protocols.rows: values and bytes to float32 rows, or the place where they do not fit."""
+"""Tests of service.protocols.rows: values and bytes become float32 rows or located errors."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ RECORD = {"a": 1, "b c": 2, "größe, €": 3}
 
 @given(matrices(3, min_rows=1, values=float32))
 def test_rows_keep_their_bits(rows: Rows) -> None:
-    """Lists, records in any order of names, and bytes give the same float32."""
+    """Lists, records with names in any order, and bytes give the same float32 values."""
     wide = rows.astype(np.float64).tolist()
     records = [dict(zip(reversed(FEATURES), reversed(row), strict=True)) for row in wide]
     for actual in (
@@ -32,8 +32,8 @@ def test_rows_keep_their_bits(rows: Rows) -> None:
         assert ("float32", rows.tobytes()) == (actual.dtype.name, actual.tobytes())
 
 
-def test_shapes_at_the_edges() -> None:
-    """No rows are (0, in_features), and a single feature stays a column."""
+def test_no_rows_and_one_feature() -> None:
+    """No rows have the shape (0, in_features), and a single feature is a column."""
     assert (0, 3) == rows_from_instances([], FEATURES, MAX_ROWS).shape
     assert [[2.0]] == rows_from_instances([{"a": 2}], ("a",), 1).tolist()
 
@@ -56,18 +56,15 @@ def test_shapes_at_the_edges() -> None:
     ],
 )
 def test_instances_that_do_not_fit(instances: Any, where: str, detail: str) -> None:
-    """The error has the place of the first fault, and what was expected and found."""
+    """The error locates the first invalid value, and gives the expected and actual values."""
     status = 413 if "at most" in detail else 422
     expected = (status, f"instances{where}", detail)
     assert expected == refusal(rows_from_instances, instances, FEATURES, 2)
 
 
 def test_number_that_does_not_fit() -> None:
-    """The error has the index of the number in a flat list."""
-    for value, detail in (
-        (False, "number, found false"),
-        (-1e39, "number within float32, found -1e"),
-    ):
+    """The error gives the index of the number in a flat list."""
+    for value, detail in ((False, "number, found false"), (-1e39, "within float32, found -1e")):
         status, where, message = refusal(array_from_list, [1, value, 2], "data")
         assert (422, "data[1]") == (status, where)
         assert detail in message
@@ -88,5 +85,5 @@ def test_number_that_does_not_fit() -> None:
     ],
 )
 def test_bytes_that_do_not_fit(body: bytes, status: int, where: str | None, detail: str) -> None:
-    """The error has the place of a value that is not finite."""
+    """The error locates a value that is not finite."""
     assert (status, where, detail) == refusal(rows_from_bytes, body, FEATURES, 2)

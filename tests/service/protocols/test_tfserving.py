@@ -1,4 +1,4 @@
-"""service.protocols.tfserving: TensorFlow Serving's REST API, which is KServe's V1 protocol."""
+"""Tests of service.protocols.tfserving: the REST API of TensorFlow Serving (KServe V1)."""
 
 import json
 from typing import Any
@@ -22,11 +22,11 @@ NO_MEMBER = "expected no member other than"
 OTHER = ' and signature_name, found "x"'
 SIGNATURE = 'expected "serving_default", found null'
 NO_ROWS = "expected a list of rows or records, found an object"
-OVERFLOWS = "the values are too large: the network's answer to this row overflows float32"
+OVERFLOWS = "the values are too large: the network's output for this row overflows float32"
 
 
 def post(served: ServedModel, document: object) -> dict[str, Any]:
-    """Post a document and return the reply's."""
+    """Send a JSON document and return the document of the reply."""
     request = Request(json.dumps(document).encode(), JSON)
     reply: dict[str, Any] = json.loads(tfserving.answer(request, served).body)
     return reply
@@ -34,20 +34,20 @@ def post(served: ServedModel, document: object) -> dict[str, Any]:
 
 @settings(deadline=None)
 @given(matrices(4))
-def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Rows) -> None:
-    """Rows, records and a tensor have the predictor's outputs bit for bit, by row or by output."""
+def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows: Rows) -> None:
+    """Rows, records and a tensor give the outputs of the predictor bit for bit."""
     wide = rows.astype(np.float64).tolist()
     names = classifier.features
     records = [dict(zip(reversed(names), reversed(row), strict=True)) for row in wide]
     expected = classifier.predictor.predict(rows)
-    for form in (
+    for document in (
         {"instances": wide},
         {"instances": records, "signature_name": "serving_default"},
         {"inputs": wide},
         {"inputs": {"input": wide}, "signature_name": "serving_default"},
     ):
-        reply = post(classifier, form)
-        if "instances" in form:
+        reply = post(classifier, document)
+        if "instances" in document:
             by_row = reply["predictions"]
             assert all(list(OUTPUTS) == list(row) for row in by_row)
             by_output = {name: [row[name] for row in by_row] for name in OUTPUTS}
@@ -78,7 +78,7 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
 def test_json_that_does_not_fit(
     classifier: ServedModel, document: object, status: int, where: str | None, detail: str
 ) -> None:
-    """The error has the place within the member, and what was expected and found."""
+    """The error locates the invalid value, and gives the expected and actual values."""
     assert (status, where, detail) == refusal(post, classifier, document)
 
 
@@ -92,13 +92,13 @@ def test_json_that_does_not_fit(
 def test_refused_media_types(
     classifier: ServedModel, content_type: str, accept: str, status: int, detail: str
 ) -> None:
-    """415 and 406 name the media types that are possible."""
+    """The errors 415 and 406 name the supported media types."""
     request = Request(b'{"instances": []}', content_type, accept)
     assert (status, None, detail) == refusal(tfserving.answer, request, classifier)
 
 
 def test_status(classifier: ServedModel) -> None:
-    """Every version is listed, and none is available while the service drains."""
+    """Every version is listed; all are available if ready, and unloading otherwise."""
     for ready, state in ((True, "AVAILABLE"), (False, "UNLOADING")):
         document = tfserving.status(classifier.predictor.manifest, ready, (2, 1))
         assert ready == document["ready"]

@@ -1,4 +1,4 @@
-"""service.protocols.v2 and v2_request: requests and replies of the Open Inference Protocol."""
+"""Tests of service.protocols.v2 and v2_request: the Open Inference Protocol."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ from tests.serving import ROOT
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 ROWS = np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32)
 OVERFLOW = [3e38, -3e38, 3e38, 3e38]
-OVERFLOW_DETAIL = "the values are too large: the network's answer to this row overflows float32"
+OVERFLOW_DETAIL = "the values are too large: the network's output for this row overflows float32"
 LABEL = {"name": "label"}
 NO_MEMBER = "expected no member other than"
 NO_SCALAR = "expected a string, a number, true or false, found a list"
@@ -42,14 +42,14 @@ IGNORED = {"priority": 1, "timeout": 1000, "x": "x", "ratio": 0.5, "yes": True}
 
 @pytest.fixture(scope="module", params=[0, sys.maxsize], ids=["simdjson", "orjson"], autouse=True)
 def _parser(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run every test with each of the two JSON parsers, whatever the size of the body."""
+    """Run every test with each of the two JSON parsers, for bodies of any size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_rows, "MIN_SIMDJSON_BYTES", request.param)
         yield
 
 
 def tensor(rows: Rows, *, flat: bool = False) -> dict[str, Any]:
-    """Return the input as JSON, nested or flat."""
+    """Return the input tensor as JSON, with nested or flat data."""
     wide = rows.astype(np.float64)
     data = (wide.ravel() if flat else wide).tolist()
     return {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": data}
@@ -58,20 +58,20 @@ def tensor(rows: Rows, *, flat: bool = False) -> dict[str, Any]:
 def request(
     document: object, tail: bytes | None = None, content_type: str = JSON, accept: str = ""
 ) -> Request:
-    """Return a request; one with a tail, even an empty one, has the length of its JSON."""
+    """Return a request; if `tail` is not None, a header gives the length of the JSON."""
     head = json.dumps(document).encode()
     return Request(head + (tail or b""), content_type, accept, None if tail is None else len(head))
 
 
 def binary(size: object, tail: bytes, rows: int = 2, **members: object) -> Request:
-    """Return a request whose input follows the JSON as bytes."""
+    """Return a request whose input data follows the JSON as bytes."""
     head = tensor(ROWS) | {"shape": [rows, 4], "parameters": {"binary_data_size": size}}
     del head["data"]
     return request({"inputs": [head], **members}, tail, BYTES)
 
 
 def outputs(reply: Reply) -> Outputs:
-    """Read the outputs of a reply, from its JSON or from the bytes behind it."""
+    """Return the outputs of a reply, read from its JSON or from the bytes after the JSON."""
     length = int(dict(reply.headers).get(JSON_LENGTH_HEADER, len(reply.body)))
     document, tail = json.loads(reply.body[:length]), reply.body[length:]
     assert (BYTES if reply.headers else JSON) == reply.content_type
@@ -89,14 +89,14 @@ def outputs(reply: Reply) -> Outputs:
 
 
 def bits(arrays: Outputs) -> list[tuple[str, tuple[int, ...], str, bytes]]:
-    """Return outputs in a form that compares by order, name, shape, data type and every bit."""
+    """Return the outputs' names, shapes, dtypes and bytes in order, for exact comparison."""
     return [(name, array.shape, array.dtype.str, array.tobytes()) for name, array in arrays.items()]
 
 
 @settings(deadline=None)
 @given(matrices(4))
-def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Rows) -> None:
-    """Nested, flat and binary inputs have the predictor's outputs bit for bit, in either form."""
+def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows: Rows) -> None:
+    """Nested, flat and binary inputs give the predictor's outputs, as JSON or as bytes."""
     document, data = {"inputs": [tensor(rows)]}, rows.astype("<f4").tobytes()
     requests = [
         (request(document), JSON),
@@ -152,28 +152,28 @@ def test_every_form_has_the_predictors_answer(classifier: ServedModel, rows: Row
 def test_wrong_member(
     classifier: ServedModel, path: str, value: object, where: str | None, detail: str
 ) -> None:
-    """A member that does not fit is 422, and the place is the object or the value at fault."""
+    """An invalid member gives status 422 and the location of the value or its object."""
     document: Any = {"inputs": [copy.deepcopy(tensor(ROWS))]}
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
-    holder = document
+    container = document
     for parent in parents:
-        holder = holder[parent]
+        container = container[parent]
     if value is ...:
-        del holder[last]
+        del container[last]
     else:
-        holder[last] = value
+        container[last] = value
     status, actual_where, actual = refusal(v2.answer, request(document), classifier)
     assert (422, detail) == (status, actual[: len(detail)])
     assert where == (actual_where and actual_where[: len(where or "")])
 
 
 @pytest.mark.parametrize(
-    ("refused", "status", "where", "detail"),
+    ("invalid", "status", "where", "detail"),
     [
         (request({"inputs": [tensor(ROWS)]}, b"\0"), 400, None, "1 bytes follow the JSON"),
         (binary(28, bytes(28)), 422, SIZE, "the shape [2, 4], found 28"),
         (binary("32", bytes(32)), 422, SIZE, 'the shape [2, 4], found "32"'),
-        # 4 bytes times 2^60 times 4 overflow 64 bits to 0.
+        # The size of 2^60 rows of 16 bytes overflows a 64-bit integer to 0.
         (binary(0, b"", rows=2**60), 413, "inputs[0].shape", "found 1152921504606846976"),
         (binary(32, bytes(31)), 400, None, "expected 32 bytes after the JSON, the input's binary"),
         (binary(32, INFINITE), 422, "row 1, column 1", "expected a finite number"),
@@ -187,16 +187,16 @@ def test_wrong_member(
     ],
 )
 def test_wrong_bytes(
-    classifier: ServedModel, refused: Request, status: int, where: str | None, detail: str
+    classifier: ServedModel, invalid: Request, status: int, where: str | None, detail: str
 ) -> None:
-    """JSON, headers and bytes must agree with one another before anything is allocated."""
-    actual = refusal(v2.answer, refused, classifier)
+    """A request is refused unless its JSON, headers and bytes agree."""
+    actual = refusal(v2.answer, invalid, classifier)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
 
 
 def test_documents(classifier: ServedModel) -> None:
-    """The server has the name and version of pyproject.toml; a model lists its versions."""
+    """The server metadata has the name and version of pyproject.toml; a model lists versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = {"name": project["name"], "version": project["version"]}
     assert expected | {"extensions": ["binary_tensor_data"]} == v2.SERVER

@@ -1,4 +1,4 @@
-"""service.runtime.admission: limits on running and admitted requests, and on their waits."""
+"""Tests of service.runtime.admission: limits on running and admitted requests, and deadlines."""
 
 import sys
 import threading
@@ -15,14 +15,14 @@ from tests.serving import DEADLINE_SECONDS, until
 
 
 def full() -> Admission:
-    """Return an Admission for one request, which is admitted, with a deadline beyond the test's."""
+    """Return an Admission with a limit of one, one admitted request, and a deadline of a day."""
     admission = Admission(max_running=1, max_admitted=1, deadline_seconds=86400)
     admission.enter()
     return admission
 
 
 def start(call: Callable[[], None]) -> Future[None]:
-    """Run a call in a thread, and return once it is inside service.runtime.admission."""
+    """Start a call in a thread; return once it executes code of service.runtime.admission."""
     identity: Future[int] = Future()
 
     def run() -> None:
@@ -38,7 +38,7 @@ def start(call: Callable[[], None]) -> Future[None]:
 
 
 def test_requests_beyond_the_limit_are_refused() -> None:
-    """The refusal is 503 with Retry-After; after leave() the next request is admitted."""
+    """The refusal has status 503 and Retry-After; after leave() the next request is admitted."""
     admission = Admission(max_running=1, max_admitted=2, deadline_seconds=1.5)
     admission.enter()
     admission.enter()
@@ -51,7 +51,7 @@ def test_requests_beyond_the_limit_are_refused() -> None:
 
 
 def test_request_waits_briefly_to_be_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that waits when another leaves is admitted, and nobody else is."""
+    """When one request leaves, one waiting request is admitted, and the next is refused."""
     monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", DEADLINE_SECONDS)
     admission = full()
     waiting = start(admission.enter)
@@ -64,24 +64,24 @@ def test_request_waits_briefly_to_be_admitted(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_failed_wait_starts_a_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a wait in vain no request waits, and a free place is still taken at once."""
+    """During a back-off requests are refused at once, but admitted if there is capacity."""
     monkeypatch.setattr(module, "BACK_OFF_SECONDS", 3600)
     admission = full()
     with pytest.raises(Refused):
         admission.enter()
     monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 3600)
     with ThreadPoolExecutor(1) as threads:
-        refusals = [threads.submit(admission.enter) for _ in range(100)]
+        calls = [threads.submit(admission.enter) for _ in range(100)]
         try:
-            assert all(isinstance(call.exception(DEADLINE_SECONDS), Refused) for call in refusals)
+            assert all(isinstance(call.exception(DEADLINE_SECONDS), Refused) for call in calls)
         finally:
-            for _ in refusals:
+            for _ in calls:
                 admission.leave()
     admission.enter()
 
 
 def test_no_request_waits_behind_one_that_waits_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython's get() ignores its timeout if another thread takes the item as the time runs out."""
+    """CPython's get() ignores its timeout if another thread takes the item as the time expires."""
     monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 0.05)
     admission = full()
     interval = sys.getswitchinterval()
@@ -106,13 +106,11 @@ def test_no_request_waits_behind_one_that_waits_forever(monkeypatch: pytest.Monk
 
 
 def test_deadline_limits_the_wait_to_run() -> None:
-    """A request that waits too long is refused, and counts as waiting only while it waits."""
+    """A request is refused at the deadline, and counts as waiting only until then."""
     waits: list[int] = []
     admission = Admission(1, 9, deadline_seconds=0.01, on_wait=waits.append)
     admission.begin()
-    with pytest.raises(
-        Refused, match=r"^overloaded: the request waited longer than 0\.01"
-    ) as error:
+    with pytest.raises(Refused, match=r"^overloaded: .* longer than 0\.01 s$") as error:
         admission.begin()
     assert (503, "deadline") == (error.value.status, error.value.reason)
     assert [1, -1] == waits

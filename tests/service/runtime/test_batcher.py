@@ -1,4 +1,4 @@
-"""service.runtime.batcher: requests share runs, and each receives the outputs of its own rows."""
+"""Tests of service.runtime.batcher: requests share runs, and each receives its own outputs."""
 
 import gc
 import signal
@@ -21,11 +21,11 @@ from service.runtime.session import Outputs, Rows
 from tests.serving import DEADLINE_SECONDS, until
 
 BAD, WORSE = 500, 600
-"""First values from which a row raises ValueError, or SystemExit."""
+"""First values of rows for which the network raises ValueError and SystemExit."""
 
 
 def network(rows: Rows) -> Outputs:
-    """Return outputs that depend on each row alone, to the bit, or raise for a bad row."""
+    """Return outputs whose bits depend on each row alone, or raise an exception for a bad row."""
     if (rows[:, 0] >= WORSE).any():
         raise SystemExit
     if (rows[:, 0] >= BAD).any():
@@ -40,7 +40,7 @@ def rows_from(first: float, count: int, serial: int = 0) -> Rows:
 
 
 def assert_outputs(rows: Rows, outputs: Outputs) -> None:
-    """The outputs are those of these rows and of no others."""
+    """Assert that the outputs are exactly those of the rows."""
     expected = network(rows)
     assert list(expected) == list(outputs)
     for name, values in expected.items():
@@ -49,7 +49,7 @@ def assert_outputs(rows: Rows, outputs: Outputs) -> None:
 
 
 class Blocked(AbstractContextManager["Blocked"]):
-    """A batcher before a network whose runs block until release() or the end of the context."""
+    """A batcher for a network whose runs block until release() or the end of the context."""
 
     def __init__(
         self, max_rows: int = 99, deadline: float = DEADLINE_SECONDS, wait: float = 0
@@ -77,7 +77,7 @@ class Blocked(AbstractContextManager["Blocked"]):
         return self._threads.submit(self.batcher, rows)
 
     def occupy(self) -> list["Future[Outputs]"]:
-        """Block a run in a caller's thread and one in the batcher's, so that later calls wait."""
+        """Block a run of a caller and a run of the batcher's thread; all later calls then wait."""
         calls: list[Future[Outputs]] = []
         while len(calls) < 2:
             calls.append(self.call(rows_from(0, 1)))
@@ -85,7 +85,7 @@ class Blocked(AbstractContextManager["Blocked"]):
         return calls
 
     def queue(self, rows: Rows) -> "Future[Outputs]":
-        """Call the batcher from another thread, and return once the call waits."""
+        """Call the batcher from another thread; return once the call waits."""
         waiting = self.waiting
         call = self.call(rows)
         until(lambda: waiting + 1 == self.waiting)
@@ -100,7 +100,7 @@ class Blocked(AbstractContextManager["Blocked"]):
 
 
 def test_single_caller_runs_its_rows_in_its_own_thread() -> None:
-    """Whatever the number of rows, no other thread is started."""
+    """No thread is started for a single caller, whatever its number of rows."""
     batches: list[int] = []
     idents: set[int] = set()
 
@@ -123,7 +123,7 @@ def test_single_caller_runs_its_rows_in_its_own_thread() -> None:
 def test_waiting_requests_are_batched_in_order(
     counts: list[int], max_rows: int, layout: Literal["C", "F"]
 ) -> None:
-    """A batch holds the oldest requests that fit, or one that is too large for any batch."""
+    """A batch contains the oldest requests that fit, or a single request that is too large."""
     requests = [rows_from(i, count).copy(layout) for i, count in enumerate(counts)]
     batches: list[list[Rows]] = [[]]
     for rows in requests:
@@ -149,19 +149,18 @@ def test_waiting_requests_are_batched_in_order(
 def test_every_caller_has_its_own_outcome(
     idle_seconds: float, deadline_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many threads receive their outputs, the errors of their rows, or a refusal without a run."""
+    """Each of many threads gets its outputs, the error of its rows, or a refusal without a run."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", idle_seconds)
-    ran: set[float] = set()
-    refused: set[float] = set()
+    evaluated_rows: set[float] = set()
+    refused_rows: set[float] = set()
 
     def run(rows: Rows) -> Outputs:
-        ran.update(rows[:, 1].tolist())
+        evaluated_rows.update(rows[:, 1].tolist())
         if deadline_seconds < 1:
             np.linalg.svd(np.ones((60, 60)))  # This takes about as long as the deadline.
         return network(rows)
 
     batcher = Batcher(run, 16, 0, deadline_seconds, lambda rows: None)
-
     barrier = threading.Barrier(16)
 
     def work(number: int) -> None:
@@ -175,21 +174,21 @@ def test_every_caller_has_its_own_outcome(
             try:
                 outputs = batcher(rows)
             except Refused:
-                refused.update(rows[:, 1].tolist())
-            except (ValueError, SystemExit) as raised:
-                assert error is type(raised)
+                refused_rows.update(rows[:, 1].tolist())
+            except (ValueError, SystemExit) as exception:
+                assert error is type(exception)
             else:
                 assert error is None
                 assert_outputs(rows, outputs)
 
     with ThreadPoolExecutor(16) as executor:
         list(executor.map(work, range(16)))
-    assert not ran & refused
-    assert deadline_seconds < 1 or not refused
+    assert not evaluated_rows & refused_rows
+    assert deadline_seconds < 1 or not refused_rows
 
 
 def test_bad_row_fails_only_its_own_request() -> None:
-    """After a failed batch each request runs alone, and only the bad ones raise."""
+    """After a failed batch each request runs alone, and only those with bad rows fail."""
     with Blocked() as model:
         model.occupy()
         good = [model.queue(rows_from(i, 2)) for i in range(3)]
@@ -204,7 +203,7 @@ def test_bad_row_fails_only_its_own_request() -> None:
 
 
 def test_deadline_applies_to_requests_that_wait() -> None:
-    """They are refused and never run; those whose run has begun are answered after the deadline."""
+    """Waiting requests are refused and never run; running requests finish after the deadline."""
     with Blocked(deadline=0.05) as model:
         running = model.occupy()
         with pytest.raises(Refused, match=r"^overloaded: the request waited longer") as error:
@@ -220,7 +219,7 @@ def test_deadline_applies_to_requests_that_wait() -> None:
 
 
 def test_interrupted_request_is_withdrawn() -> None:
-    """A signal handler's exception in a waiting thread leaves the other requests unharmed."""
+    """If a signal handler interrupts a waiting thread, only its own request is withdrawn."""
     interrupted = threading.Event()
 
     def interrupt(number: int, frame: object) -> None:
@@ -252,8 +251,8 @@ def test_interrupted_request_is_withdrawn() -> None:
         signal.signal(signal.SIGUSR1, old_handler)
 
 
-def test_batch_is_held_until_it_is_full_or_the_wait_ends() -> None:
-    """Within a long wait only a full batch runs; after a short one, whatever is there."""
+def test_batch_waits_until_it_is_full_or_time_is_up() -> None:
+    """A batch runs as soon as it is full, and a partial batch runs when the wait ends."""
     with Blocked(max_rows=5, wait=DEADLINE_SECONDS) as model:
         first, second = model.queue(rows_from(1, 2)), model.call(rows_from(2, 3))
         model.release()
@@ -266,10 +265,10 @@ def test_batch_is_held_until_it_is_full_or_the_wait_ends() -> None:
     assert [2] == batches
 
 
-def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
+def test_all_requests_of_a_batch_may_be_withdrawn(
     count_threads: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is run, the thread ends, a later request starts another, and all can be freed."""
+    """Nothing runs, the thread ends, a later request starts a new one, and memory is freed."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", 0.01)
     batches: list[int] = []
     batcher = Batcher(network, 2, 0.1, 0.02, batches.append)
@@ -277,21 +276,21 @@ def test_all_requests_may_be_withdrawn_while_a_batch_is_held(
         batcher(rows_from(1, 1))
     until(lambda: 0 == count_threads("batcher"))
 
-    def answer(batcher: Batcher = batcher) -> Outputs | None:
+    def evaluate(batcher: Batcher = batcher) -> Outputs | None:
         try:
             return batcher(rows_from(2, 2))
         except Refused:  # On a busy machine the new thread may miss the short deadline.
             return None
 
-    assert_outputs(rows_from(2, 2), until(answer))
+    assert_outputs(rows_from(2, 2), until(evaluate))
     assert [2] == batches
     until(lambda: 0 == count_threads("batcher"))
-    idle = weakref.ref(batcher)
-    del batcher, answer
+    reference = weakref.ref(batcher)
+    del batcher, evaluate
     gc.collect()
-    assert idle() is None
+    assert reference() is None
 
 
 def test_batching_pays_from_one_mebibyte() -> None:
-    """Smaller networks are not batched."""
+    """Batching pays for weights of 1 MiB or more."""
     assert (False, True) == (batching_pays(2**20 - 1), batching_pays(2**20))

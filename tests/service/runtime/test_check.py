@@ -1,4 +1,4 @@
-"""service.runtime.check: what `service check` finds beyond the checks of loading."""
+"""Tests of service.runtime.check: the checks of `check` that loading does not make."""
 
 import json
 import re
@@ -38,7 +38,7 @@ from service.runtime.predictor import Predictor
 def test_other_files_are_rejected(
     name: str, content: bytes, problem: str, artifact: Path, repack: Callable[[Path], None]
 ) -> None:
-    """Pictures, weights and an example of the wrong form, which loading does not read."""
+    """Invalid pictures, weights and examples are rejected, although loading accepts them."""
     (artifact / name).write_bytes(content)
     repack(artifact)
     Predictor(artifact)
@@ -47,7 +47,7 @@ def test_other_files_are_rejected(
 
 
 def test_weights_must_be_those_of_the_model(artifact: Path, repack: Callable[[Path], None]) -> None:
-    """A bit of one tensor that differs between the two files is found."""
+    """A single bit that differs between the weights of the two files is an error."""
     content = bytearray((artifact / manifest.WEIGHTS).read_bytes())
     content[-1] ^= 1
     (artifact / manifest.WEIGHTS).write_bytes(content)
@@ -58,7 +58,7 @@ def test_weights_must_be_those_of_the_model(artifact: Path, repack: Callable[[Pa
 
 
 def test_command_reports_the_problem(artifact: Path) -> None:
-    """The command ends with one line and exit code 1; with --json, with one document."""
+    """The command prints one line, or one document with --json, and exits with code 1."""
     (artifact / manifest.MODEL).unlink()
     problem = f"{artifact}: not an artifact, model.onnx is missing"
     result = CliRunner().invoke(main, ["check", str(artifact)])

@@ -1,4 +1,4 @@
-"""A process that is forked after the artifact was loaded, as gunicorn --preload does it."""
+"""Test of a fork after the artifact has been loaded, as with `gunicorn --preload`."""
 
 import subprocess
 import sys
@@ -30,10 +30,10 @@ print(os.waitstatus_to_exitcode(os.wait()[1]), versions.current.predictor.digest
 
 
 def test_forked_process_must_load_its_own_version() -> None:
-    """A session from before the fork is refused with the reason; a new one answers."""
+    """The child refuses requests with the reason until it loads the artifact itself."""
     command = [sys.executable, "-c", FORK, str(FLOWERS.artifact.parent)]
-    ended = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS
     )
     expected = f"503 not ready: {PRELOAD_PROBLEM}\nTrue\n3 True\n"
-    assert (expected, 0) == (ended.stdout, ended.returncode), ended.stderr
+    assert (expected, 0) == (result.stdout, result.returncode), result.stderr

@@ -1,4 +1,4 @@
-"""service.runtime.predictor: every part of an artifact is checked when it is loaded."""
+"""Tests of service.runtime.predictor: loading checks each file that predictions need."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +14,8 @@ from service.runtime.session import Session
 from tests.stored import StoredArtifact
 
 
-def test_predictor_is_its_artifact(flowers: StoredArtifact) -> None:
-    """The newest version of artifacts/<name>, with its description and the outputs of its model."""
+def test_predictor_of_an_artifact(flowers: StoredArtifact) -> None:
+    """The newest version is loaded, and its attributes and outputs are those of its files."""
     predictor = Predictor(flowers.artifact.parent)
     assert (flowers.artifact, "flowers") == (predictor.path, predictor.manifest.name)
     assert (flowers.artifact / manifest.EXAMPLE).read_bytes() == predictor.example
@@ -27,7 +27,7 @@ def test_predictor_is_its_artifact(flowers: StoredArtifact) -> None:
 
 
 def test_digest_can_be_required(flowers: StoredArtifact) -> None:
-    """An artifact with another digest is not loaded."""
+    """An artifact with another digest than the required one is not loaded."""
     digest = Predictor(flowers.artifact).digest
     assert digest == Predictor(flowers.artifact, expect_digest=digest).digest
     with pytest.raises(ArtifactError, match=f"expected digest {'0' * 64}, found {digest}"):
@@ -37,7 +37,7 @@ def test_digest_can_be_required(flowers: StoredArtifact) -> None:
 def test_hashes_are_checked_before_the_model_is_parsed(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ONNX Runtime never sees a file whose hash does not match."""
+    """ONNX Runtime is not called for a file whose hash does not match."""
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     (artifact / manifest.MODEL).write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"model\.onnx: expected SHA-256"):
@@ -55,7 +55,7 @@ def test_hashes_are_checked_before_the_model_is_parsed(
 def test_consistent_hashes_are_not_enough(
     name: str, old: bytes, new: bytes, problem: str, artifact: Path, repack: Callable[[Path], None]
 ) -> None:
-    """The manifest, the signature and the golden rows are checked, too."""
+    """The manifest, the signature and the golden rows are checked in addition to the hashes."""
     content = (artifact / name).read_bytes()
     assert old in content
     (artifact / name).write_bytes(content.replace(old, new))

@@ -1,4 +1,4 @@
-"""service.runtime.self_test: a model that is not the trained network does not pass."""
+"""Tests of service.runtime.self_test: only the trained network passes."""
 
 import json
 import re
@@ -20,7 +20,7 @@ INFINITE = [[float("inf")] * 3] * len(json.loads(GOLDEN)["input"])
 
 
 def test_signature_of_another_model() -> None:
-    """Another number of columns, and another name of an output."""
+    """Another number of input columns or another name of an output is rejected."""
     flowers = Manifest.from_json((FLOWERS.artifact / manifest.MANIFEST).read_bytes())
     with pytest.raises(ArtifactError, match=r"^model\.onnx: expected inputs .*4.*, found .*3"):
         check_signature(Session((HOUSES.artifact / manifest.MODEL).read_bytes()), flowers)
@@ -31,16 +31,12 @@ def test_signature_of_another_model() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "problem"),
     [
-        (
-            "net.linear1.weight",
-            lambda weight: weight * 1.01,
-            r"logits \[-0\.9230.*, found \[-0\.9237",
-        ),
+        ("net.linear1.weight", lambda weight: weight * 1.01, r"logits \[-0\.9230.*\[-0\.9237"),
         ("net.linear2.bias", lambda bias: bias * np.nan, r"logits \[.*, found \[NaN, NaN, NaN\]"),
     ],
 )
 def test_other_weights(name: str, change: Callable[[np.ndarray], np.ndarray], problem: str) -> None:
-    """Weights that differ by one percent, and weights that give NaN."""
+    """Weights that differ by one percent, and NaN, are rejected."""
     weight = FLOWERS.weights[name]
     model = MODEL.replace(weight.tobytes(), change(weight).astype(np.float32).tobytes())
     with pytest.raises(ArtifactError, match=rf"^golden\.json: row 0: expected {problem}"):
@@ -62,8 +58,8 @@ def test_other_weights(name: str, change: Callable[[np.ndarray], np.ndarray], pr
         (lambda g: g.update(more=1), "ValueError('expected only format_version 1, input and"),
     ],
 )
-def test_golden_rows_that_prove_nothing(change: Callable[[Any], object], problem: str) -> None:
-    """Missing rows, outputs and bounds, and numbers that are not float32."""
+def test_invalid_golden_rows(change: Callable[[Any], object], problem: str) -> None:
+    """Missing rows, outputs or bounds, and numbers that are not float32, are rejected."""
     change(document := json.loads(GOLDEN))
     with pytest.raises(ArtifactError, match=rf"^golden\.json: not readable: {re.escape(problem)}"):
         check_golden_rows(Session(MODEL), json.dumps(document).encode())
@@ -78,7 +74,7 @@ def test_golden_rows_that_prove_nothing(change: Callable[[Any], object], problem
         (GOLDEN, b"[]", "not readable"),
     ],
 )
-def test_golden_rows_in_other_bytes(old: bytes, new: bytes, problem: str) -> None:
-    """A wrong label, and JSON that parsers read differently."""
+def test_damaged_bytes_of_golden_rows(old: bytes, new: bytes, problem: str) -> None:
+    """A wrong label, and JSON that parsers could read differently, are rejected."""
     with pytest.raises(ArtifactError, match=rf"^golden\.json: {re.escape(problem)}"):
         check_golden_rows(Session(MODEL), GOLDEN.replace(old, new, 1))

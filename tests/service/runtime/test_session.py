@@ -1,4 +1,4 @@
-"""service.runtime.session: how the network is evaluated."""
+"""Tests of service.runtime.session: outputs, rejected models, and telemetry."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.stored import FLOWERS, HOUSES, StoredArtifact
 @pytest.mark.parametrize("stored", [FLOWERS, HOUSES])
 @pytest.mark.parametrize("count", [0, 1, 100, MAX_ROWS_PER_RUN, 2 * MAX_ROWS_PER_RUN + 7])
 def test_outputs_are_those_of_the_network(stored: StoredArtifact, count: int) -> None:
-    """However many rows, every output is within the bound of the float64 reference."""
+    """For any number of rows, every output is within its bound of the float64 reference."""
     session = Session((stored.artifact / manifest.MODEL).read_bytes())
     rows = np.resize(stored.rows, (count, stored.rows.shape[1]))
     outputs, expected = session.run(rows), reference(stored.weights, rows)
@@ -36,7 +36,7 @@ def test_outputs_are_those_of_the_network(stored: StoredArtifact, count: int) ->
 def test_model_is_scanned_before_onnx_runtime_parses_it(
     forbidden: bool, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It never sees a forbidden field; allowed parts that do not fit together it rejects."""
+    """The scan rejects forbidden fields; ONNX Runtime rejects an inconsistent graph."""
     model = (FLOWERS.artifact / manifest.MODEL).read_bytes().replace(b"Relu", b"Gemm")
     if forbidden:
         monkeypatch.setattr(onnxruntime, "InferenceSession", None)
@@ -47,7 +47,7 @@ def test_model_is_scanned_before_onnx_runtime_parses_it(
 
 @pytest.mark.parametrize("module", ["service.runtime.session", "service.runtime.predictor"])
 def test_telemetry_is_off_when_onnxruntime_is_imported(module: str) -> None:
-    """The environment variable is set before the import that reads it."""
+    """The environment variable is set before onnxruntime, which reads it, is imported."""
     code = f"""
 import os, sys
 class Finder:
@@ -58,14 +58,14 @@ sys.meta_path.insert(0, Finder())
 import {module}
 """
     command = [sys.executable, "-c", code]
-    ended = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True)
-    assert "1\n" == ended.stdout
+    result = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=True)
+    assert "1\n" == result.stdout
 
 
 @pytest.mark.parametrize("size", [1, MAX_BLAS_VALUES, MAX_BLAS_VALUES + 1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_all_finite(size: int, dtype: type[np.floating]) -> None:
-    """One NaN or infinity anywhere is found, and values whose squares overflow are finite."""
+    """One NaN or infinity is detected; values whose squares overflow count as finite."""
     values = np.full(size, np.finfo(dtype).max, dtype)
     assert all_finite(values)
     for value in (np.nan, np.inf, -np.inf):

@@ -1,6 +1,6 @@
-"""service.runtime.versions: which version answers while versions come, go, or are bad.
+"""Tests of service.runtime.versions: which version is current as versions are added and removed.
 
-The versions here are stand-ins: the text of SHA256SUMS is the digest, and says what loading does.
+The versions are fakes: the text of SHA256SUMS is the digest, and controls the result of loading.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from service.runtime.versions import Versions
 from tests.serving import until
 
 NEVER_SECONDS = 86400.0
-"""Poll interval with which only the test itself polls."""
+"""Poll interval that is longer than any test: only the test itself polls."""
 
 
 def publish(path: Path, text: str = "good") -> None:
-    """Write a version: "good", or "good <model> <version>", or the message of its defect."""
+    """Write a version; the text is "good [<model> <version>]" or the error of a bad version."""
     path.mkdir(parents=True, exist_ok=True)
     (path / SUMS).write_text(text)
 
 
 def load(path: Path) -> ServedModel:
-    """Return a stand-in for a loaded version, or raise ArtifactError for a bad one."""
+    """Return a fake of a loaded version, or raise ArtifactError for a bad version."""
     text = (path / SUMS).read_text()
     if not text.startswith("good"):
         raise ArtifactError(text)
@@ -48,7 +48,7 @@ def load(path: Path) -> ServedModel:
 
 
 def number(served: ServedModel | None) -> int | None:
-    """Return the number of a version."""
+    """Return the number of a loaded version."""
     return None if served is None else served.predictor.manifest.version
 
 
@@ -65,12 +65,12 @@ class Follower(contextlib.ExitStack):
         super().__init__()
         self.loads: list[str] = []
         self.reloads: list[int | None] = []
-        """Numbers of the versions that began to answer, and None for a problem."""
+        """Numbers of the versions that became current, and None for each problem."""
         self.errors: list[Exception] = []
-        """Exceptions that the next loads raise."""
+        """Exceptions that the next loads raise, one for each load."""
 
     def follow(self, find: Callable[[], Path], poll_seconds: float = NEVER_SECONDS) -> Versions:
-        """Follow the path that a function finds."""
+        """Create Versions for the path that `find` returns."""
 
         def reload(served: ServedModel | None) -> None:
             self.reloads.append(number(served))
@@ -80,7 +80,7 @@ class Follower(contextlib.ExitStack):
         return versions
 
     def load(self, path: Path) -> ServedModel:
-        """Record the load of a version."""
+        """Load a version and record its number."""
         self.loads.append(path.name)
         if self.errors:
             raise self.errors.pop(0)
@@ -89,19 +89,19 @@ class Follower(contextlib.ExitStack):
 
 @pytest.fixture
 def follower() -> Iterator[Follower]:
-    """Provide a Follower, and close it."""
+    """A Follower, closed after the test."""
     with Follower() as follower:
         yield follower
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return artifacts/x, before the first version."""
+    """The folder artifacts/x, which does not exist yet."""
     return tmp_path / "x"
 
 
 def test_not_ready_until_a_version_is_published(folder: Path, follower: Follower) -> None:
-    """Requests are refused with 503, the problem and Retry-After; then a poll finds a version."""
+    """Requests get status 503, the problem and Retry-After until a poll finds a version."""
     versions = follower.follow(lambda: folder)
     problem = f"{folder}: no such folder; expected artifacts/<name> or artifacts/<name>/<version>"
     assert (None, None, problem) == summary(versions)
@@ -114,10 +114,10 @@ def test_not_ready_until_a_version_is_published(folder: Path, follower: Follower
     assert (1, None, None) == summary(versions)
 
 
-def test_first_path_found_is_kept(tmp_path: Path, follower: Follower) -> None:
-    """Another name that is published later is not followed."""
+def test_first_published_name_is_followed(tmp_path: Path, follower: Follower) -> None:
+    """A name that is published later is ignored."""
     versions = follower.follow(lambda: storage.last_published(tmp_path))
-    assert "nothing is published here" in (versions.problem or "")
+    assert "nothing is published here" in (versions.state.problem or "")
     publish(tmp_path / "b" / "1")
     versions.poll()
     publish(tmp_path / "a" / "2", "good x 2")
@@ -126,7 +126,7 @@ def test_first_path_found_is_kept(tmp_path: Path, follower: Follower) -> None:
 
 
 def test_swap(folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture) -> None:
-    """The largest number answers, the previous one is kept by number, others are 404 or freed."""
+    """The newest version is current, the version before it stays available, others are freed."""
     caplog.set_level(logging.INFO)
     publish(folder / "9", "good x 9")
     versions = follower.follow(lambda: folder)
@@ -155,10 +155,10 @@ def test_swap(folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
         ("good y 2", "manifest.json: expected the model x, found y"),
     ],
 )
-def test_bad_version_never_answers(
+def test_bad_version_is_never_used(
     text: str, reason: str, folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is loaded and logged once, in one line that names it."""
+    """A bad version is loaded once, and logged once in one line that names its folder."""
     publish(folder / "1")
     versions = follower.follow(lambda: folder)
     publish(folder / "2", text)
@@ -167,7 +167,7 @@ def test_bad_version_never_answers(
     problem = f"{folder / '2'}: {reason}"
     assert (1, None, problem) == summary(versions)
     assert (["1", "2"], [1, None]) == (follower.loads, follower.reloads)
-    assert [f"version 1 goes on answering: {problem}"] == caplog.messages
+    assert [f"version 1 stays in use: {problem}"] == caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_bad_version_never_answers(
 def test_error_while_loading(
     error: Exception, text: str, folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault of the machine is tried again; a defect rejects the version and logs a traceback."""
+    """After an error of the machine loading is retried; a defect rejects the version."""
     publish(folder / "1")
     loads, log_lines = (1, 2) if isinstance(error, RuntimeError) else (2, 1)
     follower.errors = [error] * loads
@@ -191,13 +191,13 @@ def test_error_while_loading(
     assert f"not ready: {folder / '1'}: {text}" == caplog.messages[-1]
     assert (log_lines, loads) == (len(caplog.messages), len(follower.loads))
     versions.poll()
-    assert (loads == 2) == (versions.problem is None)
+    assert (loads == 2) == (versions.state.problem is None)
 
 
-def test_pinned_version_is_waited_for_and_kept(
+def test_polling_stops_once_a_pinned_version_is_loaded(
     folder: Path, follower: Follower, count_threads: Callable[[str], int]
 ) -> None:
-    """Polling stops once artifacts/<name>/<version> answers."""
+    """For a path artifacts/<name>/<version>, the thread ends after the first load."""
     versions = follower.follow(lambda: folder / "1", 0.01)
     assert (None, 1) == (versions.state.current, count_threads("versions"))
     publish(folder / "1")
@@ -206,7 +206,7 @@ def test_pinned_version_is_waited_for_and_kept(
 
 
 def test_polling_survives_errors(folder: Path, count_threads: Callable[[str], int]) -> None:
-    """A callback that fails, and a path that is no folder, do not stop it; close() does."""
+    """Polling continues after a failed callback or a lost folder; close() stops it."""
     publish(folder / "1")
     calls: list[int | None] = []
 
@@ -221,24 +221,24 @@ def test_polling_survives_errors(folder: Path, count_threads: Callable[[str], in
     until(lambda: number(versions.current) == 2)
     hidden = folder.rename(folder.parent / "hidden")
     folder.touch()
-    until(lambda: versions.problem is not None)
+    until(lambda: versions.state.problem is not None)
     folder.unlink()
     hidden.rename(folder)
-    until(lambda: versions.problem is None)
+    until(lambda: versions.state.problem is None)
     versions.close()
     assert 0 == count_threads("versions")
     assert [1, 2] == [call for call in calls if call is not None]
 
 
 class FolderMachine(RuleBasedStateMachine):
-    """Any changes of a folder between polls, compared with a model of what should answer."""
+    """Applies random changes to a folder, and compares Versions with a model after each poll."""
 
     def __init__(self) -> None:
         super().__init__()
         self.root = tempfile.TemporaryDirectory()
         self.folder = Path(self.root.name) / "x"
         self.published: dict[int, str] = {}
-        """Text by version."""
+        """Texts of SHA256SUMS by version number."""
         self.current: tuple[int, str] | None = None
         self.previous: tuple[int, str] | None = None
         self.serial = 0
@@ -251,7 +251,7 @@ class FolderMachine(RuleBasedStateMachine):
 
     @rule(version=st.integers(1, 4), good=st.booleans(), is_changed=st.booleans())
     def publish(self, version: int, good: bool, is_changed: bool) -> None:
-        """Write a new version, overwrite one, or write the same bytes again."""
+        """Write a new version, overwrite a version, or write the same bytes again."""
         self.serial += 1
         if is_changed or version not in self.published:
             text = f"good x {version} {self.serial}" if good else f"bad\n{self.serial}"
@@ -260,43 +260,43 @@ class FolderMachine(RuleBasedStateMachine):
 
     @rule(version=st.integers(1, 4))
     def delete(self, version: int) -> None:
-        """Remove a version, and the folder with the last one."""
+        """Remove a version, and the folder when it becomes empty."""
         if self.published.pop(version, None):
             shutil.rmtree(self.folder / str(version) if self.published else self.folder)
 
     @rule()
     def poll(self) -> None:
-        """The newest good version answers, but none older than the current one if that exists."""
+        """The newest good version becomes current, unless a newer current version still exists."""
         current = self.current[0] if self.current and self.current[0] in self.published else 0
-        answer = max((number for number in self.good() if number >= current), default=None)
-        if answer and (answer, self.published[answer]) != self.current:
-            self.current, self.previous = (answer, self.published[answer]), self.current
+        best = max((number for number in self.good() if number >= current), default=None)
+        if best and (best, self.published[best]) != self.current:
+            self.current, self.previous = (best, self.published[best]), self.current
         self.versions.poll()
         newest = max(self.published, default=0)
-        settled = self.current is not None and self.current == (newest, self.published.get(newest))
-        assert settled == (self.versions.problem is None)
-        if self.versions.problem and newest:
+        is_newest = self.current == (newest, self.published.get(newest))
+        assert is_newest == (self.versions.state.problem is None)
+        if self.versions.state.problem and newest:
             reason = " ".join(self.published[newest].split())
-            assert f"{self.folder / str(newest)}: {reason}" == self.versions.problem
+            assert f"{self.folder / str(newest)}: {reason}" == self.versions.state.problem
         loads, reloads = len(self.follower.loads), len(self.follower.reloads)
-        self.versions.poll()  # Without a change it does nothing.
+        self.versions.poll()  # A poll without changes does nothing.
         assert (loads, reloads) == (len(self.follower.loads), len(self.follower.reloads))
 
     @invariant()
     def only_a_poll_changes_the_state(self) -> None:
-        """The versions in memory are those of the model."""
+        """The versions in memory are those of the model in this class."""
         assert (self.current, self.previous) == tuple(
             served and (served.predictor.manifest.version, served.predictor.digest)
             for served in self.versions.state[:2]
         )
 
     def teardown(self) -> None:
-        """A worker that starts now answers with the newest good version."""
+        """For a worker that starts now, the newest good version is current."""
         worker = self.follower.follow(lambda: self.folder)
         newest_good = max(self.good(), default=None)
         assert newest_good == number(worker.state.current)
-        settled = newest_good is not None and newest_good == max(self.published)
-        assert settled == (worker.problem is None)
+        is_newest = newest_good is not None and newest_good == max(self.published)
+        assert is_newest == (worker.state.problem is None)
         self.follower.close()
         self.root.cleanup()
 

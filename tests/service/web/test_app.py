@@ -1,4 +1,4 @@
-"""service.web.app: the routes, with the thin dispatch and without it, and their errors."""
+"""Tests of service.web.app: errors, internal errors, broken artifacts, and draining."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ INSTANCES = {"instances": [[1.0, 2.0, 3.0, 2001.0]]}
 
 @pytest.fixture(params=["dispatch", "flask"])
 def client(app: Flask, request: pytest.FixtureRequest) -> Client:
-    """A client of the thin dispatch, or of Flask behind it."""
+    """A client of the dispatch for predictions, or of the Flask application that it wraps."""
     dispatch = app.wsgi_app
     assert isinstance(dispatch, Dispatch)
     return Client(dispatch if request.param == "dispatch" else dispatch.flask)
@@ -43,7 +43,7 @@ def client(app: Flask, request: pytest.FixtureRequest) -> Client:
 def test_errors(
     client: Client, method: str, path: str, body: bytes, status: int, detail: str
 ) -> None:
-    """Every error, Flask's own too, has the one shape; 405 lists the allowed methods."""
+    """All errors, even those of Flask, have the same members; 405 lists the allowed methods."""
     override = {"REQUEST_METHOD": method, "PATH_INFO": path}
     reply = client.open("/x", method=method, data=body, environ_overrides=override)
     problem = json.loads(reply.data)
@@ -56,7 +56,7 @@ def test_errors(
 def test_internal_errors_reveal_nothing(
     flowers: StoredArtifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A defect is a 500 with an ID, under which the log has the cause."""
+    """A defect gives status 500 and an ID; the log has the traceback with the same ID."""
     client = create_app(ServiceSettings(artifact=flowers.artifact)).test_client()
     monkeypatch.setattr(Predictor, "predict", lambda *_: int("secret"))
     reply = client.post("/predict", json=INSTANCES)
@@ -66,7 +66,7 @@ def test_internal_errors_reveal_nothing(
 
 
 def test_broken_artifact(artifact: Path) -> None:
-    """A service without a valid artifact is alive, and refuses all else with the reason."""
+    """Without a valid artifact /healthz and /metrics work; all other paths give the reason."""
     model = artifact / manifest.MODEL
     model.write_bytes(model.read_bytes()[:-1])
     client = create_app(ServiceSettings(artifact=artifact)).test_client()
@@ -79,10 +79,10 @@ def test_broken_artifact(artifact: Path) -> None:
 
 
 def test_draining(flowers: StoredArtifact) -> None:
-    """A draining service is not ready, still predicts, and closes its connections."""
+    """A draining service is not ready, but still predicts, and closes its connections."""
     metrics = WorkerMetrics()
     client = create_app(ServiceSettings(artifact=flowers.artifact), metrics).test_client()
-    metrics.board.drain()
+    metrics.shared.drain()
     for path in ("/readyz", "/v2/health/ready", "/v2/models/flowers/ready"):
         assert 503 == client.get(path).status_code
     reply = client.post("/predict", json=INSTANCES)

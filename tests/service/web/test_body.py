@@ -1,4 +1,4 @@
-"""service.web.body: bodies are read under limits, decompressed, and drained after a rejection."""
+"""Tests of service.web.body: bodies are limited, decompressed, and drained after an error."""
 
 import gzip
 import io
@@ -16,26 +16,26 @@ from service.web.body import BODY_STARTED, MAX_DRAINED_BYTES, drain_body, read_r
 
 
 def sized(body: bytes = b"", length: str | None = None, **headers: str) -> dict[str, Any]:
-    """Return the environ of a request with Content-Length, by default the true one."""
+    """Return the environ of a request; Content-Length is by default the true length."""
     header = str(len(body)) if length is None else length
     return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": header, **headers}
 
 
 def chunked(body: bytes, **headers: str) -> dict[str, Any]:
-    """Return the environ of a request without Content-Length whose end the host knows."""
+    """Return the environ of a request without Content-Length, whose end the host detects."""
     return {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, **headers}
 
 
 def gzipped(body: bytes, length: int | None = None, tail: bytes = b"") -> dict[str, Any]:
-    """Return the environ of a compressed request, truncated or with a tail."""
+    """Return the environ of a gzip request, cut to `length` bytes and followed by a tail."""
     return sized(gzip.compress(body)[:length] + tail, HTTP_CONTENT_ENCODING="gzip")
 
 
 class Trickle(io.BytesIO):
-    """A body that arrives one byte at a time, and then breaks."""
+    """A body that arrives one byte at a time until the connection is reset."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return one byte, or raise the error of a closed connection."""
+        """Return one byte, or raise ConnectionResetError at the end."""
         if content := super().read(min(1, size or 0)):
             return content
         raise ConnectionResetError
@@ -49,7 +49,7 @@ class Trickle(io.BytesIO):
 def test_bodies_are_read_to_their_end(
     body: bytes, encoding: str, environ: Callable[[bytes], dict[str, Any]]
 ) -> None:
-    """Every encoding is read to the same bytes; a length or a compression proves the end."""
+    """Every encoding gives the same bytes; a length or a compression proves completeness."""
     raw = zlib.compressobj(wbits=-15)
     encoded = {
         "gzip": gzip.compress(body),
@@ -63,7 +63,7 @@ def test_bodies_are_read_to_their_end(
 
 
 def test_end_of_a_body() -> None:
-    """Short reads end at Content-Length; without any end there is no body."""
+    """Reading stops at Content-Length; a request without a declared end has no body."""
     environ = {"wsgi.input": Trickle(b"abcd"), "CONTENT_LENGTH": "3"}
     assert b"abc" == read_request(environ, 10).body
     assert b"" == read_request({"wsgi.input": io.BytesIO(b"GET / HTTP/1.1")}, 10).body
@@ -71,11 +71,11 @@ def test_end_of_a_body() -> None:
 
 @pytest.mark.parametrize("environ", [sized, chunked, gzipped])
 def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
-    """One byte above the limit is 413, compressed or not."""
+    """A body one byte above the limit gives status 413, compressed or not."""
     assert 100 == len(read_request(environ(b"x" * 100), 100).body)
-    with pytest.raises(Refused, match="expected a body of at most 100 bytes, found more") as caught:
+    with pytest.raises(Refused, match="expected a body of at most 100 bytes, found more") as error:
         read_request(environ(b"x" * 101), 100)
-    assert 413 == caught.value.status
+    assert 413 == error.value.status
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
     ],
 )
 def test_corrupt_bodies(environ: dict[str, Any], detail: str) -> None:
-    """A body that contradicts its headers is 400, and the message names the header."""
-    with pytest.raises(BadInput, match=f"^{re.escape(detail)}") as caught:
+    """A body that contradicts its headers gives status 400 and names the header."""
+    with pytest.raises(BadInput, match=f"^{re.escape(detail)}") as error:
         read_request(environ, 10_000)
-    assert 400 == caught.value.status
+    assert 400 == error.value.status
 
 
 def test_headers_of_a_body() -> None:
-    """An unknown encoding is 415, and the known ones are listed; only the media type is kept."""
-    with pytest.raises(Refused, match="expected gzip or deflate, found br") as caught:
+    """An unknown encoding gives status 415 and the known ones; media types lose parameters."""
+    with pytest.raises(Refused, match="expected gzip or deflate, found br") as error:
         read_request(sized(HTTP_CONTENT_ENCODING="br"), 10)
     headers = (("Accept-Encoding", "gzip, deflate, identity"),)
-    assert (415, headers) == (caught.value.status, caught.value.headers)
+    assert (415, headers) == (error.value.status, error.value.headers)
     assert "text/csv" == read_request(sized(CONTENT_TYPE="Text/CSV; header=x"), 10).content_type
 
 
@@ -122,6 +122,6 @@ def test_headers_of_a_body() -> None:
     ],
 )
 def test_rejected_bodies_are_drained(environ: dict[str, Any], size: int) -> None:
-    """A small body that the client has sent and no parser has read is read to its length."""
+    """A small body is read to its end if the client has sent it and no parser has read it."""
     drain_body(environ)
     assert size == environ["wsgi.input"].tell()

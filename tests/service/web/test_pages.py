@@ -1,4 +1,4 @@
-"""service.web.pages: the contents of / and /docs, and the policy that they keep."""
+"""Tests of service.web.pages: the contents of / and /docs, and their security policy."""
 
 import html
 import json
@@ -19,7 +19,7 @@ HTML = {"Accept": "text/html"}
 
 
 class Page(HTMLParser):
-    """The elements of a page."""
+    """Collects the elements of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -27,20 +27,20 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element."""
+        """Record an element."""
         self.elements.append((tag, dict(attrs)))
 
 
 @pytest.fixture(scope="module", params=["flowers", "houses"])
 def client(request: pytest.FixtureRequest) -> FlaskClient:
-    """A client of the classifier, and of the regressor."""
+    """A client of the classifier or of the regressor."""
     stored: StoredArtifact = request.getfixturevalue(request.param)
     return create_app(ServiceSettings(artifact=stored.artifact)).test_client()
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_policy(client: FlaskClient, path: str) -> None:
-    """Only elements with the nonce of this one reply run, and nothing is loaded from elsewhere."""
+    """Only elements with the nonce of the reply run, and no other host is contacted."""
     replies = [client.get(path, headers=HTML) for _ in range(2)]
     assert "DENY" == replies[0].headers["X-Frame-Options"]
     policies = [reply.headers["Content-Security-Policy"] for reply in replies]
@@ -56,7 +56,7 @@ def test_policy(client: FlaskClient, path: str) -> None:
 
 
 def test_index(app: Flask, flowers: StoredArtifact) -> None:
-    """The page names the model and its columns, and its curl line sends the example."""
+    """The page names the model and its columns; its curl command sends the example."""
     page = app.test_client().get("/", headers=HTML).text
     digest = Predictor(flowers.artifact).digest
     names = ("flowers", "version 1", "classification", "petal, length", "vïrginica", digest)
@@ -67,7 +67,7 @@ def test_index(app: Flask, flowers: StoredArtifact) -> None:
 
 
 def test_docs(client: FlaskClient) -> None:
-    """Every operation and schema has a heading, every link a target, every example a button."""
+    """All operations and schemas have headings, links have targets, examples have buttons."""
     document = json.loads(client.get("/openapi.json").data)
     elements = Page(client.get("/docs").text).elements
     assert document == json.loads(client.get("/openapi.json").data)

@@ -1,4 +1,4 @@
-"""service.web.replies: request and trace IDs, and the shape of every error."""
+"""Tests of service.web.replies: request IDs, trace IDs, and the members of an error."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from service.web import replies
 
 
 def test_request_ids() -> None:
-    """A client's ID is used if it is safe to log; otherwise it is 128 random bits."""
+    """The ID of a client is used if it is safe to log; otherwise the ID is 128 random bits."""
     assert "a.b-C_1" == replies.request_id({"HTTP_X_REQUEST_ID": "a.b-C_1"})
     unsafe = ("", "a b", "a\nb", "x" * 129, "é")
     ids = {replies.request_id({"HTTP_X_REQUEST_ID": header}) for header in unsafe * 100}
     assert 500 == len(ids)
-    assert all(re.fullmatch(r"[0-9a-f]{32}", name) for name in ids)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", value) for value in ids)
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -32,7 +32,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
     ],
 )
 def test_trace_ids(environ: dict[str, str], trace: str | None) -> None:
-    """The examples of the W3C's Trace Context, and what it declares invalid."""
+    """Valid and invalid examples of the W3C recommendation Trace Context."""
     assert trace == replies.trace_id(environ)
 
 
@@ -41,7 +41,7 @@ def test_trace_ids(environ: dict[str, str], trace: str | None) -> None:
     [("", JSON), (f"{PROBLEM}, */*", PROBLEM), (f"*/*, {PROBLEM}", JSON)],
 )
 def test_problem(accept: str, content_type: str) -> None:
-    """An error has the members of RFC 9457, and its media type if Accept names that first."""
+    """An error has the members of RFC 9457; the first type in Accept selects its media type."""
     reply = replies.problem_reply(
         422, "expected 4 values", request_id="r", where="instances[0]", accept=accept
     )

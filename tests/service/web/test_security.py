@@ -1,4 +1,4 @@
-"""service.web.security: tokens and CORS, in predictions and in Flask's views."""
+"""Tests of service.web.security: tokens and CORS, for predictions and for Flask's views."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ ORIGIN = "https://a.example"
 
 
 def client_of(stored: StoredArtifact, **settings: object) -> FlaskClient:
-    """Return a client of a new application."""
+    """Return a client of a new application with these settings."""
     return create_app(ServiceSettings(artifact=stored.artifact, **settings)).test_client()  # type: ignore[arg-type]
 
 
@@ -44,7 +44,7 @@ def locked(flowers: StoredArtifact, tmp_path: Path) -> FlaskClient:
 def test_tokens(
     locked: FlaskClient, headers: dict[str, str], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Either header grants access with a known token, and no token reaches the log."""
+    """A known token in either header grants access, and the log contains no token."""
     caplog.set_level(logging.DEBUG)
     replies = [
         locked.post("/predict", data=BODY, headers=headers),
@@ -62,7 +62,7 @@ def test_tokens(
     ("content", "message"), [(None, "No such file"), ("# none\n", "expected"), ("é", "ASCII")]
 )
 def test_bad_token_files(tmp_path: Path, content: str | None, message: str) -> None:
-    """A token file that cannot be used is one line that names the setting."""
+    """The error for an invalid token file names the setting."""
     if content is not None:
         (tmp_path / "tokens").write_text(content)
     with pytest.raises(SettingsError, match=rf"^token_file: .*{message}"):
@@ -81,7 +81,7 @@ def test_bad_token_files(tmp_path: Path, content: str | None, message: str) -> N
 def test_cors(
     flowers: StoredArtifact, allowed: str | None, origin: str, expected: tuple[str | None, ...]
 ) -> None:
-    """Predictions, errors and preflights name an allowed origin, and no other."""
+    """Predictions, errors and preflight replies name an allowed origin, and no other origin."""
     client = client_of(flowers, cors_origins=allowed)
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     replies = [
@@ -93,7 +93,7 @@ def test_cors(
     for reply in replies:
         names = ("Access-Control-Allow-Origin", "Vary")
         assert expected == tuple(reply.headers.get(name) for name in names)
-    if expected[0]:
+    if expected[0] is not None:
         preflight = replies[-1].headers
         assert "POST" in preflight["Access-Control-Allow-Methods"]
         assert {"Authorization", "Content-Encoding", "Inference-Header-Content-Length"} <= set(

@@ -1,4 +1,4 @@
-"""service.web.openapi: the document describes what the service accepts and returns."""
+"""Tests of service.web.openapi: the document describes the requests and replies of the service."""
 
 import copy
 import dataclasses
@@ -37,26 +37,26 @@ CHUNKED = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """An application and its document."""
+    """A client of an application, and the application's OpenAPI document."""
 
     client: FlaskClient
     document: dict[str, Any]
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield path, method and operation, with a served version in the path."""
+        """Yield the path, method and description of each operation, with a version in the path."""
         version = self.document["components"]["parameters"]["version"]["schema"]["enum"][0]
         for path, item in self.document["paths"].items():
             for method, operation in item.items():
                 yield path.replace("{version}", version), method, operation
 
-    def faults(self, instance: object, schema: dict[str, Any]) -> list[str]:
-        """Return how a value violates a schema of the document."""
+    def violations(self, instance: object, schema: dict[str, Any]) -> list[str]:
+        """Return the messages of all violations of a schema of the document by a value."""
         validator = Draft202012Validator({**schema, "components": self.document["components"]})
         return [error.message for error in validator.iter_errors(instance)]
 
 
 def describe(stored: StoredArtifact, **options: Any) -> Description:
-    """Return an application and the document that it serves."""
+    """Create an application and read the document that it serves."""
     settings = ServiceSettings(
         artifact=stored.artifact, max_body_bytes=100_000, max_rows=MAX_ROWS, **options
     )
@@ -72,7 +72,7 @@ def value_of(reply: TestResponse) -> Any:
 
 @pytest.fixture(scope="module", params=["flowers", "houses"])
 def description(request: pytest.FixtureRequest) -> Description:
-    """The description of each task."""
+    """The descriptions of the classifier and of the regressor."""
     return describe(request.getfixturevalue(request.param))
 
 
@@ -84,14 +84,14 @@ def classifier(flowers: StoredArtifact) -> Description:
 
 @pytest.fixture(scope="module")
 def locked(flowers: StoredArtifact, tmp_path_factory: pytest.TempPathFactory) -> Description:
-    """The description of the classifier behind a token."""
+    """The description of the classifier when clients need a token."""
     path = tmp_path_factory.mktemp("locked") / "tokens"
     path.write_text(TOKEN)
     return describe(flowers, token_file=path)
 
 
 def test_document_is_valid(description: Description) -> None:
-    """It follows OpenAPI's own schema, names each operation, and describes Flask's routes alone."""
+    """The document follows OpenAPI's schema and describes exactly the routes of Flask."""
     meta = json.loads((DATA / "openapi-3.1.json").read_bytes())
     errors = Draft202012Validator(meta).iter_errors(description.document)
     assert [] == [error.message for error in errors]
@@ -109,34 +109,34 @@ def test_document_is_valid(description: Description) -> None:
     assert routes == {(path, method) for path, item in paths.items() for method in item}
 
 
-def test_examples_are_true(description: Description) -> None:
-    """Every example of a request is valid, and is answered by its reply, which is valid too."""
+def test_examples_match_replies(description: Description) -> None:
+    """Each example request is valid, and the service replies with its valid example reply."""
     count = 0
     for path, _, operation in description.operations():
         replies = operation["responses"]["200"]["content"]
-        for form, content in operation.get("requestBody", {"content": {}})["content"].items():
+        for media_type, content in operation.get("requestBody", {"content": {}})["content"].items():
             for name, example in content.get("examples", {}).items():
-                assert [] == description.faults(example["value"], content["schema"])
-                accept = next(form for form in replies if name in replies[form].get("examples", ()))
-                body = json.dumps(example["value"]) if form == JSON else example["value"]
+                assert [] == description.violations(example["value"], content["schema"])
+                accept = next(key for key in replies if name in replies[key].get("examples", ()))
+                body = json.dumps(example["value"]) if media_type == JSON else example["value"]
                 reply = description.client.post(
-                    path, data=body, content_type=form, headers={"Accept": accept}
+                    path, data=body, content_type=media_type, headers={"Accept": accept}
                 )
                 assert (200, accept) == (reply.status_code, reply.mimetype)
                 assert replies[accept]["examples"][name]["value"] == value_of(reply)
-                assert [] == description.faults(value_of(reply), replies[accept]["schema"])
+                assert [] == description.violations(value_of(reply), replies[accept]["schema"])
                 count += 1
     assert 3 + 2 * 2 + 2 * 2 == count
 
 
 def test_get_replies_match(description: Description) -> None:
-    """Every GET is answered in each described media type, according to its schema."""
+    """Each GET operation replies in each described media type according to its schema."""
     for path, method, operation in description.operations():
         if method == "get":
-            for form, content in operation["responses"]["200"]["content"].items():
-                reply = description.client.get(path, headers={"Accept": form})
-                assert (200, form) == (reply.status_code, reply.mimetype), path
-                assert [] == description.faults(value_of(reply), content["schema"]), path
+            for media_type, content in operation["responses"]["200"]["content"].items():
+                reply = description.client.get(path, headers={"Accept": media_type})
+                assert (200, media_type) == (reply.status_code, reply.mimetype), path
+                assert [] == description.violations(value_of(reply), content["schema"]), path
 
 
 @pytest.mark.parametrize(
@@ -152,25 +152,25 @@ def test_get_replies_match(description: Description) -> None:
     ],
 )
 def test_errors_match(locked: Description, status: int, change: dict[str, Any]) -> None:
-    """Every error has the described shape and headers, and the text of its example."""
+    """Each error has the described members and headers, and the text of its example."""
     request: dict[str, Any] = {"content_type": JSON, "headers": {"X-API-Key": TOKEN}, "data": BODY}
     reply = locked.client.post("/predict", **request | change)
     response = locked.document["components"]["responses"][str(status)]
     problem = value_of(reply)
     assert status == reply.status_code
     assert response["content"][JSON]["example"] | {"request_id": problem["request_id"]} == problem
-    assert [] == locked.faults(problem, response["content"][JSON]["schema"])
+    assert [] == locked.violations(problem, response["content"][JSON]["schema"])
     assert set(response["headers"]) <= set(reply.headers.keys())
 
 
 def test_security(locked: Description, classifier: Description) -> None:
-    """With a token all paths but the public ones require it; without one, none does."""
+    """With a token file all paths except the public ones need a token; without it, none does."""
     assert [{"bearer": []}, {"key": []}] == locked.document["security"]
     for path, method, operation in locked.operations():
-        public = path in PUBLIC_PATHS
+        is_public = path in PUBLIC_PATHS
         reply = locked.client.open(path, method=method.upper())
-        assert public == (reply.status_code == 200) == (operation.get("security") == [])
-        assert public == ("401" not in operation["responses"])
+        assert is_public == (reply.status_code == 200) == (operation.get("security") == [])
+        assert is_public == ("401" not in operation["responses"])
     assert "security" not in classifier.document
     assert not any("401" in operation["responses"] for _, _, operation in classifier.operations())
 
@@ -216,23 +216,23 @@ BODIES = [
 def test_schemas_agree_with_the_service(
     classifier: Description, protocol: str, body: object, valid: bool
 ) -> None:
-    """A schema and the service accept the same bodies."""
+    """The schema and the service accept the same bodies."""
     path = PATHS[protocol]
     content = classifier.document["paths"][path]["post"]["requestBody"]["content"]
-    faults = classifier.faults(body, content[JSON]["schema"])
+    violations = classifier.violations(body, content[JSON]["schema"])
     reply = classifier.client.post(path, json=body)
-    assert (valid, valid) == (not faults, reply.status_code == 200), reply.text
+    assert (valid, valid) == (not violations, reply.status_code == 200), reply.text
 
 
 def versioned(stored: StoredArtifact, version: int, **changes: Any) -> ServedModel:
-    """Return a stored artifact as another version, with changes in its manifest."""
+    """Return the served model of a stored artifact with another version and manifest."""
     predictor = copy.copy(Predictor(stored.artifact))
     predictor.manifest = dataclasses.replace(predictor.manifest, version=version, **changes)
     return ServedModel(predictor, predictor.predict, MAX_ROWS)
 
 
 def test_names_that_csv_cannot_carry(flowers: StoredArtifact) -> None:
-    """A feature name that CSV cannot carry costs the example in CSV alone."""
+    """If CSV cannot express a feature name, only the example in CSV is omitted."""
     name = ' <b>"a"</b>\n\t'
     features = Predictor(flowers.artifact).manifest.features
     renamed = (dataclasses.replace(features[0], name=name), *features[1:])
@@ -244,7 +244,7 @@ def test_names_that_csv_cannot_carry(flowers: StoredArtifact) -> None:
 
 
 def test_features_and_classes(classifier: Description) -> None:
-    """Schemas name the features, the range of the training rows, and the classes by JSON type."""
+    """Schemas contain the features, the ranges of the training rows, and the classes."""
     schemas = classifier.document["components"]["schemas"]
     assert NAMES == list(schemas["Record"]["properties"])
     assert re.fullmatch(
@@ -259,13 +259,13 @@ def test_features_and_classes(classifier: Description) -> None:
 
 
 def test_document_is_cached(flowers: StoredArtifact) -> None:
-    """A version's document is computed once, and the document of another leaves it as it is."""
-    one, two = versioned(flowers, 1), versioned(flowers, 2)
-    document = openapi_document(one, max_body_bytes=1)
+    """The document of a version is computed once, and other versions do not change it."""
+    old, new = versioned(flowers, 1), versioned(flowers, 2)
+    document = openapi_document(old, max_body_bytes=1)
     text = json.dumps(document)
-    assert document is openapi_document(one, max_body_bytes=1)
-    openapi_document(two, max_body_bytes=1, previous=one)
-    assert text == json.dumps(document) == json.dumps(openapi_document(one, max_body_bytes=1))
+    assert document is openapi_document(old, max_body_bytes=1)
+    openapi_document(new, max_body_bytes=1, previous=old)
+    assert text == json.dumps(document) == json.dumps(openapi_document(old, max_body_bytes=1))
 
 
 def test_previous_version(flowers: StoredArtifact) -> None:
