@@ -2,21 +2,21 @@
 
     python -m bench.load.overload [wide | digits ...] [--rounds 3] [--seconds 10]
 
-wide      1000 -> 4096 -> 10, 64 rows per request in bytes
+wide      1000 -> 4096 -> 10, 64 rows per request as float32 bytes
 digits    64 -> 100 -> 10, one row per request in JSON
 
 One worker on one core, with default settings. Each round measures the peak rate of a closed loop,
-then offers multiples of it in an open loop: requests leave when they are due, and latencies start
-then. Goodput is the rate of good responses before the end of the load. Afterwards a probe every
-50 ms measures how long the latency takes to return to normal.
+then sends multiples of it in an open loop: each request is sent at its due time, from which its
+latency is measured. Goodput is the rate of good responses before the end of the load. Afterwards a
+probe every 50 ms measures how long the latency takes to return to normal.
 
 The generators run on the other cores. Columns of the table: "peak" is the rate of the closed loop
 just before; "rejected" is the share of requests with status 503; "unsent" the share that was due
 while every connection waited for a response, which stays at zero if the service rejects requests
 fast enough; "failed" the share with another status, a lost connection or no response; "lag" the
 delay that the generators add to a latency themselves (99th percentile); "mb" the proportional set
-size of the process tree; "recovery" the time until three probes in a row take at most twice the
-normal latency.
+size of the process tree; "recovery" the time until the first of three probes in a row that take
+at most twice the normal latency.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ def overload(
     normal: float,
     seed: int,
 ) -> Figures:
-    """Offer a multiple of the peak rate for some seconds, then wait for the normal latency."""
+    """Send a multiple of the peak rate, wait for the normal latency, and return the figures."""
     before, start = server.memory_megabytes(), time.monotonic() + 0.5
     requests = [request.encode(server.port)]
     load = Load(server.port, requests, factor * peak, seconds, start, CONNECTIONS, seed)

@@ -1,4 +1,4 @@
-"""An artifact and the server that answers for it: find or build, start, verify, measure, stop."""
+"""Find or build an artifact; start, verify, measure and stop a server of it."""
 
 import atexit
 import contextlib
@@ -148,10 +148,10 @@ class Server:
             return response.status, headers, response.read()
 
     def verify(self, protocol: Protocol, request: HttpRequest, expected: Probabilities) -> float:
-        """Return the seconds that a response takes, whose probabilities must be the expected ones.
+        """Check a response against the expected probabilities; return the seconds that it took.
 
         Raises:
-            SystemExit: the response is another one, so its timing would mean nothing.
+            SystemExit: the status is not 200, or the probabilities are not the expected ones.
         """
         started = time.perf_counter()
         status, headers, body = self.send(request)
@@ -176,7 +176,7 @@ class Server:
 
     @contextlib.contextmanager
     def active(self, idle_core: int) -> Iterator[None]:
-        """Move to the server's core, then to the idle core, where it disturbs no measurement."""
+        """Run the server on its own core within the context, and on the idle core afterwards."""
         self.move_to(self.core)
         yield
         self.move_to(idle_core)
@@ -191,7 +191,7 @@ class Server:
         return [parent, *parent.children(recursive=True)]
 
     def stop(self) -> float:
-        """Stop the process tree by SIGTERM, then by SIGKILL; return the seconds until it ended."""
+        """Stop the process tree with SIGTERM, then SIGKILL; return the seconds until it ended."""
         if self._process is None:
             return 0.0
         started = time.perf_counter()

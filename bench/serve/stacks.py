@@ -1,4 +1,4 @@
-"""The servers that are compared: this service, its peers, and the ceiling of this host."""
+"""The compared servers: this service, its peers, and `ceiling`, an upper bound on this host."""
 
 import sys
 from collections.abc import Mapping, Sequence

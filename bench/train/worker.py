@@ -16,7 +16,7 @@ ONE_THREAD = {
 
 
 class Worker:
-    """A process that answers JSON lines, one per job; a context manager that ends it."""
+    """A process that runs one job per line of JSON; a context manager that ends it."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
         """Start a module under an interpreter, with one thread on a core if one is given."""

@@ -1,4 +1,4 @@
-"""The least work that can answer a request, under the service's own host with its default settings.
+"""Upper bound on throughput: a minimal application on the service's host and default settings.
 
     python ceiling.py PORT
 

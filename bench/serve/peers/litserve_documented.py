@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Network(litserve.LitAPI):
-    """Steps of a request."""
+    """The steps in which LitServe handles a request."""
 
     def setup(self, device: str) -> None:
         """Load the model."""
