@@ -114,7 +114,7 @@ class Generator:
         return Responses(*arrays)
 
     def send(self, number: int, now: float) -> None:
-        """Send a request on an idle or new connection; if there is none, it stays UNSENT."""
+        """Send a request on an idle or new connection; at the connection limit it stays UNSENT."""
         if self.idle:
             client = self.idle.pop()
         elif self.open_count < self.load.connections:
@@ -166,8 +166,8 @@ class Generator:
         self.status[client.number] = int(head[9:12])
         self.latency[client.number] = time.monotonic() - self.load.start - self.due[client.number]
         client.number, client.response = -1, b""
-        # If the server answered before the whole request was sent, the rest must not follow.
-        # The case of the first letter of "connection" varies between servers.
+        # After an early response the connection still expects the rest of the request.
+        # Servers differ in the case of the first letter of "connection".
         if client.unsent or b"onnection: close" in head:
             self.close(client)
         else:
@@ -193,7 +193,7 @@ def generate(load: Load) -> Responses:
 
 
 class OpenLoop:
-    """Generator processes, one per core, among which a load is divided; a context manager."""
+    """Context manager for generator processes, one per core, that share each load."""
 
     def __init__(self, cores: Sequence[int]) -> None:
         spawn = multiprocessing.get_context("spawn")

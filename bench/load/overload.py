@@ -41,27 +41,28 @@ from bench.serve.stacks import SERVICE
 from service.runtime.predictor import Predictor
 
 FACTORS = (1, 2, 4)
-"""Multiples of the peak rate that are offered."""
+"""Rates of the open loop, as multiples of the peak rate."""
 CONNECTIONS = 1024
 """Maximum number of open connections of the open loop."""
 PEAK_CONNECTIONS = (8, 16, 32)
-"""Numbers of connections of the closed loop; the best of them gives the peak rate."""
+"""Numbers of connections to try in the closed loop; the highest rate is the peak rate."""
 PROBE_INTERVAL_SECONDS = 0.05
 NORMAL_PROBES = 20
 """Number of probes whose median is the normal latency."""
 RECOVERY_PROBES = 3
-"""Number of consecutive probes of at most twice the normal latency that count as recovery."""
+"""Number of consecutive probes within twice the normal latency that count as recovery."""
 RECOVERY_TIMEOUT_SECONDS = 10
 
 Figures = dict[str, float]
-"""Figures of one load by the name of the table's column."""
+"""Figures of one load by column of the table."""
 
 
 class Workload(NamedTuple):
-    """A network, and the requests to send with a number of rows each."""
+    """A network, and the size and protocol of the requests to send to it."""
 
     network: str
     rows: int
+    """Number of rows per request."""
     protocol: Protocol
 
 
@@ -87,7 +88,7 @@ def overload(
     normal: float,
     seed: int,
 ) -> Figures:
-    """Send a multiple of the peak rate, wait for the normal latency, and return the figures."""
+    """Send a multiple of the peak rate, wait for recovery, and return the figures."""
     before, start = server.memory_megabytes(), time.monotonic() + 0.5
     requests = [request.encode(server.port)]
     load = Load(server.port, requests, factor * peak, seconds, start, CONNECTIONS, seed)
@@ -123,21 +124,22 @@ def recovery_seconds(server: Server, request: HttpRequest, normal: float) -> flo
         sent = time.monotonic() - started
         if sent > RECOVERY_TIMEOUT_SECONDS:
             return float("inf")
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            fast_probes = [*fast_probes, sent] if probe(server, request) <= 2 * normal else []
+        fast_probes = [*fast_probes, sent] if probe(server, request) <= 2 * normal else []
         time.sleep(max(0, started + sent + PROBE_INTERVAL_SECONDS - time.monotonic()))
     return fast_probes[0]
 
 
 def probe(server: Server, request: HttpRequest) -> float:
-    """Return the seconds that one request takes, or infinity if its status is not 200."""
+    """Return the seconds that one request takes, or infinity if it fails."""
     started = time.monotonic()
-    status = server.send(request)[0]
-    return time.monotonic() - started if status == 200 else float("inf")
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        if server.send(request)[0] == 200:
+            return time.monotonic() - started
+    return float("inf")
 
 
 def normal_seconds(server: Server, request: HttpRequest) -> float:
-    """Return the median latency of probes with pauses between them, as during recovery."""
+    """Return the median latency of an idle server, from probes at the interval of recovery."""
     probes = []
     for _ in range(NORMAL_PROBES):
         time.sleep(PROBE_INTERVAL_SECONDS)
@@ -168,9 +170,10 @@ def run_workload(
 
 def main() -> None:
     """Print a table per workload, then the JSON document."""
-    options = {"rounds": (3, "number of rounds"), "seconds": (10, "duration of one load")}
+    options = {"rounds": (3, "number of rounds"), "seconds": (10, "seconds of each load")}
     parser = new_parser(__doc__, **options)
-    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help="all by default")
+    help_text = "workloads to run (default: all)"
+    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help=help_text)
     arguments = parser.parse_args()
     require_wrk()
     cores = list(dict.fromkeys(assign_cores(3)))

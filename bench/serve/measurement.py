@@ -47,7 +47,7 @@ def measure(
 ) -> dict[str, object]:
     """Verify and measure each entry; print the medians over the rounds, and return them by label.
 
-    The entries are measured forwards and backwards in turn.
+    Every second round measures the entries in reverse order.
     """
     schedule = [(entry, verified_run_seconds(bench, entry, expected)) for entry in entries]
     for number in range(bench.rounds):
@@ -59,7 +59,7 @@ def measure(
 
 
 def verified_run_seconds(bench: Bench, entry: Entry, expected: Probabilities) -> int:
-    """Verify an entry's responses; return a run's seconds, enough for MIN_RESPONSES."""
+    """Verify an entry's responses; return the seconds that a run takes for MIN_RESPONSES."""
     server = entry.server
     with server.active(bench.idle_core):
         _, *seconds = (server.verify(entry.protocol, entry.request, expected) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Find or build an artifact; start, verify, measure and stop a server of it."""
+"""Artifacts to serve, and server processes to start, verify, measure and stop."""
 
 import atexit
 import contextlib
@@ -84,7 +84,7 @@ class Server:
     def __init__(self, stack: Stack, artifact: Path, core: int, **environment: str) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
 
-        The environment variables are in addition to those of the stack.
+        `environment` adds variables to those of the stack.
         """
         self.stack, self.core = stack, core
         self.port, grpc_port, metrics_port = _free_ports(3)
@@ -160,11 +160,13 @@ class Server:
         if status != 200:
             raise SystemExit(f"{where}: expected status 200, found {status}: {body[:500]!r}")
         actual = protocol.probabilities(headers, body, len(expected))
-        close = (
-            actual.shape == expected.shape and np.abs(actual - expected) <= PROBABILITY_TOLERANCE
-        )
-        if not np.all(close):
-            raise SystemExit(f"{where}: expected {expected[0]}, found {actual[0]}")
+        if actual.shape != expected.shape:
+            raise SystemExit(f"{where}: expected shape {expected.shape}, found {actual.shape}")
+        errors = np.abs(actual - expected).max(axis=1)
+        if not (errors <= PROBABILITY_TOLERANCE).all():
+            worst = int(errors.argmax())
+            counts = f"{expected[worst]}, found {actual[worst]}"
+            raise SystemExit(f"{where}, row {worst}: expected {counts}")
         return seconds
 
     def move_to(self, core: int) -> None:

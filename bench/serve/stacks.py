@@ -27,15 +27,15 @@ class Stack:
     command: Sequence[str]
     """Arguments of Python; may contain {artifact}, {port}, {folder} and {programs}."""
     peer: str = ""
-    """Name of its virtual environment in the folder of peers; empty for the checkout's own."""
+    """Name of the virtual environment in PEERS_FOLDER; empty for that of the checkout."""
     protocols: Sequence[Protocol] = (NATIVE_JSON,)
     environment: Mapping[str, str] = field(default_factory=dict)
     setup: Sequence[str] = ()
     """Arguments of Python for a command to run once before the start."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Contents by name, to write to {folder} before the start."""
+    """Contents of the files to write to {folder} before the start, by name."""
     checkout: Path = REPOSITORY
-    """Root of the checkout whose packages are imported when there is no peer environment."""
+    """Root of the checkout to import the service from; unused if `peer` is set."""
 
     @property
     def python(self) -> Path:
@@ -81,7 +81,7 @@ STACKS = (
             "MLSERVER_GRPC_PORT": "{grpc_port}",
             "MLSERVER_METRICS_PORT": "{metrics_port}",
             "MLSERVER_DEBUG": "false",
-            # Inference inside the server's process: on one core it takes a quarter of the time.
+            # 0 runs inference in the server's process; on one core it takes a quarter of the time.
             "MLSERVER_PARALLEL_WORKERS": "0",
         },
         files={"model-settings.json": MLSERVER_MODEL},

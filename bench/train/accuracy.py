@@ -2,8 +2,8 @@
 
     python -m bench.train.accuracy [DATA] [--seeds 10]
 
-Each seed draws its own split, initial weights and order of rows. The test rows do not
-influence which epoch is kept.
+Each seed draws its own split, initial weights and order of rows. The choice of the epoch to keep
+does not use the test rows.
 """
 
 import json

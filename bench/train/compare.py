@@ -4,15 +4,15 @@
 
 reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: this
             project's training step ("engine"), only its matrix products and Adam ("floor"), a
-            tutorial's PyTorch loop ("plain"), the forms in model/lessons, and one JAX lax.scan;
-            on one core
+            tutorial's PyTorch loop ("plain"), the implementations in model/lessons, and all steps
+            in one lax.scan of JAX; on one core
 tables      digits, 50 epochs, and 200,000 rows of 50 features, 5 epochs; 100 hidden features,
             batches of 64: the fit, which evaluates the validation rows in every epoch, and
             scikit-learn, skorch, Lightning and a DataLoader loop, which do not; on one core
 growth      duration and peak memory of `python -m model train` by rows and by hidden features
 
-All parts by default. Each library has a process of its own, and only one of them works at a time.
-Rounds alternate, and a ratio is the median of the ratios within a round. `make bench-train`
+All parts run by default. Each library has a process of its own, and only one process works at a
+time. Each round runs every library, and a ratio is the median over the rounds. `make bench-train`
 installs the peers; without them, only this project is measured. Linux only.
 """
 
@@ -51,7 +51,7 @@ peer_worker = partial(Worker, PEERS_PYTHON, "bench.train.peers")
 
 
 def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
-    """Time each implementation of the reference on one core, then two with default threads."""
+    """Time every implementation on one core, then "engine" and "plain" with default threads."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = f"{folder}/rows.npz"
@@ -126,7 +126,8 @@ def print_fits(
     title: str, results: Mapping[str, Sequence[Result]], console: Console
 ) -> dict[str, Result]:
     """Print and return the duration and the test quality (accuracy or R2) by library."""
-    table = new_table(title, "seconds", "time / fit's", "test quality", "fit's quality - this")
+    headings = ("seconds", "time / time of fit", "test quality", "quality of fit - quality")
+    table = new_table(title, *headings)
     document = {}
     fit = results["table"]
     for job, series in results.items():
