@@ -1,4 +1,4 @@
-"""Predictions in the form of each protocol, compared with a float64 reference."""
+"""Expected replies with predictions in each protocol, checked against a float64 reference."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests.conformance.served import Index, ServedModel
 
 @dataclass(frozen=True)
 class Predictions(JsonReply):
-    """The reply of POST /predict in one of its three media types."""
+    """The reply of POST /predict, as JSON, CSV or bytes."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
@@ -101,7 +101,7 @@ class Tensors(Outcome):
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
     binary: Mapping[str, bool]
-    """The outputs in their order, and whether each is binary."""
+    """Whether each output is binary, by name in the order of the reply."""
     id: str | None = None
 
     def differences(self, reply: Reply) -> Iterator[str]:
@@ -154,7 +154,7 @@ class Tensors(Outcome):
 
 @dataclass(frozen=True)
 class RowPredictions(JsonReply):
-    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
+    """The reply of TensorFlow Serving's API to {"instances": ...}: one item per row."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
@@ -175,7 +175,10 @@ class RowPredictions(JsonReply):
 
 @dataclass(frozen=True)
 class ColumnPredictions(JsonReply):
-    """TensorFlow Serving's reply to {"inputs": ...}: the single output, or all of them by name."""
+    """The reply of TensorFlow Serving's API to {"inputs": ...}: one list per output.
+
+    A single output has no name.
+    """
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)

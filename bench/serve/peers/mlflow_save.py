@@ -1,6 +1,6 @@
 """Save the model as MLflow's documentation shows it, with a signature of its input.
 
-    python mlflow_save.py FOLDER
+python mlflow_save.py FOLDER
 """
 
 import os
