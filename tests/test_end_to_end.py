@@ -1,4 +1,4 @@
-"""The whole line as a person runs it, from a CSV file to an answer over HTTP."""
+"""All commands in turn, from a CSV file to predictions over HTTP."""
 
 import json
 import os
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.e2e
 def test_csv_to_prediction(
     write: Callable[[Path], Path], options: list[str], features: list[str], tmp_path: Path
 ) -> None:
-    """The answers over HTTP are those of the eager network, within the derived bound."""
+    """Predictions over HTTP equal those of the PyTorch network, within the derived bound."""
     csv = write(tmp_path / "Meine Daten.csv")
 
     def run(*command: str) -> None:

@@ -60,7 +60,7 @@ ALIVE = DocumentReply({"status": "alive"})
 
 
 def fill(draw: Draw, path: str) -> str:
-    """Fill the first placeholder of a path with the model's name, and the second with its version."""
+    """Fill the placeholders of a path with the model's name and version."""
     return path.replace("{}", draw.model.name, 1).replace("{}", draw.model.version)
 
 
