@@ -79,15 +79,20 @@ def run(command: str, folder: Path, port: int) -> str:
     return completed.stdout
 
 
+def outside_make(checkout: Path, command: str) -> list[str]:
+    """Return the command line that runs a command in a checkout, without make's variables."""
+    script = f"cd {shlex.quote(str(checkout))} && {command}"
+    return ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
+
+
 @pytest.mark.e2e
 @NEEDS_VENV
 def test_first_screen(checkout: Path) -> None:
     """`make train export serve` and then curl print the lines that the README shows."""
     (command, output), (curl, reply_lines) = commands(README)[:2]
     port = free_port()
-    script = f"cd {shlex.quote(str(checkout))} && {command} | tee output"
-    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
-    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+    tee = outside_make(checkout, f"{command} | tee output")
+    with serving(tee, port, {"TWOLAYERNET_PORT": str(port)}):
         reply = run(curl, checkout, port)
         lines = (checkout / "output").read_text().splitlines()
     # On a slow machine, training also prints progress.
@@ -111,9 +116,7 @@ def test_getting_started(checkout: Path) -> None:
     before, after = steps[: steps.index(serve)], steps[steps.index(serve) + 1 :]
     for step in before:
         run(step, checkout, port)
-    script = f"cd {shlex.quote(str(checkout))} && {serve}"
-    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
-    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+    with serving(outside_make(checkout, serve), port, {"TWOLAYERNET_PORT": str(port)}):
         for step in after:
             run(step, checkout, port)
     assert 501 == len((checkout / "predictions.csv").read_text().splitlines())

@@ -141,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("parts", nargs="*", type=one_of(PARTS), help="parts to run (default: the first three)")
     add("--quick", action="store_true", help="measure three cells in two rounds of one second")
-    peers = f"peers to measure (default: all): {', '.join(names)}"
+    peers = f"peers to measure (default: all): {', '.join(map(repr, names))}"
     add("--only", nargs="+", metavar="STACK", type=one_of(names), help=peers)
     cells = f"cells of the matrix to measure (default: all): {', '.join(CELLS)}"
     add("--cells", nargs="+", metavar="CELL", type=one_of(CELLS), help=cells)

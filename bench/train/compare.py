@@ -65,16 +65,11 @@ def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
         if PEERS_PYTHON.exists():
             jax = stack.enter_context(peer_worker(core))
             jobs["jax_scan"] = partial(jax.run, "jax_scan", **settings)
-        engine_and_plain = {
-            form: partial(default.run, "reference", form=form, **settings)
-            for form in ("engine", "plain")
-        }
-        return {
-            "pinned": time_forms("reference setup, one core", jobs, rounds, console),
-            "default": time_forms(
-                "reference setup, default settings", engine_and_plain, rounds, console
-            ),
-        }
+        pinned_times = time_forms("reference setup, one core", jobs, rounds, console)
+        reference_job = partial(default.run, "reference", **settings)
+        jobs = {form: partial(reference_job, form=form) for form in ("engine", "plain")}
+        default_times = time_forms("reference setup, default settings", jobs, rounds, console)
+        return {"pinned": pinned_times, "default": default_times}
 
 
 def time_forms(

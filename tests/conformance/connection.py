@@ -32,10 +32,8 @@ class Connection:
     ) -> Reply:
         """Send a request and return the reply, with status 0 if the server closed without one.
 
-        Args:
-            pieces: bytes of the request, sent one after the other.
-            head: whether this is a HEAD request, whose reply has no body despite Content-Length.
-            half_close: whether to shut down the sending side after the request.
+        `head` marks a HEAD request, whose reply has no body. `half_close` shuts down the sending
+        side after the request.
 
         Raises:
             BrokenReplyError: the reply did not arrive in time, or it is not HTTP.

@@ -96,10 +96,10 @@ class JsonReply(Outcome):
         document, wrong = parse(reply.body)
         yield from wrong
         if document is not None:
-            yield from self.document_differences(document, reply)
+            yield from self._document_differences(document, reply)
 
     @abstractmethod
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         """Yield what is wrong with the document of a reply."""
 
 
@@ -124,8 +124,7 @@ class ErrorReply(JsonReply):
                 yield f"{name}: expected {part!r}, found {reply.header(name)!r}"
         yield from super().differences(reply)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         detail = document.get("detail")
         expected: dict[str, Any] = {
             "type": "about:blank",
@@ -155,8 +154,7 @@ class DocumentReply(JsonReply):
     """Whether the document must have no other members."""
     empty: bool = False
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         if self.complete and set(document) != set(self.members):
             yield f"members: expected {list(self.members)}, found {list(document)}"
         for name, value in self.members.items():

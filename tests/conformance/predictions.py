@@ -42,8 +42,7 @@ class Predictions(JsonReply):
             yield from head_differences(reply, 200, BYTES)
             yield from self._bytes(reply.body)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         model = self.model
         classes = ["probabilities", "classes"] if model.classes else []
         if list(document) != ["predictions", *classes, "model"]:
@@ -159,8 +158,7 @@ class RowPredictions(JsonReply):
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         rows, names = document.get("predictions"), list(self.model.outputs)
         if list(document) != ["predictions"] or not isinstance(rows, list):
             yield f"members: found {list(document)}"
@@ -183,8 +181,7 @@ class ColumnPredictions(JsonReply):
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         outputs, names = document.get("outputs"), list(self.model.outputs)
         if list(document) != ["outputs"]:
             yield f"members: found {list(document)}"
