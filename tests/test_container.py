@@ -160,7 +160,7 @@ def test_becomes_healthy(server: Container) -> None:
 
 
 def test_is_unhealthy_unless_ready(image: str, artifact: Path) -> None:
-    """With a damaged artifact /readyz answers 503 and the health check fails."""
+    """With a damaged artifact, /readyz replies 503 and the health check fails."""
     (artifact / "model.onnx").write_bytes(b"damaged")
     with running(image, *LIMITED, f"--volume={artifact.parent}:/artifacts/flowers:ro") as container:
         container.wait("reply", lambda: container.request("GET", "/healthz")[0] == 200)
@@ -216,7 +216,7 @@ def test_stops_on_sigterm(image: str, mount: str, when: str, workers: int) -> No
 
 
 def test_missing_artifacts(image: str) -> None:
-    """Without artifacts the container ends with exit code 2 and one line."""
+    """Without artifacts the container exits with code 2 and an error message."""
     completed = docker("run", "--rm", *LIMITED, image, check=False)
     assert 2 == completed.returncode
     assert completed.stderr.splitlines()[-1].startswith("Error: /artifacts: ")

@@ -135,32 +135,32 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
 
 @pytest.mark.e2e
 def test_http_commands(digits: tuple[Path, int]) -> None:
-    """Every command of docs/http.md prints what the page shows, but for the numbers."""
-    for command, printed in commands(DOCS["http.md"]):
+    """Every command of docs/http.md prints the lines on that page, except for the numbers."""
+    for command, expected in commands(DOCS["http.md"]):
         lines = run(command, *digits).splitlines()
-        assert [masked(line) for line in printed] == [masked(line) for line in lines], command
+        assert [masked(line) for line in expected] == [masked(line) for line in lines], command
 
 
 @pytest.mark.e2e
 def test_http_client(digits: tuple[Path, int]) -> None:
-    """The example of Triton's client prints two labels; KServe's runs in `make test-clients`."""
+    """The example for Triton's client prints two labels (`make test-clients` tests KServe's)."""
     (code,) = [code for code in fenced(DOCS["http.md"], "python") if "tritonclient" in code]
     code = code.replace(":8000", f":{digits[1]}")
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert re.fullmatch(r"\[\d \d\]\n", done.stdout), done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True)
+    assert re.fullmatch(r"\[\d \d\]\n", completed.stdout), completed.stderr
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("document", ["README.md", "embedding.md"])
 def test_python_examples(digits: tuple[Path, int], document: str) -> None:
-    """The Python code that embeds the artifact runs."""
+    """The documented Python code that loads an artifact runs."""
     text = README if document == "README.md" else DOCS[document]
     for code in fenced(text, "python"):
         command = [sys.executable, "-c", code]
         path = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)
-        assert (0, True) == (done.returncode, bool(done.stdout)), done.stderr
+        result = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)
+        assert (0, True) == (result.returncode, bool(result.stdout)), result.stderr
 
 
 def options_of(group: click.Group, name: str) -> list[str]:

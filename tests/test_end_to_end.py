@@ -63,13 +63,13 @@ def test_csv_to_prediction(
     assert 200 == status
     if isinstance(eager, tuple):
         served, name = np.array(reply["probabilities"]), "probabilities"
-        answer = eager[1].numpy()
+        predictions = eager[1].numpy()
         labels = [reply["classes"].index(label) for label in reply["predictions"]]
         assert expected.accepted is not None
         assert expected.accepted[np.arange(len(rows)), labels].all()
     else:
         served, name = np.array(reply["predictions"]), "output"
-        answer = eager.numpy()
+        predictions = eager.numpy()
     bound = expected.bounds[name]
     assert (np.abs(served.astype(np.float32) - expected.values[name]) <= bound).all()
-    assert (np.abs(served.astype(np.float32).astype(np.float64) - answer) <= 2 * bound).all()
+    assert (np.abs(served.astype(np.float32).astype(np.float64) - predictions) <= 2 * bound).all()

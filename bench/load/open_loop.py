@@ -2,8 +2,8 @@
 
 Like independent clients, the generators send each request at its due time, even if earlier ones
 have no response yet, and measure its latency from that time. A request that is due while every
-connection waits for a response is not sent but counted as UNSENT. A generator never sleeps, so it
-needs a core of its own.
+connection waits for a response is not sent, but is counted as UNSENT. A generator polls without
+sleeping, so it needs a core of its own.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ GRACE_SECONDS = 5
 """Time to wait for responses after the last request was due."""
 RECEIVE_BYTES = 1 << 18
 UNSENT, BROKEN, UNANSWERED = 0, 1, 2
-"""Values in place of a status: no free connection, lost connection, no response in time."""
+"""Statuses of requests without a response: no free connection, lost connection, or timeout."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Generator:
             self.idle.append(client)
 
     def close(self, client: Client) -> None:
-        """Close a connection, which makes room for a new one."""
+        """Close a connection; a later request may open a new one."""
         self.selector.unregister(client.connection)
         client.connection.close()
         self.open_count -= 1

@@ -1,4 +1,4 @@
-"""Memory of the service under a steady load of valid requests, invalid ones and metrics scrapes.
+"""Memory of the service under a steady load of valid and invalid requests and metrics scrapes.
 
     python -m bench.load.soak [ARTIFACT] [--minutes 30] [--rate 1000]
 

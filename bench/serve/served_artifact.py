@@ -32,9 +32,9 @@ ARTIFACT_HELP = (
 TRAINING_ROWS = 640
 CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-5
-"""Maximum absolute difference of a probability from the one that the service computes."""
+"""Maximum absolute difference between a server's probability and the service's own."""
 TIMEOUT_SECONDS = 60
-"""Maximum time for a server to start, and for one response."""
+"""Maximum time of a server's start, and also of one response."""
 STOP_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.002
 
@@ -125,7 +125,7 @@ class Server:
             )
 
     def start(self, request: HttpRequest) -> float:
-        """Start the server; return the seconds until it answers a request with status 200."""
+        """Start the server; return the seconds until the first reply with status 200."""
         started = time.perf_counter()
         self._process = self._run(self.stack.command)
         while True:
@@ -151,7 +151,7 @@ class Server:
         """Check a response against the expected probabilities; return the seconds that it took.
 
         Raises:
-            SystemExit: the status is not 200, or the probabilities are not the expected ones.
+            SystemExit: the status is not 200, or the probabilities differ from the expected ones.
         """
         started = time.perf_counter()
         status, headers, body = self.send(request)
@@ -165,8 +165,8 @@ class Server:
         errors = np.abs(actual - expected).max(axis=1)
         if not (errors <= PROBABILITY_TOLERANCE).all():
             worst = int(errors.argmax())
-            counts = f"{expected[worst]}, found {actual[worst]}"
-            raise SystemExit(f"{where}, row {worst}: expected {counts}")
+            values = f"expected {expected[worst]}, found {actual[worst]}"
+            raise SystemExit(f"{where}, row {worst}: {values}")
         return seconds
 
     def move_to(self, core: int) -> None:

@@ -21,7 +21,7 @@ PEERS_FOLDER = REPOSITORY / ".peers"
 
 @dataclass(frozen=True)
 class Stack:
-    """A server program, and how to start it with one worker."""
+    """A server program, and the command and files that start it with one worker."""
 
     name: str
     command: Sequence[str]
@@ -103,7 +103,7 @@ STACKS = (
 def installed_stacks(names: Sequence[str]) -> list[Stack]:
     """Return the service and the named stacks, or all stacks if no name is given.
 
-    A stack whose virtual environment is missing is left out, with a line on stderr.
+    A stack whose virtual environment is missing is omitted, with a message on stderr.
     """
     stacks = []
     for stack in STACKS:
@@ -113,5 +113,5 @@ def installed_stacks(names: Sequence[str]) -> list[Stack]:
             stacks.append(stack)
         else:
             missing = f"{PEERS_FOLDER / stack.peer} is missing; `make bench-serve` installs it"
-            print(f"{stack.name} is left out: {missing}", file=sys.stderr)
+            print(f"skipping {stack.name}: {missing}", file=sys.stderr)
     return stacks

@@ -75,7 +75,7 @@ def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
 def time_forms(
     title: str, jobs: Mapping[str, Callable[..., Result]], rounds: int, console: Console
 ) -> dict[str, Result]:
-    """Run every job once per round; print and return the medians by implementation."""
+    """Run every job once per round; print and return the median results by implementation."""
     for job in jobs.values():
         job(seed=0)  # warm-up
     results: dict[str, list[Result]] = {form: [] for form in jobs}
@@ -161,8 +161,8 @@ def main() -> None:
     if arguments.seeds < 2:
         parser.error("--seeds: expected at least 2, for the standard error of a mean")
     if not PEERS_PYTHON.exists():
-        missing = f"{PEERS_PYTHON} is missing, so the peers are left out"
-        print(f"{missing}; `make bench-train` installs them", file=sys.stderr)
+        hint = "`make bench-train` installs the peers"
+        print(f"skipping the peers: {PEERS_PYTHON} is missing; {hint}", file=sys.stderr)
     cores, console = sorted(os.sched_getaffinity(0)), new_console()
     document: dict[str, object] = {"cores": len(cores)}
     for part in arguments.parts or PARTS:

@@ -41,7 +41,7 @@ ADAM: dict[str, Any] = {
     **{"weight_decay": 0.0, "amsgrad": False, "maximize": False},
 }
 RunSteps = Callable[[int], float]
-"""Function that runs a number of steps on the same rows, and returns the loss of the last one."""
+"""Function that runs a number of steps on the same rows, and returns the last step's loss."""
 
 
 def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
@@ -114,15 +114,15 @@ LESSONS = {form.name: form for form in comparison.FORMS}
 
 
 def forms() -> dict[str, object]:
-    """Return the names of the forms that `reference` can time."""
+    """Return the names of the implementations that `reference` can time."""
     return {"names": [*FORMS, *LESSONS]}
 
 
 def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
-    """Return the duration in seconds and the last loss of some steps of one form.
+    """Run some steps of one implementation; return the duration in seconds and the last loss.
 
-    The forms other than lessons fit the arrays x, (rows, in_features), and y, (rows, out_features),
-    of the NPZ file at path.
+    Lessons draw their own rows; the others fit the arrays x, (rows, in_features), and y,
+    (rows, out_features), of the NPZ file at path.
     """
     if form in LESSONS:
         run = lesson(LESSONS[form], seed)
@@ -137,7 +137,7 @@ def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
 
 
 def prepare(name: str, seed: int, path: str) -> dict[str, object]:
-    """Write the three parts of a table, standardised as for the engine, to an NPZ file.
+    """Write the training, validation and test rows of a table, standardised, to an NPZ file.
 
     The table `synthetic` has 200,000 rows of 50 features, five of which determine the target
     (Friedman 1991).
@@ -158,7 +158,7 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
 
 @timed
 def table(parts: Parts, epochs: int, seed: int) -> Predict:
-    """Fit as `python -m model train` does, with an evaluation of the validation rows per epoch."""
+    """Fit as `python -m model train` does; it evaluates the validation rows after every epoch."""
     train, validation = (
         (torch.from_numpy(x), torch.from_numpy(y)) for x, y in (parts["train"], parts["validation"])
     )

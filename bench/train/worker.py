@@ -16,7 +16,7 @@ ONE_THREAD = {
 
 
 class Worker:
-    """A process that runs one job per line of JSON; a context manager that ends it."""
+    """Context manager for a process that reads one job per line of JSON and prints its result."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
         """Start a module under an interpreter; on a given core, it uses one thread."""

@@ -43,7 +43,7 @@ Check = Callable[[int, int, bytes], str | None]
 class Client(threading.Thread):
     """A client that sends some requests in turn until an event, with a new check per connection.
 
-    A persistent client reuses a connection until it breaks; another opens one per request.
+    A persistent client reuses a connection until it breaks; otherwise each request opens one.
     """
 
     def __init__(

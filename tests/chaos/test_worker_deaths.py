@@ -75,7 +75,7 @@ def kill_worker(server: Server, worker: psutil.Process) -> Kill:
             status, _ = exchange(connection, READYZ)
             local_port = connection.sock.getsockname()[1]
             with contextlib.suppress(psutil.Error):  # A process may end before it is inspected.
-                return status == 200 and any(local_port in client_ports(one) for one in new)
+                return status == 200 and any(local_port in client_ports(other) for other in new)
         return False
 
     until(replaced)

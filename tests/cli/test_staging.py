@@ -111,7 +111,7 @@ def test_published_files_are_synced_before_the_rename(
 
 
 def test_sweep(tmp_path: Path) -> None:
-    """Staging removes drafts whose process has died, which hold no lock, and keeps locked ones."""
+    """Staging removes unlocked drafts, whose process has died, and keeps locked drafts."""
     dead = tmp_path / "a" / f"{STAGING_PREFIX}dead"
     dead.mkdir(parents=True)
     with staged(tmp_path, "b") as draft:

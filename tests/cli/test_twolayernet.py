@@ -20,10 +20,8 @@ from cli.twolayernet import main
 main(["--help"], standalone_mode=False)
 print(*sys.modules)"""
     command = [sys.executable, "-c", code]
-    printed = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    output, _, modules = printed.rpartition("| source\n")
+    stdout = subprocess.check_output(command, cwd=ROOT, text=True)
+    output, _, modules = stdout.rpartition("| source\n")
     for name in ("train", "formulations", "export", "verify", "check", "serve", "score"):
         assert f"\n  {name} " in output
     assert set() == HEAVY & set(modules.split())
@@ -31,7 +29,7 @@ print(*sys.modules)"""
 
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_has_help(name: str) -> None:
-    """Each name leads to a command, whose help is printed under that name."""
+    """The help of each command starts with `Usage: twolayernet` and the command's name."""
     result = CliRunner().invoke(main, [name, "--help"], prog_name="twolayernet")
     assert 0 == result.exit_code, result.output
     assert result.output.startswith(f"Usage: twolayernet {name} ")

@@ -18,7 +18,7 @@ class BrokenReplyError(Exception):
 
 
 class Connection:
-    """A persistent connection to 127.0.0.1; the next request reopens it after an end."""
+    """A persistent connection to 127.0.0.1, which is reopened for the next request if it ended."""
 
     def __init__(self, port: int, timeout_seconds: float) -> None:
         self.port, self.timeout_seconds = port, timeout_seconds
@@ -30,7 +30,7 @@ class Connection:
     def exchange(
         self, pieces: Sequence[bytes], *, head: bool = False, half_close: bool = False
     ) -> Reply:
-        """Send a request and return the reply, with status 0 if the server closed without one.
+        """Send a request and return the reply; its status is 0 if the server closed silently.
 
         `head` marks a HEAD request, whose reply has no body. `half_close` shuts down the sending
         side after the request.

@@ -116,7 +116,7 @@ class Draw:
         return self.random.random() < probability
 
     def index(self, at_least: int = 1, at_most: int | None = None) -> Index:
-        """Draw the indices of some rows, usually of one, and of at most as many as are allowed."""
+        """Draw the indices of a request's rows: usually one row, at most the allowed number."""
         fitting = self.model.limits.body_bytes // (MAX_NUMBER_BYTES * len(self.model.features))
         at_most = min(fitting, self.model.max_rows if at_most is None else at_most)
         size = self.random.choices((1, 2, 7, 33, at_most), (60, 15, 15, 9, 1))[0]
@@ -183,7 +183,7 @@ class Draw:
         framing: Framing | None = None,
         **options: bool,
     ) -> Case:
-        """Return a POST request; without a framing, draw one that keeps the outcome."""
+        """Return a POST request; the default framing is random and does not change the outcome."""
         assert len(body) <= self.model.limits.body_bytes or getattr(outcome, "status", 200) == 413
         framing = framing or self._framing(content_type, headers)
         more = [*headers] if content_type is None else [("Content-Type", content_type), *headers]

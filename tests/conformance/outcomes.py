@@ -22,7 +22,7 @@ REPLY_HEADERS = {
     *("retry-after", "server", "vary", "x-content-type-options", "x-frame-options"),
     "x-request-id",
 }
-"""All headers that a reply may have; no request may cause another one."""
+"""All headers that a reply may have, whatever the request contains."""
 INTERNALS = re.compile(rb'Traceback|File "|\.py\b|site-packages|0x[0-9a-f]{8}')
 """Implementation details that no error reply may reveal."""
 MAX_DETAIL_CHARACTERS = 1000
@@ -39,7 +39,7 @@ class Reply(NamedTuple):
     """Whether the connection ended with this reply."""
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header; the values of a repeated one are joined by commas."""
+        """Return the value of a header, or the values of a repeated header joined by commas."""
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 

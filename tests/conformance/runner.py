@@ -19,7 +19,7 @@ from tests.conformance.served import Limits, read_model
 GROUP_WEIGHTS: dict[Group, int] = {"valid": 5, "nearly valid": 4, "hostile": 2}
 """Relative frequency of each group."""
 BATCH_REQUESTS = 250
-"""Number of requests that one process sends between two reports."""
+"""Number of requests after which a process returns its counts."""
 MAX_SHOWN_BYTES = 700
 assert MODULES, "importing the modules registers their kinds"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Network(litserve.LitAPI):
-    """The steps in which LitServe handles a request."""
+    """The hooks that LitServe calls for a request."""
 
     def setup(self, device: str) -> None:
         """Load the model."""

@@ -139,7 +139,7 @@ def length_and_chunks(draw: Draw) -> Case:
 
 @kind("hostile", 3)
 def invalid_request_ids(draw: Draw) -> Case:
-    """Two X-Request-ID, or one that injects a header; a bare LF ends a line (RFC 9112, 2.2)."""
+    """Two request ids, or an id that injects a header; a bare LF ends a line (RFC 9112, 2.2)."""
     two = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
     value = draw.choice((*INJECTIONS, "{}\r\nx-request-id: {}".format(*two)))
     request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {value}\r\n\r\n"
@@ -179,7 +179,7 @@ def neutral_headers(draw: Draw) -> Case:
 
 
 def predict_path(draw: Draw) -> str:
-    """Return the path of a prediction in one of the protocols."""
+    """Return a path that accepts predictions, in a random protocol."""
     return str(draw.choice(("/predict", v1_path(draw), v2_path(draw))))
 
 

@@ -121,7 +121,7 @@ def numbers_that_round_to_zero(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 8, 2, 2, variants=WRONG_CELLS)
 def wrong_cell(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """No number, or one beyond float32; SingleUnnamedTensorErrors of JsontensorTest."""
+    """A cell that is no number, or beyond float32; SingleUnnamedTensorErrors of JsontensorTest."""
     return reject_cell(draw, protocol, *WRONG_CELLS[variant])
 
 

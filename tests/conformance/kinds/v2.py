@@ -149,7 +149,7 @@ def fewest_and_most_rows(draw: Draw) -> Case:
 
 @kind("valid", 2)
 def harmless_options(draw: Draw) -> Case:
-    """Unknown parameters (KServe's test_infer_parameters_v2), and an Accept that is satisfied."""
+    """Unknown parameters (KServe's test_infer_parameters_v2), and Accept with the reply's type."""
     index, binary = draw.index(), draw.chance(0.5)
     several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
     headers = [("Accept", draw.choice((*several, BYTES if binary else JSON)))]
@@ -174,7 +174,7 @@ def media_type(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 3)
 def wrong_inputs(draw: Draw) -> Case:
-    """Other than a list of one input object; Triton's test_input_validation_required_empty."""
+    """Inputs that are not a list of one object; Triton's test_input_validation_required_empty."""
     one = tensor(draw, draw.index(at_most=7))
     inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
     no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]
@@ -189,7 +189,7 @@ def wrong_inputs(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("twice", "unknown"))
 def output(draw: Draw, variant: str) -> Case:
-    """A repeated output (test_duplicate_output_names, CVE-2025-23310), or an unknown one."""
+    """A repeated output (test_duplicate_output_names, CVE-2025-23310) or an unknown output."""
     others: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
     names: list[Any] = list(draw.model.outputs)
     name, text = (names[0], names[0]) if variant == "twice" else (draw.choice(others), "one of")

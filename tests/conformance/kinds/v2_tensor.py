@@ -167,7 +167,7 @@ def binary_input(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 3, variants=("declared", "sent"))
 def wrong_size(draw: Draw, variant: str) -> Case:
-    """Binary data of another size than declared; Triton's http_server.cc has the same checks."""
+    """Binary data whose size differs from the declared size, as in Triton's http_server.cc."""
     if variant == "declared":
         parameters = {"binary_data_size": draw.choice(WRONG_SIZES)}
         place = ".parameters.binary_data_size"
@@ -214,7 +214,7 @@ def wrong_bytes(draw: Draw) -> Case:
 
 @kind("hostile", 2, variants=("not a number", "inside the JSON"))
 def json_length(draw: Draw, variant: str) -> Case:
-    """A wrong length of the JSON; Triton's http_server.cc has the same checks."""
+    """A header with a wrong length of the JSON, as in Triton's http_server.cc."""
     body = draw.json({"inputs": [tensor(draw, index := draw.index(), "binary")]}).strip()
     tail = b"\xff" + draw.float32(index)[1:]
     lengths = (1, len(body) - 1, len(body) // 2, len(body) + 1, len(body) + len(tail), 99999999)
