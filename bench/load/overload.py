@@ -79,19 +79,10 @@ def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) 
 
 
 def overload(
-    server: Server,
-    request: HttpRequest,
-    loop: OpenLoop,
-    peak: float,
-    factor: float,
-    seconds: int,
-    normal: float,
-    seed: int,
+    server: Server, request: HttpRequest, loop: OpenLoop, load: Load, normal: float, peak: float
 ) -> Figures:
-    """Send a multiple of the peak rate, wait for recovery, and return the figures."""
-    before, start = server.memory_megabytes(), time.monotonic() + 0.5
-    requests = [request.encode(server.port)]
-    load = Load(server.port, requests, factor * peak, seconds, start, CONNECTIONS, seed)
+    """Run a load that begins soon, wait for recovery, and return the figures."""
+    before, start, seconds = server.memory_megabytes(), load.start, load.seconds
     futures = loop.start(load)
     time.sleep(max(0, start + seconds * 0.9 - time.monotonic()))
     loaded = server.memory_megabytes()
@@ -164,7 +155,10 @@ def run_workload(
         for seed in range(rounds):
             peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
             for factor, figures in zip(FACTORS, loads.values(), strict=True):
-                figures.append(overload(server, request, loop, peak, factor, seconds, normal, seed))
+                start, content = time.monotonic() + 0.5, [request.encode(server.port)]
+                rate = factor * peak
+                load = Load(server.port, content, rate, seconds, start, CONNECTIONS, seed)
+                figures.append(overload(server, request, loop, load, normal, peak))
     return loads
 
 

@@ -207,10 +207,7 @@ class Draw:
         outcome: Outcome,
         **options: bool,
     ) -> Case:
-        """Return a request with random further headers that must not change its outcome.
-
-        The options are fields of Case.
-        """
+        """Return a request with random headers that must not matter, and with options of Case."""
         request_id, more = self._neutral_headers()
         fields = self._fields([("Host", "localhost"), *headers, *more])
         lines = [f"{method} {path} HTTP/1.1".encode(), *fields]

@@ -173,10 +173,7 @@ class RowPredictions(JsonReply):
 
 @dataclass(frozen=True)
 class ColumnPredictions(JsonReply):
-    """The reply of TensorFlow Serving's API to {"inputs": ...}: one list per output.
-
-    A single output has no name.
-    """
+    """The reply of TensorFlow Serving's API to {"inputs": ...}: an output, or several by name."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)

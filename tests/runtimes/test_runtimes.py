@@ -26,10 +26,7 @@ OLD_ONNXRUNTIMES = ("1.12.1", "1.13.1", "1.14.1", "1.15.0", "1.16.0", "1.17.0", 
 
 
 def environment(name: str, alternatives: list[list[str]]) -> Path:
-    """Create an environment if needed; return its interpreter.
-
-    It has the first set of packages in `alternatives` that installs on this machine.
-    """
+    """Return an environment's interpreter; create it with the first packages that install."""
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     complete = folder / "complete"

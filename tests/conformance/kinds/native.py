@@ -2,7 +2,6 @@
 
 import csv
 import io
-import struct
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -202,26 +201,34 @@ def accept(draw: Draw, variant: str) -> Case:
     return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
 
 
-@kind("nearly valid", 5)
-def wrong_bytes(draw: Draw) -> Case:
-    """Bytes with no, incomplete or too many rows, a value that is not finite, or an overflow."""
+def not_finite(draw: Draw, index: Index) -> tuple[bytes, ErrorReply]:
+    """Return rows as float32 with an infinity or a NaN, and the expected error."""
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    return bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")
+
+
+def wrong_float32(draw: Draw) -> tuple[bytes, ErrorReply]:
+    """Return bytes that are no valid float32 rows, and the expected error."""
     limit, width = draw.model.max_rows, len(draw.model.features)
     body = draw.float32(draw.index(at_most=33))
     incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
-    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
-    index = draw.index()
-    rows, overflow = draw.overflow(index)
-    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
-    bits[i, j] = draw.choice(NOT_FINITE_BITS)
-    wrong = (
-        (bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")),
+    rows, i = draw.overflow(draw.index())
+    wrong: Any = (
+        not_finite(draw, draw.index()),
         (b"", ErrorReply(400, None, "empty")),
         (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
-        (too_many, ErrorReply(413, None, str(limit))),
-        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {overflow}", "float32")),
+        (bytes(4 * width * (limit + draw.choice((1, 50)))), ErrorReply(413, None, str(limit))),
+        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {i}", "float32")),
     )
     body, outcome = draw.choice(wrong)
-    return draw.post(PATH, body, outcome, content_type=BYTES)
+    return body, outcome
+
+
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """Bytes with no, incomplete or too many rows, a value that is not finite, or an overflow."""
+    return draw.post(PATH, *wrong_float32(draw), content_type=BYTES)
 
 
 @kind("nearly valid", 3)

@@ -10,7 +10,7 @@ import numpy as np
 from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.json_text import Raw
 from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, WRONG_CELLS
-from tests.conformance.kinds.native import NOT_FINITE_BITS
+from tests.conformance.kinds.native import not_finite, wrong_float32
 from tests.conformance.kinds.v2 import (
     JSON_LENGTH,
     Form,
@@ -194,22 +194,11 @@ def contradictory_data(draw: Draw) -> Case:
 @kind("nearly valid", 4)
 def wrong_bytes(draw: Draw) -> Case:
     """Wrong binary data: not finite, incomplete, empty, or too many rows."""
-    limit, row_bytes, index = draw.model.max_rows, 4 * len(draw.model.features), draw.index()
-    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
-    part = draw.choice((bits.tobytes()[:-1], bits.tobytes() + b"\0\0\0\0"))
-    bits[i, j] = draw.choice(NOT_FINITE_BITS)
-    not_finite = ErrorReply(422, f"row {i}, column {j}", "finite")
-    if draw.chance(0.3):
-        document = {"inputs": [tensor(draw, index, "binary")]}
-        return infer(draw, document, not_finite, bits.tobytes())
-    wrong = (
-        (bits.tobytes(), not_finite),
-        (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes")),
-        (b"", ErrorReply(400, None, "empty")),
-        (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit))),
-    )
-    body, outcome = draw.choice(wrong)
-    return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+    if draw.chance(0.7):
+        body, outcome = wrong_float32(draw)
+        return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+    tail, outcome = not_finite(draw, index := draw.index())
+    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, tail)
 
 
 @kind("hostile", 2, variants=("not a number", "inside the JSON"))
