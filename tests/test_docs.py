@@ -35,19 +35,19 @@ NEEDS_VENV = pytest.mark.skipif(
 )
 
 
-def fenced(text: str, language: str) -> list[str]:
+def code_blocks(text: str, language: str) -> list[str]:
     """Return the blocks of code in a language."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """Return the commands of the console blocks, each with the lines that it should print."""
-    parts = [part for block in fenced(text, "console") for part in block.split("$ ")[1:]]
+    parts = [part for block in code_blocks(text, "console") for part in block.split("$ ")[1:]]
     lines = [part.splitlines() for part in parts]
     return [(command, [line for line in output if line]) for command, *output in lines]
 
 
-def masked(line: str) -> str:
+def mask(line: str) -> str:
     """Replace the numbers and digests of a line, which differ between machines, by #."""
     return " ".join(re.sub(r"[0-9a-f]{64}|\d+(\.\d+)?(e-?\d+)?", "#", line).split())
 
@@ -96,9 +96,9 @@ def test_first_screen(checkout: Path) -> None:
         reply = run(curl, checkout, port)
         lines = (checkout / "output").read_text().splitlines()
     # On a slow machine, training also prints progress.
-    actual = [masked(line) for line in lines if not line.startswith("epoch ")]
-    assert [masked(line) for line in output if not line.startswith("INFO")] == actual
-    assert [masked(line) for line in reply_lines] == [masked(reply)]
+    actual = [mask(line) for line in lines if not line.startswith("epoch ")]
+    assert [mask(line) for line in output if not line.startswith("INFO")] == actual
+    assert [mask(line) for line in reply_lines] == [mask(reply)]
 
 
 @pytest.mark.e2e
@@ -107,7 +107,7 @@ def test_first_screen(checkout: Path) -> None:
 def test_getting_started(checkout: Path) -> None:
     """The commands of docs/getting-started.md work, from creating a table to predictions."""
     text = DOCS["getting-started.md"]
-    (program,), (settings,) = fenced(text, "python"), fenced(text, "toml")
+    (program,), (settings,) = code_blocks(text, "python"), code_blocks(text, "toml")
     subprocess.run([sys.executable, "-c", program], cwd=checkout, check=True)
     (checkout / "fit.toml").write_text(settings)
     port = free_port()
@@ -138,13 +138,13 @@ def test_http_commands(digits: tuple[Path, int]) -> None:
     """Every command of docs/http.md prints the lines on that page, except for the numbers."""
     for command, expected in commands(DOCS["http.md"]):
         lines = run(command, *digits).splitlines()
-        assert [masked(line) for line in expected] == [masked(line) for line in lines], command
+        assert [mask(line) for line in expected] == [mask(line) for line in lines], command
 
 
 @pytest.mark.e2e
 def test_http_client(digits: tuple[Path, int]) -> None:
     """The example for Triton's client prints two labels (`make test-clients` tests KServe's)."""
-    (code,) = [code for code in fenced(DOCS["http.md"], "python") if "tritonclient" in code]
+    (code,) = [code for code in code_blocks(DOCS["http.md"], "python") if "tritonclient" in code]
     code = code.replace(":8000", f":{digits[1]}")
     command = [sys.executable, "-W", "error", "-c", code]
     completed = subprocess.run(command, capture_output=True, text=True)
@@ -156,7 +156,7 @@ def test_http_client(digits: tuple[Path, int]) -> None:
 def test_python_examples(digits: tuple[Path, int], document: str) -> None:
     """The documented Python code that loads an artifact runs."""
     text = README if document == "README.md" else DOCS[document]
-    for code in fenced(text, "python"):
+    for code in code_blocks(text, "python"):
         command = [sys.executable, "-c", code]
         path = {**os.environ, "PYTHONPATH": str(ROOT)}
         result = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)

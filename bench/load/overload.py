@@ -53,8 +53,8 @@ RECOVERY_PROBES = 3
 """Number of consecutive probes within twice the normal latency that count as recovery."""
 RECOVERY_TIMEOUT_SECONDS = 10
 
-Figures = dict[str, float]
-"""Figures of one load by column of the table."""
+LoadResult = dict[str, float]
+"""Measurements of one load by column of the table."""
 
 
 class Workload(NamedTuple):
@@ -80,7 +80,7 @@ def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) 
 
 def overload(
     server: Server, request: HttpRequest, loop: OpenLoop, load: Load, normal: float, peak: float
-) -> Figures:
+) -> LoadResult:
     """Run a load that begins soon, wait for recovery, and return the figures."""
     before, start, seconds = server.memory_megabytes(), load.start, load.seconds
     futures = loop.start(load)
@@ -140,12 +140,12 @@ def normal_seconds(server: Server, request: HttpRequest) -> float:
 
 def run_workload(
     workload: Workload, cores: Sequence[int], rounds: int, seconds: int
-) -> dict[str, list[Figures]]:
+) -> dict[str, list[LoadResult]]:
     """Return the figures of each round by factor; the server runs on the first of the cores."""
     server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
-    loads: dict[str, list[Figures]] = {f"{factor}x": [] for factor in FACTORS}
+    loads: dict[str, list[LoadResult]] = {f"{factor}x": [] for factor in FACTORS}
     artifact = find_or_build_artifact(workload.network)
     expected = Predictor(artifact).predict(rows)["probabilities"]
     with OpenLoop(generator_cores) as loop, Server(SERVICE, artifact, server_core) as server:

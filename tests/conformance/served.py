@@ -67,7 +67,7 @@ class ServedModel:
 
     @property
     def version(self) -> str:
-        """The version as replies write it."""
+        """The version as a string."""
         return str(self.manifest["version"])
 
     @property
@@ -84,7 +84,7 @@ class ServedModel:
 
     @cached_property
     def zero(self) -> Index:
-        """A row of zeros."""
+        """The index of a row of zeros, as an array."""
         return np.flatnonzero(~self.rows.any(axis=1))[:1]
 
     def shape(self, output: str, index: Index) -> list[int]:
@@ -180,12 +180,12 @@ def _draw_rows(features: Sequence[Mapping[str, Any]], random: np.random.Generato
     typical = random.uniform(low, high, (TYPICAL_ROWS, width))
     typical[::4] = np.round(typical[::4])
     typical[1::4] = np.round(typical[1::4], 2)
-    some = typical[:64]
-    hard = [some * scale for scale in SCALES]
+    sample = typical[:64]
+    hard = [sample * scale for scale in SCALES]
     hard += [np.eye(width), -np.eye(width), np.stack([low, high]), np.zeros((2, width))]
     hard += [np.full((1, width), value) for value in CONSTANTS]
-    hard.append(some * random.choice([-1.0, 1.0], some.shape))
-    hard.append(np.where(random.random(some.shape) < 0.5, 0.0, some))
+    hard.append(sample * random.choice([-1.0, 1.0], sample.shape))
+    hard.append(np.where(random.random(sample.shape) < 0.5, 0.0, sample))
     return np.concatenate([typical, *hard])
 
 

@@ -29,11 +29,11 @@ JOBS = int(os.environ.get("CONFORMANCE_JOBS", "4"))
 WORKERS = os.environ.get("CONFORMANCE_WORKERS", "1")
 KIND_FILTER = os.environ.get("CONFORMANCE_KINDS", "")
 ARTIFACTS = os.environ.get("CONFORMANCE_ARTIFACTS", f"{FLOWERS.artifact}:{HOUSES.artifact}")
-FIRST = int(os.environ.get("CONFORMANCE_FIRST", "0"))
+FIRST_NUMBER = int(os.environ.get("CONFORMANCE_FIRST", "0"))
 QUICK_REQUESTS = 300
 MAX_GROWTH_MEGABYTES = 40
 """Maximum growth of a server after the first tenth of the requests."""
-TROUBLE = re.compile(r"Traceback|request failed|panicked|Error\b")
+FAILURE_TEXT = re.compile(r"Traceback|request failed|panicked|Error\b")
 """Text that no request may cause in the log."""
 
 
@@ -61,7 +61,7 @@ def check(tally: Tally, servers: Mapping[Path, Server]) -> None:
     """Assert that no reply was wrong and that no server logged a failure."""
     assert {} == tally.wrong, "\n\n".join(tally.examples.values())
     logs = [line for server in servers.values() for line in server.log_lines()]
-    assert [] == [line for line in logs if TROUBLE.search(line)]
+    assert [] == [line for line in logs if FAILURE_TEXT.search(line)]
 
 
 def test_a_few_requests(servers: dict[Path, Server]) -> None:
@@ -79,7 +79,7 @@ def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixtur
     workers = [server.workers() for server in servers.values()]
     warm: list[float] = []
     tally = Tally()
-    for batch in send_all(plan(servers, SEED), range(FIRST, FIRST + REQUESTS), JOBS):
+    for batch in send_all(plan(servers, SEED), range(FIRST_NUMBER, FIRST_NUMBER + REQUESTS), JOBS):
         tally.add(batch)
         if not warm and 10 * tally.sent.total() >= REQUESTS:
             warm = [server.megabytes() for server in servers.values()]

@@ -21,19 +21,19 @@ IDS = (
     *("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300),
     *("\u2028 \U0001f600", 'q"u\\o'),
 )
-NO_BOOLEANS = ("true", 1, 0, "", 1.5)
+NOT_BOOLEANS = ("true", 1, 0, "", 1.5)
 WRONG_VALUES: dict[str, Sequence[Any]] = {
     "id": (1, 1.5, [], {}, True),
     "model_name": ("TestModel", "", 1, "../x"),
     "outputs": ({}, "all", 1),
     "outputs[0]": ("label", {}),
-    "outputs[0].parameters.binary_data": NO_BOOLEANS,
+    "outputs[0].parameters.binary_data": NOT_BOOLEANS,
     "outputs[0].parameters.classification": (2,),
     "outputs[0].parameters.shared_memory_region": ("x",),
     "inputs[0].parameters.shared_memory_region": ("x",),
     "parameters": ([], 1, "a", [{}]),
     "parameters.a": ([], {}, None, [1]),
-    "parameters.binary_data_output": NO_BOOLEANS,
+    "parameters.binary_data_output": NOT_BOOLEANS,
     "parameters.sequence_id": (7,),
     "parameters.sequence_start": (True,),
 }

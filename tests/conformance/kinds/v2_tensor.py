@@ -25,15 +25,15 @@ from tests.conformance.outcomes import BYTES, JSON, ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
-NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
+WRONG_NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
 WRONG_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
 """Values of binary_data_size that are not integers, or differ from the tensor's size."""
 WRONG_LENGTHS = ("-1", "+5", "1e2", "0x10", "abc", "1.0", "5 5", "1,1", "9" * 30, "\u00b2")
 """Values of Inference-Header-Content-Length that are not decimal numbers."""
-BARE = [(JSON_LENGTH, "0")]
+NO_JSON = [(JSON_LENGTH, "0")]
 """Header of a request without JSON: the body holds only the bytes of the input."""
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "name": (NAMES, '"input"'),
+    "name": (WRONG_NAMES, '"input"'),
     "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
     "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
@@ -158,7 +158,7 @@ def binary_input(draw: Draw, variant: str) -> Case:
     if variant == "without JSON":
         outcome, body = all_outputs(draw, index, binary=True), draw.float32(index)
         content_type = draw.choice((BYTES, None, JSON))
-        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
+        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=NO_JSON)
     binary, members = draw.chance(0.7), draw.shuffled(tensor(draw, index, "binary").items())
     document = {"inputs": [members], "parameters": {"binary_data_output": binary}}
     outcome = all_outputs(draw, index, binary=binary)
@@ -196,7 +196,7 @@ def wrong_bytes(draw: Draw) -> Case:
     """Wrong binary data: not finite, incomplete, empty, or too many rows."""
     if draw.chance(0.7):
         body, outcome = wrong_float32(draw)
-        return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+        return draw.post(v2_path(draw), body, outcome, content_type=None, headers=NO_JSON)
     tail, outcome = not_finite(draw, index := draw.index())
     return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, tail)
 
