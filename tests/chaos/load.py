@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -25,15 +26,12 @@ class LoadRequest:
     body: bytes | None = None
 
 
-@dataclass(frozen=True)
-class BrokenConnection:
-    """A connection that ended with an error."""
+class BrokenConnection(NamedTuple):
+    """An error, the client's port (0 if connect() failed), and its time.monotonic()."""
 
     error: str
     local_port: int
-    """The client's port; 0 if connect() failed."""
     seconds: float
-    """Time of the error on the clock of time.monotonic()."""
 
 
 Check = Callable[[int, int, bytes], str | None]

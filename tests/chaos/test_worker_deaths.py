@@ -10,8 +10,8 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -39,24 +39,20 @@ PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).
 READYZ = LoadRequest("GET", "/readyz")
 
 
-@dataclass(frozen=True)
-class Kill:
-    """The death of a worker; times are on the clock of time.monotonic()."""
+class Kill(NamedTuple):
+    """The clients' ports of a killed worker's connections, and times by time.monotonic()."""
 
     ports: set[int]
-    """The clients' ports of the connections that the worker had accepted."""
     suspended: float
     killed: float
     replaced: float
     """Time of the first reply of the new worker."""
 
     def explains(self, broken: BrokenConnection) -> bool:
-        """Return whether the kill may have broken a connection.
-
-        A connection that is reset during connect() has no known port, so its time decides.
-        """
+        """Return whether the kill may have broken a connection."""
         if broken.local_port:
             return broken.local_port in self.ports
+        # The port of a connection that is reset during connect() is unknown.
         return self.suspended <= broken.seconds <= self.replaced
 
 
