@@ -155,9 +155,9 @@ def run_workload(
         for seed in range(rounds):
             peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
             for factor, figures in zip(FACTORS, loads.values(), strict=True):
-                start, content = time.monotonic() + 0.5, [request.encode(server.port)]
+                start, requests = time.monotonic() + 0.5, [request.encode(server.port)]
                 rate = factor * peak
-                load = Load(server.port, content, rate, seconds, start, CONNECTIONS, seed)
+                load = Load(server.port, requests, rate, seconds, start, CONNECTIONS, seed)
                 figures.append(overload(server, request, loop, load, normal, peak))
     return loads
 

@@ -45,7 +45,7 @@ def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
 
 
 def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, float]]:
-    """Turn fit(parts, epochs, seed) into a job that returns duration and test quality."""
+    """Turn fit(parts, epochs, seed) into a job that returns its duration and test quality."""
 
     @functools.wraps(fit)
     def job(path: str, epochs: int, seed: int) -> dict[str, float]:

@@ -124,7 +124,7 @@ class Draw:
         return np.array([self.random.randrange(len(self.model.rows)) for _ in range(size)], np.intp)
 
     def numbers(self, index: Index) -> list[list[float]]:
-        """Return rows as numbers."""
+        """Return rows as lists of numbers."""
         rows: list[list[float]] = self.model.rows[index].tolist()
         return rows
 
@@ -133,7 +133,7 @@ class Draw:
         return self.model.rows[index].astype("<f4").tobytes()
 
     def cells(self, index: Index) -> list[list[Any]]:
-        """Return rows as JSON texts of numbers."""
+        """Return rows with each number as JSON text in a random format."""
         return [list(row) for row in json_text.numbers(self.random, self.numbers(index))]
 
     def cells_and_position(
@@ -144,7 +144,7 @@ class Draw:
         return self.cells(index), self.position(index, at_least - 1)
 
     def records(self, rows: Sequence[Sequence[Any]]) -> list[json_text.Members]:
-        """Return rows as objects with the features in random order."""
+        """Return rows as JSON objects with the features in random order."""
         return [self.shuffled(zip(self.model.features, row, strict=True)) for row in rows]
 
     def json(self, value: Any) -> bytes:
@@ -161,7 +161,7 @@ class Draw:
         return f"[{i}][{json.dumps(self.model.features[j], ensure_ascii=False) if record else j}]"
 
     def shuffled(self, members: Any) -> json_text.Members:
-        """Return an object with its members in random order."""
+        """Return a JSON object with its members in random order."""
         shuffled = json_text.Members(members)
         self.random.shuffle(shuffled)
         return shuffled

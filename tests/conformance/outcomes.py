@@ -48,7 +48,7 @@ class Outcome(ABC):
     """The only correct outcome of a request."""
 
     from_host: ClassVar[bool] = False
-    """Whether the HTTP host replies without calling the application."""
+    """Whether granian's HTTP library replies without calling the application."""
 
     @abstractmethod
     def differences(self, reply: Reply) -> Iterator[str]:

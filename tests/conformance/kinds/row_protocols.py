@@ -18,7 +18,7 @@ SIGNATURE = "serving_default"
 
 
 def v1_path(draw: Draw) -> str:
-    """Return the path of a prediction in the V1 protocol, with or without the version."""
+    """Return the V1 path that accepts predictions, with or without the version."""
     version = draw.choice(("", f"/versions/{draw.model.version}"))
     return f"/v1/models/{draw.model.name}{version}:predict"
 
@@ -34,7 +34,7 @@ class RowProtocol:
     """Function from the model and the rows to the expected reply."""
 
     def path(self, draw: Draw) -> str:
-        """Return the path of a prediction."""
+        """Return the path that accepts predictions."""
         return "/predict" if self is NATIVE else v1_path(draw)
 
     def document(self, draw: Draw, values: Any) -> Members:

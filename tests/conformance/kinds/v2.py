@@ -42,7 +42,7 @@ KSERVE_PARAMETERS = {"test-str": "dummy", "test-bool": True, "test-int": 100, "t
 
 
 def v2_path(draw: Draw) -> str:
-    """Return the path of an inference, with or without the version."""
+    """Return the V2 path that accepts predictions, with or without the version."""
     version = draw.choice(("", f"/versions/{draw.model.version}"))
     return f"/v2/models/{draw.model.name}{version}/infer"
 
