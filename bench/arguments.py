@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 
 def new_parser(description: str | None, **options: tuple[float, str]) -> argparse.ArgumentParser:
-    """Return a parser whose help shows a module's docstring as it is.
+    """Return a parser whose help shows a module's docstring unchanged.
 
     Args:
         description: the docstring.
@@ -20,7 +20,7 @@ def new_parser(description: str | None, **options: tuple[float, str]) -> argpars
 
 
 def one_of(names: Collection[str]) -> Callable[[str], str]:
-    """Return a `type` for an argument that must be one of some names.
+    """Return an argparse `type` that accepts only the given names.
 
     Unlike `choices`, it allows an optional list of positional arguments to be empty.
     """

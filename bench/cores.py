@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 def assign_cores(role_count: int) -> list[int]:
     """Return one usable core per role, the server's first; other roles may share the last core.
 
-    `taskset` restricts the usable cores.
+    A core is usable if the process may run on it; restrict them with `taskset`.
 
     Raises:
-        SystemExit: the server would have no core of its own.
+        SystemExit: fewer than two cores are usable, and the server needs one of its own.
     """
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def new_console(width: int = 120) -> Console:
-    """Return a console that prints text as it is, up to the given width in columns."""
+    """Return a console that prints plain text without markup; `width` is in columns."""
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
 
 
@@ -22,14 +22,14 @@ def new_table(title: str, *headings: str) -> Table:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Return the ratio within each round, in which a change of the machine's speed cancels."""
+    """Return the ratio of each round; a change of speed between rounds does not affect it."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 
 def print_medians(
     console: Console, title: str, rounds: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> dict[str, dict[str, float]]:
-    """Print and return the median of each figure over the rounds, by the name of a table's row."""
+    """Print a table with the median of each figure over the rounds; return the medians by row."""
     medians = {
         row: {
             figure: statistics.median(figures[figure] for figures in series) for figure in series[0]

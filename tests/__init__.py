@@ -1,1 +1,1 @@
-"""The tests, flat: one file per module, and end to end."""
+"""Tests of the packages, and end-to-end tests of the whole project."""

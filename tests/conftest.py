@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite; those that train a network are in tests/trained.py."""
+"""Fixtures for all tests; those that train a network are in tests/trained.py."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def artifact(flowers: StoredArtifact, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def repack() -> Callable[[Path], None]:
-    """Return a function that recomputes SHA256SUMS, which hides an edit from the hash check."""
+    """A function that recomputes SHA256SUMS, so the hash check accepts an edited artifact."""
 
     def recompute(path: Path) -> None:
         files = {

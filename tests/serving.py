@@ -1,4 +1,4 @@
-"""Servers for the tests, started by the real command on a free port and awaited until ready."""
+"""Start real servers on free ports for the tests, and wait until they are ready."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 120
-"""Seconds after which a wait fails, enough for a machine whose cores are all busy."""
+"""Maximum time of a wait, long enough for a machine whose cores are all busy."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Server:
         """Send one request; return the status and the JSON document of the reply."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
         with contextlib.closing(connection):
-            # The server may reject a request before it has read all of it.
+            # The server may reject a request before it has received the whole body.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, headers)
             reply = connection.getresponse()
             return reply.status, json.loads(reply.read())
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=DEADLINE_SECONDS)
 
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition and return its first true value."""
+    """Call a condition until its value is true, and return that value."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         if value := condition():
@@ -99,12 +99,12 @@ def serving(
             once 64 kB are unread.
     """
     with contextlib.ExitStack() as stack:
-        output: int | IO[bytes] = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
+        stdout: int | IO[bytes] = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
         process = subprocess.Popen(
             command,
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
-            stdout=output,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -118,8 +118,8 @@ def serving(
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 kill(process)
-                printed = log.read_text() if log else process.communicate()[0]
-                raise AssertionError(f"{' '.join(command)} did not become ready: {printed}")
+                output = log.read_text() if log else process.communicate()[0]
+                raise AssertionError(f"{' '.join(command)} did not become ready: {output}")
         yield server
     finally:
         kill(process)
@@ -135,5 +135,5 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def granian(artifact: Path, port: int, *options: str) -> list[str]:
-    """Return the command that serves an artifact."""
+    """Return the command line that serves an artifact."""
     return [sys.executable, "-m", "service", "serve", str(artifact), "--port", str(port), *options]

@@ -1,4 +1,4 @@
-"""Artifacts kept as files under tests/data, for tests that need no torch."""
+"""Artifacts stored under tests/data, for tests that run without torch."""
 
 import csv
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class StoredArtifact:
         """The first 100 rows of the table, (100, in_features)."""
         names = [feature.name for feature in storage.read_artifact(self.artifact).manifest.features]
         with self.csv.open(encoding="utf-8-sig", newline="") as file:
-            mark = ";" if ";" in file.readline() else ","
+            delimiter = ";" if ";" in file.readline() else ","
             file.seek(0)
-            records = list(csv.DictReader(file, delimiter=mark))[:100]
+            records = list(csv.DictReader(file, delimiter=delimiter))[:100]
         return np.array([[float(record[name]) for name in names] for record in records], np.float32)
 
 
@@ -45,4 +45,4 @@ FLOWERS = StoredArtifact(DATA / "artifacts/flowers/1", DATA / "flowers.csv")
 HOUSES = StoredArtifact(DATA / "artifacts/houses/1", DATA / "houses.csv")
 """A regressor of one target from three features, one of them constant."""
 RETRAINED_FLOWERS = StoredArtifact(DATA / "artifacts/retrained/flowers/1", DATA / "flowers.csv")
-"""FLOWERS trained on fewer rows; its manifest also says version 1."""
+"""The classifier trained on fewer rows; it is also version 1."""

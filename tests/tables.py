@@ -1,4 +1,4 @@
-"""The two small tables of the tests, written as CSV files: a classification and a regression."""
+"""Two small random tables as CSV files: a classification and a regression."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ CLASSES = ("setosa", "versi, color", "vïrginica")
 
 
 def write_flowers(path: Path, rows: int = 150) -> Path:
-    """Write a table of three classes with a byte-order mark, `;`, quoted names and an id column."""
+    """Write a table of three classes with a byte-order mark, `;`, quotes and an id column."""
     rng = np.random.default_rng(7)
     labels = np.arange(rows) % 3
     x = rng.normal(size=(rows, 4)) + labels[:, None] * np.array([2.0, -1.5, 0.5, 3.0])
@@ -20,7 +20,7 @@ def write_flowers(path: Path, rows: int = 150) -> Path:
 
 
 def write_houses(path: Path, rows: int = 120) -> Path:
-    """Write a table with a constant column and a decimal target in euros."""
+    """Write a table with a constant column and a numeric target."""
     rng = np.random.default_rng(8)
     size, age = rng.uniform(20, 200, rows), rng.integers(0, 100, rows)
     price = 3000 * size - 500 * age + rng.normal(scale=10_000, size=rows)

@@ -1,4 +1,4 @@
-"""Dependency directions, what a serving process loads, and sizes of functions and files."""
+"""Dependency directions, imports of a serving process, and sizes of functions and files."""
 
 import ast
 import subprocess
@@ -11,35 +11,25 @@ import pytest
 from tests.serving import ROOT
 
 PACKAGES = ("model", "export", "service", "tabular", "cli", "bench", "tests")
-
-TRAINING = {
-    "torch",
-    "onnx",
-    "onnxscript",
-    "safetensors",
-    "sklearn",
-    "matplotlib",
-    "polars",
-    "model",
-    "export",
-}
+TRAINING_NAMES = "torch onnx onnxscript safetensors sklearn matplotlib polars model export"
+TRAINING = set(TRAINING_NAMES.split())
 
 
 def loaded_packages(code: str) -> set[str]:
-    """Run code in a new process and return the top-level packages that it has loaded."""
+    """Run code in a new process and return the top-level packages that it imports."""
     command = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {name.split(".")[0] for name in done.stdout.split()}
+    modules = subprocess.check_output(command, cwd=ROOT, text=True)
+    return {name.split(".")[0] for name in modules.split()}
 
 
 @pytest.mark.parametrize("module", ["service.web.app", "service.runtime.predictor"])
 def test_serving_loads_no_training_package(module: str) -> None:
-    """A process that imports the service has no training package in it."""
+    """The service imports no training package."""
     assert set() == loaded_packages(f"import {module}") & TRAINING
 
 
 def test_parent_process_stays_small() -> None:
-    """The process that starts the workers imports neither flask nor onnxruntime nor numpy."""
+    """The process that starts the workers does not import flask, onnxruntime or numpy."""
     code = "import service.__main__, service.commands.serve, service.host.supervisor"
     assert set() == loaded_packages(code) & (TRAINING | {"flask", "onnxruntime", "numpy"})
 
@@ -47,8 +37,9 @@ def test_parent_process_stays_small() -> None:
 def test_import_contracts() -> None:
     """The contracts of import-linter in pyproject.toml hold."""
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stdout
+    process = [sys.executable, "-c", command]
+    completed = subprocess.run(process, cwd=ROOT, capture_output=True, text=True)
+    assert 0 == completed.returncode, completed.stdout
 
 
 def sources() -> list[Path]:
@@ -57,7 +48,7 @@ def sources() -> list[Path]:
 
 
 def function_lengths() -> dict[str, int]:
-    """Return the lines of every function, docstring included, by file and name."""
+    """Return the number of lines of every function, including its docstring, by file and name."""
     return {
         f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for path in sources()

@@ -1,6 +1,6 @@
-"""The images, built by a real engine and run without privileges, network and writable files.
+"""The container images, built by Docker and run without privileges, network and writable files.
 
-Without a network the containers need no free port and cannot depend on other hosts.
+Without a network the containers need no free port and cannot reach other hosts.
 """
 
 import contextlib
@@ -24,24 +24,19 @@ from tests.stored import StoredArtifact
 
 pytestmark = pytest.mark.container
 
-HARDENED = (
-    "--network=none",
-    "--read-only",
-    "--tmpfs=/tmp",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-)
+RESTRICTIONS = "--network=none --read-only --tmpfs=/tmp --cap-drop=ALL"
+HARDENED = (*RESTRICTIONS.split(), "--security-opt=no-new-privileges")
 LIMITED = (*HARDENED, "--pids-limit=64", "--memory=256m")
 
-# A server that listens on 127.0.0.1 alone, and so is unreachable from outside, does not answer at
+# A server that listens only on 127.0.0.1 is unreachable from outside the container, and also at
 # 127.0.0.2.
 CLIENT = """
 import sys
 from http.client import HTTPConnection
 connection = HTTPConnection("127.0.0.2", 8000, timeout=10)
 connection.request(sys.argv[1], sys.argv[2], sys.argv[3], {"Content-Type": "application/json"})
-answer = connection.getresponse()
-sys.stdout.buffer.write(b"%d " % answer.status + answer.read())
+reply = connection.getresponse()
+sys.stdout.buffer.write(b"%d " % reply.status + reply.read())
 """
 
 
@@ -56,10 +51,9 @@ class Container:
         return docker("exec", self.id, *command, check=False)
 
     def request(self, method: str, path: str, body: str = "") -> tuple[int, str]:
-        """Send a request from inside; return the status, 0 without a reply, and the body."""
-        status, _, reply = self.execute(
-            "python", "-c", CLIENT, method, path, body
-        ).stdout.partition(" ")
+        """Send a request inside the container; return status and body, or 0 without a reply."""
+        output = self.execute("python", "-c", CLIENT, method, path, body).stdout
+        status, _, reply = output.partition(" ")
         return int(status or 0), reply
 
     def inspect(self, template: str) -> str:
@@ -72,11 +66,11 @@ class Container:
         return output.stdout + output.stderr
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
-        """Wait for a condition; fail with the log when the container ends or time runs out."""
+        """Wait for a condition; fail with the log if the container ends or the time is up."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
             if self.inspect("{{.State.Running}}") == "false" or time.monotonic() > deadline:
-                pytest.fail(f"no {what}: {self.log()}")
+                pytest.fail(f"timeout or end of the container before {what}: {self.log()}")
 
     def stop(self) -> int:
         """Send SIGTERM, and SIGKILL after ten seconds; return the exit code."""
@@ -85,7 +79,7 @@ class Container:
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the engine's client, with BuildKit."""
+    """Run the docker command, with BuildKit."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
     command = ["docker", *arguments]
     completed = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -106,11 +100,11 @@ def running(image: str, *options: str, command: tuple[str, ...] = ()) -> Iterato
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """Skip the test without an engine that has the base image."""
+    """Skip the test unless a Docker engine is running and has the base image."""
     if not shutil.which("docker"):
         pytest.skip("no docker command")
     if docker("version", check=False).returncode:
-        pytest.skip("no Docker engine answers")
+        pytest.skip("no Docker engine is running")
     base = re.search("^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert base
     if docker("image", "inspect", base[1], check=False).returncode:
@@ -135,7 +129,7 @@ def image(engine: None) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mount(flowers: StoredArtifact) -> str:
-    """The option that mounts an artifact read-only in a container."""
+    """The Docker option that mounts the artifact read-only."""
     return f"--volume={flowers.artifact.parent}:/artifacts/flowers:ro"
 
 
@@ -161,12 +155,12 @@ def test_predicts(server: Container, flowers: StoredArtifact) -> None:
 
 
 def test_becomes_healthy(server: Container) -> None:
-    """The image's health check passes."""
+    """Docker reports the container as healthy."""
     server.wait("health", lambda: server.inspect("{{.State.Health.Status}}") == "healthy")
 
 
 def test_is_unhealthy_unless_ready(image: str, artifact: Path) -> None:
-    """With a damaged artifact /readyz answers 503 and the health check fails."""
+    """With a damaged artifact, /readyz replies 503 and the health check fails."""
     (artifact / "model.onnx").write_bytes(b"damaged")
     with running(image, *LIMITED, f"--volume={artifact.parent}:/artifacts/flowers:ro") as container:
         container.wait("reply", lambda: container.request("GET", "/healthz")[0] == 200)
@@ -177,29 +171,27 @@ def test_is_unhealthy_unless_ready(image: str, artifact: Path) -> None:
 
 
 def test_runs_without_privileges(server: Container) -> None:
-    """The user is a number other than root's, without capabilities and ways to gain them."""
-    status = dict(
-        re.findall(r"^(\w+):\s*(.*)$", server.execute("cat", "/proc/1/status").stdout, re.MULTILINE)
-    )
+    """The server runs as a numeric user other than root, without capabilities."""
+    text = server.execute("cat", "/proc/1/status").stdout
+    status = dict(re.findall(r"^(\w+):\s*(.*)$", text, re.MULTILINE))
     user = server.inspect("{{.Config.User}}").partition(":")[0]
     assert user.isdecimal()
     assert int(user) > 0
     assert [user] * 4 == status["Uid"].split()
-    assert {0} == {
-        int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-    }
+    capabilities = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    assert {0} == {int(status[name], 16) for name in capabilities}
     assert "1" == status["NoNewPrivs"]
 
 
 @pytest.mark.parametrize("module", ["torch", "onnx", "model", "export", "pip", "setuptools"])
 def test_cannot_import(server: Container, module: str) -> None:
-    """The image's environment has neither training packages nor installers."""
+    """The image contains no training package and no installer."""
     code = f"from importlib.util import find_spec; print(find_spec('{module}'))"
     assert "None\n" == server.execute("python", "-c", code).stdout
 
 
 def test_has_no_training_packages(server: Container) -> None:
-    """The image has the service and the two leaf packages that it imports."""
+    """The image contains only the service and the two packages that it imports."""
     assert "cli\nservice\ntabular\n" == server.execute("ls", "-A", "/app").stdout
 
 
@@ -224,7 +216,7 @@ def test_stops_on_sigterm(image: str, mount: str, when: str, workers: int) -> No
 
 
 def test_missing_artifacts(image: str) -> None:
-    """Without artifacts the container ends with exit code 2 and one line."""
+    """Without artifacts the container exits with code 2 and an error message."""
     completed = docker("run", "--rm", *LIMITED, image, check=False)
     assert 2 == completed.returncode
     assert completed.stderr.splitlines()[-1].startswith("Error: /artifacts: ")
@@ -232,7 +224,7 @@ def test_missing_artifacts(image: str) -> None:
 
 @pytest.fixture(scope="session")
 def train_image(engine: None) -> Iterator[str]:
-    """The training image; skipped if the build would download PyTorch."""
+    """The training image; skip the test if the build would download PyTorch."""
     if not list((ROOT / "wheels").glob("torch-*.whl")):
         download = "pip download --dest wheels --no-deps --constraint constraints.txt torch"
         pytest.skip(f"no PyTorch wheel in wheels/: {download}")
@@ -244,10 +236,7 @@ def test_trains_and_publishes(train_image: str, image: str, tmp_path: Path) -> N
     for folder in ("runs", "artifacts"):
         (tmp_path / folder).mkdir()
     user = f"--user={os.getuid()}:{os.getgid()}"
-    volumes = (
-        f"--volume={tmp_path}/runs:/app/runs",
-        f"--volume={tmp_path}/artifacts:/app/artifacts",
-    )
+    volumes = [f"--volume={tmp_path}/{name}:/app/{name}" for name in ("runs", "artifacts")]
     docker("run", "--rm", user, *HARDENED, *volumes, train_image)
     assert {os.getuid()} == {path.stat().st_uid for path in tmp_path.rglob("*")}
     mount = f"--volume={tmp_path}/artifacts:/artifacts:ro"
@@ -258,7 +247,5 @@ def test_trains_and_publishes(train_image: str, image: str, tmp_path: Path) -> N
 def test_training_stops_on_sigterm(train_image: str) -> None:
     """SIGTERM ends training with exit code 143; make as PID 1 would ignore the signal."""
     with running(train_image, "--network=none") as container:
-        container.wait(
-            "training process", lambda: "model train" in docker("top", container.id).stdout
-        )
+        container.wait("training", lambda: "model train" in docker("top", container.id).stdout)
         assert 128 + signal.SIGTERM == container.stop()

@@ -1,4 +1,4 @@
-"""The documentation is true: its commands run, and its lists and tables are complete."""
+"""The documented commands run, and the lists and tables in the documentation are complete."""
 
 import os
 import re
@@ -35,20 +35,20 @@ NEEDS_VENV = pytest.mark.skipif(
 )
 
 
-def fenced(text: str, language: str) -> list[str]:
+def code_blocks(text: str, language: str) -> list[str]:
     """Return the blocks of code in a language."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """Return the commands of the console blocks, each with the lines that it should print."""
-    parts = [part for block in fenced(text, "console") for part in block.split("$ ")[1:]]
+    parts = [part for block in code_blocks(text, "console") for part in block.split("$ ")[1:]]
     lines = [part.splitlines() for part in parts]
     return [(command, [line for line in output if line]) for command, *output in lines]
 
 
-def masked(line: str) -> str:
-    """Return a line without its numbers and digests, which differ between machines."""
+def mask(line: str) -> str:
+    """Replace the numbers and digests of a line, which differ between machines, by #."""
     return " ".join(re.sub(r"[0-9a-f]{64}|\d+(\.\d+)?(e-?\d+)?", "#", line).split())
 
 
@@ -65,44 +65,49 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def environment() -> Mapping[str, str]:
-    """Return the environment of a new terminal: the tests may run under make themselves."""
+    """Return the environment without the variables of make, which may run these tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
 
 def run(command: str, folder: Path, port: int) -> str:
-    """Run a command of the documentation against a server on a port; return what it prints."""
+    """Run a documented command against the server on a port; return its standard output."""
     command = command.replace("8000", str(port))
-    done = subprocess.run(  # noqa: S602 # the documentation's own commands
+    completed = subprocess.run(  # noqa: S602 # a command of our own documentation
         command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True
     )
-    assert 0 == done.returncode, done.stderr
-    return done.stdout
+    assert 0 == completed.returncode, completed.stderr
+    return completed.stdout
+
+
+def outside_make(checkout: Path, command: str) -> list[str]:
+    """Return the command line that runs a command in a checkout, without make's variables."""
+    script = f"cd {shlex.quote(str(checkout))} && {command}"
+    return ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
 
 
 @pytest.mark.e2e
 @NEEDS_VENV
 def test_first_screen(checkout: Path) -> None:
-    """`make train export serve`, then curl, print what the README shows."""
-    (command, printed), (curl, answer) = commands(README)[:2]
+    """`make train export serve` and then curl print the lines that the README shows."""
+    (command, output), (curl, reply_lines) = commands(README)[:2]
     port = free_port()
-    script = f"cd {shlex.quote(str(checkout))} && {command} | tee output"
-    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
-    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+    tee = outside_make(checkout, f"{command} | tee output")
+    with serving(tee, port, {"TWOLAYERNET_PORT": str(port)}):
         reply = run(curl, checkout, port)
         lines = (checkout / "output").read_text().splitlines()
-    # A slow machine prints a line of progress now and then.
-    shown = [masked(line) for line in lines if not line.startswith("epoch ")]
-    assert [masked(line) for line in printed if not line.startswith("INFO")] == shown
-    assert [masked(line) for line in answer] == [masked(reply)]
+    # On a slow machine, training also prints progress.
+    actual = [mask(line) for line in lines if not line.startswith("epoch ")]
+    assert [mask(line) for line in output if not line.startswith("INFO")] == actual
+    assert [mask(line) for line in reply_lines] == [mask(reply)]
 
 
 @pytest.mark.e2e
 @pytest.mark.slow
 @NEEDS_VENV
 def test_getting_started(checkout: Path) -> None:
-    """docs/getting-started.md works from its table to its predictions, after the first example."""
+    """The commands of docs/getting-started.md work, from creating a table to predictions."""
     text = DOCS["getting-started.md"]
-    (program,), (settings,) = fenced(text, "python"), fenced(text, "toml")
+    (program,), (settings,) = code_blocks(text, "python"), code_blocks(text, "toml")
     subprocess.run([sys.executable, "-c", program], cwd=checkout, check=True)
     (checkout / "fit.toml").write_text(settings)
     port = free_port()
@@ -111,9 +116,7 @@ def test_getting_started(checkout: Path) -> None:
     before, after = steps[: steps.index(serve)], steps[steps.index(serve) + 1 :]
     for step in before:
         run(step, checkout, port)
-    script = f"cd {shlex.quote(str(checkout))} && {serve}"
-    outside_make = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "sh", "-c", script]
-    with serving(outside_make, port, {"TWOLAYERNET_PORT": str(port)}):
+    with serving(outside_make(checkout, serve), port, {"TWOLAYERNET_PORT": str(port)}):
         for step in after:
             run(step, checkout, port)
     assert 501 == len((checkout / "predictions.csv").read_text().splitlines())
@@ -121,49 +124,47 @@ def test_getting_started(checkout: Path) -> None:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
-    """A server of the digits, as docs/http.md has one: the folder of artifacts/, and the port."""
+    """A server of digits for docs/http.md: the folder that contains artifacts/, and the port."""
     folder, port = tmp_path_factory.mktemp("digits"), free_port()
-    place = ["--runs", str(folder / "runs")]
-    fit = ["train", "--epochs", "2", "--hidden", "16", *place]
-    for main, arguments in ((model, fit), (export, ["build", *place])):
-        artifacts = ["--artifacts", str(folder / "artifacts")] if main is export else []
-        main([*arguments, *artifacts], standalone_mode=False)
+    runs, artifacts = f"--runs={folder / 'runs'}", f"--artifacts={folder / 'artifacts'}"
+    model(["train", "--epochs=2", "--hidden=16", runs], standalone_mode=False)
+    export(["build", runs, artifacts], standalone_mode=False)
     with serving(granian(folder / "artifacts" / "digits", port), port):
         yield folder, port
 
 
 @pytest.mark.e2e
 def test_http_commands(digits: tuple[Path, int]) -> None:
-    """Every command of docs/http.md prints what the page shows, but for the numbers."""
-    for command, printed in commands(DOCS["http.md"]):
+    """Every command of docs/http.md prints the lines on that page, except for the numbers."""
+    for command, expected in commands(DOCS["http.md"]):
         lines = run(command, *digits).splitlines()
-        assert [masked(line) for line in printed] == [masked(line) for line in lines], command
+        assert [mask(line) for line in expected] == [mask(line) for line in lines], command
 
 
 @pytest.mark.e2e
 def test_http_client(digits: tuple[Path, int]) -> None:
-    """The example of Triton's client prints two labels; KServe's runs in `make test-clients`."""
-    (code,) = [code for code in fenced(DOCS["http.md"], "python") if "tritonclient" in code]
+    """The example for Triton's client prints two labels (`make test-clients` tests KServe's)."""
+    (code,) = [code for code in code_blocks(DOCS["http.md"], "python") if "tritonclient" in code]
     code = code.replace(":8000", f":{digits[1]}")
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert re.fullmatch(r"\[\d \d\]\n", done.stdout), done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True)
+    assert re.fullmatch(r"\[\d \d\]\n", completed.stdout), completed.stderr
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("document", ["README.md", "embedding.md"])
 def test_python_examples(digits: tuple[Path, int], document: str) -> None:
-    """The Python code that embeds the artifact runs."""
+    """The documented Python code that loads an artifact runs."""
     text = README if document == "README.md" else DOCS[document]
-    for code in fenced(text, "python"):
+    for code in code_blocks(text, "python"):
         command = [sys.executable, "-c", code]
         path = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)
-        assert (0, True) == (done.returncode, bool(done.stdout)), done.stderr
+        result = subprocess.run(command, cwd=digits[0], env=path, capture_output=True, text=True)
+        assert (0, True) == (result.returncode, bool(result.stdout)), result.stderr
 
 
 def options_of(group: click.Group, name: str) -> list[str]:
-    """Return the options of a command, which a group may import only now."""
+    """Return the option names of a command; importing the command is left to its group."""
     command = group.make_context(group.name or "", [name, "--help"], resilient_parsing=True)
     context = group.commands[name].make_context(name, [], parent=command, resilient_parsing=True)
     return [
@@ -224,7 +225,7 @@ def test_files_named_in_the_docs_exist() -> None:
 
 
 def test_every_option_of_check_is_documented() -> None:
-    """docs/operations.md has the options and exit codes of `service check` and `export verify`."""
+    """docs/operations.md lists the options and exit codes of `check` and `verify`."""
     text = " ".join(DOCS["operations.md"].split())
     for group, name in ((service, "check"), (export, "verify")):
         assert [] == [option for option in options_of(group, name) if option not in text]
@@ -232,7 +233,7 @@ def test_every_option_of_check_is_documented() -> None:
 
 
 def test_every_route_is_documented(flowers: StoredArtifact) -> None:
-    """docs/http.md has each route of the application."""
+    """docs/http.md lists each route of the application."""
     text = DOCS["http.md"]
     for rule in create_app(ServiceSettings(artifact=flowers.artifact)).url_map.iter_rules():
         path = rule.rule.replace("<model>", "M").replace("<version>", "V")
@@ -240,7 +241,7 @@ def test_every_route_is_documented(flowers: StoredArtifact) -> None:
 
 
 def test_the_artifact_is_documented() -> None:
-    """docs/artifact.md has every file, operator and field, and every limit."""
+    """docs/artifact.md lists every file, operator, field and limit."""
     text = DOCS["artifact.md"]
     assert [] == [name for name in (*FILES, SUMS) if f"        {name}" not in text]
     for name, limit in MAX_FILE_BYTES.items():

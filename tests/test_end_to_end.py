@@ -1,4 +1,4 @@
-"""The whole line as a person runs it, from a CSV file to an answer over HTTP."""
+"""All commands in turn, from a CSV file to predictions over HTTP."""
 
 import json
 import os
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.e2e
 def test_csv_to_prediction(
     write: Callable[[Path], Path], options: list[str], features: list[str], tmp_path: Path
 ) -> None:
-    """The answers over HTTP are those of the eager network, within the derived bound."""
+    """Predictions over HTTP equal those of the PyTorch network, within the derived bound."""
     csv = write(tmp_path / "Meine Daten.csv")
 
     def run(*command: str) -> None:
@@ -63,13 +63,13 @@ def test_csv_to_prediction(
     assert 200 == status
     if isinstance(eager, tuple):
         served, name = np.array(reply["probabilities"]), "probabilities"
-        answer = eager[1].numpy()
+        predictions = eager[1].numpy()
         labels = [reply["classes"].index(label) for label in reply["predictions"]]
         assert expected.accepted is not None
         assert expected.accepted[np.arange(len(rows)), labels].all()
     else:
         served, name = np.array(reply["predictions"]), "output"
-        answer = eager.numpy()
+        predictions = eager.numpy()
     bound = expected.bounds[name]
     assert (np.abs(served.astype(np.float32) - expected.values[name]) <= bound).all()
-    assert (np.abs(served.astype(np.float32).astype(np.float64) - answer) <= 2 * bound).all()
+    assert (np.abs(served.astype(np.float32).astype(np.float64) - predictions) <= 2 * bound).all()

@@ -1,4 +1,4 @@
-"""onnxruntime sends telemetry by default; here it does not, as system calls show from outside."""
+"""System calls show that onnxruntime, which sends telemetry by default, sends none here."""
 
 import os
 import re
@@ -45,9 +45,9 @@ socket.socket().connect_ex(("127.0.0.1", 9))
 
 
 def system_calls(code: str, argument: Path, home: Path) -> str:
-    """Run code under strace with an empty home folder; return its connections and created files."""
+    """Run code under strace with an empty home folder; return the log of connect and open calls."""
     log = home / "trace"
-    # The service must set the switch itself. Coverage would write files.
+    # The service must disable telemetry itself. Coverage would write files.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -61,7 +61,7 @@ def system_calls(code: str, argument: Path, home: Path) -> str:
 
 
 def test_serving_writes_and_connects_nothing(flowers: StoredArtifact, tmp_path: Path) -> None:
-    """Loading and predicting open no file for writing, make no folder and connect no socket."""
+    """Serving opens no file for writing, creates no folder and connects no socket."""
     calls = system_calls(SERVE, flowers.artifact, tmp_path)
     assert [] == re.findall(r".*(?:O_WRONLY|O_RDWR|O_CREAT)(?!.*/dev/(?:null|shm|tty)).*", calls)
     assert [] == re.findall(r".*mkdir.*= 0$", calls, re.MULTILINE)
@@ -81,8 +81,8 @@ def test_export_connects_nothing(tmp_path: Path) -> None:
     assert ["trace"] == [str(path) for path in files if "matplotlib" not in path.parts]
 
 
-def test_a_written_file_and_a_connection_are_seen(tmp_path: Path) -> None:
-    """The trace shows both where they happen, so the tests above can fail."""
+def test_trace_shows_writes_and_connections(tmp_path: Path) -> None:
+    """The trace shows a written file and a connection, so the tests above can fail."""
     calls = system_calls(WRITE_AND_CONNECT, tmp_path, tmp_path)
     assert re.search(r"O_WRONLY", calls)
     assert re.search(INTERNET_CONNECTION, calls)

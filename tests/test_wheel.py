@@ -1,4 +1,4 @@
-"""The built wheel holds all that the commands need."""
+"""The wheel contains every module and file that the commands need."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.stored import FLOWERS
 
 WHEEL_TEST = """
 import sys
-sys.path[:0] = sys.argv[1:3]  # -S: the editable install of the checkout is out of reach
+sys.path[:0] = sys.argv[1:3]  # -S hides the editable install of the checkout
 import cli, export, model, service, tabular
 for package in (cli, export, model, service, tabular):
     assert package.__file__.startswith(sys.argv[1]), package
@@ -44,10 +44,10 @@ def test_wheel_without_the_sources(tmp_path: Path) -> None:
     install = [*pip, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True)
     packages = Path(numpy.__file__).parent.parent
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-S", "-c", WHEEL_TEST, str(site), str(packages), str(FLOWERS.artifact)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert 0 == done.returncode, done.stderr
+    assert 0 == completed.returncode, completed.stderr

@@ -1,4 +1,4 @@
-"""A run and its artifact, trained and exported for a test. Importing this module imports torch."""
+"""Networks that are trained and exported for the tests; importing this module imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # pytest-xdist already uses all cores
 
 @dataclass(frozen=True)
 class Trained:
-    """A run, the artifact published from it, and the CSV file that the run was fitted to."""
+    """A run, the artifact published from it, and the CSV file with its data."""
 
     run: Run
     artifact: Path
@@ -27,7 +27,7 @@ class Trained:
 
 
 def train_and_export(folder: Path, csv: Path, target: str, drop: tuple[str, ...] = ()) -> Trained:
-    """Train for a few epochs and publish."""
+    """Train a small network on a CSV file, and publish it as an artifact."""
     table = load.load_table(str(csv), targets=[target], drop=drop)
     config = TrainConfig(hidden_features=16, epochs=20, learning_rate=1e-2)
     path = train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))

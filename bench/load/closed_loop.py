@@ -1,4 +1,4 @@
-"""Closed-loop load from wrk: each connection sends its next request when it has a response."""
+"""Closed-loop load from wrk: each connection waits for a response before its next request."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ class Throughput(NamedTuple):
 
 
 def require_wrk() -> None:
-    """Exit with a line that names the package to install if wrk is missing."""
+    """Exit with an installation hint if wrk is missing."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: apt-get install wrk")
 
@@ -37,7 +37,7 @@ def run_wrk(
     *,
     rejections: bool = False,
 ) -> Throughput:
-    """Send one request over and over from a core; double the duration until a response arrives.
+    """Send one request repeatedly from a core; if no response arrives, retry for twice as long.
 
     Raises:
         SystemExit: a connection failed, or a status was 4xx or 5xx and rejections are not allowed.
@@ -51,7 +51,7 @@ def run_wrk(
         output = subprocess.check_output(command, text=True, preexec_fn=pinning({core}))
     result = json.loads(output.splitlines()[-1])
     if result["failures"] or (result["error_statuses"] and not rejections):
-        raise SystemExit(f"{request.path} on port {port}: not every response was good: {result}")
+        raise SystemExit(f"{request.path} on port {port}: some requests failed: {result}")
     if not result["requests"]:
         return run_wrk(port, request, core, connections, 2 * seconds, rejections=rejections)
     good = result["requests"] - result["error_statuses"]

@@ -1,8 +1,9 @@
 """Open-loop load: requests leave at random times that do not depend on the responses.
 
-Like independent clients, the generators send a request when it is due, whatever became of the
-previous ones, and its latency starts then. A request that is due while every connection waits for a
-response is not sent, and is counted. A generator never sleeps, so it needs a core of its own.
+Like independent clients, the generators send each request at its due time, even if earlier ones
+have no response yet, and measure its latency from that time. A request that is due while every
+connection waits for a response is not sent, but is counted as UNSENT. A generator polls without
+sleeping, so it needs a core of its own.
 """
 
 import contextlib
@@ -22,22 +23,22 @@ GRACE_SECONDS = 5
 """Time to wait for responses after the last request was due."""
 RECEIVE_BYTES = 1 << 18
 UNSENT, BROKEN, UNANSWERED = 0, 1, 2
-"""Stand-ins for a status: no connection was free, the connection was lost, no response in time."""
+"""Statuses of requests without a response: no free connection, lost connection, or timeout."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send."""
+    """Requests to send, and the rate and the duration at which to send them."""
 
     port: int
     """TCP port on 127.0.0.1."""
     requests: Sequence[bytes]
     """Complete requests, sent in turn."""
     rate: float
-    """Requests that fall due per second, at random times."""
+    """Mean number of requests per second; their due times are random."""
     seconds: float
     start: float
-    """Time of the start on the clock time.monotonic()."""
+    """Start of the load, in seconds on the clock of time.monotonic()."""
     connections: int
     """Maximum number of open connections."""
     seed: int
@@ -54,9 +55,9 @@ class Responses:
     status: NDArray[np.int64]
     """HTTP status, or UNSENT, BROKEN or UNANSWERED."""
     latency: NDArray[np.float64]
-    """Seconds from the time at which the request was due to its response, if there is one."""
+    """Seconds from the due time to the complete response; 0 if there is none."""
     lag: NDArray[np.float64]
-    """Delays of the generators themselves, in seconds, one per request sent."""
+    """Seconds from the due time of each request sent to the moment when it was sent."""
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Generator:
         return Responses(*arrays)
 
     def send(self, number: int, now: float) -> None:
-        """Start a request on an idle or new connection; without one it stays UNSENT."""
+        """Send a request on an idle or new connection; at the connection limit it stays UNSENT."""
         if self.idle:
             client = self.idle.pop()
         elif self.open_count < self.load.connections:
@@ -165,14 +166,15 @@ class Generator:
         self.status[client.number] = int(head[9:12])
         self.latency[client.number] = time.monotonic() - self.load.start - self.due[client.number]
         client.number, client.response = -1, b""
-        # A response to a request that is not fully sent: the rest must not follow.
+        # After an early response the connection still expects the rest of the request.
+        # Servers differ in the case of the first letter of "connection".
         if client.unsent or b"onnection: close" in head:
             self.close(client)
         else:
             self.idle.append(client)
 
     def close(self, client: Client) -> None:
-        """Close a connection, which makes room for a new one."""
+        """Close a connection; a later request may open a new one."""
         self.selector.unregister(client.connection)
         client.connection.close()
         self.open_count -= 1
@@ -191,7 +193,7 @@ def generate(load: Load) -> Responses:
 
 
 class OpenLoop:
-    """Generator processes, one per core, that share a load; a context manager that ends them."""
+    """Context manager for generator processes, one per core, that share each load."""
 
     def __init__(self, cores: Sequence[int]) -> None:
         spawn = multiprocessing.get_context("spawn")

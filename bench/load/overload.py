@@ -2,21 +2,21 @@
 
     python -m bench.load.overload [wide | digits ...] [--rounds 3] [--seconds 10]
 
-wide      1000 -> 4096 -> 10, 64 rows per request in bytes
+wide      1000 -> 4096 -> 10, 64 rows per request as float32 bytes
 digits    64 -> 100 -> 10, one row per request in JSON
 
 One worker on one core, with default settings. Each round measures the peak rate of a closed loop,
-then offers multiples of it in an open loop: requests leave when they are due, and latencies start
-then. Goodput is the rate of good responses before the end of the load. Afterwards a probe every
-50 ms measures how long the latency takes to return to normal.
+then sends multiples of it in an open loop: each request is sent at its due time, from which its
+latency is measured. Goodput is the rate of good responses before the end of the load. Afterwards a
+probe every 50 ms measures how long the latency takes to return to normal.
 
 The generators run on the other cores. Columns of the table: "peak" is the rate of the closed loop
 just before; "rejected" is the share of requests with status 503; "unsent" the share that was due
 while every connection waited for a response, which stays at zero if the service rejects requests
 fast enough; "failed" the share with another status, a lost connection or no response; "lag" the
 delay that the generators add to a latency themselves (99th percentile); "mb" the proportional set
-size of the process tree; "recovery" the time until three probes in a row take at most twice the
-normal latency.
+size of the process tree; "recovery" the time until the first of three probes in a row that take
+at most twice the normal latency.
 """
 
 import contextlib
@@ -41,27 +41,28 @@ from bench.serve.stacks import SERVICE
 from service.runtime.predictor import Predictor
 
 FACTORS = (1, 2, 4)
-"""Multiples of the peak rate that are offered."""
+"""Rates of the open loop, as multiples of the peak rate."""
 CONNECTIONS = 1024
 """Maximum number of open connections of the open loop."""
 PEAK_CONNECTIONS = (8, 16, 32)
-"""Numbers of connections of the closed loop; the best of them gives the peak rate."""
+"""Numbers of connections to try in the closed loop; the highest rate is the peak rate."""
 PROBE_INTERVAL_SECONDS = 0.05
 NORMAL_PROBES = 20
 """Number of probes whose median is the normal latency."""
 RECOVERY_PROBES = 3
-"""Number of consecutive probes of at most twice the normal latency that count as recovery."""
+"""Number of consecutive probes within twice the normal latency that count as recovery."""
 RECOVERY_TIMEOUT_SECONDS = 10
 
-Figures = dict[str, float]
-"""Figures of one load by the name of the table's column."""
+LoadResult = dict[str, float]
+"""Measurements of one load by column of the table."""
 
 
 class Workload(NamedTuple):
-    """A network, and the requests to send with a number of rows each."""
+    """A network, and the size and protocol of the requests to send to it."""
 
     network: str
     rows: int
+    """Number of rows per request."""
     protocol: Protocol
 
 
@@ -78,19 +79,10 @@ def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) 
 
 
 def overload(
-    server: Server,
-    request: HttpRequest,
-    loop: OpenLoop,
-    peak: float,
-    factor: float,
-    seconds: int,
-    normal: float,
-    seed: int,
-) -> Figures:
-    """Offer a multiple of the peak rate for some seconds, then wait for the normal latency."""
-    before, start = server.memory_megabytes(), time.monotonic() + 0.5
-    requests = [request.encode(server.port)]
-    load = Load(server.port, requests, factor * peak, seconds, start, CONNECTIONS, seed)
+    server: Server, request: HttpRequest, loop: OpenLoop, load: Load, normal: float, peak: float
+) -> LoadResult:
+    """Run a load that begins soon, wait for recovery, and return the figures."""
+    before, start, seconds = server.memory_megabytes(), load.start, load.seconds
     futures = loop.start(load)
     time.sleep(max(0, start + seconds * 0.9 - time.monotonic()))
     loaded = server.memory_megabytes()
@@ -123,21 +115,22 @@ def recovery_seconds(server: Server, request: HttpRequest, normal: float) -> flo
         sent = time.monotonic() - started
         if sent > RECOVERY_TIMEOUT_SECONDS:
             return float("inf")
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            fast_probes = [*fast_probes, sent] if probe(server, request) <= 2 * normal else []
+        fast_probes = [*fast_probes, sent] if probe(server, request) <= 2 * normal else []
         time.sleep(max(0, started + sent + PROBE_INTERVAL_SECONDS - time.monotonic()))
     return fast_probes[0]
 
 
 def probe(server: Server, request: HttpRequest) -> float:
-    """Return the seconds that one request takes, or infinity if its status is not 200."""
+    """Return the seconds that one request takes, or infinity if it fails."""
     started = time.monotonic()
-    status = server.send(request)[0]
-    return time.monotonic() - started if status == 200 else float("inf")
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        if server.send(request)[0] == 200:
+            return time.monotonic() - started
+    return float("inf")
 
 
 def normal_seconds(server: Server, request: HttpRequest) -> float:
-    """Return the median latency of probes with pauses between them, as during recovery."""
+    """Return the median latency of an idle server, from probes at the interval of recovery."""
     probes = []
     for _ in range(NORMAL_PROBES):
         time.sleep(PROBE_INTERVAL_SECONDS)
@@ -147,12 +140,12 @@ def normal_seconds(server: Server, request: HttpRequest) -> float:
 
 def run_workload(
     workload: Workload, cores: Sequence[int], rounds: int, seconds: int
-) -> dict[str, list[Figures]]:
+) -> dict[str, list[LoadResult]]:
     """Return the figures of each round by factor; the server runs on the first of the cores."""
     server_core, *generator_cores = cores
     rows = example_rows(workload.network, workload.rows)
     request = workload.protocol.request(workload.network, rows)
-    loads: dict[str, list[Figures]] = {f"{factor}x": [] for factor in FACTORS}
+    loads: dict[str, list[LoadResult]] = {f"{factor}x": [] for factor in FACTORS}
     artifact = find_or_build_artifact(workload.network)
     expected = Predictor(artifact).predict(rows)["probabilities"]
     with OpenLoop(generator_cores) as loop, Server(SERVICE, artifact, server_core) as server:
@@ -162,15 +155,19 @@ def run_workload(
         for seed in range(rounds):
             peak = measure_peak(server, request, generator_cores[0], max(2, seconds // 3))
             for factor, figures in zip(FACTORS, loads.values(), strict=True):
-                figures.append(overload(server, request, loop, peak, factor, seconds, normal, seed))
+                start, requests = time.monotonic() + 0.5, [request.encode(server.port)]
+                rate = factor * peak
+                load = Load(server.port, requests, rate, seconds, start, CONNECTIONS, seed)
+                figures.append(overload(server, request, loop, load, normal, peak))
     return loads
 
 
 def main() -> None:
     """Print a table per workload, then the JSON document."""
-    options = {"rounds": (3, "number of rounds"), "seconds": (10, "duration of one load")}
+    options = {"rounds": (3, "number of rounds"), "seconds": (10, "seconds of each load")}
     parser = new_parser(__doc__, **options)
-    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help="all by default")
+    help_text = "workloads to run (default: all)"
+    parser.add_argument("workloads", nargs="*", type=one_of(WORKLOADS), help=help_text)
     arguments = parser.parse_args()
     require_wrk()
     cores = list(dict.fromkeys(assign_cores(3)))

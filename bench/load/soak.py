@@ -1,4 +1,4 @@
-"""Memory of the service under a steady load of valid requests, invalid ones and metrics scrapes.
+"""Memory of the service under a steady load of valid and invalid requests and metrics scrapes.
 
     python -m bench.load.soak [ARTIFACT] [--minutes 30] [--rate 1000]
 
@@ -43,7 +43,7 @@ class Samples:
     """Results of a soak."""
 
     minutes: list[float] = field(default_factory=list)
-    """Times of the memory samples, from the start."""
+    """Time of each memory sample, in minutes from the start."""
     megabytes: list[float] = field(default_factory=list)
     """PSS of the process tree at these times."""
     statuses: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
@@ -84,7 +84,7 @@ def load_cases(manifest: Manifest) -> list[Case]:
 
 
 def soak(server: Server, loop: OpenLoop, cases: list[Case], minutes: float, rate: float) -> Samples:
-    """Send the cases at a rate per second; print a line per minute."""
+    """Send the cases in turn, `rate` requests per second; print a line per minute."""
     samples = Samples()
     requests = [case.request.encode(server.port) for case in cases]
     print(f"{'minutes':>8} {'PSS MB':>8}  slope MB/h")

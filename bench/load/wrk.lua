@@ -1,4 +1,4 @@
--- Script for wrk: sends the bytes of one file over and over, and prints one line of JSON at the end.
+-- Script for wrk: sends the bytes of one file repeatedly, and prints one line of JSON at the end.
 local request_bytes
 
 function init(arguments)

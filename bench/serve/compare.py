@@ -3,18 +3,18 @@
     python -m bench.serve.compare [start | matrix | batching | grid ...] [--quick]
                                   [--only STACK ...] [--cells 64x1000 ...] [--against CHECKOUT]
 
-start     seconds to the first response and to stop, and memory after 200 requests
-matrix    rows of 10, 64 and 1000 features and of digits, 1, 64 and 1024 per request, 100 hidden
-          features, 10 classes, as JSON and as bytes
+start     time to the first response, memory after 200 requests, and time to stop
+matrix    1, 64 and 1024 rows per request, as JSON and as bytes, to networks with 10, 64 and 1000
+          features, 100 hidden features and 10 classes, and to digits
 batching  1000 -> 4096 -> 10, one row per request from 32 connections, with and without batching
-grid      the same for smaller networks, as bytes: the sizes from which batching pays
+grid      the same for smaller networks, as bytes, to find the sizes from which batching pays off
 
-The first three parts by default. Every server runs the same model.onnx with one worker, and must
-return the service's probabilities before it is measured. The measured server has a core, wrk has
-another, and the servers that wait run on a third. Rounds run forwards and backwards in turn. The
+The first three parts run by default. Every server runs the same model.onnx with one worker, and
+must return the service's probabilities before it is measured. The measured server, wrk and the idle
+servers use three different cores. Every second round measures the servers in reverse order. The
 last column of a table is the rate of the first row with the same protocol divided by the row's own,
-as the median of the ratios within a round. `--against` compares with the service of another
-checkout, which needs a .venv of its own. `make bench-serve` installs the peers. Linux only.
+as the median over the rounds. `--against` compares with the service of another checkout, which
+needs a .venv of its own. `make bench-serve` installs the peers. Linux only.
 """
 
 import argparse
@@ -47,7 +47,7 @@ GRID_NETWORKS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix: requests of some rows to one network, in every protocol."""
+    """One cell of the matrix: a network and a request size, measured in every protocol."""
 
     network: str
     rows: int
@@ -134,16 +134,17 @@ def batching(bench: Bench, network: str, protocols: Sequence[Protocol]) -> dict[
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the arguments of the command line, with the defaults that depend on others."""
+    """Parse the command line, and set the defaults that depend on other options."""
     names = [stack.name for stack in STACKS if stack is not SERVICE]
-    options = {"seconds": (2, "duration of one run of wrk"), "rounds": (3, "number of rounds")}
+    options = {"seconds": (2, "seconds of one run of wrk"), "rounds": (3, "number of rounds")}
     parser = new_parser(__doc__, **options)
     add = parser.add_argument
-    add("parts", nargs="*", type=one_of(PARTS), help="parts to run")
-    add("--quick", action="store_true", help="three cells only, in two rounds of one second")
-    servers = f"servers: {', '.join(names)}"
-    add("--only", nargs="+", metavar="STACK", type=one_of(names), help=servers)
-    add("--cells", nargs="+", metavar="CELL", type=one_of(CELLS), help=f"cells: {', '.join(CELLS)}")
+    add("parts", nargs="*", type=one_of(PARTS), help="parts to run (default: the first three)")
+    add("--quick", action="store_true", help="measure three cells in two rounds of one second")
+    peers = f"peers to measure (default: all): {', '.join(map(repr, names))}"
+    add("--only", nargs="+", metavar="STACK", type=one_of(names), help=peers)
+    cells = f"cells of the matrix to measure (default: all): {', '.join(CELLS)}"
+    add("--cells", nargs="+", metavar="CELL", type=one_of(CELLS), help=cells)
     add("--against", type=Path, metavar="CHECKOUT", help="compare with this checkout's service")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -13,18 +13,18 @@ from bench.serve.requests import HttpRequest, Probabilities, Protocol
 from bench.serve.served_artifact import Server
 
 MIN_RESPONSES = 12
-"""Number of responses for which a run is extended, at the speed of one connection."""
+"""Minimum number of sequential requests that a run must have time for."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Settings of all measurements."""
+    """Console, CPU cores, durations and rounds that all measurements share."""
 
     console: Console
     server_core: int
     load_core: int
     idle_core: int
-    """CPU core of the servers that wait."""
+    """CPU core for the servers that are not being measured."""
     seconds: int
     """Minimum duration of one run of wrk."""
     rounds: int
@@ -47,7 +47,7 @@ def measure(
 ) -> dict[str, object]:
     """Verify and measure each entry; print the medians over the rounds, and return them by label.
 
-    The entries are measured forwards and backwards in turn.
+    Every second round measures the entries in reverse order.
     """
     schedule = [(entry, verified_run_seconds(bench, entry, expected)) for entry in entries]
     for number in range(bench.rounds):
@@ -59,7 +59,7 @@ def measure(
 
 
 def verified_run_seconds(bench: Bench, entry: Entry, expected: Probabilities) -> int:
-    """Verify an entry's responses; return the duration of a run that sees enough of them."""
+    """Verify an entry's responses; return the seconds that a run takes for MIN_RESPONSES."""
     server = entry.server
     with server.active(bench.idle_core):
         _, *seconds = (server.verify(entry.protocol, entry.request, expected) for _ in range(4))
@@ -69,11 +69,11 @@ def verified_run_seconds(bench: Bench, entry: Entry, expected: Probabilities) ->
 def print_medians(
     console: Console, title: str, entries: Sequence[Entry], rows: int
 ) -> dict[str, object]:
-    """Print the medians over the rounds of requests with some rows, and return them by label.
+    """Print the medians over the rounds, and return them by label; `rows` is rows per request.
 
-    The last column divides the rate of the first entry with the same protocol by the entry's own.
+    The last column is the rate of the protocol's first entry divided by the entry's own rate.
     """
-    table = new_table(title, "requests/s", "rows/s", "p50 ms", "p99 ms", "first / this")
+    table = new_table(title, "requests/s", "rows/s", "p50 ms", "p99 ms", "first rate / rate")
     document: dict[str, object] = {}
     first_rates: dict[str, list[float]] = {}
     for entry in entries:

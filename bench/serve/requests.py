@@ -47,7 +47,7 @@ class Protocol:
     request: Callable[[str, Rows], HttpRequest]
     """Function from the model's name and rows to a request."""
     probabilities: Callable[[Mapping[str, str], bytes, int], Probabilities]
-    """Function from a response's headers (lower-case names), body and number of rows."""
+    """Function from lower-case response headers, body and number of rows to probabilities."""
 
 
 def to_json(document: object) -> bytes:

@@ -1,4 +1,4 @@
-"""An artifact and the server that answers for it: find or build, start, verify, measure, stop."""
+"""Artifacts to serve, and server processes to start, verify, measure and stop."""
 
 import atexit
 import contextlib
@@ -32,9 +32,9 @@ ARTIFACT_HELP = (
 TRAINING_ROWS = 640
 CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-5
-"""Maximum absolute difference of a probability from the one that the service computes."""
+"""Maximum absolute difference between a server's probability and the service's own."""
 TIMEOUT_SECONDS = 60
-"""Maximum time for a server to start, and for one response."""
+"""Maximum time of a server's start, and also of one response."""
 STOP_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.002
 
@@ -84,7 +84,7 @@ class Server:
     def __init__(self, stack: Stack, artifact: Path, core: int, **environment: str) -> None:
         """Prepare the working directory, which may take seconds; `start` starts the server.
 
-        The environment variables are in addition to those of the stack.
+        `environment` adds variables to those of the stack.
         """
         self.stack, self.core = stack, core
         self.port, grpc_port, metrics_port = _free_ports(3)
@@ -125,7 +125,7 @@ class Server:
             )
 
     def start(self, request: HttpRequest) -> float:
-        """Start the server; return the seconds until it answers a request with status 200."""
+        """Start the server; return the seconds until the first reply with status 200."""
         started = time.perf_counter()
         self._process = self._run(self.stack.command)
         while True:
@@ -148,10 +148,10 @@ class Server:
             return response.status, headers, response.read()
 
     def verify(self, protocol: Protocol, request: HttpRequest, expected: Probabilities) -> float:
-        """Return the seconds that a response takes, whose probabilities must be the expected ones.
+        """Check a response against the expected probabilities; return the seconds that it took.
 
         Raises:
-            SystemExit: the response is another one, so its timing would mean nothing.
+            SystemExit: the status is not 200, or the probabilities differ from the expected ones.
         """
         started = time.perf_counter()
         status, headers, body = self.send(request)
@@ -160,11 +160,13 @@ class Server:
         if status != 200:
             raise SystemExit(f"{where}: expected status 200, found {status}: {body[:500]!r}")
         actual = protocol.probabilities(headers, body, len(expected))
-        close = (
-            actual.shape == expected.shape and np.abs(actual - expected) <= PROBABILITY_TOLERANCE
-        )
-        if not np.all(close):
-            raise SystemExit(f"{where}: expected {expected[0]}, found {actual[0]}")
+        if actual.shape != expected.shape:
+            raise SystemExit(f"{where}: expected shape {expected.shape}, found {actual.shape}")
+        errors = np.abs(actual - expected).max(axis=1)
+        if not (errors <= PROBABILITY_TOLERANCE).all():
+            worst = int(errors.argmax())
+            values = f"expected {expected[worst]}, found {actual[worst]}"
+            raise SystemExit(f"{where}, row {worst}: {values}")
         return seconds
 
     def move_to(self, core: int) -> None:
@@ -176,7 +178,7 @@ class Server:
 
     @contextlib.contextmanager
     def active(self, idle_core: int) -> Iterator[None]:
-        """Move to the server's core, then to the idle core, where it disturbs no measurement."""
+        """Run the server on its own core within the context, and on the idle core afterwards."""
         self.move_to(self.core)
         yield
         self.move_to(idle_core)
@@ -191,7 +193,7 @@ class Server:
         return [parent, *parent.children(recursive=True)]
 
     def stop(self) -> float:
-        """Stop the process tree by SIGTERM, then by SIGKILL; return the seconds until it ended."""
+        """Stop the process tree with SIGTERM, then SIGKILL; return the seconds until it ended."""
         if self._process is None:
             return 0.0
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The servers that are compared: this service, its peers, and the ceiling of this host."""
+"""The compared servers: this service, its peers, and `ceiling`, an upper bound on this host."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,21 @@ PEERS_FOLDER = REPOSITORY / ".peers"
 
 @dataclass(frozen=True)
 class Stack:
-    """A server program, and how to start it with one worker."""
+    """A server program, and the command and files that start it with one worker."""
 
     name: str
     command: Sequence[str]
     """Arguments of Python; may contain {artifact}, {port}, {folder} and {programs}."""
     peer: str = ""
-    """Name of its virtual environment in the folder of peers; empty for the checkout's own."""
+    """Name of the virtual environment in PEERS_FOLDER; empty for that of the checkout."""
     protocols: Sequence[Protocol] = (NATIVE_JSON,)
     environment: Mapping[str, str] = field(default_factory=dict)
     setup: Sequence[str] = ()
     """Arguments of Python for a command to run once before the start."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Contents by name, to write to {folder} before the start."""
+    """Contents of the files to write to {folder} before the start, by name."""
     checkout: Path = REPOSITORY
-    """Root of the checkout whose packages are imported when there is no peer environment."""
+    """Root of the checkout to import the service from; unused if `peer` is set."""
 
     @property
     def python(self) -> Path:
@@ -81,7 +81,7 @@ STACKS = (
             "MLSERVER_GRPC_PORT": "{grpc_port}",
             "MLSERVER_METRICS_PORT": "{metrics_port}",
             "MLSERVER_DEBUG": "false",
-            # Inference inside the server's process: on one core it takes a quarter of the time.
+            # 0 runs inference in the server's process; on one core it takes a quarter of the time.
             "MLSERVER_PARALLEL_WORKERS": "0",
         },
         files={"model-settings.json": MLSERVER_MODEL},
@@ -103,7 +103,7 @@ STACKS = (
 def installed_stacks(names: Sequence[str]) -> list[Stack]:
     """Return the service and the named stacks, or all stacks if no name is given.
 
-    A stack whose virtual environment is missing is left out, with a line on stderr.
+    A stack whose virtual environment is missing is omitted, with a message on stderr.
     """
     stacks = []
     for stack in STACKS:
@@ -113,5 +113,5 @@ def installed_stacks(names: Sequence[str]) -> list[Stack]:
             stacks.append(stack)
         else:
             missing = f"{PEERS_FOLDER / stack.peer} is missing; `make bench-serve` installs it"
-            print(f"{stack.name} is left out: {missing}", file=sys.stderr)
+            print(f"skipping {stack.name}: {missing}", file=sys.stderr)
     return stacks

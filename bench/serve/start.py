@@ -1,4 +1,4 @@
-"""Cost of a start and of a server at rest: seconds to the first response, memory, seconds to stop.
+"""Cost of starting and running an idle server: time to first response, memory, time to stop.
 
     python -m bench.serve.start [ARTIFACT] [--rounds 5]
 
@@ -23,11 +23,11 @@ from bench.serve.stacks import SERVICE, Stack
 from service.runtime.predictor import Predictor
 
 REQUESTS = 200
-"""Number of requests before the memory is read."""
+"""Number of requests to send before the memory is measured."""
 
 
 def measure_start(stack: Stack, artifact: Path, core: int) -> dict[str, float]:
-    """Start, use and stop a server of an artifact on a core."""
+    """Start, use and stop a server; return its start time, memory and stop time."""
     predictor = Predictor(artifact)
     manifest, protocol = predictor.manifest, stack.protocols[0]
     rows = np.array([[feature.median for feature in manifest.features]], np.float32)
@@ -51,7 +51,7 @@ def measure_starts(
     for _ in range(rounds):
         for stack in stacks:
             costs[stack.name].append(measure_start(stack, artifact, core))
-    title = f"to the first response; memory after {REQUESTS} requests; from SIGTERM to the end"
+    title = f"start to first response; memory after {REQUESTS} requests; SIGTERM to exit"
     return print_medians(console, title, costs)
 
 

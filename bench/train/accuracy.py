@@ -1,9 +1,9 @@
-"""Test metric of the default settings over several seeds, beside a linear model's.
+"""Test metric of the default settings over several seeds, compared with a linear model.
 
     python -m bench.train.accuracy [DATA] [--seeds 10]
 
-Each seed draws its own split, initial weights and order of rows. The test rows have no part in the
-choice of the epoch.
+Each seed draws its own split, initial weights and order of rows. The choice of the epoch to keep
+does not use the test rows.
 """
 
 import json

@@ -1,17 +1,18 @@
-"""Duration and test quality of a fit, beside comparable libraries, and how its cost grows.
+"""Duration and test quality of a fit, compared with other libraries, and how its cost grows.
 
     python -m bench.train.compare [reference | tables | growth ...] [--seeds 10] [--rounds 15]
 
-reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: the engine; the
-            floor, which is only the matrix products and the Adam of a step; the plain loop; the
-            lessons; and JAX with all steps in one lax.scan; on one core
+reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: this
+            project's training step ("engine"), only its matrix products and Adam ("floor"), a
+            tutorial's PyTorch loop ("plain"), the implementations in model/lessons, and all steps
+            in one lax.scan of JAX; on one core
 tables      digits, 50 epochs, and 200,000 rows of 50 features, 5 epochs; 100 hidden features,
             batches of 64: the fit, which evaluates the validation rows in every epoch, and
             scikit-learn, skorch, Lightning and a DataLoader loop, which do not; on one core
 growth      duration and peak memory of `python -m model train` by rows and by hidden features
 
-All parts by default. Each library has a process of its own, and only one of them works at a time.
-Rounds alternate, and a ratio is the median of the ratios within a round. `make bench-train`
+All parts run by default. Each library has a process of its own, and only one process works at a
+time. Each round runs every library, and a ratio is the median over the rounds. `make bench-train`
 installs the peers; without them, only this project is measured. Linux only.
 """
 
@@ -50,7 +51,7 @@ peer_worker = partial(Worker, PEERS_PYTHON, "bench.train.peers")
 
 
 def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
-    """Time all forms of the reference setup on one core, then two with default settings."""
+    """Time every implementation on one core, then "engine" and "plain" with default threads."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = f"{folder}/rows.npz"
@@ -64,29 +65,24 @@ def reference(rounds: int, core: int, console: Console) -> dict[str, object]:
         if PEERS_PYTHON.exists():
             jax = stack.enter_context(peer_worker(core))
             jobs["jax_scan"] = partial(jax.run, "jax_scan", **settings)
-        engine_and_plain = {
-            form: partial(default.run, "reference", form=form, **settings)
-            for form in ("engine", "plain")
-        }
-        return {
-            "pinned": time_forms("reference setup, one core", jobs, rounds, console),
-            "default": time_forms(
-                "reference setup, default settings", engine_and_plain, rounds, console
-            ),
-        }
+        pinned_times = time_forms("reference setup, one core", jobs, rounds, console)
+        reference_job = partial(default.run, "reference", **settings)
+        jobs = {form: partial(reference_job, form=form) for form in ("engine", "plain")}
+        default_times = time_forms("reference setup, default settings", jobs, rounds, console)
+        return {"pinned": pinned_times, "default": default_times}
 
 
 def time_forms(
     title: str, jobs: Mapping[str, Callable[..., Result]], rounds: int, console: Console
 ) -> dict[str, Result]:
-    """Run a job per form with the seed of each round; print and return the medians by form."""
+    """Run every job once per round; print and return the median results by implementation."""
     for job in jobs.values():
         job(seed=0)  # warm-up
     results: dict[str, list[Result]] = {form: [] for form in jobs}
     for seed in range(rounds):
         for form, job in jobs.items():
             results[form].append(job(seed=seed))
-    table = new_table(title, "us per step", "engine / this", "last loss")
+    table = new_table(title, "us per step", "time of engine / time of this", "last loss")
     document = {}
     for form, series in results.items():
         microseconds = statistics.median(seconds(series)) / STEPS * 1e6
@@ -125,7 +121,8 @@ def print_fits(
     title: str, results: Mapping[str, Sequence[Result]], console: Console
 ) -> dict[str, Result]:
     """Print and return the duration and the test quality (accuracy or R2) by library."""
-    table = new_table(title, "seconds", "this / fit", "test quality", "fit - this")
+    headings = ("seconds", "time / time of fit", "test quality", "quality of fit - quality")
+    table = new_table(title, *headings)
     document = {}
     fit = results["table"]
     for job, series in results.items():
@@ -159,12 +156,13 @@ def main() -> None:
         rounds=(15, "rounds of the reference part"),
         max_rows=(10**7, "maximum number of rows of the growth part"),
     )
-    parser.add_argument("parts", nargs="*", type=one_of(PARTS), help="parts to run")
+    parser.add_argument("parts", nargs="*", type=one_of(PARTS), help="parts to run (default: all)")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds: expected at least 2, for the standard error of a mean")
     if not PEERS_PYTHON.exists():
-        print(f"{PEERS_PYTHON} is missing, so the peers are left out", file=sys.stderr)
+        hint = "`make bench-train` installs the peers"
+        print(f"skipping the peers: {PEERS_PYTHON} is missing; {hint}", file=sys.stderr)
     cores, console = sorted(os.sched_getaffinity(0)), new_console()
     document: dict[str, object] = {"cores": len(cores)}
     for part in arguments.parts or PARTS:

@@ -19,9 +19,9 @@ from bench import REPOSITORY
 
 FEATURES = 50
 HIDDEN_FEATURES = 100
-"""Number of hidden features of the fits whose rows vary."""
+"""Number of hidden features of the fits that vary the number of rows."""
 ROWS = 10**4
-"""Number of rows of the fits whose hidden features vary."""
+"""Number of rows of the fits that vary the number of hidden features."""
 EPOCHS = {"rows": 1, "hidden_features": 10}
 """Number of epochs by the quantity that varies."""
 
@@ -71,7 +71,7 @@ def sizes(max_rows: int) -> Iterator[tuple[str, int, int]]:
 
 
 def write_in_child(path: Path, rows: int) -> None:
-    """Write rows in another process: Linux starts a command's peak memory at its parent's."""
+    """Write rows in another process: on Linux a child's peak memory starts at its parent's."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         executor.submit(write, path, rows).result()
 

@@ -1,8 +1,8 @@
-"""Measurements of this project and of plain PyTorch, as jobs of a process.
+"""Jobs that measure this project and plain PyTorch; bench.train.worker runs this module.
 
-Every form uses its default number of threads: the engine follows the rule in model/fit/devices.py,
-and the plain loop uses all that torch offers. The parent restricts both through the affinity and
-the environment (OMP_NUM_THREADS) of the process.
+Every implementation uses its default number of threads: the engine follows model/fit/devices.py,
+and the plain loop uses every core. The parent process may limit both by CPU affinity and
+OMP_NUM_THREADS.
 """
 
 import time
@@ -41,11 +41,11 @@ ADAM: dict[str, Any] = {
     **{"weight_decay": 0.0, "amsgrad": False, "maximize": False},
 }
 RunSteps = Callable[[int], float]
-"""Function that runs a number of steps on the same rows, and returns the loss of the last one."""
+"""Function that runs a number of steps on the same rows, and returns the last step's loss."""
 
 
 def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
-    """Return the steps of model/fit/step.py."""
+    """Return a function that runs the training steps of model/fit/step.py."""
     torch.set_num_threads(thread_count(net, len(x), CORES))
     step = Step(net, squared_error)
     batch = Batch(x, y.t().contiguous(), torch.ones(1, len(x)))
@@ -59,7 +59,7 @@ def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
 
 
 def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
-    """Return the steps of a tutorial's loop: nn.Module, Adam, .item() and a print in each."""
+    """Return a function that runs a tutorial's loop: nn.Module, Adam, .item() and print."""
     torch.set_num_threads(CORES)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
 
@@ -76,9 +76,9 @@ def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
 
 
 def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
-    """Return the five matrix products and the fused Adam of a step; they fit nothing.
+    """Return a function that runs only the five matrix products and the fused Adam of a step.
 
-    Their order is that of a step, so the contents of the CPU caches are the same.
+    It trains nothing, but keeps the order of a step, so the CPU caches hold the same data.
     """
     torch.set_num_threads(thread_count(net, len(x), CORES))
     weight1, weight2 = net.linear1.weight.detach(), net.linear2.weight.detach()
@@ -104,7 +104,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
 
 
 def lesson(kind: type[Form], seed: int) -> RunSteps:
-    """Return the steps of a form of model/lessons, on rows and weights that it draws."""
+    """Return a function that runs an implementation of model/lessons on random rows."""
     net = kind(comparison.reference(kind, seed))
     return lambda steps: [net.step() for _ in range(steps)][-1]
 
@@ -114,15 +114,15 @@ LESSONS = {form.name: form for form in comparison.FORMS}
 
 
 def forms() -> dict[str, object]:
-    """Return the names of the forms that `reference` can time."""
+    """Return the names of the implementations that `reference` can time."""
     return {"names": [*FORMS, *LESSONS]}
 
 
 def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
-    """Return the duration in seconds and the last loss of some steps of one form.
+    """Run some steps of one implementation; return the duration in seconds and the last loss.
 
-    The forms other than lessons fit the arrays x, (rows, in_features), and y, (rows, out_features),
-    of the NPZ file at path.
+    Lessons draw their own rows; the others fit the arrays x, (rows, in_features), and y,
+    (rows, out_features), of the NPZ file at path.
     """
     if form in LESSONS:
         run = lesson(LESSONS[form], seed)
@@ -137,7 +137,7 @@ def reference(form: str, path: str, steps: int, seed: int) -> dict[str, float]:
 
 
 def prepare(name: str, seed: int, path: str) -> dict[str, object]:
-    """Write the three parts of a table, standardised as for the engine, to an NPZ file.
+    """Write the training, validation and test rows of a table, standardised, to an NPZ file.
 
     The table `synthetic` has 200,000 rows of 50 features, five of which determine the target
     (Friedman 1991).
@@ -158,7 +158,7 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
 
 @timed
 def table(parts: Parts, epochs: int, seed: int) -> Predict:
-    """Fit as `python -m model train` does, with an evaluation of the validation rows per epoch."""
+    """Fit as `python -m model train` does; it evaluates the validation rows after every epoch."""
     train, validation = (
         (torch.from_numpy(x), torch.from_numpy(y)) for x, y in (parts["train"], parts["validation"])
     )

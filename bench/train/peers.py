@@ -1,4 +1,4 @@
-"""The peers of the training benchmark, each used as its documentation shows, as jobs of a process.
+"""Fits with other libraries for the training benchmark, each as its documentation shows.
 
 The process runs in the peers' virtual environment, and each job imports only its own library.
 Durations are in seconds, from arrays in memory to the fitted model. As in this project's fit there
@@ -45,7 +45,7 @@ def run_jobs(*jobs: Callable[..., Mapping[str, object]]) -> None:
 
 
 def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, float]]:
-    """Turn a fit of parts, epochs and seed into a job that returns duration and test quality."""
+    """Turn fit(parts, epochs, seed) into a job that returns its duration and test quality."""
 
     @functools.wraps(fit)
     def job(path: str, epochs: int, seed: int) -> dict[str, float]:
@@ -62,7 +62,7 @@ def timed(fit: Callable[[Parts, int, int], Predict]) -> Callable[..., dict[str, 
 
 
 def quality(scores: Array, y: Array) -> float:
-    """Return the accuracy if y holds classes, else R2, of scores (rows, out_features)."""
+    """Return the accuracy of scores, (rows, out_features), or their R2 if y holds no classes."""
     if y.dtype == np.int64:
         return float((scores.argmax(axis=1) == y).mean())
     y, scores = y.astype(np.float64), scores.reshape(y.shape).astype(np.float64)
@@ -70,7 +70,7 @@ def quality(scores: Array, y: Array) -> float:
 
 
 def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
-    """Time the reference setup in JAX, all steps in one lax.scan, without its compilation."""
+    """Time the reference setup in JAX, with all steps in one lax.scan, excluding compilation."""
     import jax
     from jax import numpy as jnp
 
@@ -94,7 +94,7 @@ def jax_scan(path: str, steps: int, seed: int) -> dict[str, float]:
     random = np.random.default_rng(seed)
     width, hidden, outputs = x.shape[1], HIDDEN_FEATURES, y.shape[1]
     shapes = (width, hidden), (hidden,), (hidden, outputs), (outputs,)
-    bounds = (width**-0.5,) * 2 + (hidden**-0.5,) * 2  # as in torch
+    bounds = (width**-0.5,) * 2 + (hidden**-0.5,) * 2  # PyTorch's default initialisation
     pairs = zip(bounds, shapes, strict=True)
     initial = [jnp.float32(random.uniform(-bound, bound, shape)) for bound, shape in pairs]
     state = initial, [jnp.zeros_like(p) for p in initial], [jnp.zeros_like(p) for p in initial]
@@ -111,7 +111,7 @@ def scikit_learn(parts: Parts, epochs: int, seed: int) -> Predict:
     """Fit MLPClassifier or MLPRegressor."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    # With a fixed number of epochs it warns that it has not converged.
+    # scikit-learn warns that a fit with a fixed number of epochs has not converged.
     warnings.simplefilter("ignore")
     x, y = parts["train"]
     classification = y.dtype == np.int64
@@ -131,7 +131,7 @@ def scikit_learn(parts: Parts, epochs: int, seed: int) -> Predict:
 
 @timed
 def skorch(parts: Parts, epochs: int, seed: int) -> Predict:
-    """Fit NeuralNetClassifier or NeuralNetRegressor, with default callbacks but no table."""
+    """Fit NeuralNetClassifier or NeuralNetRegressor, without the progress table."""
     import torch
     from skorch import NeuralNetClassifier, NeuralNetRegressor
 
@@ -161,7 +161,7 @@ def lightning(parts: Parts, epochs: int, seed: int) -> Predict:
     from lightning import LightningModule, Trainer
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # It warns of the small number of data-loading workers.
+    # Lightning warns about the small number of data-loading workers.
     warnings.simplefilter("ignore")
     network, loader, mean_loss = torch_objects(parts, seed)
 

@@ -1,4 +1,4 @@
-"""A process that runs measurements one at a time, and otherwise waits."""
+"""A process that runs measurement jobs one at a time."""
 
 import json
 import os
@@ -16,10 +16,10 @@ ONE_THREAD = {
 
 
 class Worker:
-    """A process that answers JSON lines, one per job; a context manager that ends it."""
+    """Context manager for a process that reads one job per line of JSON and prints its result."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
-        """Start a module under an interpreter, with one thread on a core if one is given."""
+        """Start a module under an interpreter; on a given core, it uses one thread."""
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         environment |= {} if core is None else ONE_THREAD
         self.process = subprocess.Popen(

@@ -1,11 +1,13 @@
-"""Load on a server: threads that send requests until told to stop, and check every reply."""
+"""Load on a server: threads that send requests until an event, and check every reply."""
 
 import contextlib
 import http.client
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -24,14 +26,22 @@ class LoadRequest:
     body: bytes | None = None
 
 
+class BrokenConnection(NamedTuple):
+    """An error, the client's port (0 if connect() failed), and its time.monotonic()."""
+
+    error: str
+    local_port: int
+    seconds: float
+
+
 Check = Callable[[int, int, bytes], str | None]
-"""Takes the position of the request, status and body; returns what is wrong, or None."""
+"""Function from a request's position, a status and a body to an error message, or None."""
 
 
 class Client(threading.Thread):
     """A client that sends some requests in turn until an event, with a new check per connection.
 
-    A persistent client keeps a connection for as long as it lasts.
+    A persistent client reuses a connection until it breaks; otherwise each request opens one.
     """
 
     def __init__(
@@ -48,11 +58,10 @@ class Client(threading.Thread):
         self.persistent = persistent
         self.replies = 0
         self.wrong: list[str] = []
-        # Each error of a connection, with the client's port.
-        self.broken: list[tuple[str, int]] = []
+        self.broken: list[BrokenConnection] = []
 
     def run(self) -> None:
-        """Open one connection after the other until told to stop."""
+        """Send requests over one connection after the other until the event."""
         while not self.stop.is_set():
             connection, local_port = connect(self.port), 0
             try:
@@ -60,7 +69,7 @@ class Client(threading.Thread):
                 local_port = connection.sock.getsockname()[1]
                 self._send(connection)
             except (OSError, http.client.HTTPException) as error:
-                self.broken.append((repr(error), local_port))
+                self.broken.append(BrokenConnection(repr(error), local_port, time.monotonic()))
             finally:
                 connection.close()
             if not self.persistent:

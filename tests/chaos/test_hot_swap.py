@@ -1,8 +1,8 @@
-"""Hot swaps under load: every reply comes, complete, from the version that it names.
+"""Hot swaps under load: every reply contains the predictions of the version that it names.
 
-Two networks take turns as versions 1, 2, 3 ... of one artifact, published as export publishes,
-while clients send requests in every protocol. Every tenth version is followed by a damaged one,
-which every worker must reject and report in /readyz. CHAOS_SWAPS sets the number of swaps (10).
+Two networks alternate as versions 1, 2, 3 ... of one artifact, published as export publishes them,
+while clients send requests in every protocol. A damaged version follows every tenth version; every
+worker must reject it and report it in /readyz. CHAOS_SWAPS sets the number of swaps (default: 10).
 """
 
 import dataclasses
@@ -39,11 +39,11 @@ NAME = "flowers"
 ROWS = np.repeat(FLOWERS.rows, 2, axis=0)[:64]
 READYZ = LoadRequest("GET", "/readyz")
 V2_INFER = 3
-"""Position in REQUESTS of the V2 request with all rows."""
+"""Index in REQUESTS of the V2 request with all rows."""
 
 
 def post(path: str, count: int) -> LoadRequest:
-    """Return a request for the first rows, as a tensor in the Open Inference Protocol."""
+    """Return a prediction request for the first `count` rows, in the format of the path."""
     document: dict[str, Any] = {"instances": ROWS[:count].tolist()}
     if path.endswith("/infer"):
         tensor = {"name": manifest.INPUT, "datatype": "FP32", "shape": [count, ROWS.shape[1]]}
@@ -58,7 +58,7 @@ REQUESTS = tuple(map(post, PATHS, ROW_COUNTS))
 
 
 def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
-    """Return the version that a reply names, if any, and the bits of its probabilities."""
+    """Return the version in a reply, if any, and its probabilities as float32 bytes."""
     document = json.loads(body)
     version: int | None = None
     if position < 2:
@@ -72,7 +72,7 @@ def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
 
 
 def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
-    """Damage the files of a version; all hashes match unless a bit is flipped."""
+    """Damage the files of a version; only a flipped bit contradicts SHA256SUMS."""
     match fault:
         case "flipped bit":
             files[manifest.SUMS] = storage.sha256_sums(files)
@@ -90,13 +90,13 @@ FAULTS = ("flipped bit", "graph of another network", "version of another folder"
 
 
 class Publisher:
-    """The folder of an artifact, and the network of each version in it."""
+    """Publishes the versions of an artifact, and checks replies against their networks."""
 
     def __init__(self, artifacts: Path) -> None:
         self.artifacts = artifacts
         paths = (FLOWERS.artifact, RETRAINED_FLOWERS.artifact)
         self.networks = [storage.read_artifact(path) for path in paths]
-        # The right bits by network and request.
+        # Expected float32 bytes, by network and index in REQUESTS.
         self.expected = [
             [Predictor(p).predict(ROWS[:n])["probabilities"].tobytes() for n in ROW_COUNTS]
             for p in paths
@@ -116,7 +116,7 @@ class Publisher:
                 if fault:
                     damage(files, fault, self.networks[1 - network])
                 else:
-                    # A client may receive a reply of this version as soon as it is published.
+                    # Clients may receive replies of this version before `publish` returns.
                     self.network_of_version[version] = network
                 files.setdefault(manifest.SUMS, storage.sha256_sums(files))
                 for name, content in files.items():
@@ -126,7 +126,7 @@ class Publisher:
             return int(publish(folder, finish).name)
 
     def new_check(self) -> Check:
-        """Return a check for one connection, whose versions may not go back."""
+        """Return a check for the replies on one connection, whose versions must not decrease."""
         newest = 0
 
         def check(position: int, status: int, body: bytes) -> str | None:
@@ -143,7 +143,7 @@ class Publisher:
                 return f"version {version} after version {newest} on one connection"
             newest = version
             if bits != self.expected[self.network_of_version[version]][position]:
-                return f"a reply of version {version} has other numbers than its network"
+                return f"a reply of version {version} has the wrong predictions"
             return None
 
         return check
@@ -190,7 +190,7 @@ class Workers:
         return time.perf_counter() - started
 
     def wrong_previous(self, version: int, removed: int | None) -> list[str]:
-        """Return what is wrong with requests for the previous version and for the one before it."""
+        """Check that the previous version is still served, and that the one before it is not."""
         wrong = []
         path = f"/v2/models/{NAME}/versions/{{}}"
         request = LoadRequest("POST", path.format(version) + "/infer", REQUESTS[V2_INFER].body)
@@ -217,7 +217,7 @@ def publisher(tmp_path: Path) -> Publisher:
 
 @pytest.fixture
 def workers(publisher: Publisher, tmp_path: Path) -> Iterator[Workers]:
-    """A server of that artifact."""
+    """A server of that artifact, and connections to its workers."""
     port = free_port()
     folder = publisher.artifacts / NAME
     command = granian(folder, port, "--workers", str(WORKERS), "--no-access-log")
@@ -231,7 +231,7 @@ def workers(publisher: Publisher, tmp_path: Path) -> Iterator[Workers]:
 def test_hot_swaps(
     publisher: Publisher, workers: Workers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No request fails, no reply mixes two versions, and no damaged version answers."""
+    """No request fails, no reply mixes two versions, and no damaged version is served."""
     stop, port = threading.Event(), workers.server.port
     clients = [Client(port, REQUESTS, publisher.new_check, stop) for _ in range(CLIENTS)]
     swap_seconds, damaged, wrong = [], [], []

@@ -1,7 +1,7 @@
-"""SIGKILL during train and export: nothing published is damaged, and a resumed fit loses nothing.
+"""SIGKILL during train and export damages no published file, and a killed fit can be resumed.
 
-CHAOS_KILLS sets the number of kills of both commands (2), CHAOS_RESUMES that of kills of fits which
-are resumed (2), and CHAOS_SEED decides the moments (0).
+CHAOS_KILLS sets the number of killed commands (default: 2), CHAOS_RESUMES the number of fits that
+are killed and resumed (2), and CHAOS_SEED the random moments of the kills (0).
 """
 
 import hashlib
@@ -48,17 +48,17 @@ def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 class Workspace:
-    """A folder that both commands work in."""
+    """A folder with the runs and the artifacts of both commands."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Seconds that each command took last, and seconds between its first and last staging.
+        # By command: the duration of its last complete run, and for how long it had a draft.
         self.total_seconds: dict[str, float] = {}
         self.staging_seconds: dict[str, float] = {}
         self.train_seed = 0
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start a command that publishes something new."""
+        """Start a command with arguments for which it publishes a new folder."""
         runs, artifacts = str(self.folder / "runs"), str(self.folder / "artifacts")
         arguments = ["export", "build", "--artifacts", artifacts, "--runs", runs]
         if command == "train":
@@ -77,7 +77,7 @@ class Workspace:
         return [parent / str(number) for number in folder_numbers(parent)]
 
     def finish(self, command: str) -> list[str]:
-        """Run a command to its end and return what is wrong afterwards."""
+        """Run a command to its end; return what is wrong afterwards."""
         started = time.perf_counter()
         process = self.start(command)
         stagings: list[float] = []
@@ -110,7 +110,7 @@ class Workspace:
         return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def damage(self, before: dict[Path, str]) -> list[str]:
-        """Return which published files have changed, and which folders cannot be loaded."""
+        """Return the published files that have changed, and the errors of loading the folders."""
         after = self.hashes()
         wrong = [f"{path} has changed" for path in before if before[path] != after.get(path)]
         for command, read in (("train", load_run), ("export", Predictor)):
@@ -123,7 +123,7 @@ class Workspace:
 
 
 def test_killed_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Half of the kills strike at any moment, half while the command has a staging folder."""
+    """Kills at any moment, or while a draft exists, damage nothing and leave nothing behind."""
     moments = random.Random(SEED)  # noqa: S311 # not used for cryptography
     workspace, counts = Workspace(tmp_path), Counter[str]()
     assert [] == workspace.finish("train") + workspace.finish("export")
@@ -166,7 +166,7 @@ def fit_with_kills(runs: Path, max_kills: int, moments: random.Random, seconds: 
         if not kill_after(process, moments.uniform(0, seconds)):
             break
         if not has_checkpoint(runs):
-            return kills  # The run was complete, and only the command had not ended yet.
+            return kills  # The run was already published when the process was killed.
         kills += 1
         process = start_fit(runs, "--resume")
     assert process.wait() == 0
@@ -174,7 +174,7 @@ def fit_with_kills(runs: Path, max_kills: int, moments: random.Random, seconds: 
 
 
 def test_killed_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The weights of every killed and resumed fit have the hash of an undisturbed one's."""
+    """A fit that is killed and resumed ends with the same weights as an undisturbed fit."""
     moments = random.Random(SEED)  # noqa: S311 # not used for cryptography
     process = start_fit(tmp_path / "undisturbed", *SETTINGS)
     first_checkpoint = time.perf_counter()

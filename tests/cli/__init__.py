@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of the commands' common behaviour: errors, configuration files, staging, progress."""

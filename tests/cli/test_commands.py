@@ -1,4 +1,4 @@
-"""The exit codes and lines with which a group of commands reports errors."""
+"""Exit codes and error messages of a group of commands."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from cli.commands import CommandGroup
 
 
 class Group(CommandGroup):
-    """A group with all kinds of errors."""
+    """A command group that declares input errors, failures and an extra."""
 
     input_errors = (ValueError,)
     failure_errors = (AssertionError,)
@@ -21,7 +21,7 @@ class Group(CommandGroup):
 
 
 def swallow_interrupt() -> None:
-    """Answer Ctrl-C with an error of another kind, as some libraries do."""
+    """Replace KeyboardInterrupt by another error, as some libraries do."""
     try:
         os.kill(os.getpid(), signal.SIGINT)
         signal.pause()
@@ -60,7 +60,7 @@ def test_errors_are_one_line(effect: object, code: int, line: str) -> None:
     "error", [ZeroDivisionError(), ModuleNotFoundError("No module", name="click.nowhere")]
 )
 def test_defects_keep_their_traceback(error: Exception) -> None:
-    """An error that no person can mend is not hidden."""
+    """An error that is not the user's fault keeps its traceback."""
     group = Group(commands=[click.Command("command", callback=Mock(side_effect=error))])
     with pytest.raises(type(error)):
         CliRunner().invoke(group, ["command"], catch_exceptions=False)

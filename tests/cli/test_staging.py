@@ -1,4 +1,4 @@
-"""Folders and files that appear complete or not at all."""
+"""Published folders and replaced files are complete, or they do not appear."""
 
 import errno
 import os
@@ -30,15 +30,15 @@ def entries(root: Path) -> list[str]:
 
 
 def test_published_folder_is_complete(tmp_path: Path) -> None:
-    """It appears under its number, with all files, readable by other users; no draft stays."""
+    """A published folder has its number and all files, is readable by all, and leaves no draft."""
     with staged(tmp_path, "a") as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_text("content")
         assert ["a", f"a/{folder.name}"] == entries(tmp_path)[:2]
-        place = publish(folder)
-    assert tmp_path / "a" / "1" == place
+        published = publish(folder)
+    assert tmp_path / "a" / "1" == published
     assert ["a", "a/1", "a/1/sub", "a/1/sub/file"] == entries(tmp_path)
-    assert 0o755 == place.stat().st_mode & 0o777
+    assert 0o755 == published.stat().st_mode & 0o777
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
@@ -46,7 +46,7 @@ def test_published_folder_is_complete(tmp_path: Path) -> None:
 def test_nothing_stays_after_an_exception(
     tmp_path: Path, error: type[BaseException], existing: list[str]
 ) -> None:
-    """The draft is removed, also its parent where that is new, and nothing else."""
+    """An exception removes the draft, and its parent if that is new, but nothing else."""
     for name in existing:
         (tmp_path / name).mkdir()
     with pytest.raises(error), staged(tmp_path, "a") as folder:  # noqa: PT012 # a half-written file
@@ -56,7 +56,7 @@ def test_nothing_stays_after_an_exception(
 
 
 def test_numbers_follow_the_highest(tmp_path: Path) -> None:
-    """Gaps are not filled, and only plain numbers count."""
+    """A new folder gets the highest number plus one; only plain numbers count."""
     for name in ("1", "2", "10", "07", "0", "-3", "²", "x", ".tmp-9"):
         (tmp_path / "a" / name).mkdir(parents=True)
     (tmp_path / "a" / "99").touch()
@@ -68,23 +68,23 @@ def test_numbers_follow_the_highest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: (path / "x").mkdir(parents=True)])
 def test_taken_number_is_passed_over(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """Where another process or a file has taken a number, the next one is tried."""
-    seen = []
+    """If a number is taken by another process or a file, the next number is tried."""
+    numbers = []
 
     def finish(number: int) -> None:
-        seen.append(number)
+        numbers.append(number)
         if number < 3:
             make(folder.parent / str(number))
 
     with staged(tmp_path, "a") as folder:
         assert tmp_path / "a" / "3" == publish(folder, finish)
-    assert [1, 2, 3] == seen
+    assert [1, 2, 3] == numbers
 
 
 def test_other_errors_of_publishing_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rename that fails for another reason is an error, and nothing stays."""
+    """A rename that fails for another reason raises its error, and no draft stays."""
     error = OSError(errno.EROFS, "Read-only file system")
     monkeypatch.setattr(Path, "rename", Mock(side_effect=error))
     with pytest.raises(OSError, match="Read-only"), staged(tmp_path, "a") as folder:
@@ -95,7 +95,7 @@ def test_other_errors_of_publishing_are_raised(
 def test_published_files_are_synced_before_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files, folder and, after the rename, its parent: a power cut leaves all or nothing."""
+    """Files and folder are synced before the rename, and the parent folder after it."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -111,7 +111,7 @@ def test_published_files_are_synced_before_the_rename(
 
 
 def test_sweep(tmp_path: Path) -> None:
-    """A draft without a lock, whose process has died, is removed; one with a lock stays."""
+    """Staging removes unlocked drafts, whose process has died, and keeps locked drafts."""
     dead = tmp_path / "a" / f"{STAGING_PREFIX}dead"
     dead.mkdir(parents=True)
     with staged(tmp_path, "b") as draft:
@@ -121,27 +121,27 @@ def test_sweep(tmp_path: Path) -> None:
     assert [] == [path for path in tmp_path.rglob("*") if path != dead.parent]
 
 
-def test_draft_swept_before_it_is_locked_is_made_again(
+def test_draft_swept_before_it_is_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep between the creation and the lock of a draft costs another attempt, no error."""
-    made: list[str] = []
+    """If a sweep removes a draft before it is locked, staging tries again."""
+    drafts: list[str] = []
     mkdtemp = tempfile.mkdtemp
 
-    def swept(prefix: str, dir: Path) -> str:  # noqa: A002 # as mkdtemp names it
-        made.append(mkdtemp(prefix=prefix, dir=dir))
-        if len(made) < 3:
+    def make_and_sweep(prefix: str, dir: Path) -> str:  # noqa: A002 # mkdtemp's own name
+        drafts.append(mkdtemp(prefix=prefix, dir=dir))
+        if len(drafts) < 3:
             sweep(tmp_path)
-        return made[-1]
+        return drafts[-1]
 
-    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_sweep)
     with staged(tmp_path, "a") as folder:
         assert [folder] == list((tmp_path / "a").iterdir())
-    assert len(made) == 3
+    assert len(drafts) == 3
 
 
 def test_processes_publish_under_different_numbers(tmp_path: Path) -> None:
-    """20 folders from 4 processes take the numbers 1 to 20, each with its own content."""
+    """Four processes publish 20 folders; each folder has its own number from 1 to 20."""
     command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(4)]
     assert [0, 0, 0, 0] == [process.wait() for process in processes]
@@ -150,7 +150,7 @@ def test_processes_publish_under_different_numbers(tmp_path: Path) -> None:
 
 
 def test_replace_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failure the file has its old content, and no draft stays."""
+    """If a replacement fails, the file keeps its old content, and no draft stays."""
     path = tmp_path / "a" / "config"
     replace_file(path, b"first")
     replace_file(path, b"second")

@@ -1,4 +1,4 @@
-"""A TOML file of defaults, flags that override it, and one line for each of its errors."""
+"""A TOML file with defaults for options: values, overriding flags, and error messages."""
 
 import functools
 from pathlib import Path
@@ -28,7 +28,7 @@ from cli.toml_config import read_config, read_list
 @click.option("--resume", is_flag=True)
 @click.pass_obj
 def command(values: dict[str, Any], /, **options: Any) -> None:
-    """Record the options."""
+    """Copy the options into the context's object."""
     values |= options
 
 
@@ -61,7 +61,7 @@ def run(folder: Path, toml: str, *arguments: str) -> tuple[Result, dict[str, Any
     ],
 )
 def test_values(toml: str, arguments: str, expected: dict[str, Any], tmp_path: Path) -> None:
-    """A flag overrides the file and the file the default; lists are replaced, not extended."""
+    """A flag overrides the file, which overrides the default; lists are not merged."""
     result, values = run(tmp_path, toml, *arguments.split())
     assert 0 == result.exit_code, result.output
     assert DEFAULTS | expected == values
@@ -91,7 +91,7 @@ def test_values(toml: str, arguments: str, expected: dict[str, Any], tmp_path: P
     ],
 )
 def test_bad_file(toml: str, message: str, tmp_path: Path) -> None:
-    """One line names the file, the key, what was expected and what was found."""
+    """The error is one line with the file, the key, the expected value and the actual one."""
     result, _ = run(tmp_path, toml)
     assert 2 == result.exit_code
     assert result.output.startswith(f"Error: {tmp_path / 'fit.toml'}: {message}")

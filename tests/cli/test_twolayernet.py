@@ -1,4 +1,4 @@
-"""The console script: every command listed and completed without importing what it needs."""
+"""The console script lists, runs and completes every command, and imports only that command."""
 
 import importlib.metadata
 import subprocess
@@ -14,16 +14,14 @@ HEAVY = {"torch", "onnx", "onnxruntime", "numpy", "polars", "rich", "flask", "gr
 
 
 def test_help_imports_no_command() -> None:
-    """`twolayernet --help` works without the extras, and at once."""
+    """`twolayernet --help` imports none of the packages that the commands need."""
     code = """import sys
 from cli.twolayernet import main
 main(["--help"], standalone_mode=False)
 print(*sys.modules)"""
     command = [sys.executable, "-c", code]
-    printed = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    output, _, modules = printed.rpartition("| source\n")
+    stdout = subprocess.check_output(command, cwd=ROOT, text=True)
+    output, _, modules = stdout.rpartition("| source\n")
     for name in ("train", "formulations", "export", "verify", "check", "serve", "score"):
         assert f"\n  {name} " in output
     assert set() == HEAVY & set(modules.split())
@@ -31,7 +29,7 @@ print(*sys.modules)"""
 
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_has_help(name: str) -> None:
-    """Each name leads to a command, whose help is printed under that name."""
+    """The help of each command starts with `Usage: twolayernet` and the command's name."""
     result = CliRunner().invoke(main, [name, "--help"], prog_name="twolayernet")
     assert 0 == result.exit_code, result.output
     assert result.output.startswith(f"Usage: twolayernet {name} ")
@@ -46,13 +44,13 @@ def test_errors_are_those_of_the_command() -> None:
 
 
 def test_version() -> None:
-    """It is the installed distribution's."""
+    """The printed version is that of the installed distribution."""
     result = CliRunner().invoke(main, ["--version"], prog_name="twolayernet")
     assert f"twolayernet {importlib.metadata.version('twolayernet')}\n" == result.output
 
 
 def test_completion() -> None:
-    """The shell completes the options of a command that is imported only then."""
+    """The shell completes the options of a command, which is imported on demand."""
     environment = {"COMP_WORDS": "twolayernet score --k", "COMP_CWORD": "2"}
     environment["_TWOLAYERNET_COMPLETE"] = "bash_complete"
     result = CliRunner().invoke(main, [], prog_name="twolayernet", env=environment)
@@ -66,7 +64,7 @@ def test_completion() -> None:
 def test_missing_extra(
     name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line names the missing package, the extra and the command of this checkout."""
+    """The error names the missing package and two ways to install its extra."""
     monkeypatch.delitem(sys.modules, "service.commands.score", raising=False)
     for module in (package, "rich.console"):
         monkeypatch.setitem(sys.modules, module, None)

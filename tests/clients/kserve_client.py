@@ -1,4 +1,4 @@
-"""KServe's InferenceRESTClient in front of a server: prints its results as one JSON document.
+"""Calls a server with KServe's InferenceRESTClient, and prints the results as one JSON document.
 
 test_kserve.py runs it with the interpreter of .peers/kserve as `python kserve_client.py URL MODEL`
 and passes the rows as JSON on standard input.
@@ -19,7 +19,7 @@ Matrix = list[list[float]]
 
 
 async def main(url: str, model: str, rows: Matrix) -> dict[str, Any]:
-    """Return the result of each request that the client can send."""
+    """Send each type of request that the client supports; return the results by name."""
     wrong = [row[1:] for row in rows]
     async with (
         InferenceRESTClient(RESTConfig(protocol="v2")) as v2,
@@ -50,7 +50,7 @@ async def main(url: str, model: str, rows: Matrix) -> dict[str, Any]:
 
 
 def request(model: str, rows: Matrix, *, binary: bool) -> InferRequest:
-    """Return a request with its input and outputs in JSON or as binary tensors."""
+    """Return a V2 request whose input and outputs are JSON or binary tensors."""
     x = np.array(rows, np.float32)
     tensor = InferInput("input", list(x.shape), "FP32")
     tensor.set_data_from_numpy(x, binary_data=binary)

@@ -1,4 +1,4 @@
-"""Hooks for schemathesis: bodies other than JSON, and constraints between members of JSON."""
+"""Hooks for schemathesis: generated CSV and binary bodies, and consistent JSON documents."""
 
 import struct
 from typing import Any
@@ -13,11 +13,11 @@ CSV = "text/csv"
 BYTES = "application/octet-stream"
 MAX_ROWS = 4
 MAX_VALUE = 1e6
-"""Maximum magnitude of a value. Larger ones may overflow the network, a 422 outside the schema."""
+"""Maximum magnitude of a value; larger values may overflow the network, which is a 422."""
 
 
 def before_load_schema(context: Any, document: Any) -> None:
-    """Generate CSV and float32 bytes of the model's width; schemathesis needs them as bytes."""
+    """Register generators of CSV and float32 bodies with as many columns as the model."""
     width = document["components"]["schemas"]["Row"]["minItems"]
     row = st.lists(st.floats(-MAX_VALUE, MAX_VALUE, width=32), min_size=width, max_size=width)
     rows = st.lists(row, min_size=1, max_size=MAX_ROWS)
@@ -25,10 +25,9 @@ def before_load_schema(context: Any, document: Any) -> None:
     floats = rows.map(lambda x: b"".join(struct.pack(f"<{width}f", *row) for row in x))
     schemathesis.openapi.media_type(CSV, lines)
     schemathesis.openapi.media_type(BYTES, floats)
-    for example in document["paths"]["/predict"]["post"]["requestBody"]["content"][CSV][
-        "examples"
-    ].values():
-        example["value"] = example["value"].encode()
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    for example in content[CSV]["examples"].values():
+        example["value"] = example["value"].encode()  # schemathesis needs CSV as bytes.
 
 
 def before_call(context: Any, case: Any, **kwargs: Any) -> None:
@@ -66,5 +65,5 @@ def _bounded(value: Any) -> Any:
 
 schemathesis.hook(before_load_schema)
 schemathesis.hook(before_call)
-# The schema of bytes is empty, so any deserialised form passes.
+# The schema of a binary body is empty, so it accepts any deserialised value.
 schemathesis.deserializer(BYTES)(lambda context, response: response.content.hex())

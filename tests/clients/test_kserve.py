@@ -1,4 +1,4 @@
-"""KServe's own client, run by the interpreter of .peers/kserve, which `make test-clients` makes."""
+"""KServe's client against a server; `make test-clients` installs the client in .peers/kserve."""
 
 import json
 import re
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def results(server: Server) -> dict[str, Any]:
-    """The client's results by request."""
+    """The output of kserve_client.py: results by request name."""
     command = [str(PYTHON), str(SCRIPT), f"http://127.0.0.1:{server.port}", "flowers"]
     rows = json.dumps(ROWS.astype(np.float64).tolist())
     completed = subprocess.run(command, input=rows, capture_output=True, text=True)
@@ -35,10 +35,8 @@ def results(server: Server) -> dict[str, Any]:
 
 def test_readiness(results: dict[str, Any]) -> None:
     """The server is live, and the model is ready in both protocols; an unknown model is not."""
-    assert results["live"]
-    assert results["ready"]
-    assert [True, True] == results["model ready"]
-    assert results["unknown model ready"] is False
+    names = ("live", "ready", "model ready", "unknown model ready")
+    assert [True, True, [True, True], False] == [results[name] for name in names]
 
 
 @pytest.mark.parametrize("form", ["v2 json", "v2 binary", "v2 dict"])
@@ -52,7 +50,7 @@ def test_v2(results: dict[str, Any], expected: Outputs, form: str) -> None:
 
 
 def test_v1(results: dict[str, Any], expected: Outputs) -> None:
-    """The outputs have the artifact's bits by row and by column."""
+    """The V1 outputs have the artifact's bits, both as rows and as columns."""
     rows, columns = results["v1 instances"]["predictions"], results["v1 inputs"]["outputs"]
     for name, array in expected.items():
         assert np.array_equal(array, np.array([row[name] for row in rows], array.dtype))
@@ -68,7 +66,7 @@ def test_v1(results: dict[str, Any], expected: Outputs) -> None:
     ],
 )
 def test_errors(results: dict[str, Any], request_name: str, place: str, status: str) -> None:
-    """The client's error begins with the service's message."""
+    """The client's error contains the status and begins with the place of the service's error."""
     assert results[request_name].startswith(place)
     assert status in results[request_name]
 

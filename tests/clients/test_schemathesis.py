@@ -1,6 +1,6 @@
-"""schemathesis, which sends valid and invalid requests derived from /openapi.json.
+"""schemathesis sends valid and invalid requests derived from /openapi.json.
 
-The commands are those of .peers/schemathesis, which `make test-clients` makes.
+`make test-clients` installs its commands in .peers/schemathesis.
 """
 
 import json

@@ -19,18 +19,18 @@ pytestmark = [pytest.mark.clients, pytest.mark.e2e]
 
 @pytest.fixture
 def triton(server: Server) -> Iterator[InferenceServerClient]:
-    """Triton's client."""
+    """Triton's client, connected to the server."""
     with InferenceServerClient(f"127.0.0.1:{server.port}") as client:
         yield client
 
 
 def tensor(rows: Rows = ROWS, *, binary: bool = True) -> InferInput:
-    """Return rows as the client's input."""
+    """Return rows as an input tensor of the client."""
     return InferInput("input", list(rows.shape), "FP32").set_data_from_numpy(rows, binary)
 
 
 def assert_same(expected: Outputs, result: Any) -> None:
-    """Assert that the client's outputs have the bits of the artifact's."""
+    """Assert that the client received exactly the expected outputs."""
     for name, array in expected.items():
         output = result.as_numpy(name)
         # The client loses the dtype of an output without rows.
@@ -67,7 +67,7 @@ def test_inference(
 @pytest.mark.parametrize("rows", [0, 1, 100])
 @pytest.mark.parametrize("binary", [True, False])
 def test_number_of_rows(triton: InferenceServerClient, rows: int, binary: bool) -> None:
-    """The client sends no rows, one, and the maximum."""
+    """Requests with no rows, one row and the maximum number of rows succeed."""
     x = np.resize(ROWS, (rows, 4)).astype(np.float32)
     expected = Predictor(FLOWERS.artifact).predict(x)
     assert_same(expected, triton.infer("flowers", [tensor(x, binary=binary)], "1"))

@@ -1,1 +1,1 @@
-"""Generated requests whose outcome is known without the service's code: `make conformance`."""
+"""Generated requests, and expected outcomes computed without the service's code."""

@@ -14,11 +14,11 @@ READ_BYTES = 1 << 16
 
 
 class BrokenReplyError(Exception):
-    """A missing reply, or one that is not HTTP; the message says which. A hang is one of them."""
+    """The reply is missing, late, incomplete or not HTTP."""
 
 
 class Connection:
-    """A persistent connection to 127.0.0.1 that is reopened after it has ended."""
+    """A persistent connection to 127.0.0.1, which is reopened for the next request if it ended."""
 
     def __init__(self, port: int, timeout_seconds: float) -> None:
         self.port, self.timeout_seconds = port, timeout_seconds
@@ -30,9 +30,10 @@ class Connection:
     def exchange(
         self, pieces: Sequence[bytes], *, head: bool = False, half_close: bool = False
     ) -> Reply:
-        """Send a request and return the reply, with status 0 if the server closed without one.
+        """Send a request and return the reply; its status is 0 if the server closed silently.
 
-        The reply to HEAD has no body whatever its headers declare.
+        `head` marks a HEAD request, whose reply has no body. `half_close` shuts down the sending
+        side after the request.
 
         Raises:
             BrokenReplyError: the reply did not arrive in time, or it is not HTTP.
@@ -95,14 +96,14 @@ class Connection:
             raise BrokenReplyError(f"{len(rest)} bytes follow the reply: {rest[:200]!r}")
         return reply._replace(body=body, closed=closing or line.startswith(b"HTTP/1.0"))
 
-    def _until(self, mark: bytes) -> bytes:
-        """Return the bytes before a mark; nothing if the connection ends before the first byte."""
-        while (end := self.buffer.find(mark)) < 0:
+    def _until(self, delimiter: bytes) -> bytes:
+        """Return the bytes before a delimiter; empty if the connection ends before any byte."""
+        while (end := self.buffer.find(delimiter)) < 0:
             if not self._receive():
                 if self.buffer:
                     raise BrokenReplyError(f"the reply is cut short: {self.buffer[:200]!r}")
                 return b""
-        part, self.buffer = self.buffer[:end], self.buffer[end + len(mark) :]
+        part, self.buffer = self.buffer[:end], self.buffer[end + len(delimiter) :]
         return part
 
     def _exactly(self, length: int) -> bytes:

@@ -23,15 +23,15 @@ FRAMING_WEIGHTS: dict[Framing, int] = {
     **{"length": 70, "chunked": 10, "gzip": 6, "zlib": 6},
     **{"identity": 4, "chunked gzip": 2, "deflate": 2},
 }
-"""How often each framing is drawn where it cannot change the outcome."""
+"""Relative frequency of each framing, for requests whose outcome does not depend on it."""
 MAX_NUMBER_BYTES = 100
-"""Maximum length of a number's text with the white space around it."""
+"""Maximum number of bytes of a number and the white space around it."""
 LOGGABLE_IDS = ("a", "0", "req-1", "A.b_c-9", "4f1c-0b", "x" * 128, "-", "...")
 UNSAFE_IDS = (
     *("", "a b", "x" * 129, "a,b", "<script>", "%0d%0aSet-Cookie:a", "a\tb", b"caf\xc3\xa9"),
     *("a;b", "../x", '"', "a:b"),
 )
-"""Request ids unfit for a log, which the service replaces with generated ones."""
+"""Request ids that the service replaces with generated ones, because they are unsafe in a log."""
 TRACEPARENTS = (
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
@@ -44,10 +44,10 @@ USER_AGENTS = ("curl/8.5.0", "python-requests/2.32", "x" * 500, "")
 
 
 class Case(NamedTuple):
-    """A request and its one right outcome."""
+    """A request and its only correct outcome."""
 
     pieces: Sequence[bytes]
-    """The request's bytes, each piece sent with a system call of its own."""
+    """The bytes of the request; each piece is sent in a system call of its own."""
     outcome: Outcome
     request_id: str | None = None
     """The caller's id, if the service must echo it."""
@@ -59,7 +59,7 @@ class Case(NamedTuple):
 
 
 Build = Callable[..., Case]
-"""A function that builds a request from a Draw, and perhaps a protocol and a variant."""
+"""Function from a Draw, and for some kinds a protocol and a variant, to a request."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Kind:
     name: str
     group: Group
     weight: int
-    """How often it is drawn, relative to the others of its group."""
+    """Relative frequency of this kind within its group."""
     build: Build
     summary: str
     """One line that describes the request and cites the suite that also sends it."""
@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {}
 def register(
     name: str, group: Group, weight: int, build: Build, variants: Iterable[str], summary: str | None
 ) -> None:
-    """Add a kind, or one for each value of the function's argument `variant`."""
+    """Register a kind, or one kind per variant, which is an argument of `build`."""
     for variant in variants or ("",):
         full_name = f"{name}, {variant}" if variant else name
         assert full_name not in KINDS, full_name
@@ -116,7 +116,7 @@ class Draw:
         return self.random.random() < probability
 
     def index(self, at_least: int = 1, at_most: int | None = None) -> Index:
-        """Draw rows, in most cases a single one, and never more than the limits allow."""
+        """Draw the indices of a request's rows: usually one row, at most the allowed number."""
         fitting = self.model.limits.body_bytes // (MAX_NUMBER_BYTES * len(self.model.features))
         at_most = min(fitting, self.model.max_rows if at_most is None else at_most)
         size = self.random.choices((1, 2, 7, 33, at_most), (60, 15, 15, 9, 1))[0]
@@ -124,7 +124,7 @@ class Draw:
         return np.array([self.random.randrange(len(self.model.rows)) for _ in range(size)], np.intp)
 
     def numbers(self, index: Index) -> list[list[float]]:
-        """Return rows as numbers."""
+        """Return rows as lists of numbers."""
         rows: list[list[float]] = self.model.rows[index].tolist()
         return rows
 
@@ -133,18 +133,18 @@ class Draw:
         return self.model.rows[index].astype("<f4").tobytes()
 
     def cells(self, index: Index) -> list[list[Any]]:
-        """Return rows as JSON texts of numbers."""
+        """Return rows with each number as JSON text in a random format."""
         return [list(row) for row in json_text.numbers(self.random, self.numbers(index))]
 
     def cells_and_position(
         self, at_least: int = 1, at_most: int | None = None
     ) -> tuple[list[list[Any]], tuple[int, int]]:
-        """Draw rows as JSON texts, and a cell of them below the first `at_least - 1` rows."""
+        """Draw rows as JSON texts, and the position of a cell below `at_least - 1` of the rows."""
         index = self.index(at_least, at_most)
         return self.cells(index), self.position(index, at_least - 1)
 
     def records(self, rows: Sequence[Sequence[Any]]) -> list[json_text.Members]:
-        """Return rows as objects with the features in random order."""
+        """Return rows as JSON objects with the features in random order."""
         return [self.shuffled(zip(self.model.features, row, strict=True)) for row in rows]
 
     def json(self, value: Any) -> bytes:
@@ -157,17 +157,17 @@ class Draw:
         return row, self.random.randrange(len(self.model.features))
 
     def cell_path(self, i: int, j: int, record: bool = False) -> str:
-        """Name a cell as the service does: by column, or by feature in a record."""
+        """Return a cell's place as in the service's errors: by column, or in a record by name."""
         return f"[{i}][{json.dumps(self.model.features[j], ensure_ascii=False) if record else j}]"
 
     def shuffled(self, members: Any) -> json_text.Members:
-        """Return an object with its members in random order."""
+        """Return a JSON object with its members in random order."""
         shuffled = json_text.Members(members)
         self.random.shuffle(shuffled)
         return shuffled
 
     def overflow(self, index: Index) -> tuple[list[list[float]], int]:
-        """Return rows of which one overflows the network, and its position."""
+        """Return rows, one of which overflows the network, and the position of that row."""
         rows, i = self.numbers(index), self.random.randrange(len(index))
         rows[i] = self.choice(self.model.overflowing.astype(np.float64).tolist())
         return rows, i
@@ -183,7 +183,7 @@ class Draw:
         framing: Framing | None = None,
         **options: bool,
     ) -> Case:
-        """Return a POST request with a Content-Type unless None, in a drawn framing if None."""
+        """Return a POST request; the default framing is random and does not change the outcome."""
         assert len(body) <= self.model.limits.body_bytes or getattr(outcome, "status", 200) == 413
         framing = framing or self._framing(content_type, headers)
         more = [*headers] if content_type is None else [("Content-Type", content_type), *headers]
@@ -207,7 +207,7 @@ class Draw:
         outcome: Outcome,
         **options: bool,
     ) -> Case:
-        """Return a request with headers that must not change its outcome, and options of Case."""
+        """Return a request with random headers that must not matter, and with options of Case."""
         request_id, more = self._neutral_headers()
         fields = self._fields([("Host", "localhost"), *headers, *more])
         lines = [f"{method} {path} HTTP/1.1".encode(), *fields]
@@ -224,11 +224,11 @@ class Draw:
         media_type = (content_type or "").partition(";")[0].strip().lower()
         is_table = json_length is None and media_type in (CSV, BYTES)
         if framing == "chunked" and (is_table or json_length == "0"):
-            return "length"  # The service rejects rows without a length: they may be incomplete.
+            return "length"  # Without a length the rows may be incomplete, so they are rejected.
         return framing
 
     def _neutral_headers(self) -> tuple[str | None, list[tuple[str, str | bytes]]]:
-        """Draw headers that any request may have, and the id that the service must echo."""
+        """Draw the request id that the service must echo, if any, and headers without effect."""
         request_id: str | None = None
         headers: list[tuple[str, str | bytes]] = []
         fraction = self.random.random()
@@ -266,7 +266,7 @@ class Draw:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return the words of a text, a compact form of a long list of strings."""
+    """Split a text into words, as a compact notation for a list of strings."""
     return tuple(text.split())
 
 

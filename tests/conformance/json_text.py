@@ -1,4 +1,4 @@
-"""JSON text with the freedom the grammar allows: number forms, duplicate keys, white space."""
+"""Random but valid JSON text: number formats, duplicate keys and white space."""
 
 import json
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ class Members(list[tuple[str, Any]]):
 
 
 def number(random: Random, value: float) -> Raw:
-    """Write a finite number in one of the forms that parse to the same float64."""
-    forms = [repr(value), f"{value:.17g}", f"{value:.18e}", f"{value:.16E}"]
+    """Write a finite number in a random format that parses to the same float64."""
+    texts = [repr(value), f"{value:.17g}", f"{value:.18e}", f"{value:.16E}"]
     if value == int(value):
-        forms += [f"{value:.0f}"] * 2
+        texts += [f"{value:.0f}"] * 2
     if 1e-9 < abs(value) < 1e15:
-        forms.append(f"{Decimal(value):f}")
-    return Raw(random.choice(forms))
+        texts.append(f"{Decimal(value):f}")
+    return Raw(random.choice(texts))
 
 
 def numbers(random: Random, rows: Sequence[Sequence[float]]) -> list[list[Raw]]:
-    """Write rows of numbers, in most cases all in the same form, as one library would."""
+    """Write rows of numbers, usually all in Python's format, otherwise in random formats."""
     if random.random() < 0.6:
         return [[Raw(repr(value)) for value in row] for row in rows]
     return [[number(random, value) for value in row] for row in rows]
 
 
 def document(random: Random, value: Any) -> str:
-    """Write a value with white space wherever JSON allows it."""
+    """Write a value with random white space wherever JSON allows it."""
     gap = "" if random.random() < 0.5 else random.choice(GAPS)
     return gap + text(value, gap) + gap
 

@@ -1,4 +1,4 @@
-"""Outcomes of a request: each yields every way in which a reply differs from it."""
+"""Expected outcomes of a request, which list the differences of an actual reply."""
 
 import re
 from abc import ABC, abstractmethod
@@ -22,9 +22,9 @@ REPLY_HEADERS = {
     *("retry-after", "server", "vary", "x-content-type-options", "x-frame-options"),
     "x-request-id",
 }
-"""Headers that a reply may have; a caller must not be able to add any other."""
+"""All headers that a reply may have, whatever the request contains."""
 INTERNALS = re.compile(rb'Traceback|File "|\.py\b|site-packages|0x[0-9a-f]{8}')
-"""Text that no reply may show."""
+"""Implementation details that no error reply may reveal."""
 MAX_DETAIL_CHARACTERS = 1000
 
 
@@ -33,22 +33,22 @@ class Reply(NamedTuple):
 
     status: int
     headers: Sequence[tuple[str, str]]
-    """Names in lower case, and values."""
+    """Pairs of a name in lower case and a value."""
     body: bytes
     closed: bool = False
     """Whether the connection ended with this reply."""
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header; the values of a repeated one are joined by commas."""
+        """Return the value of a header, or the values of a repeated header joined by commas."""
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 
 
 class Outcome(ABC):
-    """The one right outcome of a request."""
+    """The only correct outcome of a request."""
 
     from_host: ClassVar[bool] = False
-    """Whether the HTTP host replies without calling the application."""
+    """Whether granian's HTTP library replies without calling the application."""
 
     @abstractmethod
     def differences(self, reply: Reply) -> Iterator[str]:
@@ -56,12 +56,9 @@ class Outcome(ABC):
 
 
 def differences(outcome: Outcome, reply: Reply, request_id: str | None) -> list[str]:
-    """Return what is wrong with a reply: this outcome's rules, and those of every reply.
+    """Return what is wrong with a reply, by its expected outcome and the rules for all replies.
 
-    Args:
-        outcome: the right outcome.
-        reply: the reply received.
-        request_id: the caller's id if the service must echo it; None if it must generate one.
+    `request_id` is the id that the service must echo, or None if it must generate one.
     """
     wrong = list(outcome.differences(reply))
     if wrong and reply.status != getattr(outcome, "status", 200):
@@ -76,9 +73,9 @@ def differences(outcome: Outcome, reply: Reply, request_id: str | None) -> list[
     if reply.header("x-content-type-options") != "nosniff":
         wrong.append("X-Content-Type-Options: expected nosniff")
     if unknown := {name for name, _ in reply.headers} - REPLY_HEADERS:
-        wrong.append(f"headers: unexpected {', '.join(sorted(unknown))}")
+        wrong.append(f"unexpected headers: {', '.join(sorted(unknown))}")
     if reply.status >= 400 and (internal := INTERNALS.search(reply.body)):
-        wrong.append(f"the reply shows internals: {internal[0]!r}")
+        wrong.append(f"the reply reveals implementation details: {internal[0]!r}")
     return wrong
 
 
@@ -99,16 +96,16 @@ class JsonReply(Outcome):
         document, wrong = parse(reply.body)
         yield from wrong
         if document is not None:
-            yield from self.document_differences(document, reply)
+            yield from self._document_differences(document, reply)
 
     @abstractmethod
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         """Yield what is wrong with the document of a reply."""
 
 
 @dataclass(frozen=True)
 class ErrorReply(JsonReply):
-    """The service's error document: RFC 9457's members, `error`, `request_id`, and a place."""
+    """The service's error document: the members of RFC 9457, `error`, `request_id` and `where`."""
 
     status: int
     where: str | None = None
@@ -127,8 +124,7 @@ class ErrorReply(JsonReply):
                 yield f"{name}: expected {part!r}, found {reply.header(name)!r}"
         yield from super().differences(reply)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         detail = document.get("detail")
         expected: dict[str, Any] = {
             "type": "about:blank",
@@ -151,15 +147,14 @@ class ErrorReply(JsonReply):
 
 @dataclass(frozen=True)
 class DocumentReply(JsonReply):
-    """A JSON document that is known completely or in part."""
+    """A JSON document with known members."""
 
     members: Mapping[str, Any]
     complete: bool = True
-    """Whether the document has no other members."""
+    """Whether the document must have no other members."""
     empty: bool = False
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         if self.complete and set(document) != set(self.members):
             yield f"members: expected {list(self.members)}, found {list(document)}"
         for name, value in self.members.items():
@@ -169,7 +164,7 @@ class DocumentReply(JsonReply):
 
 @dataclass(frozen=True)
 class TextReply(Outcome):
-    """A page or another text that contains some parts."""
+    """An HTML page or other text that must contain some strings."""
 
     media_type: str
     parts: Sequence[str] = ()
@@ -204,9 +199,9 @@ class OptionsReply(Outcome):
 
 @dataclass(frozen=True)
 class HostError(Outcome):
-    """The reply of the host (hyper, under granian) to invalid HTTP: a bare status, then the end.
+    """The reply of granian's HTTP library to invalid HTTP: a status without a body.
 
-    A status of 0 is the end of the connection without a reply.
+    The connection ends afterwards. A status of 0 means that it ends without a reply.
     """
 
     status: int
@@ -221,7 +216,7 @@ class HostError(Outcome):
 
 
 def head_differences(reply: Reply, status: int, media_type: str) -> Iterator[str]:
-    """Yield what is wrong with a reply's status and media type, in which * is any text."""
+    """Yield what is wrong with a reply's status and media type; `media_type` may contain *."""
     if reply.status != status:
         body = reply.body[:300].decode("utf-8", "replace")
         yield f"status: expected {status}, found {reply.status}: {body}"
@@ -230,7 +225,7 @@ def head_differences(reply: Reply, status: int, media_type: str) -> Iterator[str
 
 
 def parse(body: bytes) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return a JSON object, or None and what is wrong; orjson rejects NaN and Infinity."""
+    """Return a JSON object, or None and an error; orjson rejects NaN and Infinity."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -241,7 +236,7 @@ def parse(body: bytes) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def same(actual: Any, expected: Any) -> bool:
-    """Compare JSON values; 1, 1.0 and true differ."""
+    """Return whether two JSON values are equal; 1, 1.0 and true are different values."""
     if isinstance(expected, list | tuple):
         lists = isinstance(actual, list) and len(actual) == len(expected)
         return lists and all(map(same, actual, expected))

@@ -1,4 +1,4 @@
-"""Predictions in the form of each protocol, compared with a float64 reference."""
+"""Expected replies with predictions in each protocol, checked against a float64 reference."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests.conformance.served import Index, ServedModel
 
 @dataclass(frozen=True)
 class Predictions(JsonReply):
-    """The reply of POST /predict in one of its three media types."""
+    """The reply of POST /predict, as JSON, CSV or bytes."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
@@ -42,8 +42,7 @@ class Predictions(JsonReply):
             yield from head_differences(reply, 200, BYTES)
             yield from self._bytes(reply.body)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         model = self.model
         classes = ["probabilities", "classes"] if model.classes else []
         if list(document) != ["predictions", *classes, "model"]:
@@ -101,7 +100,7 @@ class Tensors(Outcome):
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
     binary: Mapping[str, bool]
-    """The outputs in their order, and whether each is binary."""
+    """Whether each output is binary, by name in the order of the reply."""
     id: str | None = None
 
     def differences(self, reply: Reply) -> Iterator[str]:
@@ -154,13 +153,12 @@ class Tensors(Outcome):
 
 @dataclass(frozen=True)
 class RowPredictions(JsonReply):
-    """TensorFlow Serving's reply to {"instances": ...}: one item per row."""
+    """The reply of TensorFlow Serving's API to {"instances": ...}: one item per row."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         rows, names = document.get("predictions"), list(self.model.outputs)
         if list(document) != ["predictions"] or not isinstance(rows, list):
             yield f"members: found {list(document)}"
@@ -175,13 +173,12 @@ class RowPredictions(JsonReply):
 
 @dataclass(frozen=True)
 class ColumnPredictions(JsonReply):
-    """TensorFlow Serving's reply to {"inputs": ...}: the single output, or all of them by name."""
+    """The reply of TensorFlow Serving's API to {"inputs": ...}: an output, or several by name."""
 
     model: ServedModel = field(repr=False)
     index: Index = field(repr=False)
 
-    def document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
-        """Yield what is wrong with the document of a reply."""
+    def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         outputs, names = document.get("outputs"), list(self.model.outputs)
         if list(document) != ["outputs"]:
             yield f"members: found {list(document)}"

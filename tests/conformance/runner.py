@@ -17,16 +17,16 @@ from tests.conformance.outcomes import Reply, differences
 from tests.conformance.served import Limits, read_model
 
 GROUP_WEIGHTS: dict[Group, int] = {"valid": 5, "nearly valid": 4, "hostile": 2}
-"""How often a kind of each group is drawn."""
+"""Relative frequency of each group."""
 BATCH_REQUESTS = 250
-"""Number of requests that one process sends between two reports."""
+"""Number of requests after which a process returns its counts."""
 MAX_SHOWN_BYTES = 700
 assert MODULES, "importing the modules registers their kinds"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The servers and everything that determines the request with a given number."""
+    """The servers, and all settings that determine the request with a given number."""
 
     seed: int
     artifacts: tuple[Path, ...]
@@ -49,7 +49,7 @@ class Request:
     case: Case
 
     def describe(self, reply: Reply | None, wrong: Sequence[str]) -> str:
-        """Return the request, the right outcome, the reply, and what is wrong with it."""
+        """Return the request, the expected outcome, the reply, and the reply's errors as text."""
         sent = abbreviate(b"".join(self.case.pieces))
         lines = [
             f"{self.kind.name}: {self.kind.summary}",
@@ -64,7 +64,7 @@ class Request:
 
 @dataclass
 class Tally:
-    """Counts of requests by kind."""
+    """Counts of requests and of wrong replies, by kind."""
 
     sent: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -115,10 +115,10 @@ class Sender:
         return Request(number, kind, server, kind.build(Draw(random, self.models[server])))
 
     def send(self, request: Request) -> tuple[Reply | None, list[str]]:
-        """Return the reply, if there is one, and what is wrong with it."""
+        """Return the reply, or None, and what is wrong with it."""
         case, connection = request.case, self.connections[request.server]
         if case.outcome.from_host:
-            connection.close()  # Only a new connection shows how the host ends it.
+            connection.close()  # On a new connection, only this request can cause its end.
         try:
             reply = connection.exchange(case.pieces, head=case.head, half_close=case.half_close)
         except BrokenReplyError as error:
@@ -143,7 +143,7 @@ class Sender:
             if reply and not reply.status and kept and not request.case.outcome.from_host:
                 text = "the server closed the connection without announcing it"
                 tally.add_wrong(self.previous[request.server], None, [text])
-                reply, wrong = self.send(request)  # It was not this request's fault.
+                reply, wrong = self.send(request)  # The previous request caused the failure.
             seconds = time.perf_counter() - started
             tally.slowest = max(tally.slowest, (seconds, f"{request.kind.name}, request {number}"))
             tally.sent[request.kind.name] += 1
@@ -154,12 +154,12 @@ class Sender:
 
 
 def abbreviate(content: bytes) -> str:
-    """Return the representation of some bytes, or of the first of many, and their number."""
+    """Return the representation of the first bytes, and the number of all bytes."""
     return f"{content[:MAX_SHOWN_BYTES]!r} ({len(content)} bytes)"
 
 
 _senders: list[Sender] = []
-"""The sender of a process in the pool."""
+"""The only sender of this pool process."""
 
 
 def _start(plan: Plan) -> None:

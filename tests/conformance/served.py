@@ -1,7 +1,7 @@
-"""A served artifact as its documentation describes it, with rows whose float64 outputs are known.
+"""A served artifact, and rows to send whose outputs are known from a float64 reference.
 
-Nothing here is the service's code: the manifest is read as JSON, the weights by safetensors, and
-the reference and its bounds are those of the proof (export/proof/bound.py, docs/numerics.md).
+This module does not use the service's code: it reads the manifest as JSON and the weights with
+safetensors; the reference and its bounds are those of export/proof/bound.py (docs/numerics.md).
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from safetensors.numpy import load_file
 from export.proof.bound import MAX_FLOAT32, Float32Array, FloatArray, Reference, reference
 
 Index = NDArray[np.intp]
-"""Positions in ServedModel.rows of the rows in one request, in order."""
+"""Indices into ServedModel.rows: the rows of one request, in order."""
 
 TYPICAL_ROWS = 2048
 SCALES = (1e-30, 1e-6, 1e-3, 1e3, 1e6, 1e12, 1e17, 1e25)
 CONSTANTS = (-0.0, 1e-40, -1e-45, 1e-310, 1 / 3, 16777217.0)
 SUM_TOLERANCE = 1e-6
-"""Maximum distance from 1 of a row's sum of probabilities: a few float32 roundings."""
+"""Maximum difference between 1 and the sum of a row's probabilities (a few float32 roundings)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ServedModel:
     classes: tuple[Any, ...]
     """Class names; empty for a regression."""
     rows: FloatArray
-    """(rows, in_features): the numbers that requests carry; the network sees them as float32."""
+    """(rows, in_features): the numbers to send, which the service rounds to float32."""
     reference: Reference
     """The outputs for the rows."""
     overflowing: Float32Array
@@ -67,7 +67,7 @@ class ServedModel:
 
     @property
     def version(self) -> str:
-        """The version as replies write it."""
+        """The version as a string."""
         return str(self.manifest["version"])
 
     @property
@@ -84,7 +84,7 @@ class ServedModel:
 
     @cached_property
     def zero(self) -> Index:
-        """A row of zeros."""
+        """The index of a row of zeros, as an array."""
         return np.flatnonzero(~self.rows.any(axis=1))[:1]
 
     def shape(self, output: str, index: Index) -> list[int]:
@@ -96,8 +96,8 @@ class ServedModel:
 
         Args:
             index: the rows of the request.
-            outputs: nested lists or arrays by name; numbers are rounded to float32 before the
-                comparison, because a reply may write them with fewer digits than float64 has.
+            outputs: nested lists or arrays by name. Their numbers are rounded to float32 before
+                the comparison, because a reply has only the digits that float32 needs.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for name, values in outputs.items():
@@ -173,33 +173,33 @@ def read_model(artifact: Path, limits: Limits, seed: int = 0) -> ServedModel:
 
 
 def _draw_rows(features: Sequence[Mapping[str, Any]], random: np.random.Generator) -> FloatArray:
-    """Draw typical rows, and hard ones: scaled, one-hot, extreme, subnormal, zero."""
+    """Draw typical rows, and difficult ones: scaled, one-hot, extreme, subnormal and zero."""
     low = np.array([feature["min"] for feature in features])
     high = np.array([feature["max"] for feature in features])
     width = len(features)
     typical = random.uniform(low, high, (TYPICAL_ROWS, width))
     typical[::4] = np.round(typical[::4])
     typical[1::4] = np.round(typical[1::4], 2)
-    some = typical[:64]
-    hard = [some * scale for scale in SCALES]
+    sample = typical[:64]
+    hard = [sample * scale for scale in SCALES]
     hard += [np.eye(width), -np.eye(width), np.stack([low, high]), np.zeros((2, width))]
     hard += [np.full((1, width), value) for value in CONSTANTS]
-    hard.append(some * random.choice([-1.0, 1.0], some.shape))
-    hard.append(np.where(random.random(some.shape) < 0.5, 0.0, some))
+    hard.append(sample * random.choice([-1.0, 1.0], sample.shape))
+    hard.append(np.where(random.random(sample.shape) < 0.5, 0.0, sample))
     return np.concatenate([typical, *hard])
 
 
 def _overflowing_rows(weights: Mapping[str, Float32Array]) -> Float32Array:
     """Return rows whose outputs overflow float32 in every order of summation.
 
-    Layer 1 stays within float32, and an output does not. A sum whose true value is larger than
-    float32 can hold is never finite: if a partial sum overflows, it stays infinite or becomes NaN,
-    and otherwise the last addition overflows. (An overflow in layer 1 is not enough, because ReLU
-    turns minus infinity into zero.)
+    For these rows layer 1 stays within float32, and the exact value of an output is beyond it. That
+    output is never finite in float32: a partial sum that overflows stays infinite or becomes NaN,
+    and otherwise the last addition overflows. (An overflow in layer 1 would not suffice, because
+    ReLU turns minus infinity into zero.)
     """
     wide = {name: values.astype(np.float64) for name, values in weights.items()}
     w1, b1, scale = wide["net.linear1.weight"], wide["net.linear1.bias"], wide["scale"]
-    # No scaled feature may overflow before layer 1, so each has the same size or a smaller one.
+    # A scale above 1 must not overflow a feature before layer 1, so such features are smaller.
     even = np.minimum(scale, 1)
     size = min(0.9, 0.8 / (np.abs(w1) @ even).max()) * MAX_FLOAT32
     shrink = np.where(scale > 1, 1 / np.maximum(scale, 1), 1)

@@ -1,10 +1,10 @@
-"""Every generated request has the one right outcome: `make conformance`.
+"""Every generated request has the expected outcome: `make conformance`.
 
 Environment variables: CONFORMANCE_REQUESTS (number of requests), CONFORMANCE_SEED,
-CONFORMANCE_JOBS (client processes), CONFORMANCE_WORKERS (workers of each server),
-CONFORMANCE_KINDS (part of the names of the kinds to send), CONFORMANCE_ARTIFACTS (folders
-artifacts/<name>/<version>, separated by colons) and CONFORMANCE_FIRST (the number of the first
-request). A seed and a number always give the same request.
+CONFORMANCE_JOBS (number of client processes), CONFORMANCE_WORKERS (number of workers per server),
+CONFORMANCE_KINDS (send only the kinds whose name contains it), CONFORMANCE_ARTIFACTS (folders
+artifacts/<name>/<version>, separated by colons) and CONFORMANCE_FIRST (number of the first
+request). Seed and number determine a request.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ JOBS = int(os.environ.get("CONFORMANCE_JOBS", "4"))
 WORKERS = os.environ.get("CONFORMANCE_WORKERS", "1")
 KIND_FILTER = os.environ.get("CONFORMANCE_KINDS", "")
 ARTIFACTS = os.environ.get("CONFORMANCE_ARTIFACTS", f"{FLOWERS.artifact}:{HOUSES.artifact}")
-FIRST = int(os.environ.get("CONFORMANCE_FIRST", "0"))
+FIRST_NUMBER = int(os.environ.get("CONFORMANCE_FIRST", "0"))
 QUICK_REQUESTS = 300
 MAX_GROWTH_MEGABYTES = 40
 """Maximum growth of a server after the first tenth of the requests."""
-TROUBLE = re.compile(r"Traceback|request failed|panicked|Error\b")
-"""Text in the log that no request may cause."""
+FAILURE_TEXT = re.compile(r"Traceback|request failed|panicked|Error\b")
+"""Text that no request may cause in the log."""
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Server]]:
-    """Running servers by artifact, with limits that many requests reach."""
+    """Running servers by artifact, with limits so low that many requests reach them."""
     folder = tmp_path_factory.mktemp("servers")
     running = {}
     with contextlib.ExitStack() as stack:
@@ -52,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Ser
 
 
 def plan(servers: Mapping[Path, Server], seed: int) -> Plan:
-    """Return what to send to some servers."""
+    """Return the plan of the requests to some servers."""
     ports = tuple(server.port for server in servers.values())
     return Plan(seed, tuple(servers), ports, kind_filter=KIND_FILTER)
 
@@ -61,11 +61,11 @@ def check(tally: Tally, servers: Mapping[Path, Server]) -> None:
     """Assert that no reply was wrong and that no server logged a failure."""
     assert {} == tally.wrong, "\n\n".join(tally.examples.values())
     logs = [line for server in servers.values() for line in server.log_lines()]
-    assert [] == [line for line in logs if TROUBLE.search(line)]
+    assert [] == [line for line in logs if FAILURE_TEXT.search(line)]
 
 
 def test_a_few_requests(servers: dict[Path, Server]) -> None:
-    """Hundreds of generated requests have the right outcome."""
+    """Hundreds of generated requests have the expected outcome."""
     tally = Tally()
     for batch in send_all(plan(servers, SEED + 1), range(QUICK_REQUESTS), jobs=1):
         tally.add(batch)
@@ -79,7 +79,7 @@ def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixtur
     workers = [server.workers() for server in servers.values()]
     warm: list[float] = []
     tally = Tally()
-    for batch in send_all(plan(servers, SEED), range(FIRST, FIRST + REQUESTS), JOBS):
+    for batch in send_all(plan(servers, SEED), range(FIRST_NUMBER, FIRST_NUMBER + REQUESTS), JOBS):
         tally.add(batch)
         if not warm and 10 * tally.sent.total() >= REQUESTS:
             warm = [server.megabytes() for server in servers.values()]

@@ -1,4 +1,4 @@
-"""The judge of the conformance tests: it accepts a right reply and rejects each wrong one."""
+"""The checks of the conformance tests accept a right reply and reject each wrong one."""
 
 import contextlib
 import copy
@@ -90,12 +90,12 @@ TABLE += "".join(f"{row[0]}\n" for row in HOUSE_OUTPUTS).encode()
 
 
 def nudge(row: list[float]) -> None:
-    """Change a value by more than rounding explains."""
+    """Change a value by more than a rounding error."""
     row[0] += 1e-3 * max(1.0, abs(row[0]))
 
 
 def changed(document: Any, *changes: Change) -> list[Reply]:
-    """Return replies with one change each."""
+    """Return one JSON reply per change, each with a changed copy of the document."""
     copies = [copy.deepcopy(document) for _ in changes]
     for change, copied in zip(changes, copies, strict=True):
         change(copied)
@@ -103,12 +103,12 @@ def changed(document: Any, *changes: Change) -> list[Reply]:
 
 
 def binary(media_type: str, *bodies: bytes) -> list[Reply]:
-    """Return replies with other bodies than JSON."""
+    """Return one reply per body, with a media type other than JSON."""
     return [reply(None, content_type=media_type)._replace(body=body) for body in bodies]
 
 
 def binary_tensors(size: int, tail: bytes) -> Reply:
-    """Return a reply with a binary tensor."""
+    """Return a V2 reply whose logits are binary, with a declared size and a tail of bytes."""
     logits = {name: value for name, value in LOGITS.items() if name != "data"}
     logits["parameters"] = {"binary_data_size": size}
     body = json.dumps(TENSORS | {"outputs": [LABEL, logits]}).encode()
@@ -210,7 +210,7 @@ def test_wrong_replies(outcome: Outcome, right: Reply, wrong: list[Reply]) -> No
 
 
 def test_request_depends_on_seed_and_number_alone() -> None:
-    """The same seed and number give the same bytes in any order; another seed gives others."""
+    """A seed and a number always give the same bytes; another seed gives different bytes."""
     artifacts = (FLOWERS.artifact, HOUSES.artifact)
     senders = [Sender(Plan(seed, artifacts, (0, 0))) for seed in (0, 0, 1)]
     senders[0].request(2)
@@ -221,7 +221,7 @@ def test_request_depends_on_seed_and_number_alone() -> None:
 
 @contextlib.contextmanager
 def answering(content: bytes, *, keep: bool = False) -> Iterator[Connection]:
-    """Yield a connection to a server that answers with some bytes, and then closes or waits."""
+    """Yield a connection to a server that sends some bytes, and then closes or waits."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         finished = threading.Event()
 

@@ -1,1 +1,1 @@
-"""Data of the tests."""
+"""Stored artifacts and tables for the tests, and the script that makes them."""

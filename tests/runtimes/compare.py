@@ -1,7 +1,7 @@
 """Compares the outputs of one runtime with golden.json; prints a JSON document.
 
-test_runtimes.py runs it with the interpreter of a runtime's own environment, which has NumPy and
-that runtime alone, as `python compare.py RUNTIME FOLDER`.
+test_runtimes.py runs `python compare.py RUNTIME FOLDER` in an environment that has only NumPy and
+that runtime.
 """
 
 import json
@@ -75,7 +75,7 @@ def compare(runtime: str, folder: Path) -> dict[str, Any]:
         values = np.asarray(outputs[name], np.float64)
         if values.shape != reference.shape:
             raise SystemExit(f"{name}: expected {reference.shape}, found {values.shape}")
-        # A NaN compares as larger than every bound.
+        # Count NaN as an infinite error.
         ratio = np.abs(values - reference) / np.maximum(bound, 1e-300)
         worst = max(worst, float(np.nan_to_num(ratio, nan=np.inf).max()))
     return {"version": version, "max_error_over_bound": worst, "wrong_labels": wrong_labels}

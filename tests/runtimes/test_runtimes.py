@@ -1,7 +1,7 @@
-"""model.onnx in other runtimes, each of which must reproduce golden.json.
+"""Other runtimes reproduce golden.json with model.onnx.
 
-Each runtime has a virtual environment of its own under .peers, made when it is first needed.
-RUNTIMES_ARTIFACT sets the artifact (default: the stored classifier).
+The first run creates a virtual environment under .peers for each runtime. RUNTIMES_ARTIFACT sets
+the artifact (default: the stored classifier).
 """
 
 import json
@@ -22,11 +22,11 @@ ARTIFACT = Path(os.environ.get("RUNTIMES_ARTIFACT", FLOWERS.artifact))
 ENVIRONMENTS = ROOT / ".peers" / "runtimes"
 SCRIPT = Path(__file__).with_name("compare.py")
 OLD_ONNXRUNTIMES = ("1.12.1", "1.13.1", "1.14.1", "1.15.0", "1.16.0", "1.17.0", "1.18.0", "1.20.0")
-"""Versions to try for the oldest one that installs here; 1.12 was the first with opset 17."""
+"""Versions to try, oldest first; 1.12 was the first that supports opset 17."""
 
 
 def environment(name: str, alternatives: list[list[str]]) -> Path:
-    """Return the interpreter of an environment with the first set of packages that installs."""
+    """Return an environment's interpreter; create it with the first packages that install."""
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     complete = folder / "complete"
@@ -58,7 +58,7 @@ def environment(name: str, alternatives: list[list[str]]) -> Path:
 def test_runtime_reproduces_golden_rows(
     runtime: str, name: str, alternatives: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The runtime's outputs stay within the proof's bounds, and its labels are accepted ones."""
+    """The runtime's outputs are within the bounds of golden.json, and its labels are accepted."""
     python = environment(name, alternatives)
     folder = storage.find_version(ARTIFACT).absolute()
     # A process of its own, because some runtimes crash the interpreter.
@@ -72,6 +72,6 @@ def test_runtime_reproduces_golden_rows(
     figures = json.loads(completed.stdout.splitlines()[-1])
     with capsys.disabled():
         worst = figures["max_error_over_bound"]
-        print(f"\n{name} {figures['version']}: largest error {worst:.3g} of the bound")
+        print(f"\n{name} {figures['version']}: largest error / bound {worst:.3g}")
     assert figures["max_error_over_bound"] <= 1
     assert 0 == figures["wrong_labels"]

@@ -23,5 +23,5 @@ from tabular.separator import guess_separator
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
 def test_guess(header: str, width: int | None, separator: str) -> None:
-    """The separator that gives the width wins, otherwise the one that gives the most cells."""
+    """A separator that yields `width` cells is preferred, then the one that yields the most."""
     assert separator == guess_separator(header, width)

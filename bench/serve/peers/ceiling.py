@@ -1,9 +1,9 @@
-"""The least work that can answer a request, under the service's own host with its default settings.
+"""Upper bound on throughput: a minimal application on the service's host and default settings.
 
     python ceiling.py PORT
 
-Parses, evaluates and serializes with the fastest known parts, without checks, identifiers or
-metrics. No application on this host can answer faster.
+It combines the fastest known parser, runtime and serializer, without checks, request ids or
+metrics. No application on this HTTP server can reply faster.
 """
 
 import sys
@@ -23,7 +23,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]
 
 def create_app() -> Application:
     """Return a WSGI application that takes and returns JSON or the bytes of the arrays."""
-    # Imported in the worker, so the host's own process stays as small as the service's.
+    # Imported here, in the worker, to keep the parent process as small as the service's.
     import threading
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""FastAPI reduced to the raw body, orjson for both directions, and a plain Response."""
+"""FastAPI without Pydantic: orjson parses the raw body and writes a plain Response."""
 
 import numpy as np
 import onnx_session
@@ -21,7 +21,6 @@ async def predict(request: Request) -> Response:
         detail = f"expected rows of {width} finite values"
         return Response(orjson.dumps({"detail": detail}), 422, media_type="application/json")
     probabilities, labels = session.run(["probabilities", "label"], {"input": rows})
-    answer = {"predictions": labels, "probabilities": probabilities}
-    return Response(
-        orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json"
-    )
+    document = {"predictions": labels, "probabilities": probabilities}
+    content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, media_type="application/json")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Network(litserve.LitAPI):
-    """Steps of a request."""
+    """The hooks that LitServe calls for a request."""
 
     def setup(self, device: str) -> None:
         """Load the model."""

@@ -1,4 +1,4 @@
-"""The model of every peer: the same file, in the same runtime, with one thread."""
+"""The ONNX Runtime session that every peer uses."""
 
 import os
 
@@ -6,7 +6,7 @@ import onnxruntime
 
 
 def load() -> onnxruntime.InferenceSession:
-    """Load the file that BENCH_MODEL names; ONNX Runtime's default threads would leave the core."""
+    """Load the file $BENCH_MODEL with one thread; the default threads would use other cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(

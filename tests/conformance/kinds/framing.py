@@ -1,7 +1,7 @@
-"""HTTP itself: what the host (hyper, under granian) rejects, unusual requests, and compression.
+"""HTTP framing: requests that the HTTP server rejects, unusual requests, and compression.
 
-The host rejects what is not HTTP/1.1 (RFC 9112), and headers and paths that are too long, with a
-bare status and the end of the connection.
+The host, granian's HTTP library hyper, rejects invalid HTTP/1.1 (RFC 9112) and paths and headers
+that are too long: it replies with a status without a body, and closes the connection.
 """
 
 import gzip
@@ -35,7 +35,7 @@ INVALID_HEADERS = (
     *(f"Content-Length: {value}" for value in INVALID_LENGTHS),
 )
 BOMB_BYTES = 64 << 20
-"""Number of zeros that gzip compresses to 65 kB."""
+"""Number of zero bytes in a decompression bomb, which gzip compresses to 65 kB."""
 FRAMINGS = ("length", "chunked")
 UNSUPPORTED_ENCODINGS = (
     *("br", "zstd", "compress", "gzip, gzip", "gzip, deflate", "deflate, gzip"),
@@ -45,7 +45,7 @@ INVALID_CHUNKS = (
     *(b"", b"0\r\n", b"5\r\nab", b"z\r\n", b"-1\r\n", b"f" * 20 + b"\r\n"),
     b"1\r\nab\r\n0\r\n\r\n",
 )
-"""Bytes after a valid chunk that do not complete the body."""
+"""Bytes after a valid chunk that leave the body incomplete or malformed."""
 INJECTIONS = ("a\r\nX-Injected: 1", "a\nX-Injected: 1", "a%0d%0aX-Injected:1", "a\\r\\nX: 1")
 NEUTRAL_HEADERS = (
     "Connection: Upgrade, HTTP2-Settings | Upgrade: h2c | HTTP2-Settings: AAMAAABkAAQAAP__",
@@ -63,7 +63,7 @@ def send_text(text: str, outcome: Outcome, *, half_close: bool = False) -> Case:
 
 
 def post(draw: Draw, headers: Headers, body: bytes, outcome: Outcome, **options: bool) -> Case:
-    """Post to /predict with the given headers alone, on a connection that may end afterwards."""
+    """Post to /predict with the given headers; the server may close the connection afterwards."""
     return draw.send("POST", "/predict", headers, body, outcome, may_close=True, **options)
 
 
@@ -74,7 +74,7 @@ def csv_lines(draw: Draw, index: Index) -> bytes:
 
 @kind("hostile", 3)
 def invalid_request_line(draw: Draw) -> Case:
-    """400 or 414 of the host, and 404 for CONNECT, because the service is no proxy."""
+    """The host replies 400, or 414 to a long path; CONNECT is a 404: the service is no proxy."""
     invalid = (f"{draw.choice(INVALID_REQUEST_LINES)}", HostError(400))
     long = (f"GET /{'a' * 70_000} HTTP/1.1", HostError(414))
     proxy = (f"CONNECT {draw.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1", ErrorReply(404))
@@ -84,7 +84,7 @@ def invalid_request_line(draw: Draw) -> Case:
 
 @kind("hostile", 4)
 def invalid_header(draw: Draw) -> Case:
-    """400 of the host, also for lengths that smuggle requests (RFC 9112, 11.2); 431 for many."""
+    """The host replies 400, also to request smuggling (RFC 9112, 11.2), or 431 to large headers."""
     many, long = "\r\n".join(f"X-{i}: 1" for i in range(150)), f"X-Y: {'a' * 600_000}"
     large = draw.chance(0.1)
     header = draw.choice((many, long) if large else INVALID_HEADERS)
@@ -94,14 +94,14 @@ def invalid_header(draw: Draw) -> Case:
 
 @kind("hostile", 1)
 def connection_without_a_request(draw: Draw) -> Case:
-    """A connection that the client closes before or inside the first head."""
+    """A client that closes its connection before or within the first request's headers."""
     text = draw.choice(("", "G", "GET /healthz HTTP/1.1\r\nHost"))
     return send_text(text, HostError(0), half_close=True)
 
 
 @kind("hostile", 2)
 def body_cut_short(draw: Draw) -> Case:
-    """Fewer bytes than announced, which must not pass for a shorter table."""
+    """A body shorter than Content-Length must not be accepted as a table with fewer rows."""
     index = draw.index(at_least=2)
     json_body = draw.json({"instances": draw.cells(index)})
     bodies = {JSON: json_body, CSV: csv_lines(draw, index), BYTES: draw.float32(index)}
@@ -116,7 +116,7 @@ def body_cut_short(draw: Draw) -> Case:
 
 @kind("hostile", 2)
 def chunks_cut_short(draw: Draw) -> Case:
-    """An incomplete chunked body (RFC 9112, 8): 411 for rows, since fewer would be valid too."""
+    """An incomplete chunked body (RFC 9112, 8); CSV and bytes need a Content-Length (411)."""
     index = draw.index(at_least=2, at_most=7)
     text = draw.json({"instances": draw.cells(index)}).rstrip()
     rows_error = ErrorReply(411, None, "Content-Length")
@@ -130,7 +130,7 @@ def chunks_cut_short(draw: Draw) -> Case:
 
 @kind("hostile", 1)
 def length_and_chunks(draw: Draw) -> Case:
-    """The chunks override the length, and the connection ends (RFC 9112, 6.1)."""
+    """Transfer-Encoding overrides Content-Length, and the connection ends (RFC 9112, 6.1)."""
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EMPTY_BATCH), EMPTY_BATCH)
     length = draw.choice(("3", "0", "99"))
     headers = [("Content-Type", JSON), ("Content-Length", length), ("Transfer-Encoding", "chunked")]
@@ -139,7 +139,7 @@ def length_and_chunks(draw: Draw) -> Case:
 
 @kind("hostile", 3)
 def invalid_request_ids(draw: Draw) -> Case:
-    """Two ids, or one that would add a header; a bare LF ends a line (RFC 9112, 2.2)."""
+    """Two request ids, or an id that injects a header; a bare LF ends a line (RFC 9112, 2.2)."""
     two = draw.choice((("a", "b"), ("a", "a"), ("", "a")))
     value = draw.choice((*INJECTIONS, "{}\r\nx-request-id: {}".format(*two)))
     request = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: {value}\r\n\r\n"
@@ -148,7 +148,7 @@ def invalid_request_ids(draw: Draw) -> Case:
 
 @kind("valid", 2)
 def unusual_request_line(draw: Draw) -> Case:
-    """HTTP/1.0, or a proxy's request (RFC 9112, 3.2.2), after empty lines (2.2)."""
+    """HTTP/1.0, or an absolute URL (RFC 9112, 3.2.2), perhaps after empty lines (2.2)."""
     if draw.chance(0.5):
         return send_text("GET /healthz HTTP/1.0\r\n\r\n", ALIVE)
     empty_lines = draw.choice(("", "\r\n", "\r\n\r\n"))
@@ -159,7 +159,7 @@ def unusual_request_line(draw: Draw) -> Case:
 
 @kind("hostile", 1)
 def announced_body_too_large(draw: Draw) -> Case:
-    """413 for a huge length, and for any excess after Expect: 100-continue (RFC 9110, 10.1.1)."""
+    """413 for a Content-Length over the limit, also with Expect: 100-continue, before any body."""
     limit, expect = draw.model.limits.body_bytes, [("Expect", "100-continue")]
     lengths: Any = ((limit + 1, expect), (2**20, expect), (2**31, []), (2**40, []))
     length, more = draw.choice(lengths)
@@ -169,7 +169,7 @@ def announced_body_too_large(draw: Draw) -> Case:
 
 @kind("valid", 1)
 def neutral_headers(draw: Draw) -> Case:
-    """Upgrades, cookies, conditions and overrides, or curl's Expect: 100-continue with a body."""
+    """Headers without effect: upgrades, cookies, conditions; curl's Expect: 100-continue."""
     index = draw.index()
     if draw.chance(0.5):
         body, headers = draw.json({"instances": draw.cells(index)}), [("Expect", "100-continue")]
@@ -179,7 +179,7 @@ def neutral_headers(draw: Draw) -> Case:
 
 
 def predict_path(draw: Draw) -> str:
-    """Return the path of a prediction in one of the protocols."""
+    """Return a path that accepts predictions, in a random protocol."""
     return str(draw.choice(("/predict", v1_path(draw), v2_path(draw))))
 
 
@@ -193,10 +193,10 @@ def bomb(encoding: str) -> bytes:
 
 @kind("hostile", 2)
 def decompression_bomb(draw: Draw) -> Case:
-    """64 MiB in 65 kB, or just over the limit in few bytes; Triton's DecompressionSizeLimitGzip."""
+    """A small body that expands beyond the limit; Triton's test DecompressionSizeLimitGzip."""
     encoding, limit = draw.choice(("gzip", "deflate")), draw.model.limits.body_bytes
     if draw.chance(0.2):
-        # The beginning suffices, because the limit is reached long before the end.
+        # The beginning suffices: it already expands beyond the limit.
         body = bomb(encoding)[:limit]
     else:
         zeros = bytes(limit + draw.choice((1, 2, 1000, 10**6)))
@@ -208,7 +208,7 @@ def decompression_bomb(draw: Draw) -> Case:
 
 @kind("hostile", 6)
 def body_too_large(draw: Draw) -> Case:
-    """One byte over the limit, or a megabyte; test_default_limit_rejection of Triton's L0_http."""
+    """A body over the limit; test_default_limit_rejection of Triton's L0_http."""
     limit, content_type = draw.model.limits.body_bytes, draw.choice((JSON, CSV, BYTES, "a/b", None))
     size = limit + draw.choice((1, 2, 100, limit, 1 << 20))
     outcome, options = ErrorReply(413, None, str(limit)), {"framing": draw.choice(FRAMINGS)}
@@ -233,7 +233,7 @@ def body_in_many_chunks(draw: Draw) -> Case:
 
 @kind("nearly valid", 3)
 def unsupported_encoding(draw: Draw) -> Case:
-    """415, with the supported encodings in Accept-Encoding (RFC 9110, 15.5.16)."""
+    """415, and Accept-Encoding lists the supported encodings (RFC 9110, 15.5.16)."""
     headers = [("Content-Encoding", draw.choice(UNSUPPORTED_ENCODINGS))]
     outcome = ErrorReply(415, None, "Content-Encoding", {"accept-encoding": "gzip"})
     path = predict_path(draw)
@@ -242,7 +242,7 @@ def unsupported_encoding(draw: Draw) -> Case:
 
 @kind("hostile", 4)
 def invalid_compressed_stream(draw: Draw) -> Case:
-    """Plain text declared as gzip, a truncated stream, trailing bytes, a wrong checksum."""
+    """Uncompressed text, a truncated stream, trailing bytes, or a wrong checksum."""
     encoding = draw.choice(("gzip", "deflate"))
     plain = draw.json({"instances": draw.cells(draw.index(at_least=2, at_most=33))})
     good = compress("gzip" if encoding == "gzip" else "zlib", plain)

@@ -1,4 +1,4 @@
-"""Requests with rows as JSON, in the two protocols that have them."""
+"""Requests with rows as JSON, in the native protocol and in V1."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ from tests.conformance.kinds.row_protocols import (
 from tests.conformance.outcomes import JSON, ErrorReply
 
 FLOAT32_OVERFLOW = "3.4028235677973366e38"
-"""The smallest number that rounds to infinity in float32: half a step above its maximum."""
+"""The smallest number that float32 rounds to infinity, half a step above its maximum."""
 TOO_LARGE = (
     *("1e39", "-1e39", FLOAT32_OVERFLOW, "-3.5E+38", "1e308", "9" * 40, "-1" + "0" * 39),
     "1.7976931348623157e308",
@@ -32,7 +32,7 @@ NOT_JSON_NUMBERS = (
     *words("1.0f '1' True None undefined /**/1 \\u0031"),
     *("1 2", "//\n1", "1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308"),
 )
-"""Numbers that JSON lacks, and numbers beyond float64, the range of RFC 8259, section 6."""
+"""Texts that are not JSON numbers, and numbers beyond float64 (RFC 8259, section 6)."""
 NESTED_NUMBERS = tuple(
     Raw(opening * depth + "1" + closing * depth)
     for depth in (1, 2, 3, 10, 100)
@@ -42,7 +42,7 @@ WRONG_CELLS: dict[str, tuple[tuple[Any, ...], str]] = {
     "no number": ((*NOT_NUMBERS, *NESTED_NUMBERS), "expected a number"),
     "beyond float32": (tuple(map(Raw, TOO_LARGE)), "float32"),
 }
-"""Cells with the text of their error."""
+"""Wrong cells, and a part of the error message, by variant."""
 NOT_JSON = (
     *(b"", b" ", b"\n\t ", b"{", b"[", b'"', b"{]", b"{}}", b"null,", b"{'instances': []}"),
     *(b"{instances: []}", b'{"instances": [],}', b'{"instances": []} {"instances": []}'),
@@ -76,14 +76,14 @@ UNSUPPORTED_TYPES = (
 
 @row_kind("valid", 20, 8, 6)
 def rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """Rows in the order of the features, with numbers and white space in every form of JSON."""
+    """Rows in the order of the features, in all number formats and with white space."""
     index = draw.index()
     return predict(draw, protocol, draw.cells(index), index)
 
 
 @row_kind("valid", 10, 4)
 def records(draw: Draw, protocol: RowProtocol) -> Case:
-    """Records by feature name, with the members in any order."""
+    """Rows as objects by feature name, with the members in any order."""
     index = draw.index()
     return predict(draw, protocol, draw.records(draw.cells(index)), index)
 
@@ -97,7 +97,7 @@ def fewest_and_most_rows(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("valid", 2, 1, 1, variants=("maximum size", "any content type", "escapes in the key"))
 def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    r"""As many bytes as the limit allows, any usual Content-Type or none, or \u in the key."""
+    r"""The largest allowed body, any usual Content-Type or none, or \u escapes in the key."""
     index, options, key = draw.index(at_most=33), {}, protocol.member
     body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({key: draw.cells(index)})
     match variant:
@@ -114,20 +114,20 @@ def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
 
 @row_kind("valid", 2, 1, 1)
 def numbers_that_round_to_zero(draw: Draw, protocol: RowProtocol) -> Case:
-    """Zeros, and numbers too small for float32 or float64."""
+    """Zeros, and numbers that float32 or float64 rounds to zero."""
     cells = [Raw(draw.choice(ZEROS)) for _ in draw.model.features]
     return predict(draw, protocol, [cells], draw.model.zero)
 
 
 @row_kind("nearly valid", 8, 2, 2, variants=WRONG_CELLS)
 def wrong_cell(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """A wrong type, or a number that float32 lacks; SingleUnnamedTensorErrors of JsontensorTest."""
+    """A cell that is no number, or beyond float32; SingleUnnamedTensorErrors of JsontensorTest."""
     return reject_cell(draw, protocol, *WRONG_CELLS[variant])
 
 
 @row_kind("nearly valid", 2, 1, 1)
 def row_that_overflows(draw: Draw, protocol: RowProtocol) -> Case:
-    """A finite row whose output is infinite, which fails the whole request."""
+    """A finite row whose output overflows float32 fails the whole request."""
     values, i = draw.overflow(draw.index())
     return reject(draw, protocol, values, f"[{i}]", "float32")
 
@@ -147,7 +147,7 @@ def wrong_row(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 2, 1)
 def rows_mixed_with_records(draw: Draw, protocol: RowProtocol) -> Case:
-    """'Expecting object but got list' of JsontensorTest.MultipleNamedTensorErrors, and reverse."""
+    """Lists after objects, or objects after lists; MultipleNamedTensorErrors of JsontensorTest."""
     cells, (i, _) = draw.cells_and_position(at_least=2)
     first, last = draw.choice(((list, draw.records), (draw.records, list)))
     return reject(draw, protocol, first(cells[:i]) + last(cells[i:]), f"[{i}]")
@@ -155,7 +155,7 @@ def rows_mixed_with_records(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 2, 1, 1, variants=("rows", "document"))
 def wrong_type(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """No list of rows (KServe's TestModel.test_validate), or no object with a member for rows."""
+    """Rows that are no list (KServe's TestModel.test_validate), or a document without rows."""
     if variant == "rows":
         value = draw.choice(("invalid", 1, None, True, {}, {"a": [1]}, 1.5, ""))
         return reject(draw, protocol, value, "", "expected a list")
@@ -166,7 +166,7 @@ def wrong_type(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
 
 @row_kind("nearly valid", 2, 1, variants=("missing", "unknown", "renamed", "twice"))
 def wrong_feature(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """A record with a feature missing, unknown or (ambiguous) twice."""
+    """A record in which a feature is missing, unknown or given twice."""
     cells, (i, j) = draw.cells_and_position()
     records, name, status = draw.records(cells), draw.model.features[j], 422
     names = (name + " ", name.upper() + "X", "", "label", name[:-1], name + "\u0301")
@@ -190,7 +190,7 @@ def wrong_feature(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
 
 @row_kind("nearly valid", 3, 1, 1)
 def too_many_rows(draw: Draw, protocol: RowProtocol) -> Case:
-    """More rows than the limit allows, in a body that is not too large."""
+    """More rows than the limit allows, in a body within the size limit."""
     limit, features = draw.model.max_rows, draw.model.features
     count = draw.choice((limit + 1, limit + 2, limit * 3))
     rows: Any = draw.choice(([[0] * len(features)] * count, [[]] * count))
@@ -202,7 +202,7 @@ def too_many_rows(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 1, 1, 1)
 def member_twice(draw: Draw, protocol: RowProtocol) -> Case:
-    """The member with the rows twice, so its meaning is ambiguous."""
+    """The member with the rows appears twice, which is ambiguous."""
     cells, member = draw.json(draw.cells(draw.index(at_most=7))), protocol.member
     first = f"\\u{ord(member[0]):04x}{member[1:]}" if draw.chance(0.5) else member
     body = b'{"%b":%b,"%b":%b}' % (first.encode(), cells, member.encode(), cells)
@@ -211,7 +211,7 @@ def member_twice(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 3, 1)
 def nothing_acceptable(draw: Draw, protocol: RowProtocol) -> Case:
-    """406 if Accept excludes every form; the error itself is still JSON."""
+    """406 if Accept excludes every media type of the reply; the error is still JSON."""
     body = draw.json({"instances": draw.cells(draw.index())})
     headers = [("Accept", draw.choice(NOT_ACCEPTABLE))]
     return reject_body(draw, protocol, body, ErrorReply(406, None, "Accept"), headers=headers)
@@ -219,9 +219,9 @@ def nothing_acceptable(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("nearly valid", 4, 1)
 def unsupported_content_type(draw: Draw, protocol: RowProtocol) -> Case:
-    """415 that names the supported types; KServe's suite sends CloudEvents and Avro."""
+    """415, and the error names the supported types; KServe's suite sends CloudEvents and Avro."""
     body = draw.choice((b"1,2", b"[[1, 2]]", b"\x80\x04", b"<a/>"))
-    # Under the last two, /predict takes only a body that begins with a brace for JSON.
+    # Without a type or with curl's default, /predict reads only a body that begins with { as JSON.
     more = (None, "application/x-www-form-urlencoded") if protocol is NATIVE else ()
     content_type = draw.choice((*UNSUPPORTED_TYPES, *more))
     return reject_body(draw, protocol, body, ErrorReply(415, None, JSON), content_type=content_type)
@@ -229,7 +229,7 @@ def unsupported_content_type(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("hostile", 3, 1, 1)
 def nested_too_deep(draw: Draw, protocol: RowProtocol) -> Case:
-    """Deeper nesting than a parser allows; nested_json_crash.py of Triton's L0_http."""
+    """JSON nested beyond the parser's limit; nested_json_crash.py of Triton's L0_http."""
     depth = draw.choice((1100, 1300, 30_000))
     outcome = ErrorReply(413 if depth == 30_000 else 400)
     opening, closing = draw.choice((("[", "]"), ("[", ""), ('{"a":', "}"), ("[[],", "]")))
@@ -241,7 +241,7 @@ def nested_too_deep(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("hostile", 8, 2, 2)
 def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
-    """NaN, Infinity, hexadecimal, leading zeros: Python's own parser accepts some of them."""
+    """NaN, Infinity, hexadecimal or leading zeros, some of which Python's json accepts."""
     cells, (i, j) = draw.cells_and_position(at_most=7)
     cells[i][j] = Raw(draw.choice(NOT_JSON_NUMBERS))
     return reject_body(draw, protocol, draw.json(protocol.document(draw, cells)), ErrorReply(400))
@@ -249,7 +249,7 @@ def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("hostile", 5, 2, 1, variants=("not JSON", "damaged"))
 def malformed(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """Nothing, `instances = [1, 2]` of PredictRequestErrors, truncated JSON, invalid UTF-8, ..."""
+    """Bodies that are not JSON: PredictRequestErrors, truncated JSON, invalid UTF-8."""
     if variant == "not JSON":
         return reject_body(draw, protocol, draw.choice(NOT_JSON), ErrorReply(400))
     body = draw.json({protocol.member: draw.cells(draw.index(at_most=7))}).strip()

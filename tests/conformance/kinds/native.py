@@ -1,8 +1,7 @@
-"""POST /predict: CSV, float32 bytes, the media types of replies, and unknown members of JSON."""
+"""Requests that only POST /predict accepts: CSV and float32 bytes, and Accept for its replies."""
 
 import csv
 import io
-import struct
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -31,7 +30,7 @@ ACCEPT_VALUES = {
     BYTES: (BYTES, "application/octet-stream, */*;q=0.1", "application/*, application/json;q=0"),
 }
 ACCEPTED = {accept: media for media, values in ACCEPT_VALUES.items() for accept in values}
-"""The media type for each Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
+"""Media type of the reply by Accept (RFC 9110, 12.5.1); ties go to JSON, then CSV, then bytes."""
 DELIMITERS = (",", ",", ",", ";", "\t")
 CSV_TYPES = (
     *(CSV, CSV, CSV, "text/csv; charset=utf-8", "Text/CSV; header=present"),
@@ -57,7 +56,7 @@ def table(draw: Draw, index: Index) -> Cells:
 def write_csv(
     draw: Draw, lines: Sequence[Sequence[str]], delimiter: str = "", newline: str = ""
 ) -> bytes:
-    """Write CSV in the style of one of the programs that write it."""
+    """Write CSV with a random delimiter, newline, quoting and byte-order mark."""
     text = io.StringIO()
     delimiter = delimiter or draw.choice(DELIMITERS)
     newline = newline or draw.choice(("\n", "\r\n"))
@@ -71,7 +70,7 @@ def write_csv(
 
 
 def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
-    """Return the cells below a header, and the position of each column's feature."""
+    """Return a header and the cells, with the columns reordered, and the feature of each column."""
     order = list(range(len(draw.model.features)))
     if draw.chance(0.6):
         draw.random.shuffle(order)
@@ -82,7 +81,7 @@ def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
 
 
 def maybe_with_header(draw: Draw, cells: Cells) -> Cells:
-    """Return the cells, in half of the cases below a header."""
+    """Return the cells, with a header in half of the cases."""
     return with_header(draw, cells)[0] if draw.chance(0.5) else cells
 
 
@@ -94,7 +93,7 @@ def send_csv(draw: Draw, body: bytes, outcome: Outcome, **options: Any) -> Case:
 def reject_csv(
     draw: Draw, cells: Cells, i: int, text: str, column: str = "", status: int = 422
 ) -> Case:
-    """Send cells, perhaps below a header, with an error in row `i`."""
+    """Send cells, perhaps with a header, of which row `i` is wrong."""
     lines = maybe_with_header(draw, cells)
     where = f"line {i + 1 + len(lines) - len(cells)}{column}"
     return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
@@ -102,7 +101,7 @@ def reject_csv(
 
 @kind("valid", 16)
 def csv_rows(draw: Draw) -> Case:
-    """Lines of numbers, perhaps below a header; several delimiters, quotes, a byte-order mark."""
+    """CSV with or without a header; several delimiters, quoted cells, a byte-order mark."""
     index = draw.index()
     body = write_csv(draw, maybe_with_header(draw, table(draw, index)))
     return send_csv(draw, body, Predictions(draw.model, index))
@@ -110,7 +109,7 @@ def csv_rows(draw: Draw) -> Case:
 
 @kind("valid", 2)
 def csv_with_spaces_and_empty_lines(draw: Draw) -> Case:
-    """Spaces around cells and names, and empty lines between the others."""
+    """CSV with spaces around cells and names, and with empty lines."""
     index = draw.index()
     lines = maybe_with_header(draw, table(draw, index))
     padded = [[f" {cell}  " for cell in line] for line in lines]
@@ -124,9 +123,9 @@ def csv_with_spaces_and_empty_lines(draw: Draw) -> Case:
 
 @kind("nearly valid", 8)
 def csv_with_wrong_cell(draw: Draw) -> Case:
-    """A cell that is no number, or none in float32, in a place of line and column name."""
+    """A cell that is no finite float32 number; the error names its line and column."""
     index = draw.index(at_least=2)
-    # In the first line a cell that is no number would make that line a header.
+    # A first line with a cell that is no number is a header, so choose a later line.
     cells, (i, j) = table(draw, index), draw.position(index, at_least_row=1)
     cells[i][j] = wrong = draw.choice((*NOT_NUMBERS, *NOT_FINITE))
     text = "float32" if wrong in NOT_FINITE else f"expected a number, found '{wrong}'"
@@ -135,7 +134,7 @@ def csv_with_wrong_cell(draw: Draw) -> Case:
 
 @kind("nearly valid", 3)
 def csv_line_of_wrong_width(draw: Draw) -> Case:
-    """A cell too many or too few, but not in the first line, which determines the delimiter."""
+    """A later line with too many or too few cells; the first line determines the width."""
     index = draw.index(at_least=2)
     cells, (i, _) = table(draw, index), draw.position(index, at_least_row=1)
     cells[i] = draw.choice((cells[i][:-1], [*cells[i], "1"], [*cells[i], ""], cells[i] * 3))
@@ -145,7 +144,7 @@ def csv_line_of_wrong_width(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("unknown", "missing", "twice", "alone"))
 def csv_with_wrong_header(draw: Draw, variant: str) -> Case:
-    """A header with an unknown name, with a feature missing or twice, or without rows."""
+    """A header with an unknown, missing or repeated feature, or a header without rows."""
     lines, order = with_header(draw, table(draw, draw.index()))
     i, j = draw.random.sample(range(len(order)), 2)
     name, status = draw.model.features[order[j]], 422
@@ -166,7 +165,7 @@ def csv_with_wrong_header(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 2, variants=("too many", "overflow"))
 def csv_rows_beyond_limits(draw: Draw, variant: str) -> Case:
-    """The first line beyond the limit, or a row, from 0, whose output is infinite."""
+    """More rows than the limit allows, or a row whose output overflows float32."""
     if variant == "too many":
         limit, row = draw.model.max_rows, ["0"] * len(draw.model.features)
         cells = [row] * (limit + draw.choice((1, 2, 100)))
@@ -178,7 +177,7 @@ def csv_rows_beyond_limits(draw: Draw, variant: str) -> Case:
 
 @kind("hostile", 3)
 def invalid_csv(draw: Draw) -> Case:
-    """An empty body, another encoding than UTF-8, or a quote without an end, in the last line."""
+    """An empty body, an encoding other than UTF-8, or an unclosed quote in the last line."""
     index = draw.index(at_most=7)
     good = write_csv(draw, table(draw, index), ",").rstrip(b"\r\n")
     if draw.chance(0.3):
@@ -190,7 +189,7 @@ def invalid_csv(draw: Draw) -> Case:
 
 @kind("valid", 8, variants=("JSON", "CSV", "bytes"))
 def accept(draw: Draw, variant: str) -> Case:
-    """Rows of which the length or the lines determine the number; Accept chooses the reply."""
+    """Accept determines the media type of the reply to rows as JSON, CSV or bytes."""
     index, accept = draw.index(), draw.choice(list(ACCEPTED))
     outcome, headers = Predictions(draw.model, index, ACCEPTED[accept]), [("Accept", accept)]
     if variant == "CSV":
@@ -202,31 +201,39 @@ def accept(draw: Draw, variant: str) -> Case:
     return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
 
 
-@kind("nearly valid", 5)
-def wrong_bytes(draw: Draw) -> Case:
-    """No rows, incomplete or too many, a value not finite, a row whose output is infinite."""
+def not_finite(draw: Draw, index: Index) -> tuple[bytes, ErrorReply]:
+    """Return rows as float32 with an infinity or a NaN, and the expected error."""
+    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
+    bits[i, j] = draw.choice(NOT_FINITE_BITS)
+    return bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")
+
+
+def wrong_float32(draw: Draw) -> tuple[bytes, ErrorReply]:
+    """Return bytes that are no valid float32 rows, and the expected error."""
     limit, width = draw.model.max_rows, len(draw.model.features)
     body = draw.float32(draw.index(at_most=33))
     incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))
-    too_many = struct.pack("<f", 1) * (width * (limit + draw.choice((1, 50))))
-    index = draw.index()
-    rows, overflow = draw.overflow(index)
-    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
-    bits[i, j] = draw.choice(NOT_FINITE_BITS)
-    wrong = (
-        (bits.tobytes(), ErrorReply(422, f"row {i}, column {j}", "finite")),
+    rows, i = draw.overflow(draw.index())
+    wrong: Any = (
+        not_finite(draw, draw.index()),
         (b"", ErrorReply(400, None, "empty")),
         (incomplete, ErrorReply(422, None, f"a multiple of {4 * width} bytes")),
-        (too_many, ErrorReply(413, None, str(limit))),
-        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {overflow}", "float32")),
+        (bytes(4 * width * (limit + draw.choice((1, 50)))), ErrorReply(413, None, str(limit))),
+        (np.array(rows, "<f4").tobytes(), ErrorReply(422, f"row {i}", "float32")),
     )
     body, outcome = draw.choice(wrong)
-    return draw.post(PATH, body, outcome, content_type=BYTES)
+    return body, outcome
+
+
+@kind("nearly valid", 5)
+def wrong_bytes(draw: Draw) -> Case:
+    """Bytes with no, incomplete or too many rows, a value that is not finite, or an overflow."""
+    return draw.post(PATH, *wrong_float32(draw), content_type=BYTES)
 
 
 @kind("nearly valid", 3)
 def error_as_problem_json(draw: Draw) -> Case:
-    """application/problem+json for a client that prefers it, also if it accepts nothing else."""
+    """Errors have the type application/problem+json if Accept prefers it."""
     preferred = (f"{PROBLEM}, */*", f"{PROBLEM};q=0.9, {JSON}", f" {PROBLEM} , text/csv")
     accept, body, status = draw.choice(preferred), b"{", 400
     if draw.chance(0.3):
@@ -237,7 +244,7 @@ def error_as_problem_json(draw: Draw) -> Case:
 
 @kind("nearly valid", 2)
 def unknown_member(draw: Draw) -> Case:
-    """A second member, which the service must not ignore."""
+    """An unknown member in the document with the rows."""
     others = ("inputs", "id", "parameters", "Instances", "instances ", "\u00e9", "signature_name")
     other, rows = draw.choice(others), draw.cells(draw.index())
     members = {"instances": rows, other: draw.choice((1, None, [], "a"))}

@@ -45,7 +45,7 @@ UNKNOWN_PATHS = words("""
     /v1/models/{}/version/{}:predict /v1/models/{}:predict/ /v1/models/{}/versions/:predict
     /v1/models/:predict /v1/models/{}: /v1/models/a:b
 """)
-"""Paths that Triton, KServe, MLServer and TensorFlow Serving have, or that their suites request."""
+"""Paths of Triton, KServe, MLServer and TensorFlow Serving that this service does not have."""
 TRAVERSAL_PATHS = words(r"""
     /../predict /%2e%2e/%2e%2e/etc/passwd /..%2f..%2fetc/passwd //predict ///healthz /./healthz
     /%00 /healthz%00 /healthz%20 /healthz%2f /healthz/.. /predict%3b /predict;a=b /predict%0a
@@ -60,21 +60,21 @@ ALIVE = DocumentReply({"status": "alive"})
 
 
 def fill(draw: Draw, path: str) -> str:
-    """Replace the first placeholder of a path by the model's name, and others by its version."""
+    """Fill the placeholders of a path with the model's name and version."""
     return path.replace("{}", draw.model.name, 1).replace("{}", draw.model.version)
 
 
 def get(
     draw: Draw, path: str, outcome: Outcome, method: str = "GET", accept: str | None = None
 ) -> Case:
-    """Return a request without a body, perhaps with a query."""
+    """Return a request without a body, and perhaps with a query."""
     headers = [] if accept is None else [("Accept", accept)]
     query = draw.choice(("", "", "", "?", "?a=b&c=%00", "?/../x"))
     return draw.send(method, path + query, headers, b"", outcome)
 
 
 def v2_tensors(draw: Draw) -> dict[str, list[dict[str, Any]]]:
-    """Return the model's tensors in the form of the Open Inference Protocol."""
+    """Return the model's tensors as the Open Inference Protocol describes them."""
     width, columns = len(draw.model.features), draw.model.columns
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1] if name == "label" else [-1, columns]}
@@ -85,7 +85,7 @@ def v2_tensors(draw: Draw) -> dict[str, list[dict[str, Any]]]:
 
 
 def v1_signature(draw: Draw) -> dict[str, Any]:
-    """Return the model's tensors in the form of TensorFlow Serving."""
+    """Return the model's tensors as TensorFlow Serving describes them."""
     signature: dict[str, Any] = {"method_name": "tensorflow/serving/predict"}
     for group, tensors in v2_tensors(draw).items():
         signature[group] = {}
@@ -100,7 +100,7 @@ def v1_signature(draw: Draw) -> dict[str, Any]:
 
 
 def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = False) -> Outcome:
-    """Return the right reply to GET, or to HEAD if `empty`."""
+    """Return the expected reply to GET, or to HEAD if `empty`."""
     model = draw.model
     if path == "/docs" or (path == "/" and accept == "text/html"):
         return TextReply("text/html", (model.name,), empty)
@@ -112,7 +112,7 @@ def get_outcome(draw: Draw, path: str, accept: str | None = None, empty: bool = 
     status: dict[str, Any] = {"version": model.version, "state": "AVAILABLE"}
     status |= {"status": {"error_code": "OK", "error_message": ""}}
     documents: dict[str, dict[str, Any]] = {
-        # KServe's test_liveness_v1 requests "/"; a browser, which accepts HTML, gets a page.
+        # KServe's test_liveness_v1 requests "/"; a client that accepts HTML gets a page.
         "": {"status": "alive"},
         "/healthz": {"status": "alive"},
         "/readyz": {"status": "ready", "model": identity, "digest": model.digest},
@@ -147,7 +147,7 @@ def every_get_route(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 8)
 def wrong_method(draw: Draw) -> Case:
-    """405 with Allow; 'GET /v1/models/foo:predict' of TF Serving's UnsupportedApiCalls."""
+    """405 with an Allow header; TF Serving's UnsupportedApiCalls."""
     post = ("POST", ("GET", "BREW", "get", "post", "HEAD"), POST_PATHS)
     allowed, other_methods, paths = draw.choice((post, ("GET", ("POST", "PROPFIND"), GET_PATHS)))
     method = draw.choice(("PUT", "DELETE", "PATCH", "TRACE", *other_methods))
@@ -160,7 +160,7 @@ def wrong_method(draw: Draw) -> Case:
 
 @kind("nearly valid", 1)
 def options(draw: Draw) -> Case:
-    """OPTIONS lists the methods (RFC 9110, 9.3.7), and no CORS headers while CORS is off."""
+    """OPTIONS lists the methods (RFC 9110, 9.3.7), without CORS headers unless CORS is on."""
     path = draw.choice((*POST_PATHS, *GET_PATHS))
     headers = [("Origin", "https://example.org"), ("Access-Control-Request-Method", "POST")]
     outcome = OptionsReply("POST" if path in POST_PATHS else "GET")
@@ -169,7 +169,7 @@ def options(draw: Draw) -> Case:
 
 @kind("nearly valid", 8)
 def unknown_model(draw: Draw) -> Case:
-    """404 with the served name or version; 'versions/HELLO' and 2^64 of UnsupportedApiCalls."""
+    """404, and the error names the served model or version; TF Serving's UnsupportedApiCalls."""
     name, version = draw.model.name, draw.model.version
     if draw.chance(0.5):
         similar = (name + "x", name + "%00", name + "%20", name.upper())
@@ -186,7 +186,7 @@ def unknown_model(draw: Draw) -> Case:
 
 @kind("hostile", 7)
 def unknown_path(draw: Draw) -> Case:
-    """404, and no redirection, for other servers' routes, and for dots, slashes and NUL."""
+    """404 without a redirection for other servers' routes and for path traversal."""
     path = fill(draw, draw.choice((*UNKNOWN_PATHS, *TRAVERSAL_PATHS)))
     if draw.chance(0.4):
         return draw.post(path, EMPTY_BATCH, ErrorReply(404))
@@ -195,7 +195,7 @@ def unknown_path(draw: Draw) -> Case:
 
 @kind("valid", 1)
 def path_with_encoded_letters(draw: Draw) -> Case:
-    """%41 is A (RFC 3986, 6.2.2.2)."""
+    """A percent-encoded letter is the same as the letter (RFC 3986, 6.2.2.2)."""
     template = draw.choice(("/healthz", "/v2/health/live", "/v2/models/{}", "/v1/models/{}"))
     path = fill(draw, template)
     cut = draw.random.randrange(1, len(path))
@@ -207,7 +207,7 @@ def path_with_encoded_letters(draw: Draw) -> Case:
 
 @kind("valid", 1, variants=("query", "body"))
 def unnecessary(draw: Draw, variant: str) -> Case:
-    """A query, or a body after GET that the service must not take for the next request."""
+    """A query is ignored, and a body of GET is not read as the next request."""
     if variant == "query":
         path = draw.choice((v1_path(draw), v2_path(draw), "/predict"))
         return draw.post(path + "?verbose=1&x=%zz", b"{", ErrorReply(400))

@@ -1,6 +1,6 @@
-"""The protocols with rows as JSON: /predict, and TensorFlow Serving's REST API with two members.
+"""The protocols with rows as JSON: /predict, and TensorFlow Serving's REST API ("V1").
 
-KServe's V1 protocol is the latter's first form.
+A V1 request has its rows in `instances`, as in KServe's V1 protocol, or in `inputs`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,27 +18,27 @@ SIGNATURE = "serving_default"
 
 
 def v1_path(draw: Draw) -> str:
-    """Return the path of a prediction in the V1 protocol, with or without the version."""
+    """Return the V1 path that accepts predictions, with or without the version."""
     version = draw.choice(("", f"/versions/{draw.model.version}"))
     return f"/v1/models/{draw.model.name}{version}:predict"
 
 
 @dataclass(frozen=True)
 class RowProtocol:
-    """A form of request whose rows are in a member of a JSON object."""
+    """A protocol whose requests are JSON objects with a member for the rows."""
 
     name: str
     member: str
-    """The member with the rows."""
+    """Name of the member with the rows."""
     outcome: Callable[[ServedModel, Index], Outcome]
-    """Return the right reply to some rows."""
+    """Function from the model and the rows to the expected reply."""
 
     def path(self, draw: Draw) -> str:
-        """Return the path of a prediction."""
+        """Return the path that accepts predictions."""
         return "/predict" if self is NATIVE else v1_path(draw)
 
     def document(self, draw: Draw, values: Any) -> Members:
-        """Put values into the member of a request, perhaps with the name of the V1 signature."""
+        """Return a request document with the given rows; for V1 perhaps with a signature."""
         signed = self is not NATIVE and draw.chance(0.3)
         return draw.shuffled([(self.member, values), *[("signature_name", SIGNATURE)] * signed])
 
@@ -51,7 +51,7 @@ V1_INPUTS = RowProtocol("v1 inputs", "inputs", ColumnPredictions)
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0, variants: Iterable[str] = ()
 ) -> Callable[[Build], Build]:
-    """Register a function, or each of its variants, for each protocol whose weight is not 0."""
+    """Register a function, or each of its variants, once per protocol with a positive weight."""
 
     def decorate(build: Build) -> Build:
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
@@ -73,7 +73,7 @@ def predict(
     body: bytes | None = None,
     **options: Any,
 ) -> Case:
-    """Send valid rows, as the given body if there is one."""
+    """Send valid rows: the given body, or else a document with the values."""
     body = draw.json(protocol.document(draw, values)) if body is None else body
     return draw.post(protocol.path(draw), body, protocol.outcome(draw.model, index), **options)
 
@@ -81,13 +81,13 @@ def predict(
 def reject(
     draw: Draw, protocol: RowProtocol, values: Any, place: str, text: str = "", status: int = 422
 ) -> Case:
-    """Send values with an error at a place below their member."""
+    """Send values that are wrong at a place within the rows."""
     body = draw.json(protocol.document(draw, values))
     return draw.post(protocol.path(draw), body, ErrorReply(status, protocol.member + place, text))
 
 
 def reject_cell(draw: Draw, protocol: RowProtocol, values: Sequence[Any], text: str) -> Case:
-    """Send one of some values as a cell of rows or, in `instances`, also of records."""
+    """Send rows or, in `instances`, records with one of the wrong values in a cell."""
     cells, (i, j) = draw.cells_and_position()
     cells[i][j] = draw.choice(values)
     as_records = protocol.member == "instances" and draw.chance(0.4)
@@ -98,5 +98,5 @@ def reject_cell(draw: Draw, protocol: RowProtocol, values: Sequence[Any], text: 
 def reject_body(
     draw: Draw, protocol: RowProtocol, body: bytes, outcome: ErrorReply, **options: Any
 ) -> Case:
-    """Send a body that is not the protocol's document."""
+    """Send a body that the service must reject."""
     return draw.post(protocol.path(draw), body, outcome, **options)

@@ -1,4 +1,4 @@
-"""Requests that only TensorFlow Serving's REST API and KServe's V1 protocol have."""
+"""Requests that only the V1 protocols of TensorFlow Serving and KServe have."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.conformance.outcomes import JSON, ErrorReply
 
 @kind("valid", 2)
 def input_by_name(draw: Draw) -> Case:
-    """{"inputs": {"input": rows}}, the single input by its name, and an Accept with JSON."""
+    """{"inputs": {"input": rows}}, which names the only input, with an Accept that allows JSON."""
     index = draw.index()
     several = ("text/csv, */*;q=0.1", "text/html;q=0.9, application/json")
     headers = [("Accept", draw.choice(("*/*", JSON, "application/*", *several)))]
@@ -19,7 +19,7 @@ def input_by_name(draw: Draw) -> Case:
 
 @kind("nearly valid", 4)
 def wrong_inputs(draw: Draw) -> Case:
-    """No number, records, or names other than `input` (MultipleNamedTensorColumnarFormat)."""
+    """Wrong cells, records, or wrong input names (MultipleNamedTensorColumnarFormat)."""
     cells, (i, j) = draw.cells_and_position()
     two_inputs = {"input": cells, "str_tensor": ["foo"]}
     others: Any = ({"int_tensor": cells}, two_inputs, {}, {"b64": "aGVs"})
@@ -34,7 +34,7 @@ def wrong_inputs(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("members", "signature", "further member"))
 def wrong(draw: Draw, variant: str) -> Case:
-    """Both or neither ('Not formatted correctly'), a signature such as 5, or more members."""
+    """Both or neither of `instances` and `inputs`, a wrong signature, or an unknown member."""
     cells = draw.cells(draw.index())
     both = {"instances": cells, "inputs": cells}
     further = ("examples", "context", "id", "Instances")

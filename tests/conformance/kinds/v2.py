@@ -1,9 +1,7 @@
-"""POST /v2/models/M/infer: the Open Inference Protocol V2, apart from its tensors.
+"""POST /v2/models/M/infer: the Open Inference Protocol V2, except the input tensor.
 
-The kinds include the negative cases of Triton's qa/L0_http (http_test.py, test.sh,
-http_input_size_limit_test.py, nested_json_crash.py), qa/L0_input_validation and
-src/http_server.cc, of KServe's python/kserve/test (test_infer_type.py, test_server.py) and of
-MLServer's tests/rest; the kind that repeats a case cites it.
+The kinds repeat the negative cases of Triton (qa/L0_http, qa/L0_input_validation,
+src/http_server.cc), KServe (python/kserve/test) and MLServer (tests/rest), and cite them by name.
 """
 
 import re
@@ -23,34 +21,34 @@ IDS = (
     *("1", "", "4be4e82f-5500-420a-a5c5-ac86841e271b", "caf\u00e9", "a" * 300),
     *("\u2028 \U0001f600", 'q"u\\o'),
 )
-NO_BOOLEANS = ("true", 1, 0, "", 1.5)
+NOT_BOOLEANS = ("true", 1, 0, "", 1.5)
 WRONG_VALUES: dict[str, Sequence[Any]] = {
     "id": (1, 1.5, [], {}, True),
     "model_name": ("TestModel", "", 1, "../x"),
     "outputs": ({}, "all", 1),
     "outputs[0]": ("label", {}),
-    "outputs[0].parameters.binary_data": NO_BOOLEANS,
+    "outputs[0].parameters.binary_data": NOT_BOOLEANS,
     "outputs[0].parameters.classification": (2,),
     "outputs[0].parameters.shared_memory_region": ("x",),
     "inputs[0].parameters.shared_memory_region": ("x",),
     "parameters": ([], 1, "a", [{}]),
     "parameters.a": ([], {}, None, [1]),
-    "parameters.binary_data_output": NO_BOOLEANS,
+    "parameters.binary_data_output": NOT_BOOLEANS,
     "parameters.sequence_id": (7,),
     "parameters.sequence_start": (True,),
 }
-"""Values by the place of their error. Some are extensions of Triton that the service lacks."""
+"""Wrong values by their place; some are Triton's extensions, which the service rejects."""
 KSERVE_PARAMETERS = {"test-str": "dummy", "test-bool": True, "test-int": 100, "test-float": 1.3}
 
 
 def v2_path(draw: Draw) -> str:
-    """Return the path of an inference, with or without the version."""
+    """Return the V2 path that accepts predictions, with or without the version."""
     version = draw.choice(("", f"/versions/{draw.model.version}"))
     return f"/v2/models/{draw.model.name}{version}/infer"
 
 
 def tensor(draw: Draw, index: Index, form: Form = "flat") -> dict[str, Any]:
-    """Return the model's input."""
+    """Return the input tensor with some rows, as flat, nested or binary data."""
     shape = [len(index), len(draw.model.features)]
     members: dict[str, Any] = {"name": "input", "shape": shape, "datatype": "FP32"}
     if form == "binary":
@@ -60,7 +58,7 @@ def tensor(draw: Draw, index: Index, form: Form = "flat") -> dict[str, Any]:
 
 
 def all_outputs(draw: Draw, index: Index, *, binary: bool = False) -> Tensors:
-    """Return the reply with every output in the same form."""
+    """Return the expected reply with every output, all binary or all JSON."""
     return Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, binary))
 
 
@@ -74,7 +72,7 @@ def infer(
     headers: Headers = (),
     length: str | None = None,
 ) -> Case:
-    """Send a document, with a binary tail and the length of the JSON if `tail` is not None."""
+    """Send a document; with a tail, also the header with the length of the JSON before it."""
     body = draw.json(document)
     if tail is not None:
         headers = [*headers, (JSON_LENGTH, str(len(body)) if length is None else length)]
@@ -84,7 +82,7 @@ def infer(
 
 
 def reject_tensor(draw: Draw, tensor: Any, place: str, text: str = "") -> Case:
-    """Send an input with an error at a place below it."""
+    """Send an input tensor that is wrong at the given place within it."""
     return infer(draw, {"inputs": [tensor]}, ErrorReply(422, f"inputs[0]{place}", text))
 
 
@@ -97,7 +95,7 @@ def reject_change(
     form: Form = "flat",
     status: int = 422,
 ) -> Case:
-    """Send an input with changed members; a member changed to ... is removed."""
+    """Send an input tensor with changed members; the value ... removes a member."""
     index = draw.index()
     members = (tensor(draw, index, form) | changes).items()
     changed = draw.shuffled((name, value) for name, value in members if value is not ...)
@@ -108,7 +106,7 @@ def reject_change(
 
 @kind("valid", 12)
 def json_tensors(draw: Draw) -> Case:
-    """Flat or nested data, and all outputs as JSON, with the request's id."""
+    """Flat or nested JSON data; the reply has all outputs and the request's id."""
     index, request_id = draw.index(), draw.choice((None, *IDS))
     members = tensor(draw, index, draw.choice(("flat", "nested")))
     document: dict[str, Any] = {"inputs": [draw.shuffled(members.items())]}
@@ -121,7 +119,7 @@ def json_tensors(draw: Draw) -> Case:
 
 @kind("valid", 8)
 def selected_outputs(draw: Draw) -> Case:
-    """Some outputs in any order and form; KServe's test_binary_data_parameter_precedence."""
+    """Some outputs in any order, as JSON or binary; test_binary_data_parameter_precedence."""
     index, form = draw.index(), draw.choice(("flat", "nested", "binary"))
     names = list(draw.model.outputs)
     names = draw.random.sample(names, draw.random.randint(1, len(names)))
@@ -141,7 +139,7 @@ def selected_outputs(draw: Draw) -> Case:
 
 @kind("valid", 3)
 def fewest_and_most_rows(draw: Draw) -> Case:
-    """A shape of [0, n], as JSON and as bytes, or as many rows as the limit allows."""
+    """No rows, as JSON or binary data, or as many rows as the limit allows."""
     none, most = draw.index()[:0], draw.index(at_least=draw.model.max_rows)
     index, form = draw.choice(((none, "flat"), (none, "binary"), (most, "binary")))
     document = {"inputs": [tensor(draw, index, form)], "outputs": []}
@@ -151,7 +149,7 @@ def fewest_and_most_rows(draw: Draw) -> Case:
 
 @kind("valid", 2)
 def harmless_options(draw: Draw) -> Case:
-    """KServe's test_infer_parameters_v2: unknown parameters; an Accept that includes the reply."""
+    """Unknown parameters (KServe's test_infer_parameters_v2), and Accept with the reply's type."""
     index, binary = draw.index(), draw.chance(0.5)
     several = ("*/*", "application/*", f"{BYTES}, {JSON};q=0.5", "text/html, */*;q=0.2")
     headers = [("Accept", draw.choice((*several, BYTES if binary else JSON)))]
@@ -165,7 +163,7 @@ def harmless_options(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("Accept", "Content-Type"))
 def media_type(draw: Draw, variant: str) -> Case:
-    """Not JSON in Accept, or another type; bytes need a header with the length of the JSON."""
+    """An Accept without JSON, or a wrong Content-Type (bytes require a JSON length)."""
     document = {"inputs": [tensor(draw, draw.index())]}
     if variant == "Accept":
         accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
@@ -176,7 +174,7 @@ def media_type(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 3)
 def wrong_inputs(draw: Draw) -> Case:
-    """No object, no input, several, or no list; Triton's test_input_validation_required_empty."""
+    """Inputs that are not a list of one object; Triton's test_input_validation_required_empty."""
     one = tensor(draw, draw.index(at_most=7))
     inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
     no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]
@@ -191,7 +189,7 @@ def wrong_inputs(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("twice", "unknown"))
 def output(draw: Draw, variant: str) -> Case:
-    """test_duplicate_output_names of L0_http (CVE-2025-23310), 'unexpected inference output'."""
+    """A repeated output (test_duplicate_output_names, CVE-2025-23310) or an unknown output."""
     others: Any = ("OUTPUT0", "Label", "", None, 1, "input", "logits ", [], "x" * 5000)
     names: list[Any] = list(draw.model.outputs)
     name, text = (names[0], names[0]) if variant == "twice" else (draw.choice(others), "one of")
@@ -205,7 +203,7 @@ def output(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 1, variants=WRONG_VALUES)
 def wrong(draw: Draw, variant: str) -> Case:
-    """A wrong value at a place of the document."""
+    """A document with one wrong value."""
     name = next(iter(draw.model.outputs))
     document: Any = {"inputs": [tensor(draw, draw.index())], "outputs": [{"name": name}]}
     *keys, last = (int(key) if key.isdecimal() else key for key in re.findall(r"\w+", variant))
@@ -218,7 +216,7 @@ def wrong(draw: Draw, variant: str) -> Case:
 
 @kind("hostile", 2)
 def body_that_is_not_json(draw: Draw) -> Case:
-    """KServe's test_infer_request_from_bytes_invalid_json; a tail without the length header."""
+    """Invalid JSON (KServe's test_..._invalid_json), or a tail without the length header."""
     index = draw.index(at_most=7)
     document = draw.json({"inputs": [tensor(draw, index, "binary")]})
     body = draw.choice((*NOT_JSON, document + b"\xff" + draw.float32(index)))
@@ -228,7 +226,7 @@ def body_that_is_not_json(draw: Draw) -> Case:
 
 @kind("hostile", 2, variants=("unknown", "twice"))
 def member(draw: Draw, variant: str) -> Case:
-    """A further member, which the service must not ignore, or an ambiguous second one."""
+    """An unknown member, or the same member twice."""
     tensor_members = Members(tensor(draw, draw.index(at_most=7)).items())
     output = Members([("name", next(iter(draw.model.outputs)))])
     document = Members([("id", "1"), ("inputs", [tensor_members]), ("outputs", [output])])

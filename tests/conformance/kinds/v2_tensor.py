@@ -10,7 +10,7 @@ import numpy as np
 from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.json_text import Raw
 from tests.conformance.kinds.json_rows import NOT_JSON_NUMBERS, WRONG_CELLS
-from tests.conformance.kinds.native import NOT_FINITE_BITS
+from tests.conformance.kinds.native import not_finite, wrong_float32
 from tests.conformance.kinds.v2 import (
     JSON_LENGTH,
     Form,
@@ -25,27 +25,27 @@ from tests.conformance.outcomes import BYTES, JSON, ErrorReply
 
 DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
 
-NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
+WRONG_NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
 WRONG_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
-"""Values of binary_data_size that are no integers, or not the tensor's size."""
+"""Values of binary_data_size that are not integers, or differ from the tensor's size."""
 WRONG_LENGTHS = ("-1", "+5", "1e2", "0x10", "abc", "1.0", "5 5", "1,1", "9" * 30, "\u00b2")
-"""Values of Inference-Header-Content-Length that are no numbers."""
-BARE = [(JSON_LENGTH, "0")]
-"""The header of a request without JSON, whose body is the input's bytes."""
+"""Values of Inference-Header-Content-Length that are not decimal numbers."""
+NO_JSON = [(JSON_LENGTH, "0")]
+"""Header of a request without JSON: the body holds only the bytes of the input."""
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "name": (NAMES, '"input"'),
+    "name": (WRONG_NAMES, '"input"'),
     "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
     "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
-"""Wrong values of each member, with a part of the error.
+"""Wrong values and a part of the error, by member.
 
-Among them are those of MLServer's test_infer_invalid_datatype_error, of KServe's
-test_fp16_input_not_binary_data and of Triton's L0_input_validation.
+They include those of MLServer's test_infer_invalid_datatype_error, KServe's
+test_fp16_input_not_binary_data and Triton's L0_input_validation.
 """
 
 
 def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
-    """Return an input with one of some values in a cell, and the cell's place."""
+    """Return an input tensor with one of the wrong values in a cell, and the cell's place."""
     index = draw.index()
     form: Form = draw.choice(("flat", "nested"))
     members, (i, j) = tensor(draw, index, form), draw.position(index)
@@ -60,20 +60,20 @@ def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
 
 @kind("nearly valid", 2, variants=WRONG_MEMBERS)
 def wrong(draw: Draw, variant: str) -> Case:
-    """A wrong value of a member of the input."""
+    """An input tensor with a wrong name, datatype or data."""
     values, text = WRONG_MEMBERS[variant]
     return reject_change(draw, {variant: draw.choice(values)}, f".{variant}", text)
 
 
 @kind("nearly valid", 1, variants=("name", "shape", "datatype", "data"))
 def missing(draw: Draw, variant: str) -> Case:
-    """KServe's test_infer_request_from_bytes_missing_data_field, Triton's #2436 (no shape)."""
+    """An input tensor without a member; KServe's test_..._missing_data_field, Triton's #2436."""
     return reject_change(draw, {variant: ...}, "", variant)
 
 
 @kind("nearly valid", 3)
 def data_of_wrong_length(draw: Draw) -> Case:
-    """'Shape does not match true shape of data' in test.sh of Triton's L0_http: 15 for [1, 16]."""
+    """More or less data than the shape requires; test.sh of Triton's L0_http."""
     members = tensor(draw, draw.index(), draw.choice(("flat", "nested")))
     data = members["data"]
     members["data"] = data = draw.choice((data[:-1], data + data[:1], data * 2, []))
@@ -82,7 +82,7 @@ def data_of_wrong_length(draw: Draw) -> Case:
 
 @kind("nearly valid", 3)
 def wrong_row(draw: Draw) -> Case:
-    """A scalar among nested rows, or a row with another width than the shape's."""
+    """Nested rows that contain a scalar, or a row whose width differs from the shape."""
     index = draw.index(at_least=2)
     members, (i, j) = tensor(draw, index, "nested"), draw.position(index, at_least_row=1)
     row = members["data"][i]
@@ -92,11 +92,10 @@ def wrong_row(draw: Draw) -> Case:
 
 @kind("nearly valid", 7)
 def wrong_shape(draw: Draw) -> Case:
-    """Shapes other than [rows, width]; L0_input_validation of Triton.
+    """Shapes other than [rows, width]; Triton's L0_input_validation.
 
-    The negative ones are those of test_negative_dimensions of Triton's L0_http, and of #1649, where
-    [-1, 16] stopped the server. The product of the large ones wraps around in 64 bits, as in its
-    test_buffer_size_overflow.
+    Negative shapes are those of test_negative_dimensions in Triton's L0_http and of issue #1649.
+    The product of a large shape overflows 64 bits, as in test_buffer_size_overflow.
     """
     width = len(draw.model.features)
     negative = ([2, -5], [-1, width], [1, -width], [-1, -1], [-(2**63), width], [-1, -width])
@@ -107,7 +106,7 @@ def wrong_shape(draw: Draw) -> Case:
     shapes += ([1, width + 1], [1, width - 1])
     if draw.chance(0.8):
         return reject_change(draw, {"shape": draw.choice(shapes)}, ".shape", str(width))
-    # The shape is checked before anything is allocated.
+    # Too many rows must be rejected before memory for them is allocated.
     limit, form = draw.model.max_rows, draw.choice(("flat", "nested", "binary"))
     rows = draw.choice((limit + 1, limit + 100, 2**31, 2**32 // width + 1, 2**62, 2**63 - 1))
     changes = {"shape": [rows, width]}
@@ -116,14 +115,14 @@ def wrong_shape(draw: Draw) -> Case:
 
 @kind("nearly valid", 3, variants=WRONG_CELLS)
 def wrong_cell(draw: Draw, variant: str) -> Case:
-    """'Unable to parse data' of Triton: in flat or nested data."""
+    """A wrong cell in flat or nested data; 'Unable to parse data' of Triton."""
     values, text = WRONG_CELLS[variant]
     return reject_tensor(draw, *tensor_with_cell(draw, values), text)
 
 
 @kind("nearly valid", 2)
 def row_that_overflows(draw: Draw) -> Case:
-    """A finite row whose output is infinite; only a row of nested data has a JSON place."""
+    """A row whose output overflows; the error names a JSON path only for nested data."""
     index = draw.index()
     rows, i = draw.overflow(index)
     form: Form = draw.choice(("flat", "nested", "binary"))
@@ -137,7 +136,7 @@ def row_that_overflows(draw: Draw) -> Case:
 
 @kind("nearly valid", 2)
 def nested_data(draw: Draw) -> Case:
-    """50 and 120 nested lists; test_json_recursion_depth_limit of Triton's L0_http."""
+    """Data nested too deeply; test_json_recursion_depth_limit of Triton's L0_http."""
     depth = draw.choice((3, 50, 120))
     data = Raw("[" * depth + "1" + "]" * depth)
     members = tensor(draw, draw.index(at_most=1)) | {"data": data}
@@ -146,7 +145,7 @@ def nested_data(draw: Draw) -> Case:
 
 @kind("hostile", 2)
 def data_outside_json(draw: Draw) -> Case:
-    """NaN, hexadecimal and the like; deep nesting, as in nested_json_crash.py of L0_http."""
+    """Numbers that JSON does not have, or extreme nesting; nested_json_crash.py of L0_http."""
     deep = [Raw("[" * depth + "1" + "]" * depth) for depth in (1100, 4000)]
     members, _ = tensor_with_cell(draw, [*map(Raw, NOT_JSON_NUMBERS), *deep])
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
@@ -154,12 +153,12 @@ def data_outside_json(draw: Draw) -> Case:
 
 @kind("valid", 6, variants=("with JSON", "without JSON"))
 def binary_input(draw: Draw, variant: str) -> Case:
-    """Triton's default, and test_raw_binary of its L0_http, whose outputs are all bytes."""
+    """Binary data after JSON, or alone as in test_raw_binary of Triton's L0_http."""
     index = draw.index()
     if variant == "without JSON":
         outcome, body = all_outputs(draw, index, binary=True), draw.float32(index)
         content_type = draw.choice((BYTES, None, JSON))
-        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=BARE)
+        return draw.post(v2_path(draw), body, outcome, content_type=content_type, headers=NO_JSON)
     binary, members = draw.chance(0.7), draw.shuffled(tensor(draw, index, "binary").items())
     document = {"inputs": [members], "parameters": {"binary_data_output": binary}}
     outcome = all_outputs(draw, index, binary=binary)
@@ -168,7 +167,7 @@ def binary_input(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 3, variants=("declared", "sent"))
 def wrong_size(draw: Draw, variant: str) -> Case:
-    """'unexpected size for input', 'expecting .. additional bytes' of Triton's http_server.cc."""
+    """Binary data whose size differs from the declared size, as in Triton's http_server.cc."""
     if variant == "declared":
         parameters = {"binary_data_size": draw.choice(WRONG_SIZES)}
         place = ".parameters.binary_data_size"
@@ -181,7 +180,7 @@ def wrong_size(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 2)
 def contradictory_data(draw: Draw) -> Case:
-    """KServe's test_infer_request_from_bytes_missing_binary_data_size; data and a size at once."""
+    """Both or neither of data and binary_data_size, or data with a binary tail."""
     index = draw.index()
     members, tail = tensor(draw, index), draw.float32(index)
     without_data = {name: value for name, value in members.items() if name != "data"}
@@ -194,28 +193,17 @@ def contradictory_data(draw: Draw) -> Case:
 
 @kind("nearly valid", 4)
 def wrong_bytes(draw: Draw) -> Case:
-    """Not finite, incomplete, none, or too many, as in Triton's http_input_size_limit_test.py."""
-    limit, row_bytes, index = draw.model.max_rows, 4 * len(draw.model.features), draw.index()
-    (i, j), bits = draw.position(index), draw.model.rows[index].astype("<f4").view("<u4")
-    part = draw.choice((bits.tobytes()[:-1], bits.tobytes() + b"\0\0\0\0"))
-    bits[i, j] = draw.choice(NOT_FINITE_BITS)
-    not_finite = ErrorReply(422, f"row {i}, column {j}", "finite")
-    if draw.chance(0.3):
-        document = {"inputs": [tensor(draw, index, "binary")]}
-        return infer(draw, document, not_finite, bits.tobytes())
-    wrong = (
-        (bits.tobytes(), not_finite),
-        (part, ErrorReply(422, None, f"a multiple of {row_bytes} bytes")),
-        (b"", ErrorReply(400, None, "empty")),
-        (bytes(row_bytes * (limit + 1)), ErrorReply(413, None, str(limit))),
-    )
-    body, outcome = draw.choice(wrong)
-    return draw.post(v2_path(draw), body, outcome, content_type=None, headers=BARE)
+    """Wrong binary data: not finite, incomplete, empty, or too many rows."""
+    if draw.chance(0.7):
+        body, outcome = wrong_float32(draw)
+        return draw.post(v2_path(draw), body, outcome, content_type=None, headers=NO_JSON)
+    tail, outcome = not_finite(draw, index := draw.index())
+    return infer(draw, {"inputs": [tensor(draw, index, "binary")]}, outcome, tail)
 
 
 @kind("hostile", 2, variants=("not a number", "inside the JSON"))
 def json_length(draw: Draw, variant: str) -> Case:
-    """A wrong length; 'inference header size should be in range' of Triton's http_server.cc."""
+    """A header with a wrong length of the JSON, as in Triton's http_server.cc."""
     body = draw.json({"inputs": [tensor(draw, index := draw.index(), "binary")]}).strip()
     tail = b"\xff" + draw.float32(index)[1:]
     lengths = (1, len(body) - 1, len(body) // 2, len(body) + 1, len(body) + len(tail), 99999999)
