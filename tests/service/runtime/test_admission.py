@@ -80,6 +80,9 @@ def test_failed_wait_starts_a_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     admission.enter()
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="queue.get() of CPython 3.13 ends at its timeout"
+)
 def test_no_request_waits_behind_one_that_waits_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     """CPython's get() ignores its timeout if another thread takes the item as the time expires."""
     monkeypatch.setattr(module, "SHORT_WAIT_SECONDS", 0.05)

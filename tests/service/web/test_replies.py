@@ -2,6 +2,7 @@
 
 import json
 import re
+from http import HTTPStatus
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_problem(accept: str, content_type: str) -> None:
     text = "instances[0]: expected 4 values"
     assert {
         "type": "about:blank",
-        "title": "Unprocessable Entity",
+        "title": HTTPStatus(422).phrase,
         "status": 422,
         "detail": text,
         "error": text,
