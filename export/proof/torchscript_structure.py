@@ -1,4 +1,4 @@
-"""The structural proof of model.torchscript.pt, read from the graph that torch.jit has loaded."""
+"""The structural proof of model.torchscript.pt, on the graph that torch.jit loads from it."""
 
 import torch
 
@@ -14,11 +14,11 @@ ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
     "Softmax": ("aten::softmax", (1, None)),
     "ArgMax": ("aten::argmax", (1, False)),
 }
-"""By ONNX operator: the PyTorch operator and the constants that follow its tensors."""
+"""PyTorch operator, and the constants that follow its tensor arguments, by ONNX operator."""
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
-    """Raise ProofError unless a loaded model.torchscript.pt is the network of these weights."""
+    """Raise ProofError unless the loaded model.torchscript.pt is the network of these weights."""
     hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
     require_equal(f"{TORCHSCRIPT}: hooks", [], hooks)
     tensors = module.state_dict()
@@ -40,30 +40,30 @@ def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
 def _operators(
     graph: torch._C.Graph, names: list[str]
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
-    """Read a straight-line graph: its operators with resolved inputs, and the names it returns.
+    """Return the operators of a graph without branches, and the names of the returned values.
 
-    A tensor of the module is represented by its path after a dot, which no wire's name begins with;
-    a constant by its value, and the result of the n-th operator by the n-th of names.
+    Inputs of operators are resolved: a constant to its value, a tensor of the module to its path
+    with a leading dot, and the output of the n-th operator to the n-th of `names`.
     """
     module, rows = graph.inputs()
-    known: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
+    resolved: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
     operators: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
         kind = node.kind()
         counts = (node.outputsSize(), len(list(node.blocks())))
         require_equal(f"{TORCHSCRIPT}: outputs and blocks of {kind}", (1, 0), counts)
-        inputs = tuple(known[value.debugName()] for value in node.inputs())
+        inputs = tuple(resolved[value.debugName()] for value in node.inputs())
         output = node.output().debugName()
         match kind:
             case "prim::Constant":
-                known[output] = node.output().toIValue()
+                resolved[output] = node.output().toIValue()
             case "prim::GetAttr":
-                known[output] = f"{inputs[0]}.{node.s('name')}"
+                resolved[output] = f"{inputs[0]}.{node.s('name')}"
             case "prim::TupleConstruct":
-                known[output] = inputs
+                resolved[output] = inputs
             case _:
-                known[output] = names[len(operators)] if len(operators) < len(names) else output
-                operators.append((kind, inputs, str(known[output])))
-    [value] = [known[value.debugName()] for value in graph.outputs()]
+                resolved[output] = names[len(operators)] if len(operators) < len(names) else output
+                operators.append((kind, inputs, str(resolved[output])))
+    [value] = [resolved[value.debugName()] for value in graph.outputs()]
     returned = value if isinstance(value, tuple) else (value,)
     return operators, [str(value) for value in returned]

@@ -124,7 +124,7 @@ def test_wrong_shape_is_rejected(flowers: Trained) -> None:
     case = Case("real rows", flowers.run.rows)
     answers = answers_to(case, flowers.run.weights)
     answers["logits"] = answers["logits"][:1]
-    message = r"x, real rows: logits: expected shape \(\d+, 3\), found \(1, 3\)"
+    message = r"x, real rows: shape of logits: expected \(\d+, 3\), found \(1, 3\)"
     with pytest.raises(ProofError, match=message):
         compare(case, lambda rows: answers, flowers.run.weights)
 
@@ -202,7 +202,7 @@ def test_providers_are_left_out_with_a_reason(
     assert not [name for name in runtimes if "CUDA" in name or "QNN" in name]
     assert {
         "CUDAExecutionProvider": "CUDAExecutionProvider does not start on this machine",
-        "QNNExecutionProvider": "no option is known here that makes it compute in IEEE float32",
+        "QNNExecutionProvider": "no known option selects IEEE float32 arithmetic",
     } == left_out
     assert {"use_tf32": "0"} == FLOAT32_PROVIDER_OPTIONS["CUDAExecutionProvider"]
 

@@ -65,7 +65,7 @@ def test_summary_counts_the_rows_that_prove_nothing() -> None:
     """Structure, answers, and the rows that were skipped."""
     assert [
         "structure: every tensor",
-        "answers:   all within the rounding bound of the network in float64, on 1157 hard rows",
+        "outputs:   all within the rounding bound of the network in float64, on 1157 hard rows",
         "skipped:   1 of the hard rows (0.09%), which may overflow float32",
     ] == report.proof_summary(PROOF).splitlines()
 
