@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +12,6 @@ from export.errors import ProofError
 from model.errors import DataError
 from service.artifact import storage
 from service.artifact.manifest import ArtifactError
-
-if TYPE_CHECKING:
-    from export.proof.prove import Proof
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -50,6 +46,7 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     import torch  # The import takes seconds, so it belongs to the part that Ctrl-C may interrupt.
 
     from export import bundle
+    from export.proof.report import print_proof
     from model.run import find_run, load_run, newest_run
 
     started = time.perf_counter()
@@ -60,7 +57,7 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     if published.proof is None:
         click.echo(f"already published as {published.path}; digest {published.digest}")
         return
-    _print(published.proof)
+    print_proof(published.proof)
     seconds = time.perf_counter() - started
     click.echo(f"published {published.path} in {seconds:.1f} s; digest {published.digest}")
 
@@ -81,6 +78,7 @@ def verify(artifact: Path, as_json: bool) -> None:
         path, code = storage.find_version(artifact), 1
         import torch  # The import takes seconds; a missing artifact is reported before it.
 
+        from export.proof.report import print_proof
         from export.verification import verify
 
         torch.set_num_threads(1)
@@ -97,24 +95,11 @@ def verify(artifact: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(document))
     elif verification:
-        _print(verification.proof)
+        print_proof(verification.proof)
         click.echo(f"proved {path} on its golden rows; digest {verification.digest}")
     else:
         click.echo(f"Error: {'not proved: ' if code == 1 else ''}{error}", err=True)
     sys.exit(code)
-
-
-def _print(proof: "Proof") -> None:
-    """Print the summary, the table of runtimes, and the warnings."""
-    from rich.console import Console
-
-    from export.proof import report
-
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print(report.proof_summary(proof))
-    console.print(report.proof_table(proof))
-    for line in report.proof_remarks(proof):
-        console.print(line)
 
 
 if __name__ == "__main__":

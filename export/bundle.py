@@ -25,16 +25,16 @@ from service.runtime.session import Session
 
 @dataclass(frozen=True)
 class Published:
-    """The artifact of a run."""
+    """The artifact that was published from a run, by this call or an earlier one."""
 
     path: Path
     digest: str
     proof: Proof | None
-    """Result of the proof; None if the newest version already was this run."""
+    """Results of the proof; None if the newest version already equalled the run."""
 
 
 def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
-    """Publish a run as the next version of artifacts/<name>, unless the newest already equals it.
+    """Publish a run as the next version of its artifact, unless the newest already equals it.
 
     Raises:
         ProofError: the exported files do not match the run; nothing is published.
@@ -67,7 +67,7 @@ def features_of(run: Run) -> tuple[Feature, ...]:
 
 
 def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
-    """Return whether an artifact has these files of a run, and the run's manifest."""
+    """Return whether an artifact contains the given files and the manifest of a run."""
     published = newest.manifest
     description = _manifest(run, published.version, published.proof)
     description = dataclasses.replace(description, created=published.created)
@@ -82,11 +82,9 @@ def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) ->
     proof = prove((model, script), run.weights, features, run.rows)
     cases = hard_inputs(features, run.rows)
     plot = report.plot_errors(cases, Session(model).run, run.weights, name)
-    digest = ""
     with staged(artifacts, name) as folder:
 
         def finish(version: int) -> None:
-            nonlocal digest
             description = _manifest(run, version, proof.to_members())
             complete = {
                 **files,
@@ -98,10 +96,10 @@ def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) ->
             complete[manifest.SUMS] = storage.sha256_sums(complete)
             for file, content in complete.items():
                 (folder / file).write_bytes(content)
-            digest = check_artifact(folder).digest
+            check_artifact(folder)
 
         path = publish(folder, finish)
-    return Published(path, digest, proof)
+    return Published(path, storage.read_artifact(path).digest, proof)
 
 
 def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:

@@ -28,15 +28,12 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
 
 
 def golden_document(weights: Weights, rows: Float32Array) -> dict[str, Any]:
-    """Return golden.json: the rows in range, their float64 outputs and the bounds.
-
-    Raises:
-        ProofError: no row is in range.
-    """
+    """Return golden.json for the rows in range; raise ProofError if there are none."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        problem = "expected outputs within float32's range, found none"
-        raise ProofError(f"golden rows: {problem}: scale the columns of the data")
+        raise ProofError(
+            "golden rows: all are out of float32's range: scale the columns of the data"
+        )
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}

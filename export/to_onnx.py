@@ -40,13 +40,13 @@ def to_onnx(net: ScaledNet) -> bytes:
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """Serialize a model; equal models give equal bytes."""
+    """Return the bytes of a model; equal models give equal bytes."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a model without metadata, tool versions, paths, documentation and generated names."""
+    """Return a copy without metadata, tool versions, paths, documentation and generated names."""
     source = model.graph
     names = _wire_names(source)
     nodes = []
@@ -63,10 +63,8 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.TensorProto(name=t.name, data_type=t.data_type, dims=t.dims, raw_data=t.raw_data)
         for t in sorted(source.initializer, key=lambda tensor: tensor.name)
     ]
-    inputs, outputs = (
-        [onnx.helper.make_tensor_value_info(*signature(value)) for value in values]
-        for values in (source.input, source.output)
-    )
+    inputs = [onnx.helper.make_tensor_value_info(*signature(v)) for v in source.input]
+    outputs = [onnx.helper.make_tensor_value_info(*signature(v)) for v in source.output]
     graph = onnx.helper.make_graph(nodes, PRODUCER_NAME, inputs, outputs, initializers)
     opset = [onnx.helper.make_opsetid("", OPSET)]
     return onnx.helper.make_model(
@@ -75,7 +73,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _wire_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """Map each internal value to a name after its operator: sub, mul, gemm, relu, gemm_2."""
+    """Return new names of the internal values, after their operators: sub, mul, gemm, gemm_2."""
     public = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
     names: dict[str, str] = {}
     for node in graph.node:
@@ -100,13 +98,9 @@ def _quiet() -> Iterator[None]:
 
     export.proof.onnx_structure checks every operator of the result.
     """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

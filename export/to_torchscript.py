@@ -35,13 +35,10 @@ ALIGNMENT_BYTES = 64
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
-    """Return model.torchscript.pt for a network in eval mode on the CPU.
+    """Return model.torchscript.pt for a network; raise ProofError if torch cannot write it.
 
     The names of classes in the file depend on what the process has scripted before, and the order
     of constants on the hashes of strings. A new process with a fixed hash seed makes both constant.
-
-    Raises:
-        ProofError: torch cannot write the file.
     """
     tensors = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     process = subprocess.run(  # noqa: S603 # this module, no shell
@@ -59,9 +56,9 @@ def to_torchscript(net: ScaledNet) -> bytes:
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """Load model.torchscript.pt, which executes its code; raise ProofError if torch cannot."""
+    """Load model.torchscript.pt, or raise ProofError. It can execute code: call check_code first."""
     try:
-        with _torch_jit_warnings_ignored():
+        with _ignore_torch_jit_warnings():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's
     except Exception as error:  # The exceptions of torch.jit have no common base class.
         reason = (str(error).splitlines() or ["no message"])[0]
@@ -80,9 +77,7 @@ def check_code(content: bytes, net: ScaledNet) -> None:
         if expected.get(name) != entries.get(name):
             raise ProofError(f"{TORCHSCRIPT}: {name} is not what {TORCH} writes for this network")
     if rezip(content) != content:  # Zip readers may disagree about the contents of the archive.
-        raise ProofError(
-            f"{TORCHSCRIPT}: expected a zip archive as export writes it, found another"
-        )
+        raise ProofError(f"{TORCHSCRIPT}: expected the zip layout that export writes")
 
 
 @functools.lru_cache(maxsize=16)
@@ -93,7 +88,7 @@ def _expected_entries(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[s
 
 
 def _code_entries(content: bytes) -> dict[str, bytes | int]:
-    """Return the bytes of every entry of an archive, or the length of a tensor's, by name."""
+    """Return the contents of an archive by entry name, with the length in place of tensor data."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
@@ -109,7 +104,7 @@ def _code_entries(content: bytes) -> dict[str, bytes | int]:
 def script(module: torch.nn.Module) -> bytes:
     """Return the bytes that torch.jit writes for a module when called in this process."""
     buffer = io.BytesIO()
-    with _torch_jit_warnings_ignored():
+    with _ignore_torch_jit_warnings():
         torch.jit.save(torch.jit.script(module), buffer)
     return buffer.getvalue()
 
@@ -117,10 +112,8 @@ def script(module: torch.nn.Module) -> bytes:
 def rezip(content: bytes) -> bytes:
     """Return an archive without times, compression, and debug files, which hold local paths."""
     out = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(content)) as source,
-        zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target,
-    ):
+    source = zipfile.ZipFile(io.BytesIO(content))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
         for entry in source.infolist():
             if entry.filename.endswith(".debug_pkl"):
                 continue
@@ -135,12 +128,11 @@ def rezip(content: bytes) -> bytes:
     return out.getvalue()
 
 
-def _torch_jit_warnings_ignored() -> "warnings.catch_warnings[None]":
+def _ignore_torch_jit_warnings() -> "warnings.catch_warnings[None]":
     """Ignore the warnings that torch.jit is deprecated or, from Python 3.14, not supported."""
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(
-        rezip(script(net_from_weights(safetensors.numpy.load(sys.stdin.buffer.read()))))
-    )
+    weights = safetensors.numpy.load(sys.stdin.buffer.read())
+    sys.stdout.buffer.write(rezip(script(net_from_weights(weights))))

@@ -76,12 +76,10 @@ def read_weights(content: bytes) -> dict[str, Float32Array]:
         }
     except (ValueError, OverflowError) as error:  # NumPy cannot create an array of this shape.
         raise ProofError(f"{manifest.WEIGHTS}: {error}") from None
-    file, shapes = manifest.WEIGHTS, expected_shapes(task_of(tensors))
-    require_equal(f"{file}: tensors", sorted(shapes), sorted(tensors))
-    for name, values in tensors.items():
-        require_equal(f"{file}: dimensions of {name}", len(shapes[name]), values.ndim)
-    widths = (len(tensors[name]) for name in ("shift", "net.linear1.bias", "net.linear2.bias"))
-    shapes = expected_shapes(task_of(tensors), *widths)
+    file, task = manifest.WEIGHTS, task_of(tensors)
+    require_equal(f"{file}: tensors", sorted(expected_shapes(task)), sorted(tensors))
+    widths = (tensors[name].size for name in ("shift", "net.linear1.bias", "net.linear2.bias"))
+    shapes = expected_shapes(task, *widths)
     for name, values in tensors.items():
         require_equal(f"{file}: shape of {name}", shapes[name], values.shape)
         if not np.isfinite(values).all():
@@ -132,7 +130,7 @@ def check_derived_files(artifact: Artifact) -> None:
 
 
 def check_golden(content: bytes, description: Manifest, tensors: Weights) -> None:
-    """Raise ProofError unless golden.json is derived from the weights, within float64 rounding.
+    """Raise ProofError unless golden.json equals the one derived from the weights, up to rounding.
 
     Machines sum float64 in different orders; the difference is less than 2^-20 of a bound.
     """
@@ -163,7 +161,7 @@ def check_picture(name: str, content: bytes) -> None:
 
 
 def _accept_close_numbers(expected: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Replace expected references and bounds by values that differ from them only by rounding."""
+    """Replace `reference` and `bound` of `expected` by other values that only rounding explains."""
     tolerance = (INFLATION - 1) * np.array(expected.get("bound", 0))
     for key in expected.keys() & {"reference", "bound"}:
         numbers, derived = np.array(values[key], float), np.array(expected[key])

@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Gamma = Callable[[int], float]
-"""Function from n to the maximum error of n summed products, relative to the sum of magnitudes."""
+"""Function of n: maximum error of a sum of n products, relative to the sum of magnitudes."""
 UNIT_ROUNDOFF = 2.0**-24
 """Unit roundoff u of float32."""
 SMALLEST_SUBNORMAL = 2.0**-149
@@ -74,19 +74,19 @@ def reference(weights: Weights, x: Float32Array, gamma: Gamma = gamma) -> Refere
     """
     weights64 = {name: tensor.astype(np.float64) for name, tensor in weights.items()}
     is_finite: BoolArray = np.asarray(np.isfinite(x).all(axis=1))
-    # z = fl(fl(x - shift) * scale)
+    # The runtime computes z = fl(fl(x - shift) * scale), where fl rounds to float32.
     difference = np.where(is_finite[:, None], x, 0).astype(np.float64) - weights64["shift"]
     z = difference * weights64["scale"]  # (rows, in_features)
     d0 = gamma(2) * np.abs(z) + SMALLEST_SUBNORMAL
     in_range = is_finite & _below_max(np.abs(difference), gamma(1))
     in_range &= _below_max(np.abs(z) + d0, gamma(2))
     a, d1, in_range1 = _layer(weights64, "linear1", z, d0, gamma)  # (rows, hidden_features)
-    # ReLU is exact and 1-Lipschitz, so d1 carries over.
+    # ReLU is exact and 1-Lipschitz, so d1 also bounds its error.
     v, d2, in_range2 = _layer(weights64, "linear2", np.maximum(a, 0), d1, gamma)
     in_range &= in_range1 & in_range2
 
     if "output_scale" in weights:
-        # y = fl(fl(v * scale) + shift)
+        # The runtime computes y = fl(fl(v * scale) + shift).
         scale, shift = weights64["output_scale"], weights64["output_shift"]
         magnitude = np.abs(scale) * (np.abs(v) + d2) + np.abs(shift)
         d3 = np.abs(scale) * d2 + gamma(2) * magnitude + SMALLEST_SUBNORMAL
@@ -115,7 +115,7 @@ def _layer(
 def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the softmax over the classes, and its bound for logits with errors up to d2.
 
-    The bound uses log p + 2 m, because p exp(2 m) is NaN if p underflows and exp(2 m) overflows.
+    It computes exp(log p + 2 m), as p exp(2 m) is NaN if p underflows and exp(2 m) overflows.
     """
     classes = v.shape[1]
     top = v.max(axis=1, keepdims=True)

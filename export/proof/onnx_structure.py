@@ -71,6 +71,6 @@ def _check_operators(graph: onnx.GraphProto, task: str) -> None:
         values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         actual = (kind, tuple(node.input), tuple(node.output), values)
         require_equal(f"operator {number}", operator, actual)
-        # The values do not differ if 1 is 1.0 or if an attribute has unused fields; messages do.
+        # Equal values do not suffice: 1 equals 1.0, and get_attribute_value ignores other fields.
         messages = [onnx.helper.make_attribute(*item) for item in sorted(operator[3].items())]
         require_equal(f"attributes of {kind}", messages, list(node.attribute))

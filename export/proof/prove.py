@@ -19,7 +19,7 @@ from export.proof.expected import Weights
 from export.proof.hard_inputs import Case, hard_inputs
 from export.proof.numerical import Comparison
 from export.proof.onnx_structure import prove_onnx
-from export.proof.runtimes import SERVING_RUNTIME, Runtime, is_execution_provider, open_runtimes
+from export.proof.runtimes import SERVING_RUNTIME, Runtime, open_runtimes
 from export.proof.torchscript_structure import prove_torchscript
 from export.to_torchscript import load_torchscript
 from service.artifact.manifest import MANIFEST, Feature
@@ -28,7 +28,6 @@ MAX_OUT_OF_RANGE_SHARE = 0.05
 """Maximum share of hard rows that may overflow float32, because no bound holds for such rows."""
 MAXIMA = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
 """Fields of RuntimeFigures that are the maximum over the comparisons of a runtime."""
-STRUCTURE_RESULT = "every tensor bit-identical, every operator and wire as expected"
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class RuntimeFigures:
     batch_rows: int
     """Number of real rows evaluated in one batch and one by one."""
     batch_rows_changed: int
-    """Number of those rows whose outputs differ in any bit between the two."""
+    """Number of those rows for which the two outputs differ in any bit."""
     every_figure_as: str | None
-    """Name of the runtime whose comparisons are all equal to this one's and are kept for both."""
+    """Name of a runtime with the same comparisons, which are stored only there; otherwise None."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Proof:
 
     structure: str
     rows: int
-    """Number of hard rows in range."""
+    """Number of hard rows that cannot overflow float32."""
     rows_out_of_range: int
     runtimes: Mapping[str, RuntimeFigures]
     left_out: Mapping[str, str]
@@ -113,11 +112,10 @@ def prove(
     in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
     warnings = []
     for name, runtime in runtimes.items():
-        nan_decides = not is_execution_provider(name)
-        warnings += numerical.check_nonfinite_rows(name, runtime, rows, nan_decides)
+        warnings += numerical.check_nonfinite_rows(name, runtime, rows)
     figures = _figures(runtimes, rows, comparisons)
     return Proof(
-        structure=STRUCTURE_RESULT,
+        structure="every tensor bit-identical, every operator and wire as expected",
         rows=in_range,
         rows_out_of_range=out_of_range,
         runtimes=figures,

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from export.proof.bound import Float32Array, FloatArray, probable_gamma, reference
@@ -21,7 +22,14 @@ HEADINGS = (
 )
 """Headings of the numeric columns of the table."""
 MIN_PLOTTED_RATIO = 1e-5
-"""Error / bound at which smaller ratios are plotted, because a logarithmic axis has no 0."""
+"""Smallest plotted error / bound; smaller ones are raised to it, as a log axis has no 0."""
+
+
+def print_proof(proof: Proof) -> None:
+    """Print the summary, the table of runtimes, and the warnings."""
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    for item in (proof_summary(proof), proof_table(proof), *proof_remarks(proof)):
+        console.print(item)
 
 
 def proof_summary(proof: Proof) -> str:

@@ -28,7 +28,7 @@ MESSAGES = {
     "weights: shift from another run": "manifest.json: mean and std of 'petal, length' do not "
     "match shift",
     "weights: a tensor missing": "weights.safetensors: tensors: expected",
-    "weights: a bias of two dimensions": "dimensions of net.linear1.bias: expected 1, found 2",
+    "weights: a bias of two dimensions": "shape of net.linear1.bias: expected (16,), found (",
     "weights: a bias of another length": "weights.safetensors: shape of net.linear2.weight: "
     "expected (99, 16), found (3, 16)",
     "weights: a weight is NaN": "net.linear2.weight: expected finite numbers, found NaN",
@@ -44,7 +44,7 @@ MESSAGES = {
     "proof.png: no picture": "proof.png: not a complete PNG",
     "torchscript: ReLU is Abs": "model.torchscript.pt: "
     "archive/code/__torch__/torch/nn/functional.py is not what torch",
-    "torchscript: bytes before the archive": "expected a zip archive as export writes it",
+    "torchscript: bytes before the archive": "expected the zip layout that export writes",
     "torchscript: no archive": "model.torchscript.pt: not a zip archive",
 }
 
