@@ -30,7 +30,7 @@ def main() -> None:
     """Export a trained run to ONNX and TorchScript, and prove that both compute its network."""
 
 
-@main.command(short_help="Prove a run and publish it as an artifact.")
+@main.command(short_help="Export a run, prove the files equal to it, and publish them.")
 @click.argument("run", required=False)
 @click.option("--runs", default="runs", type=FOLDER, help="Folder to search for the newest run.")
 @click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder to publish in.")
@@ -53,16 +53,16 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     torch.set_num_threads(1)  # More threads do not speed up small networks.
     trained = load_run(find_run(run) if run else newest_run(runs))
     click.echo(f"exporting {trained.path} to ONNX and TorchScript ...")
-    published = bundle.build(trained, artifacts)
-    if published.proof is None:
-        click.echo(f"already published as {published.path}; digest {published.digest}")
+    artifact = bundle.build(trained, artifacts)
+    if artifact.proof is None:
+        click.echo(f"already published as {artifact.path}; digest {artifact.digest}")
         return
-    print_proof(published.proof)
+    print_proof(artifact.proof)
     seconds = time.perf_counter() - started
-    click.echo(f"published {published.path} in {seconds:.1f} s; digest {published.digest}")
+    click.echo(f"published {artifact.path} in {seconds:.1f} s; digest {artifact.digest}")
 
 
-@main.command(short_help="Prove a published artifact again on this machine.")
+@main.command(short_help="Repeat the proof of a published artifact.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 def verify(artifact: Path, as_json: bool) -> None:

@@ -24,8 +24,8 @@ from service.runtime.session import Session
 
 
 @dataclass(frozen=True)
-class Published:
-    """The artifact that was published from a run, by this call or an earlier one."""
+class Publication:
+    """The artifact of a run, published by this call of build() or by an earlier one."""
 
     path: Path
     digest: str
@@ -33,7 +33,7 @@ class Published:
     """Results of the proof; None if the newest version already equalled the run."""
 
 
-def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
+def build(run: Run, artifacts: Path = Path("artifacts")) -> Publication:
     """Publish a run as the next version of its artifact, unless the newest already equals it.
 
     Raises:
@@ -53,12 +53,12 @@ def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
     except ArtifactError:  # No artifact exists, or it is incomplete.
         newest = None
     if newest and is_unchanged(newest, files, run):
-        published = Published(newest.path, newest.digest, None)
+        publication = Publication(newest.path, newest.digest, None)
     else:
-        published = _prove_and_publish(run, files, artifacts)
+        publication = _prove_and_publish(run, files, artifacts)
     config = triton_config(record.name, record.task, len(features), record.out_features)
     replace_file(parent / TRITON_CONFIG, config)
-    return published
+    return publication
 
 
 def features_of(run: Run) -> tuple[Feature, ...]:
@@ -66,16 +66,15 @@ def features_of(run: Run) -> tuple[Feature, ...]:
     return tuple(Feature(**dataclasses.asdict(feature)) for feature in run.record.features)
 
 
-def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
+def is_unchanged(artifact: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
     """Return whether an artifact contains the given files and the manifest of a run."""
-    published = newest.manifest
-    description = _manifest(run, published.version, published.proof)
-    description = dataclasses.replace(description, created=published.created)
+    description = _manifest(run, artifact.manifest.version, artifact.manifest.proof)
+    description = dataclasses.replace(description, created=artifact.manifest.created)
     expected = {**files, manifest.MANIFEST: description.to_json()}
-    return all(newest.files[name] == content for name, content in expected.items())
+    return all(artifact.files[name] == content for name, content in expected.items())
 
 
-def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:
+def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Publication:
     """Prove the files, write them to a temporary folder, check the folder, and rename it."""
     name, model, features = run.record.name, files[manifest.MODEL], features_of(run)
     script = to_torchscript(net_from_weights(run.weights))
@@ -86,20 +85,20 @@ def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) ->
 
         def finish(version: int) -> None:
             description = _manifest(run, version, proof.to_members())
-            complete = {
+            contents = {
                 **files,
                 manifest.TORCHSCRIPT: script,
                 manifest.PROOF: plot,
                 manifest.MANIFEST: description.to_json(),
                 manifest.CARD: card(description, proof),
             }
-            complete[manifest.SUMS] = storage.sha256_sums(complete)
-            for file, content in complete.items():
+            contents[manifest.SUMS] = storage.sha256_sums(contents)
+            for file, content in contents.items():
                 (folder / file).write_bytes(content)
             check_artifact(folder)
 
         path = publish(folder, finish)
-    return Published(path, storage.read_artifact(path).digest, proof)
+    return Publication(path, storage.read_artifact(path).digest, proof)
 
 
 def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:

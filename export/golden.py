@@ -31,9 +31,7 @@ def golden_document(weights: Weights, rows: Float32Array) -> dict[str, Any]:
     """Return golden.json for the rows in range; raise ProofError if there are none."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        raise ProofError(
-            "golden rows: all are out of float32's range: scale the columns of the data"
-        )
+        raise ProofError("golden rows: all out of float32's range: scale the columns of the data")
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}
@@ -55,5 +53,5 @@ def example_document(features: Sequence[Feature]) -> bytes:
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
-    """Encode golden.json or example.json."""
+    """Return the JSON text of golden.json or example.json as bytes."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"

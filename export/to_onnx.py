@@ -74,14 +74,14 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _wire_names(graph: onnx.GraphProto) -> dict[str, str]:
     """Return new names of the internal values, after their operators: sub, mul, gemm, gemm_2."""
-    public = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
+    public_names = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
     names: dict[str, str] = {}
     for node in graph.node:
         for output in node.output:
-            if output not in public:
-                base = node.op_type.lower()
-                count = sum(name.split("_")[0] == base for name in names.values())
-                names[output] = f"{base}_{count + 1}" if count else base
+            if output not in public_names:
+                operator = node.op_type.lower()
+                count = sum(name.split("_")[0] == operator for name in names.values())
+                names[output] = f"{operator}_{count + 1}" if count else operator
     return names
 
 

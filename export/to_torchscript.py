@@ -56,7 +56,7 @@ def to_torchscript(net: ScaledNet) -> bytes:
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """Load model.torchscript.pt, or raise ProofError. It can execute code: call check_code first."""
+    """Load model.torchscript.pt or raise ProofError. This runs its code: call check_code first."""
     try:
         with _ignore_torch_jit_warnings():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call] # torch's

@@ -161,7 +161,7 @@ def check_picture(name: str, content: bytes) -> None:
 
 
 def _accept_close_numbers(expected: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Replace `reference` and `bound` of `expected` by other values that only rounding explains."""
+    """Copy references and bounds that differ from the expected ones only by rounding into them."""
     tolerance = (INFLATION - 1) * np.array(expected.get("bound", 0))
     for key in expected.keys() & {"reference", "bound"}:
         numbers, derived = np.array(values[key], float), np.array(expected[key])

@@ -94,11 +94,11 @@ def check_nonfinite_rows(name: str, runtime: Runtime, rows: Float32Array) -> lis
         ProofError: the outputs of the other rows changed, or those of the row with NaN are not NaN.
             For an execution provider the latter is a warning: OpenVINO's ReLU turns NaN into 0.
     """
-    clean = np.resize(rows, (3, rows.shape[1]))
-    output, before = next(iter(runtime(clean).items()))
+    finite = np.resize(rows, (3, rows.shape[1]))
+    output, before = next(iter(runtime(finite).items()))
     warnings = []
     for value in (np.nan, np.inf, -np.inf):
-        nonfinite = clean.copy()
+        nonfinite = finite.copy()
         nonfinite[1, -1] = value
         after = runtime(nonfinite)[output]
         if np.isnan(value) and not np.isnan(after[1]).all():
@@ -115,18 +115,18 @@ def check_nonfinite_rows(name: str, runtime: Runtime, rows: Float32Array) -> lis
 
 def rows_changed_by_batch(runtime: Runtime, rows: Float32Array) -> int:
     """Count the rows whose outputs differ in any bit between a batch of all and a batch of one."""
-    batch, changed = runtime(rows), 0
+    batch, count = runtime(rows), 0
     for i in range(len(rows)):
         single = runtime(rows[i : i + 1])
-        changed += any(batch[key][i : i + 1].tobytes() != single[key].tobytes() for key in single)
-    return changed
+        count += any(batch[key][i : i + 1].tobytes() != single[key].tobytes() for key in single)
+    return count
 
 
-def describe_failure(failed: Comparison) -> str:
+def describe_failure(failure: Comparison) -> str:
     """Return the error message for a failed comparison."""
     return (
-        f"{failed.runtime}, {failed.case}: {failed.output} at {list(failed.worst or ())}: "
-        f"error {failed.max_error:.3g} is {failed.max_error_over_bound:.3g} times the bound: "
+        f"{failure.runtime}, {failure.case}: {failure.output} at {list(failure.worst or ())}: "
+        f"error {failure.max_error:.3g} is {failure.max_error_over_bound:.3g} times the bound: "
         "this is not the trained network"
     )
 

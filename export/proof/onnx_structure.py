@@ -33,8 +33,8 @@ def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
-    unexpected = len(model.functions) + len(graph.sparse_initializer)
-    require_equal("functions and sparse tensors", 0, unexpected)
+    functions_and_tensors = len(model.functions) + len(graph.sparse_initializer)
+    require_equal("functions and sparse tensors", 0, functions_and_tensors)
     require_equal("metadata", 0, len(model.metadata_props) + len(graph.metadata_props))
 
     for tensor in graph.initializer:

@@ -149,13 +149,13 @@ def _figures(
     figures = {}
     for name, runtime in runtimes.items():
         own = [c for c in comparisons if c.runtime == name]
-        equal = [replace(c, runtime=SERVING_RUNTIME) for c in own] == serving
+        is_equal = [replace(c, runtime=SERVING_RUNTIME) for c in own] == serving
         figures[name] = RuntimeFigures(
             **{key: max(getattr(c, key) for c in own) for key in MAXIMA},
             label_disagreements=sum(c.label_disagreements for c in own),
             batch_rows=len(rows),
             batch_rows_changed=numerical.rows_changed_by_batch(runtime, rows),
-            every_figure_as=SERVING_RUNTIME if equal and name != SERVING_RUNTIME else None,
+            every_figure_as=SERVING_RUNTIME if is_equal and name != SERVING_RUNTIME else None,
         )
     return figures
 

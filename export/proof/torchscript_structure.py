@@ -27,14 +27,14 @@ def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
     compare_bits(TORCHSCRIPT, {name: t.numpy() for name, t in tensors.items()}, weights)
     expected = expected_operators(task_of(weights))
     names = [outputs[0] for _, _, outputs, _ in expected]
-    operators, returned = _operators(module.inlined_graph, names)
+    operators, results = _operators(module.inlined_graph, names)
     require_equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(operators))
     for number, (kind, inputs, outputs, _) in enumerate(expected):
         aten, constants = ATEN_OPERATORS[kind]
         paths = tuple(f".{name}" if name in weights else name for name in inputs)
         operator = (aten, (*paths, *constants), outputs[0])
         require_equal(f"{TORCHSCRIPT}: operator {number + 1}", operator, operators[number])
-    require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), returned)
+    require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), results)
 
 
 def _operators(
@@ -42,28 +42,28 @@ def _operators(
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
     """Return the operators of a graph without branches, and the names of the returned values.
 
-    Inputs of operators are resolved: a constant to its value, a tensor of the module to its path
-    with a leading dot, and the output of the n-th operator to the n-th of `names`.
+    An input of an operator is described by the value of a constant, by the path of a tensor in the
+    module with a leading dot, or, for the output of the n-th operator, by the n-th of `names`.
     """
     module, rows = graph.inputs()
-    resolved: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
+    values: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
     operators: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
         kind = node.kind()
         counts = (node.outputsSize(), len(list(node.blocks())))
         require_equal(f"{TORCHSCRIPT}: outputs and blocks of {kind}", (1, 0), counts)
-        inputs = tuple(resolved[value.debugName()] for value in node.inputs())
+        inputs = tuple(values[value.debugName()] for value in node.inputs())
         output = node.output().debugName()
         match kind:
             case "prim::Constant":
-                resolved[output] = node.output().toIValue()
+                values[output] = node.output().toIValue()
             case "prim::GetAttr":
-                resolved[output] = f"{inputs[0]}.{node.s('name')}"
+                values[output] = f"{inputs[0]}.{node.s('name')}"
             case "prim::TupleConstruct":
-                resolved[output] = inputs
+                values[output] = inputs
             case _:
-                resolved[output] = names[len(operators)] if len(operators) < len(names) else output
-                operators.append((kind, inputs, str(resolved[output])))
-    [value] = [resolved[value.debugName()] for value in graph.outputs()]
-    returned = value if isinstance(value, tuple) else (value,)
-    return operators, [str(value) for value in returned]
+                values[output] = names[len(operators)] if len(operators) < len(names) else output
+                operators.append((kind, inputs, str(values[output])))
+    [result] = [values[value.debugName()] for value in graph.outputs()]
+    results = result if isinstance(result, tuple) else (result,)
+    return operators, [str(value) for value in results]
