@@ -117,7 +117,7 @@ def check_derived_files(artifact: Artifact) -> None:
         manifest.EXAMPLE: example_document(description.features),
         manifest.CARD: readme,
     }
-    files = dict(artifact.files)
+    files = {name: artifact.files[name] for name in derived}
     parent = artifact.path.resolve().parent
     is_newest = storage.list_versions(parent)[-1:] == [description.version]
     if is_newest and (parent / TRITON_CONFIG).exists():
