@@ -160,10 +160,10 @@ def check_picture(name: str, content: bytes) -> None:
         raise ProofError(f"{name}: not a complete PNG: no IEND chunk at its end")
 
 
-def _accept_close_numbers(expected: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Copy references and bounds that differ from the expected ones only by rounding into them."""
+def _accept_close_numbers(expected: dict[str, Any], actual: Mapping[str, Any]) -> None:
+    """Replace expected references and bounds by actual values that differ only by rounding."""
     tolerance = (INFLATION - 1) * np.array(expected.get("bound", 0))
     for key in expected.keys() & {"reference", "bound"}:
-        numbers, derived = np.array(values[key], float), np.array(expected[key])
+        numbers, derived = np.array(actual[key], float), np.array(expected[key])
         if numbers.shape == derived.shape and (np.abs(numbers - derived) <= tolerance).all():
             expected[key] = numbers.tolist()

@@ -57,7 +57,7 @@ class Proof:
     rows_out_of_range: int
     runtimes: Mapping[str, RuntimeFigures]
     left_out: Mapping[str, str]
-    """Reasons by execution provider that was not evaluated."""
+    """Execution providers that were not evaluated, each with the reason."""
     warnings: Sequence[str]
     comparisons: Sequence[Comparison]
     host: Mapping[str, str]
@@ -69,7 +69,7 @@ class Proof:
 
     @classmethod
     def from_members(cls, members: Mapping[str, Any]) -> "Proof":
-        """Read an object of manifest.json; raise ProofError if its members are not a proof's."""
+        """Read the object that to_members returned; raise ProofError if members do not match."""
         try:
             return replace(
                 cls(**members),
@@ -129,7 +129,7 @@ def prove(
 def _count_rows(
     cases: Sequence[Case], comparisons: Sequence[Comparison], max_share: float
 ) -> tuple[int, int]:
-    """Count the distinct hard rows in range and out of range; raise ProofError for too many."""
+    """Count the distinct hard rows in and out of range; raise ProofError if too many are out."""
     distinct = {case.name: len(case.rows) for case in cases if not case.repeated}
     total = sum(distinct.values())
     by_case = {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}

@@ -33,7 +33,7 @@ FLOAT32_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     },
     "XnnpackExecutionProvider": {},
 }
-"""Options by execution provider that select IEEE float32 arithmetic, which the bound assumes."""
+"""Options that make an execution provider use IEEE float32 arithmetic, as the bound assumes."""
 PROVIDER_SUFFIX = "ExecutionProvider"
 IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
 """The CPU, which the optimisation levels cover, and Azure, which calls a remote server."""
@@ -42,7 +42,7 @@ IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
 def open_runtimes(
     model: bytes, module: torch.jit.ScriptModule, weights: Weights
 ) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """Return all runtimes by name, and why each unused execution provider is left out."""
+    """Return all runtimes by name, and the reason for each execution provider left out."""
     runtimes: dict[str, Runtime] = {SERVING_RUNTIME: Session(model).run}
     for level in onnxruntime.GraphOptimizationLevel.__members__:
         if level != SERVING_OPTIMIZATION_LEVEL:
