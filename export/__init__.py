@@ -1,13 +1,13 @@
-"""Turn a run into a proved artifact: ONNX, TorchScript, and the evidence that they are the network.
+"""Export a run to ONNX and TorchScript, prove both files equal to it, and publish an artifact.
 
-The public API is loaded on first use, because torch takes seconds to import.
+The functions are imported on first use, because torch takes seconds to import.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING
 
-# onnxruntime reads this variable when it is first imported, so it must be set before that.
+# onnxruntime reads this variable when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from export.errors import ProofError

@@ -1,10 +1,9 @@
-"""`python -m export build | verify`: prove and publish a run, or prove what is published again."""
+"""The commands `python -m export build` and `python -m export verify`."""
 
 import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +13,11 @@ from model.errors import DataError
 from service.artifact import storage
 from service.artifact.manifest import ArtifactError
 
-if TYPE_CHECKING:
-    from export.proof.prove import Proof
-
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class ProofCommands(CommandGroup):
-    """Commands that end with exit code 1 where a proof fails."""
+    """Commands whose exit code is 1 if a proof fails."""
 
     input_errors = (DataError,)
     failure_errors = (ProofError, ArtifactError)
@@ -31,90 +27,79 @@ class ProofCommands(CommandGroup):
 
 @click.group(cls=ProofCommands, context_settings={"show_default": True, "max_content_width": 100})
 def main() -> None:
-    """Publish a trained run as ONNX and TorchScript files that are proved to be the network."""
+    """Export a trained run to ONNX and TorchScript, and prove that both compute its network."""
 
 
-@main.command(short_help="Prove a run and publish it as an artifact.")
+@main.command(short_help="Export a run, prove the files equal to it, and publish them.")
 @click.argument("run", required=False)
-@click.option("--runs", default="runs", type=FOLDER, help="Folder of runs, to look up the newest.")
-@click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder in which to publish.")
+@click.option("--runs", default="runs", type=FOLDER, help="Folder to search for the newest run.")
+@click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder to publish in.")
 def build(run: str | None, runs: Path, artifacts: Path) -> None:
-    """Export RUN to ONNX and TorchScript, prove that both are the trained network, and publish.
+    """Export RUN to ONNX and TorchScript, prove that both compute its network, and publish.
 
-    RUN is a folder such as runs/houses/1; by default the newest complete run. It is published as
-    <name>/<version>, unless it is the newest version already.
+    RUN is a folder such as runs/houses/1; the default is the newest complete run. The artifact is
+    published as <name>/<version>, unless the newest version already equals it.
 
-    Exit code 0: published, now or before; 1: the proof failed, and nothing was published; 2: there
-    is no such run, or the artifact cannot be written.
+    Exit code 0: the run is published; 1: the proof failed, and nothing was published; 2: the run
+    does not exist, or the artifact cannot be written.
     """
-    import torch  # takes seconds, after which Ctrl-C must still end in one line
+    import torch  # The import takes seconds, so it belongs to the part that Ctrl-C may interrupt.
 
     from export import bundle
+    from export.proof.report import print_proof
     from model.run import find_run, load_run, newest_run
 
     started = time.perf_counter()
-    torch.set_num_threads(1)  # small networks gain nothing from more threads
-    loaded = load_run(find_run(run) if run else newest_run(runs))
-    click.echo(f"exporting {loaded.path} to ONNX and TorchScript ...")
-    published = bundle.build(loaded, artifacts)
-    if published.proof is None:
-        click.echo(f"already published as {published.path}; digest {published.digest}")
+    torch.set_num_threads(1)  # More threads do not speed up small networks.
+    trained = load_run(find_run(run) if run else newest_run(runs))
+    click.echo(f"exporting {trained.path} to ONNX and TorchScript ...")
+    artifact = bundle.build(trained, artifacts)
+    if artifact.proof is None:
+        click.echo(f"already published as {artifact.path}; digest {artifact.digest}")
         return
-    _print(published.proof)
+    print_proof(artifact.proof)
     seconds = time.perf_counter() - started
-    click.echo(f"published {published.path} in {seconds:.1f} s; digest {published.digest}")
+    click.echo(f"published {artifact.path} in {seconds:.1f} s; digest {artifact.digest}")
 
 
 @main.command(short_help="Repeat the proof of a published artifact.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 def verify(artifact: Path, as_json: bool) -> None:
-    """Repeat the proof of ARTIFACT on this machine, from its files alone.
+    """Prove ARTIFACT again on this machine; only its own files are needed.
 
-    ARTIFACT is artifacts/<name>, for its newest version, or artifacts/<name>/<version>. Real rows
-    are not published, so the rows of golden.json take their place.
+    ARTIFACT is artifacts/<name>, for its newest version, or artifacts/<name>/<version>. The proof
+    uses the rows of golden.json, because the training data are not published.
 
-    Exit code 0: proved; 1: the proof failed; 2: there is no artifact.
+    Exit code 0: the artifact is proved; 1: the proof failed; 2: the artifact does not exist.
     """
-    path, proved, error, code = artifact, None, None, 0
+    path, verification, error, code = artifact, None, None, 0
     try:
         path, code = storage.find_version(artifact), 1
-        import torch  # takes seconds, and a missing artifact is reported at once
+        import torch  # The import takes seconds; a missing artifact is reported before it.
 
+        from export.proof.report import print_proof
         from export.verification import verify
 
         torch.set_num_threads(1)
-        proved, code = verify(path), 0
-    except (ProofError, ArtifactError) as failed:
-        error, code = str(failed), code or 2
+        verification, code = verify(path), 0
+    except (ProofError, ArtifactError) as failure:
+        error, code = str(failure), code or 2
     if as_json:
         document = {
             "artifact": str(path),
-            "proved": proved is not None,
+            "proved": verification is not None,
             "error": error,
-            "digest": proved.digest if proved else None,
-            "proof": proved.proof.to_members() if proved else None,
+            "digest": verification.digest if verification else None,
+            "proof": verification.proof.to_members() if verification else None,
         }
         click.echo(json.dumps(document))
-    elif proved:
-        _print(proved.proof)
-        click.echo(f"proved {path} on its golden rows; digest {proved.digest}")
+    elif verification:
+        print_proof(verification.proof)
+        click.echo(f"proved {path} on its golden rows; digest {verification.digest}")
     else:
         click.echo(f"Error: {'not proved: ' if code == 1 else ''}{error}", err=True)
     sys.exit(code)
-
-
-def _print(proof: "Proof") -> None:
-    """Print the summary, the table of runtimes, and the remarks."""
-    from rich.console import Console
-
-    from export.proof import report
-
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print(report.proof_summary(proof))
-    console.print(report.proof_table(proof))
-    for line in report.proof_remarks(proof):
-        console.print(line)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Publish a run as an artifact: export, prove, write the manifest, and rename the folder once."""
+"""Publish a run as an artifact: export it, prove the files, and write the folder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,21 +24,21 @@ from service.runtime.session import Session
 
 
 @dataclass(frozen=True)
-class Published:
-    """Where a run is published."""
+class Publication:
+    """The artifact of a run, published by this call of build() or by an earlier one."""
 
     path: Path
     digest: str
     proof: Proof | None
-    """The evidence; None when the run was published before, as the newest version."""
+    """Results of the proof; None if the newest version already equalled the run."""
 
 
-def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
-    """Publish a run as the next version of artifacts/<name>, unless it is the newest already.
+def build(run: Run, artifacts: Path = Path("artifacts")) -> Publication:
+    """Publish a run as the next version of its artifact, unless the newest already equals it.
 
     Raises:
-        ProofError: the files are not the trained network; nothing is published.
-        OSError: the artifact cannot be written; nothing of it remains.
+        ProofError: the exported files do not match the run; nothing is published.
+        OSError: the artifact cannot be written; no incomplete files remain.
     """
     record, features, parent = run.record, features_of(run), artifacts / run.record.name
     files = {
@@ -50,58 +50,55 @@ def build(run: Run, artifacts: Path = Path("artifacts")) -> Published:
     }
     try:
         newest = storage.read_artifact(storage.find_version(parent))
-    except ArtifactError:  # There is none, or it is not complete.
+    except ArtifactError:  # No artifact exists, or it is incomplete.
         newest = None
     if newest and is_unchanged(newest, files, run):
-        published = Published(newest.path, newest.digest, None)
+        publication = Publication(newest.path, newest.digest, None)
     else:
-        published = _prove_and_publish(run, files, artifacts)
+        publication = _prove_and_publish(run, files, artifacts)
     config = triton_config(record.name, record.task, len(features), record.out_features)
     replace_file(parent / TRITON_CONFIG, config)
-    return published
+    return publication
 
 
 def features_of(run: Run) -> tuple[Feature, ...]:
-    """Return the columns of a run as the manifest describes them."""
+    """Return the features of a run as entries of the manifest."""
     return tuple(Feature(**dataclasses.asdict(feature)) for feature in run.record.features)
 
 
-def is_unchanged(newest: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
-    """Return whether an artifact is a run's: it has these files, and the run's manifest."""
-    published = newest.manifest
-    described = _manifest(run, published.version, published.proof)
-    described = dataclasses.replace(described, created=published.created)
-    expected = {**files, manifest.MANIFEST: described.to_json()}
-    return all(newest.files[name] == content for name, content in expected.items())
+def is_unchanged(artifact: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
+    """Return whether an artifact contains the given files and the manifest of a run."""
+    description = _manifest(run, artifact.manifest.version, artifact.manifest.proof)
+    description = dataclasses.replace(description, created=artifact.manifest.created)
+    expected = {**files, manifest.MANIFEST: description.to_json()}
+    return all(artifact.files[name] == content for name, content in expected.items())
 
 
-def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Published:
-    """Write the files aside, check them as the service does, and rename the folder."""
+def _prove_and_publish(run: Run, files: Mapping[str, bytes], artifacts: Path) -> Publication:
+    """Prove the files, write them to a temporary folder, check the folder, and rename it."""
     name, model, features = run.record.name, files[manifest.MODEL], features_of(run)
     script = to_torchscript(net_from_weights(run.weights))
     proof = prove((model, script), run.weights, features, run.rows)
     cases = hard_inputs(features, run.rows)
     plot = report.plot_errors(cases, Session(model).run, run.weights, name)
-    digest = ""
     with staged(artifacts, name) as folder:
 
         def finish(version: int) -> None:
-            nonlocal digest
-            described = _manifest(run, version, proof.to_members())
-            complete = {
+            description = _manifest(run, version, proof.to_members())
+            contents = {
                 **files,
                 manifest.TORCHSCRIPT: script,
                 manifest.PROOF: plot,
-                manifest.MANIFEST: described.to_json(),
-                manifest.CARD: card(described, proof),
+                manifest.MANIFEST: description.to_json(),
+                manifest.CARD: card(description, proof),
             }
-            complete[manifest.SUMS] = storage.sha256_sums(complete)
-            for file, content in complete.items():
+            contents[manifest.SUMS] = storage.sha256_sums(contents)
+            for file, content in contents.items():
                 (folder / file).write_bytes(content)
-            digest = check_artifact(folder).digest
+            check_artifact(folder)
 
         path = publish(folder, finish)
-    return Published(path, digest, proof)
+    return Publication(path, storage.read_artifact(path).digest, proof)
 
 
 def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:

@@ -1,4 +1,4 @@
-"""The model card: README.md of an artifact, with the header that the Hugging Face hub reads."""
+"""The model card: README.md of an artifact, with the metadata header of the Hugging Face hub."""
 
 import json
 
@@ -7,7 +7,7 @@ from service.artifact.manifest import OUTPUTS, Manifest
 
 
 def card(manifest: Manifest, proof: Proof) -> bytes:
-    """Return README.md: what the network is, how good it is, how to run it, what was proved."""
+    """Return README.md: the network, its metrics, how to run it, and what was proved."""
     tag = f"tabular-{manifest.task}"
     names = ", ".join(json.dumps(name, ensure_ascii=False) for name in manifest.classes)
     worst = max(figures.max_error_over_bound for figures in proof.runtimes.values())

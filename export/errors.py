@@ -1,5 +1,5 @@
-"""The error that every failed proof raises. A leaf module: it imports nothing of the project."""
+"""The error that every failed proof raises."""
 
 
 class ProofError(Exception):
-    """An artifact is not the trained network; the message states what was expected and found."""
+    """A file does not match the trained network; the message names the difference."""

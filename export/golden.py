@@ -1,23 +1,25 @@
-"""golden.json and example.json: rows with known answers for any runtime, and a request to try."""
+"""golden.json, rows with reference outputs to test any runtime, and example.json, a request."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from export.errors import ProofError
 from export.proof.bound import Float32Array, reference
+from export.proof.expected import Weights
 from service.artifact import manifest
 from service.artifact.manifest import Feature
 
 GOLDEN_ROW_COUNT = 16
+"""Number of golden rows before those out of float32's range are removed."""
 
 
 def golden_rows(features: Sequence[Feature]) -> Float32Array:
-    """Return synthetic rows: medians, minima, maxima, zeros, and random rows between the extremes.
+    """Return rows of medians, minima, maxima, zeros, and of random values between the extremes.
 
-    No row of the training data is ever published.
+    The rows are synthetic, because the training data must not be published.
     """
     low, median, high = np.array([(f.min, f.median, f.max) for f in features]).T
     between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))
@@ -25,12 +27,11 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
     return rows.astype(np.float32)
 
 
-def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> dict[str, Any]:
-    """Return golden.json: rows, float64 answers, bounds. Raise ProofError if no row is in range."""
+def golden_document(weights: Weights, rows: Float32Array) -> dict[str, Any]:
+    """Return golden.json for the rows in range; raise ProofError if there are none."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        problem = "expected some within float32's range, found none"
-        raise ProofError(f"golden rows: {problem}: scale the columns of the data")
+        raise ProofError("golden rows: all out of float32's range: scale the columns of the data")
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}
@@ -46,11 +47,11 @@ def golden_document(weights: Mapping[str, Float32Array], rows: Float32Array) -> 
 
 
 def example_document(features: Sequence[Feature]) -> bytes:
-    """Return example.json: a request with the float32 median of every column, in few digits."""
+    """Return example.json: a request for the median of every column, rounded to float32."""
     medians = [float(str(np.float32(feature.median))) for feature in features]
     return json_bytes({"instances": [medians]})
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
-    """Return the bytes of golden.json or example.json."""
+    """Return the JSON text of golden.json or example.json as bytes."""
     return json.dumps(document, allow_nan=False).encode() + b"\n"

@@ -1,7 +1,7 @@
-"""Export a ScaledNet as model.onnx: one file with canonical content and no paths.
+"""Export a network as model.onnx, with equal bytes for equal networks.
 
 torch.onnx.export writes absolute source paths, its own version and generated names into the file.
-They are removed here, so equal networks give equal bytes.
+This module removes them.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ import torch
 from model.net import ScaledClassifier, ScaledNet
 from service.artifact.manifest import INPUT, IR_VERSION, OPSET, OUTPUTS
 
-PRODUCER = "twolayernet"
+PRODUCER_NAME = "twolayernet"
 
 
 def to_onnx(net: ScaledNet) -> bytes:
-    """Return the bytes of model.onnx for a network in eval mode, with a free batch dimension."""
+    """Return model.onnx for a network in eval mode, with a dynamic batch dimension."""
     task = "classification" if isinstance(net, ScaledClassifier) else "regression"
     with _quiet():
         program = torch.onnx.export(
             net,
-            # The exporter would treat a batch of 1 as a constant dimension.
+            # The exporter would treat a batch size of 1 as constant.
             (torch.zeros(2, len(net.shift)),),
             dynamo=True,
             opset_version=OPSET,
@@ -40,13 +40,13 @@ def to_onnx(net: ScaledNet) -> bytes:
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """Return the bytes of a model, which are the same for equal models."""
+    """Return the bytes of a model; equal models give equal bytes."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the same graph without metadata, versions, paths, documentation or generated names."""
+    """Return a copy without metadata, tool versions, paths, documentation and generated names."""
     source = model.graph
     names = _wire_names(source)
     nodes = []
@@ -63,46 +63,44 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.TensorProto(name=t.name, data_type=t.data_type, dims=t.dims, raw_data=t.raw_data)
         for t in sorted(source.initializer, key=lambda tensor: tensor.name)
     ]
-    inputs, outputs = [_plain(v) for v in source.input], [_plain(v) for v in source.output]
-    graph = onnx.helper.make_graph(nodes, PRODUCER, inputs, outputs, initializers)
+    inputs = [onnx.helper.make_tensor_value_info(*signature(v)) for v in source.input]
+    outputs = [onnx.helper.make_tensor_value_info(*signature(v)) for v in source.output]
+    graph = onnx.helper.make_graph(nodes, PRODUCER_NAME, inputs, outputs, initializers)
     opset = [onnx.helper.make_opsetid("", OPSET)]
     return onnx.helper.make_model(
-        graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=opset
+        graph, producer_name=PRODUCER_NAME, ir_version=IR_VERSION, opset_imports=opset
     )
 
 
 def _wire_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """Name each internal value after its operator: sub, mul, gemm, relu, gemm_2."""
-    public = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
+    """Return new names of the internal values, after their operators: sub, mul, gemm, gemm_2."""
+    public_names = {value.name for value in (*graph.input, *graph.initializer, *graph.output)}
     names: dict[str, str] = {}
     for node in graph.node:
         for output in node.output:
-            if output not in public:
-                base = node.op_type.lower()
-                count = sum(name.split("_")[0] == base for name in names.values())
-                names[output] = f"{base}_{count + 1}" if count else base
+            if output not in public_names:
+                operator = node.op_type.lower()
+                count = sum(name.split("_")[0] == operator for name in names.values())
+                names[output] = f"{operator}_{count + 1}" if count else operator
     return names
 
 
-def _plain(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+def signature(value: onnx.ValueInfoProto) -> tuple[str, int, list[str | int]]:
+    """Return the name, the element type and the shape of an input or output."""
     tensor = value.type.tensor_type
     shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-    return onnx.helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
+    return value.name, tensor.elem_type, shape
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's messages: it writes opset 18, then converts each operator to opset 17.
+    """Silence the exporter, which warns that it converts the graph from opset 18 to opset 17.
 
-    The conversion is not trusted: export.proof.onnx_structure checks every operator of the file.
+    export.proof.onnx_structure checks every operator of the result.
     """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""config.pbtxt, which lets NVIDIA Triton serve an artifact folder as a model repository."""
+"""config.pbtxt, with which NVIDIA Triton serves a folder of artifacts as a model repository."""
 
 from service.artifact import manifest
 
@@ -7,7 +7,7 @@ TRITON_TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64"}
 
 
 def triton_config(name: str, task: str, in_features: int, out_features: int) -> bytes:
-    """Return the bytes of config.pbtxt for a model with these widths."""
+    """Return config.pbtxt for a model with this task and these numbers of features."""
     outputs = ",\n".join(
         f'  {{ name: "{output}" data_type: {TRITON_TYPES[dtype]} '
         f"dims: {[-1] if output == 'label' else [-1, out_features]} }}"

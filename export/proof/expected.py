@@ -1,6 +1,6 @@
-"""The expected network: names of its tensors and wiring of its operators, derived from its parts.
+"""The tensors and operators that an exported file must hold.
 
-A file with exactly these tensors, bit for bit, and these operators is the trained network.
+A file with exactly these operators, and the tensors of the run bit for bit, is the trained network.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from export.errors import ProofError
 from service.artifact.manifest import INPUT
 
 Weights = Mapping[str, NDArray[np.float32]]
-"""The tensors of weights.safetensors by name."""
+"""Tensors of weights.safetensors, by name."""
 Operator = tuple[str, tuple[str, ...], tuple[str, ...], dict[str, float]]
-"""An operator's type, its inputs, its outputs and its attributes."""
+"""Type, inputs, outputs and attributes of an operator."""
 GEMM_ATTRIBUTES = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
 
 
 def task_of(weights: Weights) -> str:
-    """Return the task of a network: only a regressor has an output scale."""
+    """Return the task of a network: only a network for regression has an output scale."""
     return "regression" if "output_scale" in weights else "classification"
 
 
 def expected_shapes(
     task: str, in_features: int = 0, hidden_features: int = 0, out_features: int = 0
 ) -> dict[str, tuple[int, ...]]:
-    """Return the names of all tensors of a network, and their shapes."""
+    """Return the shapes of all tensors of a network, by name."""
     shapes: dict[str, tuple[int, ...]] = {
         "shift": (in_features,),
         "scale": (in_features,),
@@ -41,16 +41,16 @@ def expected_shapes(
 
 
 def expected_operators(task: str) -> list[Operator]:
-    """Return the operators of the graph in order: scaling, two layers, head."""
+    """Return the operators of the graph in order: input scaling, two layers, outputs."""
     if task == "classification":
         scores = "logits"
-        head: list[Operator] = [
+        outputs: list[Operator] = [
             ("Softmax", ("logits",), ("probabilities",), {"axis": 1}),
             ("ArgMax", ("logits",), ("label",), {"axis": 1, "keepdims": 0, "select_last_index": 0}),
         ]
     else:
         scores = "gemm_2"
-        head = [
+        outputs = [
             ("Mul", ("gemm_2", "output_scale"), ("mul_2",), {}),
             ("Add", ("mul_2", "output_shift"), ("output",), {}),
         ]
@@ -60,7 +60,7 @@ def expected_operators(task: str) -> list[Operator]:
         ("Gemm", ("mul", "net.linear1.weight", "net.linear1.bias"), ("gemm",), GEMM_ATTRIBUTES),
         ("Relu", ("gemm",), ("relu",), {}),
         ("Gemm", ("relu", "net.linear2.weight", "net.linear2.bias"), (scores,), GEMM_ATTRIBUTES),
-        *head,
+        *outputs,
     ]
 
 
@@ -72,17 +72,18 @@ def compare_bits(file: str, tensors: Weights, weights: Weights) -> None:
     for name in names:
         expected, values = weights[name], tensors[name]
         require_equal(f"{file}: shape of {name}", expected.shape, values.shape)
-        differ = np.flatnonzero(expected.view(np.uint32).ravel() != values.view(np.uint32).ravel())
-        if differ.size:
-            first = np.unravel_index(differ[0], expected.shape)
+        bits = expected.view(np.uint32), values.view(np.uint32)
+        differences = np.argwhere(bits[0] != bits[1])
+        if len(differences):
+            first = tuple(differences[0].tolist())
             raise ProofError(
-                f"{file}: {name}: {differ.size} of {expected.size} values differ from the run's, "
-                f"the first at {[int(i) for i in first]}: "
-                f"expected {expected[first]!r}, found {values[first]!r}"
+                f"{file}: {name}: {len(differences)} of {expected.size} values differ from the "
+                f"run's, the first at {[*first]}: expected {expected[first]!r}, "
+                f"found {values[first]!r}"
             )
 
 
-def require_equal(what: str, expected: object, found: object) -> None:
-    """Raise a ProofError that names both values where they differ."""
-    if expected != found:
-        raise ProofError(f"{what}: expected {expected}, found {found}")
+def require_equal(subject: str, expected: object, actual: object) -> None:
+    """Raise a ProofError that names both values if they are not equal."""
+    if expected != actual:
+        raise ProofError(f"{subject}: expected {expected}, found {actual}")

@@ -1,7 +1,7 @@
-"""The numerical proof: the answers of each runtime to the hard inputs against the derived bound.
+"""The numerical proof: compare the outputs of every runtime with the float64 reference.
 
-Each answer is compared with the float64 reference, element by element. The bound decides; the
-probable bound, ULPs, labels and the effect of batching are measured and recorded.
+An error above the bound of an element fails the proof. The probable bound, errors in ULPs, labels
+and the effect of batching are measured and recorded.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,40 +13,41 @@ from numpy.typing import NDArray
 
 from export.errors import ProofError
 from export.proof.bound import Float32Array, FloatArray, Reference, probable_gamma, reference
-from export.proof.expected import Weights
+from export.proof.expected import Weights, require_equal
 from export.proof.hard_inputs import Case
-from export.proof.runtimes import Outputs, Runtime
+from export.proof.runtimes import Outputs, Runtime, is_execution_provider
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One output of one runtime over one case; the figures are over the rows in range."""
+    """Errors of one output of one runtime over the rows of a case that are in range."""
 
     case: str
     runtime: str
     output: str
     rows: int
+    """Number of rows of the case, in range or not."""
     rows_out_of_range: int
     max_error: float
-    """Largest |answer - reference|; for labels, the number that rounding does not explain."""
+    """Largest |output - reference|; for labels, the number that rounding cannot explain."""
     max_error_over_bound: float
     max_error_over_probable_bound: float = 0.0
-    """Above 1, rounding errors do not look independent: a warning."""
+    """A value above 1 is a warning: the rounding errors do not look independent."""
     max_ulps: float = 0.0
     """Largest error in ULPs of the reference, which is large where terms cancel; 0 for labels."""
     label_disagreements: int = 0
-    """Labels that differ from the reference's, though rounding explains them."""
+    """Number of labels that differ from the reference's by no more than rounding can explain."""
     largest_margin: float = 0.0
-    """Largest difference between the two logits of such labels."""
+    """Largest difference between the logits of the two labels of a disagreement."""
     worst: tuple[int, ...] | None
-    """Index of the largest error relative to its bound."""
+    """Index of the element with the largest error relative to its bound."""
     passed: bool
 
 
 def sweep(
     cases: Sequence[Case], runtimes: Mapping[str, Runtime], weights: Weights
 ) -> Iterator[Comparison]:
-    """Compare every runtime on every case; each reference is evaluated once."""
+    """Yield the comparisons of every runtime on every case."""
     for case in cases:
         expected = reference(weights, case.rows)
         probable = reference(weights, case.rows, probable_gamma).bounds
@@ -55,87 +56,77 @@ def sweep(
 
 
 def compare_outputs(
-    case: Case, name: str, answers: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
+    case: Case, name: str, outputs: Outputs, expected: Reference, probable: Mapping[str, FloatArray]
 ) -> Iterator[Comparison]:
-    """Compare a runtime's answers on the rows in range; raise ProofError for another shape."""
-    keep = expected.in_range
-    shapes: dict[str, tuple[int, ...]] = {key: a.shape for key, a in expected.values.items()}
+    """Compare a runtime's outputs with the reference; raise ProofError if a shape differs."""
+    in_range = expected.in_range
+    shapes: dict[str, tuple[int, ...]] = {key: v.shape for key, v in expected.values.items()}
     if expected.accepted is not None:
-        shapes["label"] = keep.shape
+        shapes["label"] = in_range.shape
     for output, shape in shapes.items():
-        actual = answers[output].shape
-        if actual != shape:
-            place = f"{name}, {case.name}: {output}"
-            raise ProofError(f"{place}: expected shape {shape}, found {actual}")
+        require_equal(f"{name}, {case.name}: shape of {output}", shape, outputs[output].shape)
+    rows, out_of_range = len(in_range), int((~in_range).sum())
     comparison = partial(
-        Comparison,
-        case=case.name,
-        runtime=name,
-        rows=len(keep),
-        rows_out_of_range=int((~keep).sum()),
+        Comparison, case=case.name, runtime=name, rows=rows, rows_out_of_range=out_of_range
     )
     for output, values in expected.values.items():
-        error = np.abs(answers[output][keep].astype(np.float64) - values[keep])
-        bound = expected.bounds[output][keep]
-        ratio, probable_ratio = _ratio(error, bound), _ratio(error, probable[output][keep])
-        ulps = error / np.spacing(np.abs(values[keep]).astype(np.float32)).astype(np.float64)
+        error = np.abs(outputs[output][in_range].astype(np.float64) - values[in_range])
+        bound = expected.bounds[output][in_range]
+        ratio, probable_ratio = _ratio(error, bound), _ratio(error, probable[output][in_range])
+        ulps = error / np.spacing(np.abs(values[in_range]).astype(np.float32)).astype(np.float64)
         yield comparison(
             output=output,
             max_error=float(error.max(initial=0)),
             max_error_over_bound=float(ratio.max(initial=0)),
             max_error_over_probable_bound=float(probable_ratio.max(initial=0)),
             max_ulps=float(ulps.max(initial=0)),
-            worst=_worst_index(ratio, keep),
-            passed=bool((error <= bound).all()),  # a NaN fails here
+            worst=_worst_index(ratio, in_range),
+            passed=bool((error <= bound).all()),  # The comparison is false for NaN.
         )
     if expected.accepted is not None:
-        yield _compare_labels(comparison, answers["label"], expected, expected.accepted)
+        yield _compare_labels(comparison, outputs["label"], expected, expected.accepted)
 
 
-def check_nonfinite_rows(
-    name: str, runtime: Runtime, rows: Float32Array, nan_decides: bool = True
-) -> list[str]:
-    """Put NaN and the infinities into one of three rows, and return warnings.
+def check_nonfinite_rows(name: str, runtime: Runtime, rows: Float32Array) -> list[str]:
+    """Evaluate three rows, one of which holds NaN or an infinity, and return warnings.
 
     Raises:
-        ProofError: another row changed, or NaN was swallowed. Without nan_decides, a swallowed NaN
-            is a warning: OpenVINO's ReLU swallows it, and the service accepts no NaN.
+        ProofError: the outputs of the other rows changed, or those of the row with NaN are not NaN.
+            For an execution provider the latter is a warning: OpenVINO's ReLU turns NaN into 0.
     """
-    clean = np.resize(rows, (3, rows.shape[1]))
-    output, before = next(iter(runtime(clean).items()))
+    finite = np.resize(rows, (3, rows.shape[1]))
+    output, before = next(iter(runtime(finite).items()))
     warnings = []
     for value in (np.nan, np.inf, -np.inf):
-        spoiled = clean.copy()
-        spoiled[1, -1] = value
-        after = runtime(spoiled)[output]
+        nonfinite = finite.copy()
+        nonfinite[1, -1] = value
+        after = runtime(nonfinite)[output]
         if np.isnan(value) and not np.isnan(after[1]).all():
-            warnings.append(
-                f"{name}: NaN in a row: expected only NaN in its {output}, "
-                f"found {after[1].tolist()}"
-            )
-            if nan_decides:
+            problem = f"expected only NaN in its {output}, found {after[1].tolist()}"
+            warnings.append(f"{name}: NaN in a row: {problem}")
+            if not is_execution_provider(name):
                 raise ProofError(warnings[-1])
         others = after[[0, 2]]
         if not np.array_equal(before[[0, 2]], others):
-            problem = f"expected the other rows unchanged, found {others}"
+            problem = f"expected the other rows unchanged, found {others.tolist()}"
             raise ProofError(f"{name}: {value} in a row: {problem}")
     return warnings
 
 
 def rows_changed_by_batch(runtime: Runtime, rows: Float32Array) -> int:
-    """Count the rows with other answers alone than in a batch, compared bit for bit."""
-    together, changed = runtime(rows), 0
+    """Count the rows whose outputs differ in any bit between a batch of all and a batch of one."""
+    batch, count = runtime(rows), 0
     for i in range(len(rows)):
-        alone = runtime(rows[i : i + 1])
-        changed += any(together[key][i : i + 1].tobytes() != alone[key].tobytes() for key in alone)
-    return changed
+        single = runtime(rows[i : i + 1])
+        count += any(batch[key][i : i + 1].tobytes() != single[key].tobytes() for key in single)
+    return count
 
 
-def describe_failure(failed: Comparison) -> str:
-    """Return one line on a comparison that failed."""
+def describe_failure(failure: Comparison) -> str:
+    """Return the error message for a failed comparison."""
     return (
-        f"{failed.runtime}, {failed.case}: {failed.output} at {list(failed.worst or ())}: "
-        f"error {failed.max_error:.3g} is {failed.max_error_over_bound:.3g} times the bound: "
+        f"{failure.runtime}, {failure.case}: {failure.output} at {list(failure.worst or ())}: "
+        f"error {failure.max_error:.3g} is {failure.max_error_over_bound:.3g} times the bound: "
         "this is not the trained network"
     )
 
@@ -146,36 +137,35 @@ def _compare_labels(
     expected: Reference,
     accepted: NDArray[np.bool_],
 ) -> Comparison:
-    """Compare labels with those that rounding explains, and count those that differ."""
-    logits, keep = expected.values["logits"], expected.in_range
-    known = (label >= 0) & (label < accepted.shape[1])
-    wrong = ~known
-    wrong[known] = ~accepted[np.flatnonzero(known), label[known]]
-    error = wrong[keep].astype(np.float64)
-    sound = np.flatnonzero(keep & ~wrong)
-    margins = logits[sound].max(axis=1, initial=-np.inf) - logits[sound, label[sound]]
+    """Compare labels with those that are correct within rounding."""
+    logits, in_range = expected.values["logits"], expected.in_range
+    is_class = (label >= 0) & (label < accepted.shape[1])
+    wrong = ~is_class
+    wrong[is_class] = ~accepted[np.flatnonzero(is_class), label[is_class]]
+    error = wrong[in_range].astype(np.float64)
+    correct = np.flatnonzero(in_range & ~wrong)
+    margins = logits[correct].max(axis=1, initial=-np.inf) - logits[correct, label[correct]]
     return comparison(
         output="label",
         max_error=float(error.sum()),
         max_error_over_bound=float(error.max(initial=0)),
-        label_disagreements=int((logits[sound].argmax(axis=1) != label[sound]).sum()),
+        label_disagreements=int((logits[correct].argmax(axis=1) != label[correct]).sum()),
         largest_margin=float(margins.max(initial=0)),
-        worst=_worst_index(error, keep),
+        worst=_worst_index(error, in_range),
         passed=not error.any(),
     )
 
 
 def _ratio(error: FloatArray, bound: FloatArray) -> FloatArray:
+    """Return error / bound, and 0 where both are 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: FloatArray = error / bound
-    ratio[error == 0] = 0  # also where the bound is 0
-    return ratio
+        return np.where(error == 0, 0.0, error / bound)
 
 
-def _worst_index(ratio: FloatArray, keep: NDArray[np.bool_]) -> tuple[int, ...] | None:
-    """Return the index of the largest ratio, its row counted among all rows of the case."""
+def _worst_index(ratio: FloatArray, in_range: NDArray[np.bool_]) -> tuple[int, ...] | None:
+    """Return the index of the largest ratio, with its row counted among all rows of the case."""
     if not ratio.size:
         return None
-    # argmax returns the first NaN, if there is one.
+    # argmax returns the index of the first NaN, if there is one.
     row, *rest = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    return int(np.flatnonzero(keep)[row]), *(int(i) for i in rest)
+    return int(np.flatnonzero(in_range)[row]), *(int(i) for i in rest)

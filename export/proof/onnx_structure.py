@@ -1,6 +1,4 @@
-"""The structural proof of model.onnx: its tensors, operators and wiring are the expected ones."""
-
-from collections.abc import Iterable
+"""The structural proof of model.onnx: it holds exactly the expected tensors and operators."""
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -8,21 +6,21 @@ from onnx import TensorProto, numpy_helper
 
 from export.errors import ProofError
 from export.proof.expected import Weights, compare_bits, expected_operators, require_equal, task_of
-from export.to_onnx import canonical, serialized
+from export.to_onnx import canonical, serialized, signature
 from service.artifact.manifest import INPUT, IR_VERSION, MODEL, OPSET, OUTPUTS
 
 ONNX_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 
 def prove_onnx(content: bytes, weights: Weights) -> None:
-    """Raise ProofError unless model.onnx is the network of these weights, and nothing besides."""
+    """Raise ProofError unless model.onnx is the network of these weights, and nothing else."""
     model = parse_onnx(content)
     check_structure(model, weights)
     check_canonical_bytes(model, content)
 
 
 def parse_onnx(content: bytes) -> onnx.ModelProto:
-    """Parse model.onnx, or raise ProofError if it is not an ONNX file."""
+    """Parse model.onnx; raise ProofError if it is not an ONNX file."""
     try:
         return onnx.load_model_from_string(content)
     except DecodeError as error:
@@ -30,13 +28,13 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
 
 
 def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
-    """Raise ProofError unless versions, tensors, signature and operators are the expected ones."""
+    """Raise ProofError unless versions, tensors, inputs, outputs and operators are as expected."""
     graph, task = model.graph, task_of(weights)
     opsets = [(opset.domain, opset.version) for opset in model.opset_import]
     require_equal("IR version", IR_VERSION, model.ir_version)
     require_equal("opsets", [("", OPSET)], opsets)
-    unexpected = len(model.functions) + len(graph.sparse_initializer)
-    require_equal("functions and sparse tensors", 0, unexpected)
+    functions_and_tensors = len(model.functions) + len(graph.sparse_initializer)
+    require_equal("functions and sparse tensors", 0, functions_and_tensors)
     require_equal("metadata", 0, len(model.metadata_props) + len(graph.metadata_props))
 
     for tensor in graph.initializer:
@@ -52,13 +50,13 @@ def check_structure(model: onnx.ModelProto, weights: Weights) -> None:
         (name, ONNX_TYPES[dtype], ["batch"] if name == "label" else ["batch", out_features])
         for name, dtype in OUTPUTS[task].items()
     ]
-    require_equal("inputs", inputs, _signature(graph.input))
-    require_equal("outputs", outputs, _signature(graph.output))
+    require_equal("inputs", inputs, [signature(value) for value in graph.input])
+    require_equal("outputs", outputs, [signature(value) for value in graph.output])
     _check_operators(graph, task)
 
 
 def check_canonical_bytes(model: onnx.ModelProto, content: bytes) -> None:
-    """Raise ProofError if a file holds documentation, metadata or unknown fields."""
+    """Raise ProofError if model.onnx holds documentation, metadata or unknown fields."""
     if serialized(canonical(model)) != content:
         raise ProofError(f"{MODEL}: expected the canonical bytes of its graph, found others")
 
@@ -73,15 +71,6 @@ def _check_operators(graph: onnx.GraphProto, task: str) -> None:
         values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         actual = (kind, tuple(node.input), tuple(node.output), values)
         require_equal(f"operator {number}", operator, actual)
-        # In Python 1 == 1.0, and get_attribute_value ignores further fields: compare messages too.
+        # Equal values do not suffice: 1 equals 1.0, and get_attribute_value ignores other fields.
         messages = [onnx.helper.make_attribute(*item) for item in sorted(operator[3].items())]
         require_equal(f"attributes of {kind}", messages, list(node.attribute))
-
-
-def _signature(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, int, list[str | int]]]:
-    signature = []
-    for value in values:
-        tensor = value.type.tensor_type
-        shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-        signature.append((value.name, tensor.elem_type, shape))
-    return signature

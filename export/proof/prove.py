@@ -1,4 +1,4 @@
-"""The proof of one network: structure first, then every runtime on the hard inputs."""
+"""The proof of an artifact: the structure of its files, then every runtime on the hard inputs."""
 
 import dataclasses
 import platform
@@ -19,21 +19,20 @@ from export.proof.expected import Weights
 from export.proof.hard_inputs import Case, hard_inputs
 from export.proof.numerical import Comparison
 from export.proof.onnx_structure import prove_onnx
-from export.proof.runtimes import SERVING_RUNTIME, Runtime, is_execution_provider, open_runtimes
+from export.proof.runtimes import SERVING_RUNTIME, Runtime, open_runtimes
 from export.proof.torchscript_structure import prove_torchscript
 from export.to_torchscript import load_torchscript
-from service.artifact.manifest import Feature
+from service.artifact.manifest import MANIFEST, Feature
 
 MAX_OUT_OF_RANGE_SHARE = 0.05
-"""Maximum share of the hard rows that may overflow float32: such rows prove nothing."""
-LARGEST = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
-"""Figures of which a runtime's is the largest over its comparisons."""
-STRUCTURE = "every tensor bit-identical, every operator and wire as expected"
+"""Maximum share of hard rows that may overflow float32, because no bound holds for such rows."""
+MAXIMA = ("max_error_over_bound", "max_error_over_probable_bound", "max_ulps", "largest_margin")
+"""Fields of RuntimeFigures that are the maximum over the comparisons of a runtime."""
 
 
 @dataclass(frozen=True)
 class RuntimeFigures:
-    """The worst figures of one runtime over all cases and outputs."""
+    """The largest errors of one runtime over all cases and outputs."""
 
     max_error_over_bound: float
     max_error_over_probable_bound: float
@@ -41,41 +40,44 @@ class RuntimeFigures:
     largest_margin: float
     label_disagreements: int
     batch_rows: int
-    """Number of real rows evaluated in one batch and alone."""
+    """Number of real rows evaluated in one batch and one by one."""
     batch_rows_changed: int
-    """Number of those rows with other bits alone than in the batch."""
+    """Number of those rows for which the two outputs differ in any bit."""
     every_figure_as: str | None
-    """The runtime whose comparisons, all equal to this one's, stand for both."""
+    """Name of a runtime with the same comparisons, which are stored only there; otherwise None."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The evidence that the files are the trained network; a member of manifest.json."""
+    """The results of the checks; stored in manifest.json under `proof`."""
 
     structure: str
     rows: int
-    """Number of hard rows in range."""
+    """Number of hard rows that cannot overflow float32."""
     rows_out_of_range: int
     runtimes: Mapping[str, RuntimeFigures]
     left_out: Mapping[str, str]
-    """By execution provider that was not evaluated: the reason."""
+    """Execution providers that were not evaluated, each with the reason."""
     warnings: Sequence[str]
     comparisons: Sequence[Comparison]
     host: Mapping[str, str]
-    """The CPU, the operating system and the versions with which the figures were measured."""
+    """CPU, operating system and library versions of the machine that ran the checks."""
 
     def to_members(self) -> dict[str, Any]:
-        """Return the members of manifest.json's proof."""
+        """Return the object to store in manifest.json."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_members(cls, members: Mapping[str, Any]) -> "Proof":
-        """Read those members; raise TypeError or ValueError if one is missing or unknown."""
-        return replace(
-            cls(**members),
-            runtimes={name: RuntimeFigures(**v) for name, v in members["runtimes"].items()},
-            comparisons=[Comparison(**value) for value in members["comparisons"]],
-        )
+        """Read the object that to_members returned; raise ProofError if members do not match."""
+        try:
+            return replace(
+                cls(**members),
+                runtimes={name: RuntimeFigures(**v) for name, v in members["runtimes"].items()},
+                comparisons=[Comparison(**value) for value in members["comparisons"]],
+            )
+        except (TypeError, AttributeError) as error:
+            raise ProofError(f"{MANIFEST}: proof: cannot be read: {error}") from None
 
 
 def prove(
@@ -88,14 +90,14 @@ def prove(
     """Prove that model.onnx and model.torchscript.pt compute the trained network.
 
     Args:
-        files: the bytes of model.onnx and of model.torchscript.pt.
-        weights: the tensors of the run.
-        features: the columns, with their training minimum and maximum.
+        files: bytes of model.onnx and of model.torchscript.pt.
+        weights: tensors of the run.
+        features: input columns, with their training minimum and maximum.
         rows: real rows, (rows, in_features) float32, at least one.
-        max_out_of_range_share: maximum share of the hard rows that may overflow float32.
+        max_out_of_range_share: maximum share of hard rows that may overflow float32.
 
     Raises:
-        ProofError: a check failed; the message states which, where, expected and found.
+        ProofError: a check failed; the message names the check, the expected and the actual value.
     """
     model, script = files
     prove_onnx(model, weights)
@@ -104,16 +106,16 @@ def prove(
     runtimes, left_out = open_runtimes(model, module, weights)
     cases = hard_inputs(features, rows)
     comparisons = list(numerical.sweep(cases, runtimes, weights))
-    if failed := [comparison for comparison in comparisons if not comparison.passed]:
-        raise ProofError(numerical.describe_failure(failed[0]))
+    for comparison in comparisons:
+        if not comparison.passed:
+            raise ProofError(numerical.describe_failure(comparison))
     in_range, out_of_range = _count_rows(cases, comparisons, max_out_of_range_share)
     warnings = []
     for name, runtime in runtimes.items():
-        nan_decides = not is_execution_provider(name)
-        warnings += numerical.check_nonfinite_rows(name, runtime, rows, nan_decides)
+        warnings += numerical.check_nonfinite_rows(name, runtime, rows)
     figures = _figures(runtimes, rows, comparisons)
     return Proof(
-        structure=STRUCTURE,
+        structure="every tensor bit-identical, every operator and wire as expected",
         rows=in_range,
         rows_out_of_range=out_of_range,
         runtimes=figures,
@@ -127,7 +129,7 @@ def prove(
 def _count_rows(
     cases: Sequence[Case], comparisons: Sequence[Comparison], max_share: float
 ) -> tuple[int, int]:
-    """Return how many distinct hard rows are in range, and how many are out of it."""
+    """Count the distinct hard rows in and out of range; raise ProofError if too many are out."""
     distinct = {case.name: len(case.rows) for case in cases if not case.repeated}
     total = sum(distinct.values())
     by_case = {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}
@@ -143,17 +145,17 @@ def _count_rows(
 def _figures(
     runtimes: Mapping[str, Runtime], rows: Float32Array, comparisons: Sequence[Comparison]
 ) -> dict[str, RuntimeFigures]:
-    served = [c for c in comparisons if c.runtime == SERVING_RUNTIME]
+    serving = [c for c in comparisons if c.runtime == SERVING_RUNTIME]
     figures = {}
     for name, runtime in runtimes.items():
         own = [c for c in comparisons if c.runtime == name]
-        equal = [replace(c, runtime=SERVING_RUNTIME) for c in own] == served
+        is_equal = [replace(c, runtime=SERVING_RUNTIME) for c in own] == serving
         figures[name] = RuntimeFigures(
-            **{key: max(getattr(c, key) for c in own) for key in LARGEST},
+            **{key: max(getattr(c, key) for c in own) for key in MAXIMA},
             label_disagreements=sum(c.label_disagreements for c in own),
             batch_rows=len(rows),
             batch_rows_changed=numerical.rows_changed_by_batch(runtime, rows),
-            every_figure_as=SERVING_RUNTIME if equal and name != SERVING_RUNTIME else None,
+            every_figure_as=SERVING_RUNTIME if is_equal and name != SERVING_RUNTIME else None,
         )
     return figures
 

@@ -1,7 +1,7 @@
-"""The runtimes of this machine that the proof evaluates, each a function from rows to outputs.
+"""The runtimes that the proof evaluates on this machine, each a function from rows to outputs.
 
-They are the session that serves, ONNX Runtime at every other level of graph optimisation and on
-every other installed execution provider, TorchScript, and the eager network.
+They are the session that the service uses, ONNX Runtime at every other graph optimisation level
+and on every other installed execution provider, TorchScript, and the network in eager PyTorch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ from service.artifact.manifest import OUTPUTS, ArtifactError
 from service.runtime.session import Session
 
 Outputs = Mapping[str, NDArray[Any]]
-"""Answers by output name."""
+"""Arrays by output name."""
 Runtime = Callable[[Float32Array], Outputs]
 SERVING_RUNTIME = "onnxruntime"
-"""Name of the session that serves: the CPU, at ONNX Runtime's default graph optimisation level."""
+"""Name of the session that the service uses, on the CPU with all graph optimisations."""
 SERVING_OPTIMIZATION_LEVEL = "ORT_ENABLE_ALL"
 FLOAT32_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0"},
@@ -33,16 +33,16 @@ FLOAT32_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     },
     "XnnpackExecutionProvider": {},
 }
-"""By execution provider: the options for IEEE float32 arithmetic, which the bound assumes."""
+"""Options that make an execution provider use IEEE float32 arithmetic, as the bound assumes."""
 PROVIDER_SUFFIX = "ExecutionProvider"
 IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
-"""The CPU, which the optimisation levels cover, and a client of a remote server."""
+"""The CPU, which the optimisation levels cover, and Azure, which calls a remote server."""
 
 
 def open_runtimes(
     model: bytes, module: torch.jit.ScriptModule, weights: Weights
 ) -> tuple[dict[str, Runtime], dict[str, str]]:
-    """Open every runtime; return them by name, and why each other provider is left out."""
+    """Return all runtimes by name, and the reason for each execution provider left out."""
     runtimes: dict[str, Runtime] = {SERVING_RUNTIME: Session(model).run}
     for level in onnxruntime.GraphOptimizationLevel.__members__:
         if level != SERVING_OPTIMIZATION_LEVEL:
@@ -53,7 +53,7 @@ def open_runtimes(
         if provider in IGNORED_PROVIDERS:
             continue
         if provider not in FLOAT32_PROVIDER_OPTIONS:
-            left_out[provider] = "no option is known here that makes it compute in IEEE float32"
+            left_out[provider] = "no known option selects IEEE float32 arithmetic"
             continue
         try:
             options = FLOAT32_PROVIDER_OPTIONS[provider]
@@ -73,7 +73,7 @@ def is_execution_provider(name: str) -> bool:
 
 
 def torch_runtime(module: torch.nn.Module, names: Sequence[str]) -> Runtime:
-    """Return a module as a function from rows to its outputs, which have these names."""
+    """Return a function that evaluates a module, whose outputs have these names in order."""
 
     def run(x: Float32Array) -> Outputs:
         with torch.no_grad():

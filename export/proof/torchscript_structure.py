@@ -1,4 +1,4 @@
-"""The structural proof of model.torchscript.pt, read from the graph that torch.jit has loaded."""
+"""The structural proof of model.torchscript.pt, on the graph that torch.jit loads from it."""
 
 import torch
 
@@ -14,11 +14,11 @@ ATEN_OPERATORS: dict[str, tuple[str, tuple[object, ...]]] = {
     "Softmax": ("aten::softmax", (1, None)),
     "ArgMax": ("aten::argmax", (1, False)),
 }
-"""By ONNX operator: the PyTorch operator and the constants that follow its tensors."""
+"""PyTorch operator, and the constants that follow its tensor arguments, by ONNX operator."""
 
 
 def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
-    """Raise ProofError unless a loaded model.torchscript.pt is the network of these weights."""
+    """Raise ProofError unless the loaded model.torchscript.pt is the network of these weights."""
     hooks = [*module._c._get_forward_hooks(), *module._c._get_forward_pre_hooks()]
     require_equal(f"{TORCHSCRIPT}: hooks", [], hooks)
     tensors = module.state_dict()
@@ -27,43 +27,43 @@ def prove_torchscript(module: torch.jit.ScriptModule, weights: Weights) -> None:
     compare_bits(TORCHSCRIPT, {name: t.numpy() for name, t in tensors.items()}, weights)
     expected = expected_operators(task_of(weights))
     names = [outputs[0] for _, _, outputs, _ in expected]
-    operators, returned = _operators(module.inlined_graph, names)
+    operators, results = _operators(module.inlined_graph, names)
     require_equal(f"{TORCHSCRIPT}: count of operators", len(expected), len(operators))
     for number, (kind, inputs, outputs, _) in enumerate(expected):
         aten, constants = ATEN_OPERATORS[kind]
         paths = tuple(f".{name}" if name in weights else name for name in inputs)
         operator = (aten, (*paths, *constants), outputs[0])
         require_equal(f"{TORCHSCRIPT}: operator {number + 1}", operator, operators[number])
-    require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), returned)
+    require_equal(f"{TORCHSCRIPT}: returned values", list(OUTPUTS[task_of(weights)]), results)
 
 
 def _operators(
     graph: torch._C.Graph, names: list[str]
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
-    """Read a straight-line graph: its operators with resolved inputs, and the names it returns.
+    """Return the operators of a graph without branches, and the names of the returned values.
 
-    A tensor of the module is represented by its path after a dot, which no wire's name begins with;
-    a constant by its value, and the result of the n-th operator by the n-th of names.
+    An input of an operator is described by the value of a constant, by the path of a tensor in the
+    module with a leading dot, or, for the output of the n-th operator, by the n-th of `names`.
     """
     module, rows = graph.inputs()
-    known: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
+    values: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}
     operators: list[tuple[str, tuple[object, ...], str]] = []
     for node in graph.nodes():
         kind = node.kind()
         counts = (node.outputsSize(), len(list(node.blocks())))
         require_equal(f"{TORCHSCRIPT}: outputs and blocks of {kind}", (1, 0), counts)
-        inputs = tuple(known[value.debugName()] for value in node.inputs())
+        inputs = tuple(values[value.debugName()] for value in node.inputs())
         output = node.output().debugName()
         match kind:
             case "prim::Constant":
-                known[output] = node.output().toIValue()
+                values[output] = node.output().toIValue()
             case "prim::GetAttr":
-                known[output] = f"{inputs[0]}.{node.s('name')}"
+                values[output] = f"{inputs[0]}.{node.s('name')}"
             case "prim::TupleConstruct":
-                known[output] = inputs
+                values[output] = inputs
             case _:
-                known[output] = names[len(operators)] if len(operators) < len(names) else output
-                operators.append((kind, inputs, str(known[output])))
-    [value] = [known[value.debugName()] for value in graph.outputs()]
-    returned = value if isinstance(value, tuple) else (value,)
-    return operators, [str(value) for value in returned]
+                values[output] = names[len(operators)] if len(operators) < len(names) else output
+                operators.append((kind, inputs, str(values[output])))
+    [result] = [values[value.debugName()] for value in graph.outputs()]
+    results = result if isinstance(result, tuple) else (result,)
+    return operators, [str(value) for value in results]

@@ -36,7 +36,7 @@ def test_other_archives_are_rejected(flowers: Trained, name: str) -> None:
     with zipfile.ZipFile(out, "w", how) as archive:
         for entry in ("archive/a", "archive/a" if name == "twice" else "archive/b"):
             archive.writestr(entry, b"x" * 100)
-    with pytest.raises(ProofError, match="holds a compressed entry or one name twice"):
+    with pytest.raises(ProofError, match="expected uncompressed entries with unique names"):
         check_code(out.getvalue(), net_from_weights(flowers.run.weights))
 
 

@@ -21,27 +21,27 @@ from tests.mutants.networks import subject_of
 from tests.trained import Trained
 
 MESSAGES = {
-    "weights: shift from another run": "manifest.json: the mean and std of 'petal, length' are not "
-    "those of its shift",
+    "weights: shift from another run": "manifest.json: mean and std of 'petal, length' do not "
+    "match shift",
     "weights: a tensor missing": "weights.safetensors: tensors: expected",
-    "weights: a bias of two dimensions": "dimensions of net.linear1.bias: expected 1, found 2",
+    "weights: a bias of two dimensions": "shape of net.linear1.bias: expected (16,), found (",
     "weights: a bias of another length": "weights.safetensors: shape of net.linear2.weight: "
     "expected (99, 16), found (3, 16)",
-    "weights: a weight is NaN": "net.linear2.weight: expected finite numbers, found others",
-    "golden: a reference moved within its bound": "golden.json: logits: reference is not what "
-    "follows from weights.safetensors",
-    "golden: an output missing": "golden.json: KeyError('logits')",
-    "golden.json: labels as decimals": "golden.json: its form is not what follows",
-    "manifest: classes permuted": "README.md: expected the bytes that follow from manifest.json",
+    "weights: a weight is NaN": "net.linear2.weight: expected finite numbers, found NaN",
+    "golden: a reference moved within its bound": "golden.json: logits: reference does not "
+    "match weights.safetensors",
+    "golden: an output missing": "golden.json: cannot be read: KeyError('logits')",
+    "golden.json: labels as decimals": "golden.json: encoding does not match",
+    "manifest: classes permuted": "README.md: expected the bytes derived from manifest.json",
     "manifest: a feature missing": "manifest.json: count of features: expected 4, found 3",
     "manifest: task exchanged": "manifest.json: task: expected classification, found regression",
     "manifest: no proof": "manifest.json: proof: cannot be read",
-    "manifest: a failed comparison": "proof: states a comparison that failed: real rows",
+    "manifest: a failed comparison": "proof: a comparison failed: real rows",
     "proof.png: no picture": "proof.png: not a complete PNG",
     "torchscript: ReLU is Abs": "model.torchscript.pt: "
     "archive/code/__torch__/torch/nn/functional.py is not what torch",
-    "torchscript: bytes before the archive": "expected an archive as export writes it",
-    "torchscript: no archive": "model.torchscript.pt: not an archive",
+    "torchscript: bytes before the archive": "expected the zip layout that export writes",
+    "torchscript: no archive": "model.torchscript.pt: not a zip archive",
 }
 
 
@@ -56,7 +56,7 @@ def test_what_was_edited_is_named(flowers: Trained, tmp_path: Path, mutant: str)
 def test_edited_triton_file_is_named(artifact: Path) -> None:
     """config.pbtxt, beside the newest version, must follow from its manifest."""
     (artifact.parent / "config.pbtxt").write_text("")
-    with pytest.raises(ProofError, match=r"config\.pbtxt: expected the bytes that follow"):
+    with pytest.raises(ProofError, match=r"config\.pbtxt: expected the bytes derived from"):
         verify(artifact)
 
 

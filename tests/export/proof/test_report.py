@@ -65,7 +65,7 @@ def test_summary_and_remarks() -> None:
     """Structure, answers, the rows that were skipped, then a provider that was left out."""
     assert [
         "structure: every tensor",
-        "answers:   all within the rounding bound of the network in float64, on 1157 hard rows",
+        "outputs:   all within the rounding bound of the network in float64, on 1157 hard rows",
         "skipped:   1 of the hard rows (0.09%), which may overflow float32",
         "not evaluated: CUDAExecutionProvider: does not start",
         "warning: x",
