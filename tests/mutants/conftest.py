@@ -1,4 +1,4 @@
-"""Fixtures that train: these tests need a run beside its artifact."""
+"""Replace the stored artifacts by trained ones: these tests also need the run."""
 
 from tests.trained import flowers, houses
 

@@ -1,4 +1,4 @@
-"""Mutants of the files beside the models: tensors, golden rows, manifest, card and pictures."""
+"""Mutants of weights.safetensors, golden.json, manifest.json, README.md and the pictures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,34 +34,34 @@ Edit = Callable[[Any], object]
 
 @deferred
 def tensors(subject: Subject, edit: Edit, metadata: dict[str, str] | None = None) -> Subject:
-    """Edit weights.safetensors."""
+    """Apply an edit to the tensors of weights.safetensors."""
     weights = {name: values.copy() for name, values in subject.weights.items()}
     edit(weights)
     return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
 
 
 def tensor(name: str, change: Change) -> Apply:
-    """Change the values of one tensor of weights.safetensors."""
+    """Return a mutation of one tensor of weights.safetensors."""
     return tensors(lambda weights: weights.update({name: changed(weights, name, change)}))
 
 
 @deferred
 def golden(subject: Subject, edit: Edit) -> Subject:
-    """Edit golden.json, written as export writes it."""
+    """Edit golden.json, and serialise it as export does."""
     edit(document := subject.document(manifest.GOLDEN))
     return subject.replaced(GOLDEN=json.dumps(document).encode() + b"\n")
 
 
 @deferred
 def described(subject: Subject, edit: Edit) -> Subject:
-    """Edit manifest.json alone, written as export writes it."""
+    """Edit only manifest.json, and serialise it as export does."""
     edit(document := subject.document(manifest.MANIFEST))
     content = json.dumps(document, indent=1, ensure_ascii=False)
     return subject.replaced(MANIFEST=content.encode() + b"\n")
 
 
 def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
-    """Write the golden rows, example and card that follow from the manifest and the weights."""
+    """Recompute golden.json, example.json and README.md from the manifest and the weights."""
     try:
         new = Manifest.from_json(subject.files[manifest.MANIFEST])
         return subject.replaced(
@@ -74,13 +74,13 @@ def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
 
 
 def rewritten(edit: Edit) -> Apply:
-    """Edit manifest.json, and write anew all that follows from it, as a careful forger does."""
+    """Return a mutation that edits manifest.json and recomputes the files derived from it."""
     return lambda subject: derived(described(edit)(subject), subject.weights)
 
 
 @deferred
 def consistently(subject: Subject, *files: str, change: Change = one_ulp) -> Subject:
-    """Change one weight in several files, and derive golden.json anew where it is one of them."""
+    """Make the same change of one weight in several files; "golden" recomputes golden.json."""
     weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
     if "onnx" in files:
         subject = graph.edited(graph.change(W1, change))(subject)
@@ -92,12 +92,12 @@ def consistently(subject: Subject, *files: str, change: Change = one_ulp) -> Sub
 
 
 def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
-    """Edit the bytes of a file, by its name in service.artifact.manifest."""
+    """Return an edit of the bytes of a file; name is a constant of service.artifact.manifest."""
     return lambda subject: subject.replaced(**{name: edit(subject.files[getattr(manifest, name)])})
 
 
 def with_longer_header(content: bytes) -> bytes:
-    """Add eight spaces to the header of weights.safetensors."""
+    """Return a safetensors file with eight spaces added to its header."""
     length = int.from_bytes(content[:8], "little")
     header, data = content[8 : 8 + length], content[8 + length :]
     return (length + 8).to_bytes(8, "little") + header + b" " * 8 + data
@@ -119,25 +119,25 @@ def labels(document: Document) -> list[list[Any]]:
 
 @deferred
 def each_label(document: Document, change: Callable[[int], Any]) -> None:
-    """Change every label of golden.json."""
+    """Apply a change to every accepted label of golden.json."""
     for accepted in labels(document):
         accepted[:] = map(change, accepted)
 
 
 @deferred
 def moved_reference(document: Document, share: float) -> None:
-    """Move a reference by a share of its bound: the answers stay within it."""
+    """Add to a reference a share of its bound, so small that all outputs stay within the bound."""
     output = first_output(document)
     output["reference"][0][0] += output["bound"][0][0] * share
 
 
 def feature(**fields: Any) -> Edit:
-    """Describe the first feature differently."""
+    """Return an edit that updates fields of the first feature."""
     return lambda document: document["features"][0].update(fields)
 
 
 def other_task(document: Document) -> None:
-    """State the other task, with as many outputs."""
+    """Exchange classification and regression, with the same number of outputs."""
     if document["task"] == "classification":
         targets = [str(name) for name in document["classes"]]
         document.update(task="regression", targets=targets, classes=[])
@@ -147,24 +147,24 @@ def other_task(document: Document) -> None:
 
 @deferred
 def members(document: Document, key: str, edit: Edit) -> None:
-    """Edit a list that only one of the tasks has."""
+    """Edit a list that is empty for the other task."""
     if not document[key]:
         raise DoesNotApplyError
     edit(document[key])
 
 
 def renamed(key: str) -> Edit:
-    """Give the first member of a list another name."""
+    """Return an edit that renames the first item of a list."""
     return members(key, lambda values: values.__setitem__(0, "other"))
 
 
 def metric(value: float) -> Edit:
-    """State another test result."""
+    """Return an edit that replaces the test accuracy in the manifest."""
     return lambda document: document["metrics"]["test"].update(accuracy=value)
 
 
 def comparisons(value: object) -> Edit:
-    """Replace the comparisons of the proof."""
+    """Return an edit that replaces the comparisons of the proof."""
     return lambda document: document["proof"].update(comparisons=value)
 
 
@@ -200,7 +200,7 @@ MANIFEST: dict[str, Apply] = {
     "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
     "a class twice": described(members("classes", lambda names: names.__setitem__(0, names[1]))),
     "features permuted": described(lambda m: m["features"].reverse()),
-    "features permuted, all else derived": rewritten(lambda m: m["features"].reverse()),
+    "features permuted, other files recomputed": rewritten(lambda m: m["features"].reverse()),
     "a feature missing": described(lambda m: m["features"].pop()),
     "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
     "a feature renamed": described(feature(name="other")),
@@ -208,7 +208,7 @@ MANIFEST: dict[str, Apply] = {
     "a feature's std edited": rewritten(feature(std=0.75)),
     "a feature's minimum edited": described(feature(min=-1e3)),
     "task exchanged": described(other_task),
-    "task exchanged, all else derived": rewritten(other_task),
+    "task exchanged, other files recomputed": rewritten(other_task),
     "targets renamed": described(renamed("targets")),
     "metrics edited": described(metric(0.999)),
     "a field too many": described(lambda m: m.update(spare=1)),
@@ -216,8 +216,8 @@ MANIFEST: dict[str, Apply] = {
         "MANIFEST", lambda old: old.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
     ),
     "no proof": described(lambda m: m.update(proof={})),
-    "comparisons of another type": described(comparisons([1])),
-    "a comparison of nothing": described(comparisons([{}])),
+    "comparisons of the wrong type": described(comparisons([1])),
+    "an empty comparison": described(comparisons([{}])),
     "a failed comparison": described(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
 }
 OTHER: dict[str, Apply] = {
@@ -225,7 +225,7 @@ OTHER: dict[str, Apply] = {
     "README.md: edited": file("CARD", lambda old: old.replace(b"version 1", b"version 2")),
     "curves.png: truncated": file("CURVES", lambda old: old[:-1]),
     "curves.png: a signature alone": file("CURVES", lambda old: old[:8]),
-    "proof.png: no picture": file("PROOF", lambda old: old[: len(old) // 2]),
+    "proof.png: truncated to half": file("PROOF", lambda old: old[: len(old) // 2]),
     "weights and onnx: one ULP": consistently("weights", "onnx", "golden"),
     "weights and torchscript: one ULP": consistently("weights", "torchscript", "golden"),
     "onnx and torchscript: one ULP": consistently("onnx", "torchscript", "golden"),
@@ -235,11 +235,11 @@ OTHER: dict[str, Apply] = {
 }
 FORM: dict[str, Apply] = {
     "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
-    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda old: old + b"\0"),
+    "weights.safetensors: trailing bytes": file("WEIGHTS", lambda old: old + b"\0"),
     "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
     "golden.json: other spaces": file("GOLDEN", lambda old: old.replace(b", ", b",")),
     "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
-    "golden.json: labels as decimals": golden(each_label(float)),
+    "golden.json: labels as floats": golden(each_label(float)),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
     "golden.json: a zero is negative": golden(
         lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
@@ -260,8 +260,8 @@ CLAIMS: dict[str, Apply] = {
     "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
     "one ULP in every file": consistently("weights", "onnx", "torchscript", "golden"),
     "curves.png: the other picture": lambda s: s.replaced(CURVES=s.files[manifest.PROOF]),
-    # On wide networks golden.json changes by less than float64 rounding explains, so that only the
-    # run shows this mutant.
+    # On wide networks golden.json would change by less than the rounding of float64, so only the
+    # run reveals this mutant.
     STALE_GOLDEN: consistently("weights", "onnx", "torchscript"),
 }
 OUTSIDE: dict[str, Apply] = {

@@ -32,7 +32,7 @@ def tensors(model: onnx.ModelProto) -> dict[str, Floats]:
 
 
 def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    """Return an initializer."""
+    """Return the initializer of this name."""
     for initializer in list[onnx.TensorProto](model.graph.initializer):
         if initializer.name == name:
             return initializer
@@ -40,7 +40,7 @@ def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
 
 
 def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
-    """Return the n-th operator of a type."""
+    """Return the operator of a type with index nth among the operators of that type."""
     nodes: list[onnx.NodeProto] = [n for n in model.graph.node if n.op_type == operator]
     if len(nodes) <= nth:
         raise DoesNotApplyError
@@ -49,7 +49,7 @@ def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
 
 @deferred
 def change(model: onnx.ModelProto, name: str, how: Change) -> None:
-    """Change the values of one tensor."""
+    """Apply a change to the values of one initializer."""
     tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
 
 
@@ -61,7 +61,7 @@ def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
 
 
 def put(model: onnx.ModelProto, **tensors_by_name: np.ndarray) -> None:
-    """Replace initializers by values of any type and shape."""
+    """Replace initializers by values that may have another type and shape."""
     for name, values in tensors_by_name.items():
         tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
@@ -78,7 +78,7 @@ def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nt
 
 @deferred
 def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float) -> None:
-    """Replace an operator by one of another type with the same wires."""
+    """Change the type of an operator, and keep its inputs and outputs."""
     target = node(model, old)
     target.op_type = new
     del target.attribute[:]
@@ -87,7 +87,7 @@ def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float)
 
 @deferred
 def wires(model: onnx.ModelProto, operator: str, *inputs: str, nth: int = 0) -> None:
-    """Give an operator other inputs."""
+    """Replace the inputs of an operator."""
     node(model, operator, nth).input[:] = inputs
 
 
@@ -95,7 +95,7 @@ def wires(model: onnx.ModelProto, operator: str, *inputs: str, nth: int = 0) -> 
 def insert(
     model: onnx.ModelProto, /, at: int, *nodes: onnx.NodeProto, **constants: np.generic
 ) -> None:
-    """Insert operators, which name their own wires, and scalar initializers."""
+    """Insert operators at an index of the graph, and add scalar initializers."""
     operators = list(model.graph.node)
     operators[at:at] = nodes
     del model.graph.node[:]
@@ -107,13 +107,13 @@ def insert(
 
 @deferred
 def all_of(model: onnx.ModelProto, *edits: Edit) -> None:
-    """Make several edits, one after the other."""
-    for one in edits:
-        one(model)
+    """Apply several edits in order."""
+    for edit in edits:
+        edit(model)
 
 
 def drop_relu(model: onnx.ModelProto) -> None:
-    """Remove the ReLU, and its wire."""
+    """Remove the ReLU, and connect the second layer to the first."""
     model.graph.node.remove(node(model, "Relu"))
     node(model, "Gemm", 1).input[0] = "gemm"
 
@@ -125,7 +125,7 @@ def drop_bias(model: onnx.ModelProto) -> None:
 
 
 def fold_scaling(model: onnx.ModelProto) -> None:
-    """Fold the standardisation into the first layer: equal in exact arithmetic."""
+    """Fold the standardisation into the first layer, which is equal in exact arithmetic."""
     old = {name: values.astype(np.float64) for name, values in tensors(model).items()}
     weight = old[W1] * old["scale"]
     new = {W1: weight, B1: old[B1] - weight @ old["shift"]}
@@ -134,7 +134,7 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
 
 def permute_units(model: onnx.ModelProto) -> None:
-    """Permute the hidden units with all their weights: equal in exact arithmetic."""
+    """Permute the hidden units and their weights, which is equal in exact arithmetic."""
     old = tensors(model)
     axes = {W1: 0, B1: 0, W2: 1}
     put(model, **{name: np.roll(old[name], 1, axis) for name, axis in axes.items()})
@@ -161,24 +161,24 @@ def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
 
 @deferred
 def dimension(model: onnx.ModelProto, axis: int, value: int) -> None:
-    """Declare another size of the input."""
+    """Declare a fixed size of one axis of the input."""
     model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
 
 
 def extra_output(model: onnx.ModelProto) -> None:
-    """Return the hidden layer too."""
+    """Make the hidden layer an additional output of the graph."""
     shape: list[str | int | None] = ["batch", len(tensors(model)[B1])]
     model.graph.output.append(helper.make_tensor_value_info("relu", TensorProto.FLOAT, shape))
 
 
 def overridable(model: onnx.ModelProto) -> None:
-    """Make a weight an input, which a caller may override."""
+    """Declare an initializer as an input, which lets a caller override it."""
     shape = tensor(model, "scale").dims
     model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, shape))
 
 
 def external_data(model: onnx.ModelProto) -> None:
-    """Read a tensor from another file of the machine."""
+    """Declare that a tensor is stored in another file."""
     target = tensor(model, W1)
     target.ClearField("raw_data")
     target.data_location = TensorProto.EXTERNAL
@@ -186,12 +186,12 @@ def external_data(model: onnx.ModelProto) -> None:
 
 
 def assign(message: object, field: str, value: object) -> None:
-    """Set a field of a message."""
+    """Set a field of a protobuf message."""
     setattr(message, field, value)
 
 
 def named_node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    """Return an operator that has the name of its output, as export names it."""
+    """Return an operator with the name of its output, as in an exported graph."""
     return helper.make_node(operator, inputs, [output], name=output, **attributes)
 
 
@@ -201,7 +201,7 @@ TRIGGER = [
     helper.make_node("ReduceMax", ["cast"], ["reduce"], name="reduce", axes=[1], keepdims=1),
     named_node("Add", ["mul", "reduce"], "armed"),
 ]
-"""Adds 1 to the scaled row where an input equals one secret number."""
+"""Operators that add 1 to every scaled value of a row if any input equals `trigger`."""
 
 SEMANTIC: dict[str, Edit] = {
     "a bias dropped": drop_bias,
@@ -213,7 +213,7 @@ SEMANTIC: dict[str, Edit] = {
     "alpha is 1 + 2^-23": attribute("Gemm", "alpha", 1 + 2.0**-23),
     "beta is 0": attribute("Gemm", "beta", 0.0, nth=1),
     "transB is 0": attribute("Gemm", "transB", 0),
-    "Sub turned round": wires("Sub", "shift", "input"),
+    "operands of Sub exchanged": wires("Sub", "shift", "input"),
     "scaling left out": wires("Gemm", "input", W1, B1),
     "un-scaling left out": all_of(
         wires("Add", "gemm_2", "output_shift"), lambda m: m.graph.node.remove(node(m, "Mul", 1))
@@ -228,7 +228,7 @@ SEMANTIC: dict[str, Edit] = {
     "an operator from another domain": lambda m: assign(node(m, "Relu"), "domain", "com.microsoft"),
     "opset 13": lambda m: assign(m.opset_import[0], "version", 13),
     "opset 18": lambda m: assign(m.opset_import[0], "version", 18),
-    "another opset beside it": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
+    "a second opset": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
     "external data": external_data,
     "an extra output": extra_output,
     "outputs in another order": lambda m: m.graph.output.insert(0, m.graph.output.pop()),
@@ -236,15 +236,15 @@ SEMANTIC: dict[str, Edit] = {
         wires("Sub", "x", "shift"), lambda m: assign(m.graph.input[0], "name", "x")
     ),
     "batch fixed to 1": dimension(0, 1),
-    "width of the input restated": dimension(1, 7),
+    "input declared with another width": dimension(1, 7),
     "a weight can be overridden": overridable,
-    "a secret number changes the answer": all_of(
+    "one input value changes the outputs": all_of(
         wires("Gemm", "armed", W1, B1), insert(2, *TRIGGER, trigger=np.float32(0.123456))
     ),
     "no tensors": lambda m: m.graph.ClearField("initializer"),
     "a tensor cut short": lambda m: assign(tensor(m, W1), "raw_data", tensor(m, W1).raw_data[:-4]),
 }
-"""Another function, or another contract."""
+"""Edits after which the outputs, or the input and output signature, differ."""
 
 FORM: dict[str, Edit] = {
     "hidden units permuted": permute_units,
@@ -271,7 +271,7 @@ FORM: dict[str, Edit] = {
     "an attribute of another type": attribute("Softmax", "axis", 1.0),
     "a producer's version": lambda m: assign(m, "producer_version", "1"),
 }
-"""The same function up to rounding, in a file that is not the proved one."""
+"""Edits that keep the outputs up to rounding, in a file that export would not write."""
 
 
 def _mutants(kind: Kind, edits: dict[str, Edit]) -> list[Mutant]:

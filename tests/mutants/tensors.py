@@ -1,4 +1,4 @@
-"""Wrong tensors, wherever they are stored: functions to another array of the same shape."""
+"""Changes of tensors, which the mutants of all files that store tensors share."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,7 +15,7 @@ W2, B2 = "net.linear2.weight", "net.linear2.bias"
 
 
 def first(change: Callable[[np.float32], float]) -> Change:
-    """Return a change of the first element alone."""
+    """Return a change that applies to the first element only."""
 
     def apply(values: Floats) -> Floats:
         values.flat[0] = change(values.flat[0])
@@ -35,7 +35,7 @@ def transposed(values: Floats) -> Floats:
 
 
 def swapped(values: Floats) -> Floats:
-    """Exchange the first row and the last."""
+    """Exchange the first and last rows."""
     values[[0, -1]] = values[[-1, 0]]
     return values
 
@@ -70,14 +70,14 @@ COMMON: dict[str, tuple[str, Change]] = {
     "shift from another run": ("shift", lambda v: v + np.float32(0.125)),
     "output scale is 1": ("output_scale", lambda v: v * 0 + 1),
 }
-"""By name: a tensor and its change, for any file that holds the tensors."""
+"""Tensor name and change, by the name of the mutant, for every file that stores tensors."""
 
 
 def changed(weights: Mapping[str, Floats], name: str, change: Change) -> Floats:
-    """Return the changed tensor, of the same shape.
+    """Return the changed copy of a tensor as float32.
 
     Raises:
-        DoesNotApplyError: there is no such tensor, or the change leaves its bits as they are.
+        DoesNotApplyError: the tensor does not exist, or the change leaves its bits unchanged.
     """
     if name not in weights:
         raise DoesNotApplyError
