@@ -117,9 +117,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_train("--resume", "--runs", "../runs", "--name", "Some name", "--save-every", "7")
     assert 0 == result.exit_code, result.output
     assert "resuming after epoch 4 of 9" in result.output.splitlines()
-    whole, resumed = (
-        load_run(Path("..") / location / "1") for location in ("whole/houses", path.parent)
-    )
+    whole, resumed = (load_run(Path("..") / name / "1") for name in ("whole/houses", path.parent))
     assert whole.content == resumed.content
     assert whole.record.history == resumed.record.history
     assert whole.record.config == resumed.record.config
@@ -135,12 +133,12 @@ def test_resume_takes_no_other_settings(arguments: str) -> None:
     assert re.fullmatch(f"Error: --resume .*{arguments.split()[0]}\n", result.output)
 
 
-@pytest.mark.parametrize(("options", "location"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
-def test_nothing_to_resume(folder: Path, options: list[str], location: str) -> None:
+@pytest.mark.parametrize(("options", "runs"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
+def test_nothing_to_resume(folder: Path, options: list[str], runs: str) -> None:
     """Without a checkpoint, the error names the searched folder, and no folder is created."""
     before = sorted(folder.rglob("*"))
     result = run_train("--resume", *options)
-    expected = f"Error: {location}: no checkpoint to resume\n"
+    expected = f"Error: {runs}: no checkpoint to resume\n"
     assert (2, expected) == (result.exit_code, result.output)
     assert before == sorted(folder.rglob("*"))
 
@@ -160,13 +158,8 @@ def test_failed_write(folder: Path) -> None:
     # Without these variables, coverage writes no file in the subprocess.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     variables["PYTHONPATH"] = str(ROOT)
-    process = subprocess.run(
-        command, capture_output=True, text=True, env=variables, preexec_fn=limit
-    )
-    assert (2, f"Error: {Path('runs/houses')}: File too large\n") == (
-        process.returncode,
-        process.stderr,
-    )
+    child = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
+    assert (2, "Error: runs/houses: File too large\n") == (child.returncode, child.stderr)
     assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
 
 
@@ -196,6 +189,4 @@ def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         for run in runs
     )
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=0)
-    assert runs[0].content != runs[1].content, (
-        "the rounding should differ between one and two processes"
-    )
+    assert runs[0].content != runs[1].content, "two processes should give another rounding"

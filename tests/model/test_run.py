@@ -203,12 +203,8 @@ def test_no_run(run_path: Path, tmp_path: Path) -> None:
     empty, wrong = tmp_path / "empty", run_path.parent.parent / "house"
     for find, folder, expected in (
         (newest_run, empty, "no complete run; train one first (python -m model train)"),
-        (
-            lambda path: find_run(str(path)),
-            wrong,
-            f"no such run (did you mean '{run_path.parent}'?)",
-        ),
-        (lambda path: find_run(str(path)), tmp_path, "not a run, run.json is missing"),
+        (lambda p: find_run(str(p)), wrong, f"no such run (did you mean '{run_path.parent}'?)"),
+        (lambda p: find_run(str(p)), tmp_path, "not a run, run.json is missing"),
     ):
         with pytest.raises(DataError, match=f"^{re.escape(f'{folder}: {expected}')}$"):
             find(folder)

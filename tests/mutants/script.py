@@ -155,7 +155,7 @@ def with_buffer(net: ScaledNet) -> torch.nn.Module:
     return net
 
 
-RETURN_END = "torch.argmax(logits, 1))\n"
+END = "torch.argmax(logits, 1))\n"
 
 SEMANTIC: dict[str, Apply] = {
     **{name: tensor(*where) for name, where in COMMON.items()},
@@ -176,12 +176,10 @@ SEMANTIC: dict[str, Apply] = {
     "logits and probabilities exchanged": code(
         "(logits, torch.softmax(logits, 1)", "(torch.softmax(logits, 1), logits"
     ),
-    "changed after it was returned": code(
-        RETURN_END, f"{RETURN_END}    _9 = torch.zero_(logits)\n"
-    ),
+    "changed after it was returned": code(END, f"{END}    _9 = torch.zero_(logits)\n"),
     "changed for batches of 5": code(
-        RETURN_END,
-        f"{RETURN_END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n"
+        END,
+        f"{END}    if torch.eq(torch.size(x, 0), 5):\n      _9 = torch.zero_(logits)\n"
         "    else:\n      pass\n",
     ),
     "noise in training mode": replace_relu("torch.dropout(torch.relu(input), 0.5, True)"),
@@ -198,9 +196,7 @@ FORM: dict[str, Apply] = {
     "Linear as matmul": code(
         "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
     ),
-    "an operator with an unused output": code(
-        RETURN_END, f"{RETURN_END}    _9 = torch.relu(logits)\n"
-    ),
+    "an operator with an unused output": code(END, f"{END}    _9 = torch.relu(logits)\n"),
     "another method": code(
         "  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("
     ),

@@ -147,9 +147,7 @@ def test_figures(
     for (name, _), verdict in verdicts.items():
         counts[name].update(["networks", *verdict.checks])
     with capsys.disabled():
-        print(
-            "\nFor each mutant: number of networks, and of networks on which each check rejects it"
-        )
+        print("\nPer mutant: number of networks, and on how many of them each check rejects it")
         for name, count in counts.items():
             print(f"{name:60}", ", ".join(f"{check} {n}" for check, n in count.items()))
         print(json.dumps({"mutants": len(verdicts), **healthy.figures(comparisons)}, indent=1))

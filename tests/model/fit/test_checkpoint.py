@@ -68,7 +68,7 @@ def check_equal(expected: FitState, actual: FitState) -> None:
 
 
 @pytest.fixture
-def checkpoint_path(tmp_path: Path) -> Path:
+def file(tmp_path: Path) -> Path:
     """Path of the checkpoint of a fit after two epochs."""
     state, writer = new_state(), make_writer(tmp_path)
     state.history = [Epoch(1, 0.1, 1 / 3), Epoch(2, 1e-300, 0.5)]
@@ -117,9 +117,7 @@ def test_resumed_fit_equals_the_uninterrupted_one(
     whole = new_state(config, classes)
     run_fit(whole, classes)
     assert whole.best_epoch is not None
-    assert 1 < whole.best_epoch.number < len(whole.history), (
-        "the best epoch should be neither first nor last"
-    )
+    assert 1 < whole.best_epoch.number < len(whole.history), "expected a middle epoch to be best"
 
     # Saving a checkpoint after every epoch must not change the fit; each one is then resumed.
     writer, paths = make_writer(tmp_path, config), list[Path]()
@@ -187,35 +185,35 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_data(checkpoint_path: Path, change: str) -> None:
+def test_changed_data(file: Path, change: str) -> None:
     """Another name of the table is accepted; other values, rows, columns or types are not."""
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = load_checkpoint(file)
     checkpoint.check_resumable(dataclasses.replace(make_table(), name="other", notes=()))
-    expected = f"{checkpoint_path}: the data have changed since this checkpoint; train anew"
+    expected = f"{file}: the data have changed since this checkpoint; train anew"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(dataclasses.replace(make_table(), **CHANGES[change]))
 
 
-def test_other_number_of_processes(checkpoint_path: Path) -> None:
+def test_other_number_of_processes(file: Path) -> None:
     """Resuming needs the same number of processes, because it changes the rounding."""
-    checkpoint = dataclasses.replace(load_checkpoint(checkpoint_path), processes=2)
-    expected = f"{checkpoint_path}: expected 2 processes, found 1"
+    checkpoint = dataclasses.replace(load_checkpoint(file), processes=2)
+    expected = f"{file}: expected 2 processes, found 1"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(make_table())
 
 
-def edit_header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
     """Return a function that edits the JSON in a file's header and updates the checksum."""
 
-    def edit(path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            document = json.loads(file.metadata()["fit"])
+    def apply(path: Path) -> None:
+        with safe_open(path, framework="pt") as checkpoint:
+            document = json.loads(checkpoint.metadata()["fit"])
         change(document)
         text, tensors = json.dumps(document), safetensors.torch.load_file(path)
         header = {"fit": text, "sha256": checksum(text, tensors)}
         path.write_bytes(safetensors.torch.save(tensors, header))
 
-    return edit
+    return apply
 
 
 def overwrite(content: bytes) -> Callable[[Path], object]:
@@ -243,29 +241,22 @@ UNREADABLE = "not a readable checkpoint: "
         (overwrite(safetensors.torch.save(ONES)), UNREADABLE),
         (overwrite(safetensors.torch.save(ONES, {"fit": "{"})), UNREADABLE),
         (
-            edit_header(lambda fit: fit.update(format_version=2)),
+            edit(lambda fit: fit.update(format_version=2)),
             UNREADABLE + "expected format_version 1",
         ),
-        (edit_header(lambda fit: fit.pop("format_version")), UNREADABLE + "'format_version'"),
-        (
-            edit_header(lambda fit: fit["config"].update(epochs=0)),
-            UNREADABLE + "epochs: expected 1 to ",
-        ),
-        (edit_header(lambda fit: fit["config"].update(surprise=0)), UNREADABLE),
-        (edit_header(lambda fit: fit["history"].append([1])), UNREADABLE),
-        (edit_header(lambda fit: fit.update(request=[])), UNREADABLE),
+        (edit(lambda fit: fit.pop("format_version")), UNREADABLE + "'format_version'"),
+        (edit(lambda fit: fit["config"].update(epochs=0)), UNREADABLE + "epochs: expected 1 to "),
+        (edit(lambda fit: fit["config"].update(surprise=0)), UNREADABLE),
+        (edit(lambda fit: fit["history"].append([1])), UNREADABLE),
+        (edit(lambda fit: fit.update(request=[])), UNREADABLE),
     ],
 )
-def test_unreadable_file(
-    checkpoint_path: Path, damage: Callable[[Path], object], expected: str
-) -> None:
+def test_unreadable_file(file: Path, damage: Callable[[Path], object], expected: str) -> None:
     """Any damage gives a one-line error that begins with the path and names it once."""
-    damage(checkpoint_path)
-    with pytest.raises(
-        DataError, match=f"^{re.escape(f'{checkpoint_path}: {expected}')}.*$"
-    ) as caught:
-        load_checkpoint(checkpoint_path)
-    assert 1 == str(caught.value).count(str(checkpoint_path))
+    damage(file)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{file}: {expected}')}.*$") as caught:
+        load_checkpoint(file)
+    assert 1 == str(caught.value).count(str(file))
 
 
 @pytest.mark.parametrize(
@@ -277,9 +268,9 @@ def test_unreadable_file(
     ],
     ids=["missing", "shape", "generator"],
 )
-def test_tensors_of_another_network(checkpoint_path: Path, damage: Callable[[Any], object]) -> None:
+def test_tensors_of_another_network(file: Path, damage: Callable[[Any], object]) -> None:
     """Tensors that do not match the network give a one-line error with the path."""
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = load_checkpoint(file)
     damage(tensors := dict(checkpoint.tensors))
-    with pytest.raises(DataError, match=f"^{re.escape(str(checkpoint_path))}: .*$"):
+    with pytest.raises(DataError, match=f"^{re.escape(str(file))}: .*$"):
         dataclasses.replace(checkpoint, tensors=tensors).restore(new_state())

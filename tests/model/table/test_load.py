@@ -13,11 +13,11 @@ from model.table.load import load_table, run_name
 from tests.model.table.conftest import WriteFile
 
 WriteColumns = Callable[..., str]
-ROW_COUNT = 42
-COLUMN = [index / 8 for index in range(ROW_COUNT)]
-LABELS = [1, 2] * (ROW_COUNT // 2)
-A_AND_T = {"a": COLUMN, "t": COLUMN}
-PRICES = {"a": COLUMN, "price €": COLUMN}
+ROWS = 42
+A = [index / 8 for index in range(ROWS)]
+LABELS = [1, 2] * (ROWS // 2)
+A_AND_T = {"a": A, "t": A}
+PRICES = {"a": A, "price €": A}
 
 
 @pytest.fixture
@@ -34,27 +34,27 @@ def write_columns(write_file: WriteFile) -> WriteColumns:
 def test_columns_keep_names_order_kinds_and_values(write_columns: WriteColumns) -> None:
     """Features are all columns except targets and dropped ones, in the order of the file."""
     columns = {
-        "id": ["x"] * ROW_COUNT,
-        "größe, m²": COLUMN,
-        "t": COLUMN,
-        "year": range(2000, 2000 + ROW_COUNT),
-        "new": [True, False] * (ROW_COUNT // 2),
+        "id": ["x"] * ROWS,
+        "größe, m²": A,
+        "t": A,
+        "year": range(2000, 2000 + ROWS),
+        "new": [True, False] * (ROWS // 2),
     }
     table = load_table(write_columns(columns), targets=["t"], drop=["id"])
     features = ("größe, m²", "year", "new")
     assert features == table.features
     assert ("float", "integer", "boolean") == table.kinds
     assert np.array_equal(np.array([columns[name] for name in features], np.float32).T, table.x)
-    assert np.array_equal(np.array(COLUMN)[:, None], table.y)
+    assert np.array_equal(np.array(A)[:, None], table.y)
 
 
 def test_several_targets(write_columns: WriteColumns) -> None:
     """Several targets make a regression, in the order of --target, without duplicates."""
-    columns = {"a": COLUMN, "t": COLUMN, "u": COLUMN[::-1]}
+    columns = {"a": A, "t": A, "u": A[::-1]}
     table = load_table(write_columns(columns), targets=["u", "t", "u"])
     expected = ("u", "t"), ("a",), "regression"
     assert expected == (table.targets, table.features, table.task)
-    assert np.array_equal(np.stack([COLUMN[::-1], COLUMN], axis=1), table.y)
+    assert np.array_equal(np.stack([A[::-1], A], axis=1), table.y)
 
 
 def test_npz_names_its_targets(tmp_path: Path) -> None:
@@ -80,14 +80,10 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
         (A_AND_T, {"drop": ["s"]}, "no column to drop 's'; there are 'a', 't'"),
         (A_AND_T, {"drop": ["t"]}, "column 't' is both target and dropped"),
         (A_AND_T, {"drop": ["a"]}, "no columns are left for the features"),
-        ({"a": COLUMN[:9], "t": COLUMN[:9]}, {}, "expected at least 10 rows, found 9"),
+        ({"a": A[:9], "t": A[:9]}, {}, "expected at least 10 rows, found 9"),
+        ({"a": A[:13], "t": LABELS[:13]}, {}, "expected at least 14 rows for 2 classes, found 13"),
         (
-            {"a": COLUMN[:13], "t": LABELS[:13]},
-            {},
-            "expected at least 14 rows for 2 classes, found 13",
-        ),
-        (
-            {"a": COLUMN, "t": COLUMN, "u": COLUMN},
+            {"a": A, "t": A, "u": A},
             {"targets": ["t", "u"], "task": "classification"},
             "classification takes one target, found 2",
         ),

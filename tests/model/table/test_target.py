@@ -56,9 +56,7 @@ def test_task_is_chosen() -> None:
 def test_classes(values: list[Any], dtype: Any, classes: tuple[Any, ...]) -> None:
     """Classes are sorted, and have the JSON type of their column."""
     encoded, indices = encode_classes(pl.Series("t", values * 3, dtype=dtype))
-    assert [(type(value), value) for value in classes] == [
-        (type(value), value) for value in encoded
-    ]
+    assert [(type(value), value) for value in classes] == [(type(item), item) for item in encoded]
     assert values * 3 == [encoded[index] for index in indices]
 
 
