@@ -1,4 +1,4 @@
-"""Replace the stored artifacts by trained ones: these tests also need the run."""
+"""Trained artifacts in place of the stored ones, because these tests also need the runs."""
 
 from tests.trained import flowers, houses
 

@@ -105,7 +105,7 @@ def test_golden_rows_are_not_data_rows(flowers: Trained) -> None:
 
 
 def test_golden_rows_out_of_range_are_left_out(flowers: Trained) -> None:
-    """Rows that may overflow are left out of golden.json; without rows it is an error."""
+    """Rows that may overflow are left out of golden.json; if none remain, it is an error."""
     rows = np.array([[0] * 4, [3e38] * 4], np.float32)
     assert [[0, 0, 0, 0]] == golden_document(flowers.run.weights, rows)["input"]
     with pytest.raises(ProofError, match="found none"):

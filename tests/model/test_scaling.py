@@ -43,7 +43,7 @@ def test_slices_equal_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[
         outputs = net(torch.from_numpy(table.x))
         predictions = (outputs[1] if classes else outputs).double().numpy()[indices]
         targets = net.training_targets(torch.from_numpy(table.y))[indices]
-    for slice_values in (1, 4 * 10, 12 * 10, 1 << 22):  # 1, 10 and 12 rows, and all
+    for slice_values in (1, 4 * 10, 12 * 10, 1 << 22):  # from one row to all
         monkeypatch.setattr("model.scaling.MAX_SLICE_VALUES", slice_values)
         rows = standardise_rows(net, table, indices)
         assert torch.equal(x, rows[0])

@@ -27,7 +27,7 @@ from tests.model.tables import CLASSES, make_table
 
 CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
 CPU = torch.device("cpu")
-BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
+BOTH_TASKS = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
 
 
 def trained(folder: Path, table: Table, **changes: Any) -> Run:
@@ -36,7 +36,7 @@ def trained(folder: Path, table: Table, **changes: Any) -> Run:
     return load_run(train(table, config, CPU, folder / "runs", Console(quiet=True)))
 
 
-@BOTH
+@BOTH_TASKS
 def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """Runs of one seed differ only in their time of creation; another seed gives other weights."""
     first, second, other = (trained(tmp_path, make_table(classes), seed=seed) for seed in (5, 5, 6))
@@ -47,7 +47,7 @@ def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
     assert (first.path / "curves.png").read_bytes() == (second.path / "curves.png").read_bytes()
 
 
-@BOTH
+@BOTH_TASKS
 def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """Changing the test rows changes the test metrics and nothing else."""
     table = make_table(classes)
@@ -65,7 +65,7 @@ def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, 
     assert first.record.metrics["test"] != second.record.metrics["test"]
 
 
-@BOTH
+@BOTH_TASKS
 def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """The saved network and its metrics are those of the lowest validation loss."""
     table = make_table(classes)
@@ -169,7 +169,7 @@ def rates_that_jump(
     return [config.learning_rate if first < 3 * steps_per_epoch else 1e30] * steps
 
 
-@BOTH
+@BOTH_TASKS
 def test_divergence_after_good_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
 ) -> None:

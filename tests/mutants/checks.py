@@ -193,7 +193,7 @@ COMMANDS = {"serve": LOAD, "verify": VERIFY, "build": CHECKS}
 
 
 class _Recorder(dict[str, bytes]):
-    """Files of an artifact, which records in `read` those that a check reads."""
+    """Files by name, of which `read` records those that a check has read."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(files)

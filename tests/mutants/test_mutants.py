@@ -53,7 +53,7 @@ def cache() -> checks.Cache:
 
 
 def mutants_of(subjects: list[Subject], *kinds: str) -> Iterator[tuple[str, Subject]]:
-    """Yield each mutant of these kinds, trained from the first subject to which it applies."""
+    """Yield each mutant of these kinds, made from the first subject to which it applies."""
     for name, mutant in MUTANTS.items():
         for subject in subjects if mutant.kind in kinds else []:
             with contextlib.suppress(DoesNotApplyError):
@@ -67,9 +67,9 @@ def test_healthy_artifacts_are_accepted(subjects: list[Subject], cache: checks.C
 
 
 def test_no_mutant_survives(subjects: list[Subject], cache: checks.Cache) -> None:
-    """A check of the artifact alone rejects every mutant; only the run contradicts a claim.
+    """Verify rejects all semantic, form and fault mutants, and only the run rejects claims.
 
-    On this network the golden rows also show that a weight was changed in every other file.
+    A claim with a stale golden.json is also rejected by the check `golden derived`.
     """
     for name, mutant in mutants_of(subjects, "semantic", "form", "fault"):
         assert any(cache.rejections(mutant, checks.VERIFY)), name

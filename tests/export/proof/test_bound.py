@@ -135,7 +135,7 @@ def test_softmax_of_shifted_logits_stays_within_the_bound(
 
 
 def test_probable_bound_is_smaller_and_holds_for_a_wide_layer() -> None:
-    """For sums of 4096 terms it is under a tenth of the bound, and float32 stays within it."""
+    """For sums of 4096 terms the probable bound still holds and is under a tenth of the bound."""
     weights = network(5, (4096, 16, 2), regression=True)
     rows = np.random.default_rng(5).normal(size=(4, 4096)).astype(np.float32)
     certain, probable = reference(weights, rows), reference(weights, rows, probable_gamma)

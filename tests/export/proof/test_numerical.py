@@ -38,7 +38,7 @@ def models(trained: Trained) -> tuple[bytes, bytes]:
 
 
 def prove_again(trained: Trained, rows: Float32Array) -> Proof:
-    """Prove the published models on other rows than those of the run."""
+    """Return a new proof of the published models on these rows."""
     return prove(models(trained), trained.run.weights, manifest_of(trained).features, rows)
 
 

@@ -31,7 +31,7 @@ CONFIG = TrainConfig(hidden_features=6, epochs=12, batch_size=8, learning_rate=0
 REQUEST = TrainRequest(
     source="/data/t.csv", targets=("y",), drop=("a, b", "c"), task="regression", name="T"
 )
-BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
+BOTH_TASKS = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
 
 
 def new_state(config: TrainConfig = CONFIG, classes: tuple[str, ...] = ()) -> FitState:
@@ -107,7 +107,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resumed_fit_equals_the_uninterrupted_one(
     tmp_path: Path, variant: str, classes: tuple[str, ...]

@@ -95,7 +95,7 @@ def plain_loop(
         for rows in torch.split(torch.randperm(len(x), generator=order), config.batch_size):
             loss = loss_of(net(x[rows]), y[rows], config.reduction)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
             optimizer.step()
             if config.schedule == "cosine":
                 schedule.step()

@@ -15,7 +15,7 @@ from model.net import TwoLayerNet
 
 SHAPES = [(0, 4, 3, 2), (1, 1, 1, 1), (7, 3, 1, 1), (64, 10, 16, 3), (5, 17, 16, 1)]
 """Rows, in_features, hidden_features and out_features of each problem."""
-BOTH = pytest.mark.parametrize(
+BOTH_TASKS = pytest.mark.parametrize(
     "classification", [False, True], ids=["regression", "classification"]
 )
 
@@ -95,7 +95,7 @@ def check_gradients(case: Problem, weight: Tensor) -> Step:
     return step
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.usefixtures("float64")
 def test_gradients_equal_autograd(shape: tuple[int, int, int, int], classification: bool) -> None:
@@ -103,7 +103,7 @@ def test_gradients_equal_autograd(shape: tuple[int, int, int, int], classificati
     check_gradients(problem(*shape, classification=classification), row_weights(shape[0]))
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.usefixtures("float64")
 def test_slope_at_zero_equals_autograd(rows: int, classification: bool) -> None:
@@ -125,7 +125,7 @@ RATES = [0.01 * (1 + (step % 7)) for step in range(50)]
 """Learning rates of 50 steps, which change at every step."""
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.usefixtures("float64")
 def test_updates_equal_torch_optim(weight_decay: float, classification: bool) -> None:
@@ -148,7 +148,7 @@ def test_updates_equal_torch_optim(weight_decay: float, classification: bool) ->
         optimizer.param_groups[0]["lr"] = rate
         loss = part.row_losses(net(part.x)).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
         optimizer.step()
         expected.append(loss.item())
 
@@ -182,7 +182,7 @@ def test_parameters_are_aligned_views() -> None:
         assert torch.equal(expected, view)
 
 
-@BOTH
+@BOTH_TASKS
 def test_steps_record_nothing_and_allocate_almost_nothing(classification: bool) -> None:
     """Steps leave no autograd graph, and after the first they allocate only a few scalars."""
     case = problem(40, 30, 50, 20, classification=classification)
@@ -191,7 +191,7 @@ def test_steps_record_nothing_and_allocate_almost_nothing(classification: bool) 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         step.run([batch] * 5, [1e-3] * 5, losses)
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profiled.key_averages())
-    assert allocated < 5 * 20 * 4  # bytes: less than one column of scores a step
+    assert allocated < 5 * 20 * 4  # bytes, less than one column of scores per step
     for tensor in (*step.state.values(), step.gradient, step.reduced[-1], losses):
         assert not tensor.requires_grad
         assert tensor.grad_fn is None

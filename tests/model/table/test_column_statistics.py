@@ -44,7 +44,7 @@ def test_constant_column_has_scale_0(column: list[float], constant: bool) -> Non
     assert (0.0 if constant else 1 / statistics.std[0]) == pytest.approx(scale)
 
 
-IGNORED = "which the network ignores"
+IGNORES = "which the network ignores"
 SECONDS = 1_700_000_000 + 3600 * np.arange(50)
 """Unix seconds of 50 rows, one hour apart."""
 
@@ -66,8 +66,8 @@ def rounding(value: str, nearest: str, std: str) -> list[str]:
         ([SECONDS], "integer", rounding("1.700088e+09", "1.3e+02", "5.2e+04")),
         ([1e6 + np.linspace(0, 10, 50)], "float", rounding("1000005", "0.062", "2.94")),
         ([2**25 + 2 * np.arange(50) ** 3], "integer", rounding("3.361446e+07", "4", "6.87e+04")),
-        ([np.full(50, 0.1)], "float", [f"1 constant column, {IGNORED} ('a')"]),
-        ([np.full(50, 0.1)] * 3, "float", [f"3 constant columns, {IGNORED} ('a', 'b', 'c')"]),
+        ([np.full(50, 0.1)], "float", [f"1 constant column, {IGNORES} ('a')"]),
+        ([np.full(50, 0.1)] * 3, "float", [f"3 constant columns, {IGNORES} ('a', 'b', 'c')"]),
     ],
 )
 def test_warnings(columns: list[NDArray[np.float64]], kind: Kind, expected: list[str]) -> None:
