@@ -9,13 +9,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import serialized
 from service.artifact import manifest
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
-from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, changed
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, defer
+from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, apply_change
 
 Edit = Callable[[onnx.ModelProto], object]
 
 
-def edited(edit: Edit) -> Callable[[Subject], Subject]:
+def edit_graph(edit: Edit) -> Callable[[Subject], Subject]:
     """Return a mutation of the parsed model.onnx."""
 
     def apply(subject: Subject) -> Subject:
@@ -47,13 +47,13 @@ def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
     return nodes[nth]
 
 
-@deferred
+@defer
 def change(model: onnx.ModelProto, name: str, how: Change) -> None:
     """Apply a change to the values of one initializer."""
-    tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
+    tensor(model, name).raw_data = apply_change(tensors(model), name, how).tobytes()
 
 
-@deferred
+@defer
 def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
     a, b = tensor(model, first), tensor(model, second)
@@ -66,7 +66,7 @@ def put(model: onnx.ModelProto, **tensors_by_name: np.ndarray) -> None:
         tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
-@deferred
+@defer
 def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nth: int = 0) -> None:
     """Set an attribute of an operator."""
     target = node(model, operator, nth)
@@ -76,7 +76,7 @@ def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nt
     target.attribute.extend(sorted(attributes, key=lambda a: a.name))
 
 
-@deferred
+@defer
 def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float) -> None:
     """Change the type of an operator, and keep its inputs and outputs."""
     target = node(model, old)
@@ -85,13 +85,13 @@ def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float)
     target.attribute.extend(helper.make_attribute(*item) for item in sorted(attributes.items()))
 
 
-@deferred
+@defer
 def wires(model: onnx.ModelProto, operator: str, *inputs: str, nth: int = 0) -> None:
     """Replace the inputs of an operator."""
     node(model, operator, nth).input[:] = inputs
 
 
-@deferred
+@defer
 def insert(
     model: onnx.ModelProto, /, at: int, *nodes: onnx.NodeProto, **constants: np.generic
 ) -> None:
@@ -105,7 +105,7 @@ def insert(
     )
 
 
-@deferred
+@defer
 def all_of(model: onnx.ModelProto, *edits: Edit) -> None:
     """Apply several edits in order."""
     for edit in edits:
@@ -148,7 +148,7 @@ def split_gemm(model: onnx.ModelProto) -> None:
     insert(at + 1, named_node("Add", ["matmul", B1], "gemm"))(model)
 
 
-@deferred
+@defer
 def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the names of two values wherever they are computed or read."""
     node(model, "Softmax")
@@ -159,7 +159,7 @@ def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
         target.name = target.output[0]
 
 
-@deferred
+@defer
 def dimension(model: onnx.ModelProto, axis: int, value: int) -> None:
     """Declare a fixed size of one axis of the input."""
     model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
@@ -275,7 +275,7 @@ FORM: dict[str, Edit] = {
 
 
 def _mutants(kind: Kind, edits: dict[str, Edit]) -> list[Mutant]:
-    return [Mutant(f"onnx: {name}", kind, edited(edit)) for name, edit in edits.items()]
+    return [Mutant(f"onnx: {name}", kind, edit_graph(edit)) for name, edit in edits.items()]
 
 
 MUTANTS = [

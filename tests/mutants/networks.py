@@ -125,7 +125,7 @@ def _record(shape: Shape, features: tuple[Feature, ...]) -> RunRecord:
     )
 
 
-def published(shape: Shape, folder: Path) -> Subject:
+def publish(shape: Shape, folder: Path) -> Subject:
     """Publish a random network of this shape as `python -m export build` does."""
     run = random_run(shape, folder / "runs" / str(shape) / "1")
     return subject_of(run, bundle.build(run, folder / "artifacts").path)

@@ -14,14 +14,14 @@ from model.net import ScaledClassifier, ScaledNet
 from model.run import net_from_weights
 from service.artifact import manifest
 from tests.mutants.subject import Arguments, DoesNotApplyError, Kind, Mutant, Subject
-from tests.mutants.tensors import COMMON, Change, changed
+from tests.mutants.tensors import COMMON, Change, apply_change
 
 Entries = dict[str, bytes]
 Outputs = tuple[Tensor, Tensor, Tensor]
 Apply = Callable[[Subject], Subject]
 
 
-def edited(edit: Callable[[Entries, Subject], object]) -> Apply:
+def edit_archive(edit: Callable[[Entries, Subject], object]) -> Apply:
     """Return a mutation of the entries of the archive, which is written as export does."""
 
     def apply(subject: Subject) -> Subject:
@@ -41,7 +41,7 @@ def edits(
     function: Callable[Concatenate[Entries, Subject, Arguments], None],
 ) -> Callable[Arguments, Apply]:
     """Turn f(entries, subject, *arguments) into f(*arguments), which returns a mutation."""
-    return lambda *args, **options: edited(
+    return lambda *args, **options: edit_archive(
         lambda entries, subject: function(entries, subject, *args, **options)
     )
 
@@ -49,7 +49,7 @@ def edits(
 @edits
 def tensor(entries: Entries, subject: Subject, name: str, change: Change) -> None:
     """Apply a change to the archive entry that holds the values of one tensor."""
-    new = changed(subject.weights, name, change)
+    new = apply_change(subject.weights, name, change)
     entries[_entry_of(entries, subject, name)] = new.tobytes()
 
 
@@ -77,7 +77,7 @@ replace_relu = functools.partial(code, "torch.relu(input)")
 
 def add(name: str, content: bytes) -> Apply:
     """Return a mutation that adds an entry to the archive."""
-    return edited(
+    return edit_archive(
         lambda entries, subject: entries.update(
             {f"{next(iter(entries)).split('/')[0]}/{name}": content}
         )
@@ -93,7 +93,7 @@ def replace(
     entries[name] = change(entries[name])
 
 
-def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
+def script_module(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
     """Return a mutation that scripts a module made from the network."""
     return lambda subject: subject.replaced(
         TORCHSCRIPT=rezip(script(make(net_from_weights(subject.weights))))
@@ -183,10 +183,10 @@ SEMANTIC: dict[str, Apply] = {
         "    else:\n      pass\n",
     ),
     "noise in training mode": replace_relu("torch.dropout(torch.relu(input), 0.5, True)"),
-    "a constant hidden layer": scripted(constant_classifier),
-    "a hook": scripted(with_hook),
-    "half precision": scripted(lambda net: net.half()),
-    "an extra tensor": scripted(with_buffer),
+    "a constant hidden layer": script_module(constant_classifier),
+    "a hook": script_module(with_hook),
+    "half precision": script_module(lambda net: net.half()),
+    "an extra tensor": script_module(with_buffer),
     "another byte order declared": replace("/byteorder", lambda old: b"big"),
     "another version of the format": replace("/version", lambda old: b"2\n"),
     "bytecode for mobile runtimes": add("bytecode.pkl", b"\x80\x02K\x00."),
@@ -201,7 +201,7 @@ FORM: dict[str, Apply] = {
         "  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("
     ),
     "another file of code": add("code/more.py", b""),
-    "an unused attribute": scripted(with_attribute),
+    "an unused attribute": script_module(with_attribute),
     "trailing bytes of a tensor": replace("/data/0", lambda old: old + b"home"),
     "paths of a machine": add("code/__torch__/model/net.py.debug", b"/home"),
     "bytes before the archive": lambda subject: subject.replaced(

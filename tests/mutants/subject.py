@@ -20,7 +20,7 @@ Arguments = ParamSpec("Arguments")
 Kind = Literal["semantic", "form", "fault", "claim", "outside"]
 
 
-def deferred(
+def defer(
     function: Callable[Concatenate[Target, Arguments], Result],
 ) -> Callable[Arguments, Callable[[Target], Result]]:
     """Turn f(target, *arguments) into f(*arguments), which returns a function of the target."""

@@ -19,7 +19,7 @@ import torch
 
 from export.proof.numerical import Comparison
 from tests.mutants import MUTANTS, DoesNotApplyError, Subject, checks, healthy
-from tests.mutants.networks import Shape, published
+from tests.mutants.networks import Shape, publish
 
 pytestmark = pytest.mark.mutants
 
@@ -68,7 +68,7 @@ def judge(shape: Shape) -> Verdicts:
     torch.set_num_threads(1)
     verdicts, cache = Verdicts(), checks.Cache()
     with tempfile.TemporaryDirectory() as root:
-        subject = published(shape, Path(root))
+        subject = publish(shape, Path(root))
         for name, mutant in CASES.items():
             with contextlib.suppress(DoesNotApplyError), tempfile.TemporaryDirectory() as folder:
                 mutated, commands = mutant(subject), None
