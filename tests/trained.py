@@ -1,5 +1,6 @@
 """Networks that are trained and exported for the tests; importing this module imports torch."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,9 @@ class Trained:
     csv: Path
 
 
+@functools.cache
 def train_and_export(folder: Path, csv: Path, target: str, drop: tuple[str, ...] = ()) -> Trained:
-    """Train a small network on a CSV file, and publish it as an artifact."""
+    """Train for a few epochs and publish; the same arguments train once per process."""
     table = load.load_table(str(csv), targets=[target], drop=drop)
     config = TrainConfig(hidden_features=16, epochs=20, learning_rate=1e-2)
     path = train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))
@@ -38,7 +40,8 @@ def train_and_export(folder: Path, csv: Path, target: str, drop: tuple[str, ...]
 @pytest.fixture(scope="session")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Train and export a classifier of three classes from four features."""
-    folder = tmp_path_factory.mktemp("flowers")
+    folder = tmp_path_factory.getbasetemp() / "flowers"
+    folder.mkdir(exist_ok=True)  # tests/export and tests/mutants share it
     csv = write_flowers(folder / "flowers.csv")
     return train_and_export(folder, csv, "species", drop=("id",))
 
@@ -46,5 +49,6 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="session")
 def houses(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Train and export a regressor of one target from three features, one of them constant."""
-    folder = tmp_path_factory.mktemp("houses")
+    folder = tmp_path_factory.getbasetemp() / "houses"
+    folder.mkdir(exist_ok=True)
     return train_and_export(folder, write_houses(folder / "houses.csv"), "price €")

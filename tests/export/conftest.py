@@ -1,4 +1,4 @@
-"""Fixtures that train: these tests need a run beside its artifact."""
+"""Trained artifacts in place of the stored ones, because these tests also need the runs."""
 
 from tests.trained import flowers, houses
 

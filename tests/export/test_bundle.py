@@ -1,4 +1,4 @@
-"""`python -m export build`: an artifact is published complete and proved, or not at all."""
+"""Tests of `python -m export build`: only a complete and proved artifact is published."""
 
 import dataclasses
 import json
@@ -26,12 +26,12 @@ from tests.trained import Trained
 
 @pytest.fixture
 def published(flowers: Trained, tmp_path: Path) -> Path:
-    """A private copy of the folder artifacts/."""
+    """A copy of the folder artifacts/ that a test may change."""
     return Path(shutil.copytree(flowers.artifact.parent.parent, tmp_path / "artifacts"))
 
 
 def test_unchanged_run_is_published_once(flowers: Trained, published: Path) -> None:
-    """Exporting the same run again publishes nothing, and returns the first artifact."""
+    """Exporting a run again publishes nothing and returns the existing artifact."""
     again = bundle.build(flowers.run, published)
     assert (published / "flowers" / "1", None) == (again.path, again.proof)
     assert Predictor(flowers.artifact).digest == again.digest
@@ -43,31 +43,31 @@ def test_unchanged_run_is_published_once(flowers: Trained, published: Path) -> N
 def test_bytes_are_the_same_from_another_process_folder_and_time(
     flowers: Trained, houses: Trained, tmp_path: Path
 ) -> None:
-    """Every file is equal, but for the time in the manifest.
+    """All files are equal, except for the time of creation in the manifest.
 
-    The proof, which compares files with those that it derives anew, sees most of this sooner.
+    The proof recomputes derived files and compares them, which tests most of this in less time.
     """
     changes = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345", "TZ": "Asia/Kolkata"}
-    for made in (flowers, houses):
-        command = [sys.executable, "-m", "export", "build", str(made.run.path)]
+    for trained in (flowers, houses):
+        command = [sys.executable, "-m", "export", "build", str(trained.run.path)]
         subprocess.run(command, cwd=tmp_path, env=os.environ | changes, check=True)
-        first = storage.read_artifact(made.artifact)
-        second = storage.read_artifact(tmp_path / "artifacts" / made.artifact.parent.name / "1")
+        first = storage.read_artifact(trained.artifact)
+        second = storage.read_artifact(tmp_path / "artifacts" / trained.artifact.parent.name / "1")
         created = dataclasses.replace(second.manifest, created=first.manifest.created)
         assert first.files == {**second.files, manifest.MANIFEST: created.to_json()}
 
 
 def test_changed_run_is_the_next_version(flowers: Trained, published: Path, tmp_path: Path) -> None:
-    """The newest run has other weights and becomes version 2; version 1 keeps its bytes."""
+    """A newer run with other weights becomes version 2 and leaves version 1 unchanged."""
     before = (published / "flowers" / "1" / manifest.SUMS).read_bytes()
     run = Path(shutil.copytree(flowers.run.path, tmp_path / "runs" / "flowers" / "2"))
     weights = dict(flowers.run.weights) | {"shift": flowers.run.weights["shift"][::-1].copy()}
     (run / manifest.WEIGHTS).write_bytes(safetensors.numpy.save(weights))
     command = ["build", "--runs", str(tmp_path / "runs"), "--artifacts", str(published)]
     for line in ("published ", "already published as "):
-        ended = CliRunner().invoke(main, command)
-        assert 0 == ended.exit_code, ended.output
-        assert ended.stdout.splitlines()[-1].startswith(f"{line}{published / 'flowers' / '2'}")
+        result = CliRunner().invoke(main, command)
+        assert 0 == result.exit_code, result.output
+        assert result.stdout.splitlines()[-1].startswith(f"{line}{published / 'flowers' / '2'}")
     assert 2 == Predictor(published / "flowers").manifest.version
     assert before == (published / "flowers" / "1" / manifest.SUMS).read_bytes()
 
@@ -82,7 +82,7 @@ def test_changed_run_is_the_next_version(flowers: Trained, published: Path, tmp_
 def test_failed_build_publishes_nothing(
     houses: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
 ) -> None:
-    """An exporter that loses one bit, or a damaged picture, ends in one line without a file."""
+    """A flipped bit of a weight or a damaged picture gives a one-line error and no files."""
     artifacts = tmp_path / "artifacts"
     run = Path(shutil.copytree(houses.run.path, tmp_path / "run"))
     content = bytearray((houses.artifact / manifest.MODEL).read_bytes())
@@ -91,29 +91,29 @@ def test_failed_build_publishes_nothing(
     else:
         (run / manifest.CURVES).write_bytes(b"x")
     monkeypatch.setattr(bundle, "to_onnx", lambda net: bytes(content))
-    ended = CliRunner().invoke(main, ["build", str(run), "--artifacts", str(artifacts)])
-    assert 1 == ended.exit_code
-    assert ended.stderr.splitlines()[-1].startswith(f"Error: not published: {expected}")
+    result = CliRunner().invoke(main, ["build", str(run), "--artifacts", str(artifacts)])
+    assert 1 == result.exit_code
+    assert result.stderr.splitlines()[-1].startswith(f"Error: not published: {expected}")
     assert [] == [path for path in artifacts.rglob("*") if path.is_file()]
 
 
-def test_golden_rows_are_no_real_rows(flowers: Trained) -> None:
-    """golden.json holds float32 rows, and none of the data."""
+def test_golden_rows_are_not_data_rows(flowers: Trained) -> None:
+    """The rows of golden.json are float32, and none is a row of the run."""
     rows = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())["input"]
     assert np.array_equal(rows, np.array(rows, np.float32))
     assert {tuple(row) for row in flowers.run.rows.tolist()}.isdisjoint(map(tuple, rows))
 
 
 def test_golden_rows_out_of_range_are_left_out(flowers: Trained) -> None:
-    """A row whose answer may overflow is no reference; with none left there is no proof."""
+    """Rows that may overflow are left out of golden.json; if none remain, it is an error."""
     rows = np.array([[0] * 4, [3e38] * 4], np.float32)
     assert [[0, 0, 0, 0]] == golden_document(flowers.run.weights, rows)["input"]
     with pytest.raises(ProofError, match="all out of float32's range"):
         golden_document(flowers.run.weights, rows[1:])
 
 
-def test_triton_reads_the_folder(flowers: Trained) -> None:
-    """config.pbtxt, beside the versions, has the names and shapes of the graph."""
+def test_triton_configuration(flowers: Trained) -> None:
+    """The published config.pbtxt has the names and shapes of the graph."""
     text = triton.triton_config("flowers", "classification", 4, 3).decode()
     assert 'name: "input" data_type: TYPE_FP32 dims: [-1, 4]' in text
     session = Session((flowers.artifact / manifest.MODEL).read_bytes())
@@ -122,7 +122,7 @@ def test_triton_reads_the_folder(flowers: Trained) -> None:
 
 
 def test_card_repeats_the_manifest(flowers: Trained) -> None:
-    """The model card has the hub's header, the metrics and every feature."""
+    """The model card has the Hugging Face header, the metrics and every feature."""
     text = (flowers.artifact / manifest.CARD).read_text()
     described = Predictor(flowers.artifact).manifest
     assert text.startswith("---\npipeline_tag: tabular-classification\n")
@@ -138,13 +138,13 @@ def test_card_repeats_the_manifest(flowers: Trained) -> None:
     ],
 )
 def test_missing_run(arguments: list[str], message: str) -> None:
-    """One line and exit code 2."""
-    ended = CliRunner().invoke(main, ["build", *arguments])
-    assert (2, f"Error: {message}\n") == (ended.exit_code, ended.stderr)
+    """A missing run ends in one line and exit code 2."""
+    result = CliRunner().invoke(main, ["build", *arguments])
+    assert (2, f"Error: {message}\n") == (result.exit_code, result.stderr)
 
 
 def test_public_names_are_functions() -> None:
-    """`from export import build, verify`: loaded on first use, and never the modules."""
+    """The names build and verify of the package are functions, and other names are errors."""
     assert (bundle.build, verification.verify) == (export.build, export.verify)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        export.nothing  # noqa: B018 # the access is the test
+        export.nothing  # noqa: B018 # the test needs the access

@@ -1,4 +1,4 @@
-"""export.to_onnx: one canonical file that old runtimes read."""
+"""Tests of export.to_onnx: the file is minimal, and another runtime gives the same outputs."""
 
 import numpy as np
 import onnx
@@ -10,8 +10,8 @@ from service.artifact import manifest
 from tests.trained import Trained
 
 
-def test_nothing_but_the_graph(houses: Trained) -> None:
-    """Opset 17, IR 8, checked by onnx; no path, no version of any tool, no metadata."""
+def test_file_holds_only_the_graph(houses: Trained) -> None:
+    """The file passes onnx.checker with opset 17 and IR 8, and has no paths or tool versions."""
     content = (houses.artifact / manifest.MODEL).read_bytes()
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model, full_check=True)
@@ -22,7 +22,7 @@ def test_nothing_but_the_graph(houses: Trained) -> None:
 
 
 def test_another_runtime_agrees(flowers: Trained) -> None:
-    """Onnx's reference evaluator gives the labels and, nearly, the logits of the eager network."""
+    """The reference evaluator of onnx gives the labels and logits of the eager network."""
     session = onnx.reference.ReferenceEvaluator(str(flowers.artifact / manifest.MODEL))
     logits, _, label = map(np.asarray, session.run(None, {"input": flowers.run.rows}))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""export.to_torchscript: a file that loads anywhere and names no path."""
+"""Tests of export.to_torchscript: the outputs, the archive and the errors of the file."""
 
 import io
 import sys
@@ -14,7 +14,7 @@ from tests.trained import Trained
 
 
 def test_no_paths_dates_or_compression(flowers: Trained) -> None:
-    """No debug files, constant times, and every tensor aligned as torch maps it."""
+    """The archive has no debug files, a constant time, no compression and aligned entries."""
     content = (flowers.artifact / manifest.TORCHSCRIPT).read_bytes()
     archive = zipfile.ZipFile(io.BytesIO(content))
     assert archive.testzip() is None
@@ -30,26 +30,24 @@ def test_no_paths_dates_or_compression(flowers: Trained) -> None:
 @pytest.mark.parametrize("name", ["compressed", "twice"])
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_other_archives_are_rejected(flowers: Trained, name: str) -> None:
-    """A compressed entry, or one name twice, is read differently by different zip readers."""
+    """Compressed entries and duplicate names are rejected, because zip readers differ on them."""
     out = io.BytesIO()
-    how = zipfile.ZIP_DEFLATED if name == "compressed" else zipfile.ZIP_STORED
-    with zipfile.ZipFile(out, "w", how) as archive:
+    compression = zipfile.ZIP_DEFLATED if name == "compressed" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for entry in ("archive/a", "archive/a" if name == "twice" else "archive/b"):
             archive.writestr(entry, b"x" * 100)
     with pytest.raises(ProofError, match="expected uncompressed entries with unique names"):
         check_code(out.getvalue(), net_from_weights(flowers.run.weights))
 
 
-def test_torch_that_cannot_write_is_one_line(
-    flowers: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that fails ends in a ProofError with its last line."""
+def test_export_failure_is_one_line(flowers: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process that writes the file fails, ProofError gives the last line of its output."""
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(ProofError, match=r"cannot write TorchScript on Python .*: no message"):
         to_torchscript(net_from_weights(flowers.run.weights))
 
 
-def test_torch_that_cannot_load_is_one_line() -> None:
-    """Bytes that torch.jit rejects end in a ProofError of one line."""
+def test_load_failure_is_one_line() -> None:
+    """Bytes that torch.jit cannot load raise ProofError with one line."""
     with pytest.raises(ProofError, match=r"^model\.torchscript\.pt: torch .* cannot load it: .*$"):
         load_torchscript(b"garbage")

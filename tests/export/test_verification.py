@@ -1,7 +1,4 @@
-"""`python -m export verify` proves what was published, and names what was edited.
-
-tests/mutants holds all the edits that it must reject.
-"""
+"""Tests of `python -m export verify` and its errors; tests/mutants tests what it rejects."""
 
 import json
 import re
@@ -31,13 +28,13 @@ MESSAGES = {
     "golden: a reference moved within its bound": "golden.json: logits: reference does not "
     "match weights.safetensors",
     "golden: an output missing": "golden.json: cannot be read: KeyError('logits')",
-    "golden.json: labels as decimals": "golden.json: encoding does not match",
+    "golden.json: labels as floats": "golden.json: encoding does not match",
     "manifest: classes permuted": "README.md: expected the bytes derived from manifest.json",
     "manifest: a feature missing": "manifest.json: count of features: expected 4, found 3",
     "manifest: task exchanged": "manifest.json: task: expected classification, found regression",
     "manifest: no proof": "manifest.json: proof: cannot be read",
     "manifest: a failed comparison": "proof: a comparison failed: real rows",
-    "proof.png: no picture": "proof.png: not a complete PNG",
+    "proof.png: truncated to half": "proof.png: not a complete PNG",
     "torchscript: ReLU is Abs": "model.torchscript.pt: "
     "archive/code/__torch__/torch/nn/functional.py is not what torch",
     "torchscript: bytes before the archive": "expected the zip layout that export writes",
@@ -46,26 +43,26 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("mutant", MESSAGES)
-def test_what_was_edited_is_named(flowers: Trained, tmp_path: Path, mutant: str) -> None:
-    """The message states the file, and what was expected and found."""
+def test_error_names_the_edit(flowers: Trained, tmp_path: Path, mutant: str) -> None:
+    """The error names the edited file or tensor and what is wrong with it."""
     subject = MUTANTS[mutant](subject_of(flowers.run, flowers.artifact))
     with pytest.raises((ProofError, ArtifactError), match=re.escape(MESSAGES[mutant])):
         verify(subject.write(tmp_path / "1"))
 
 
 def test_edited_triton_file_is_named(artifact: Path) -> None:
-    """config.pbtxt, beside the newest version, must follow from its manifest."""
+    """An edited config.pbtxt in the folder of the versions is rejected by name."""
     (artifact.parent / "config.pbtxt").write_text("")
     with pytest.raises(ProofError, match=r"config\.pbtxt: expected the bytes derived from"):
         verify(artifact)
 
 
-def test_verify_proves_what_was_published(houses: Trained) -> None:
-    """Exit code 0, and one document with the digest and the proof, equal but for its rows."""
-    ended = CliRunner().invoke(main, ["verify", "--json", str(houses.artifact)])
-    document = json.loads(ended.stdout)
+def test_verify_proves_a_published_artifact(houses: Trained) -> None:
+    """Verify exits with 0 and prints the artifact's digest and its proof as one document."""
+    result = CliRunner().invoke(main, ["verify", "--json", str(houses.artifact)])
+    document = json.loads(result.stdout)
     published = Predictor(houses.artifact)
-    assert 0 == ended.exit_code
+    assert 0 == result.exit_code
     proof = document.pop("proof")
     head = {"artifact": str(houses.artifact), "proved": True, "error": None}
     assert head | {"digest": published.digest} == document
@@ -75,18 +72,18 @@ def test_verify_proves_what_was_published(houses: Trained) -> None:
 
 
 def test_verify_prints_a_table(flowers: Trained) -> None:
-    """The newest version of a name is proved; every runtime is in the table."""
-    ended = CliRunner().invoke(main, ["verify", str(flowers.artifact.parent)])
-    assert (0, "") == (ended.exit_code, ended.stderr)
+    """Given a name, verify proves its newest version and prints a row for every runtime."""
+    result = CliRunner().invoke(main, ["verify", str(flowers.artifact.parent)])
+    assert (0, "") == (result.exit_code, result.stderr)
     digest = Predictor(flowers.artifact).digest
     last = f"proved {flowers.artifact} on its golden rows; digest {digest}\n"
-    assert ended.stdout.endswith(last)
+    assert result.stdout.endswith(last)
     for runtime in ("onnxruntime", "disable_all", "basic", "extended", "torchscript", "eager"):
-        assert runtime in ended.stdout
+        assert runtime in result.stdout
 
 
 def test_verify_of_a_failed_proof(artifact: Path) -> None:
-    """One line, exit code 1; with --json one document, and the same code."""
+    """A failed proof exits with 1 and prints one line, or one document with --json."""
     (artifact / manifest.CARD).write_bytes(b"")
     line, json_document = (
         CliRunner().invoke(main, ["verify", *options, str(artifact)])
@@ -99,8 +96,8 @@ def test_verify_of_a_failed_proof(artifact: Path) -> None:
     assert f"Error: not proved: {document['error']}\n" == line.stderr
 
 
-def test_verify_of_nothing(tmp_path: Path) -> None:
-    """A folder without an artifact ends in one line and exit code 2."""
-    ended = CliRunner().invoke(main, ["verify", str(tmp_path)])
-    assert 2 == ended.exit_code
-    assert "expected artifacts/<name> or artifacts/<name>/<version>" in ended.stderr
+def test_verify_of_a_missing_artifact(tmp_path: Path) -> None:
+    """A folder without an artifact gives a one-line error and exit code 2."""
+    result = CliRunner().invoke(main, ["verify", str(tmp_path)])
+    assert 2 == result.exit_code
+    assert "expected artifacts/<name> or artifacts/<name>/<version>" in result.stderr

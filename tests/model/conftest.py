@@ -1,16 +1,16 @@
-"""Fixtures of the training tests."""
+"""The number of threads and the floating-point type of the training tests."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # pytest-xdist uses the cores
+torch.set_num_threads(1)  # pytest-xdist already uses all cores
 
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Run the fit in float64, where rounding cannot hide a wrong formula."""
+    """Make float64 the default dtype, in which rounding cannot hide a wrong formula."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

@@ -1,4 +1,4 @@
-"""Watch the epochs of a training from a test."""
+"""Functions that run test code after each epoch of a training."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,18 +9,18 @@ from model.fit.loop import Epoch, FitState, run_epochs
 
 
 def watch_epochs(monkeypatch: pytest.MonkeyPatch, look: Callable[[FitState], object]) -> None:
-    """Call look with the state after each epoch, before a checkpoint of that epoch is written."""
+    """Call look with the state after each epoch, before its checkpoint is written."""
 
-    def watched(state: FitState, *arguments: Any) -> Iterator[Epoch]:
+    def run_watched(state: FitState, *arguments: Any) -> Iterator[Epoch]:
         for epoch in run_epochs(state, *arguments):
             look(state)
             yield epoch
 
-    monkeypatch.setattr("model.training.run_epochs", watched)
+    monkeypatch.setattr("model.training.run_epochs", run_watched)
 
 
 def interrupt_after(epochs: int) -> Callable[[FitState], object]:
-    """Return a function for watch_epochs that interrupts a fit after its checkpoint of an epoch."""
+    """Return an argument of watch_epochs that interrupts after this number of checkpoints."""
 
     def interrupt(state: FitState) -> None:
         if len(state.history) > epochs:

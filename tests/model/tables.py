@@ -1,4 +1,4 @@
-"""A Table for the tests of training."""
+"""A small table for the tests of training."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ CLASSES = ("cheap", "dear")
 
 
 def make_table(classes: tuple[str, ...] = (), rows: int = 100) -> Table:
-    """Make a table of a year, a constant 0.1, Unix days and noise.
+    """Make a table with the features year, constant 0.1, Unix days and noise.
 
-    The target is linear in them, or says whether that is above its mean.
+    The target is linear in the features; with classes, it is whether that value exceeds 1e5.
     """
     rng = np.random.default_rng(0)
     year, days = rng.integers(1990, 2020, rows), rng.integers(18_000, 20_000, rows)

@@ -1,4 +1,4 @@
-"""model.config: the settings of a fit, and their limits."""
+"""Tests of model.config: the limits of the settings of a fit."""
 
 import dataclasses
 import json
@@ -39,14 +39,14 @@ SEED = "expected 0 to 2**32 - 1"
     ],
 )
 def test_bad_value(name: str, value: Any, expected: str) -> None:
-    """A value out of range is refused, with the range and the value."""
+    """The error of a value out of range gives the range and the value."""
     with pytest.raises(DataError, match=f"^{re.escape(f'{name}: {expected}')}$"):
         TrainConfig(**{name: value})
 
 
 @pytest.mark.parametrize("weights", ["equal", "balanced", (0.1, 1 / 3)])
 def test_round_trip_through_json(weights: Any) -> None:
-    """Every value comes back in its type."""
+    """A configuration restored from JSON equals the original."""
     config = TrainConfig(class_weights=weights, learning_rate=1 / 3, schedule="cosine", patience=7)
     text = json.dumps(dataclasses.asdict(config))
     assert config == TrainConfig(**json.loads(text, object_hook=lists_as_tuples))

@@ -1,4 +1,4 @@
-"""`python -m model train --config`: the fit is the one that the TOML file describes."""
+"""Tests of `python -m model train --config`, which reads settings from a TOML file."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ save-every = 60
 
 
 def test_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys with dashes and underscores alike reach the run."""
+    """Every setting of the file reaches the run, with dashes or underscores in its key."""
     monkeypatch.chdir(tmp_path)
     rows = [f"{i},n{i},{i % 7},{i * i % 11},{'yes' if i % 3 else 'no'}" for i in range(60)]
     Path("t.csv").write_text("\n".join(["id,name,age,size,label", *rows]) + "\n")

@@ -1,4 +1,4 @@
-"""model.__main__: the train command, in this process and in processes of its own."""
+"""Tests of model.__main__: the train command, in this process and in subprocesses."""
 
 import os
 import re
@@ -26,14 +26,14 @@ HOUSES = ("--data", "houses.csv", "--target", "price")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with a table of houses."""
+    """The current folder, which holds houses.csv."""
     monkeypatch.chdir(tmp_path)
     write_houses(60)
     return tmp_path
 
 
 def write_houses(count: int) -> None:
-    """Write a table of houses, whose prices are linear."""
+    """Write a table of houses whose price is linear in the size."""
     rows = [f"{20 + i},{i % 7},{1000 * i + 500.5}" for i in range(count)]
     Path("houses.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
 
@@ -44,7 +44,7 @@ def run_train(*arguments: str) -> Result:
 
 
 def test_help_states_every_default() -> None:
-    """Every option has a phrase of its own, and states its default unless that is "not used"."""
+    """Every option has a help text, which gives the default where there is one."""
     text = " ".join(CliRunner().invoke(main, ["train", "--help"]).output.split())
     for option in main.commands["train"].params:
         assert isinstance(option, click.Option)
@@ -54,7 +54,7 @@ def test_help_states_every_default() -> None:
 
 
 def test_markup_in_names_is_printed_as_it_is() -> None:
-    """Names that look like rich's markup or emoji codes come back unchanged."""
+    """Names that look like rich's markup or emoji codes are printed and saved unchanged."""
     rows = [f"{i},{i % 5},{i % 2}" for i in range(60)]
     Path("emoji.csv").write_text("\n".join([":heart:,[red]b,[t]", *rows]) + "\n")
     options = "--data emoji.csv --target [t] --task regression --name [Other] --runs out/x"
@@ -82,7 +82,7 @@ def test_markup_in_names_is_printed_as_it_is() -> None:
     ],
 )
 def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
-    """Bad data or options end in one line and exit code 2, and leave no run behind."""
+    """Invalid data or options give a one-line error and exit code 2, and leave no run."""
     Path("newline.csv").write_text('"a\nb",t\n' + "x,1.5\n" * 20)
     Path("fit.toml").write_text("class-weights = []")
     result = run_train(*arguments.split())
@@ -96,7 +96,7 @@ def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
 
 
 def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interruption names the checkpoint, which resumes to the same bits, unless data changed."""
+    """An interrupted fit resumes from its checkpoint to the same bits, unless data changed."""
     arguments = (*HOUSES, "--hidden", "4", "--epochs", "9", "--schedule", "cosine")
     assert 0 == run_train(*arguments, "--runs", "whole").exit_code
     with monkeypatch.context() as patch:
@@ -117,7 +117,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_train("--resume", "--runs", "../runs", "--name", "Some name", "--save-every", "7")
     assert 0 == result.exit_code, result.output
     assert "resuming after epoch 4 of 9" in result.output.splitlines()
-    whole, resumed = (load_run(Path("..") / place / "1") for place in ("whole/houses", path.parent))
+    whole, resumed = (load_run(Path("..") / name / "1") for name in ("whole/houses", path.parent))
     assert whole.content == resumed.content
     assert whole.record.history == resumed.record.history
     assert whole.record.config == resumed.record.config
@@ -126,57 +126,56 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arguments", ["--epochs 9", "--lr 0.001", "--config fit.toml"])
 def test_resume_takes_no_other_settings(arguments: str) -> None:
-    """An option of the fit beside --resume, even with its default, ends in one line."""
+    """--resume with another option of the fit gives a one-line error."""
     Path("fit.toml").write_text("epochs = 9\n")
     result = run_train("--resume", *arguments.split())
     assert 2 == result.exit_code
     assert re.fullmatch(f"Error: --resume .*{arguments.split()[0]}\n", result.output)
 
 
-@pytest.mark.parametrize(("options", "place"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
-def test_nothing_to_resume(folder: Path, options: list[str], place: str) -> None:
-    """Without a checkpoint, the command names the folder that it looked at, and makes none."""
+@pytest.mark.parametrize(("options", "runs"), [([], "runs"), (["--name", "My t"], "runs/my-t")])
+def test_nothing_to_resume(folder: Path, options: list[str], runs: str) -> None:
+    """Without a checkpoint, the error names the searched folder, and no folder is created."""
     before = sorted(folder.rglob("*"))
     result = run_train("--resume", *options)
-    expected = f"Error: {place}: no checkpoint to resume\n"
+    expected = f"Error: {runs}: no checkpoint to resume\n"
     assert (2, expected) == (result.exit_code, result.output)
     assert before == sorted(folder.rglob("*"))
 
 
-# In processes of their own
+# Subprocesses
 
 
 @pytest.mark.e2e
-def test_failed_write_in_a_real_process(folder: Path) -> None:
-    """A write that the system refuses ends in one line and leaves no draft, as on a full disk."""
+def test_failed_write(folder: Path) -> None:
+    """A failed write, as on a full disk, gives a one-line error and leaves no draft."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 
     command = [sys.executable, "-B", "-m", "model", "train", *HOUSES, *QUICK]
-    # Without these variables, coverage does not write a file of its own.
+    # Without these variables, coverage writes no file in the subprocess.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     variables["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
-    assert (2, f"Error: {Path('runs/houses')}: File too large\n") == (done.returncode, done.stderr)
+    child = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
+    assert (2, "Error: runs/houses: File too large\n") == (child.returncode, child.stderr)
     assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
 
 
 @pytest.mark.e2e
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Under torchrun two processes fit what one fits, and only the first prints and writes.
+    """Two processes under torchrun give the losses of one, and only the first prints and writes.
 
-    They sum a gradient in another order, so it differs by its rounding, about 1e-6 of itself. Five
-    epochs of one or two Adam steps of 0.001 pass on a thousandth of that, which leaves the losses
-    equal to 1e-5.
+    Gradients are summed in another order, which changes them by a relative 1e-6. Five epochs of one
+    or two Adam steps of 0.001 pass on a thousandth of that, so the losses agree to 1e-5.
     """
     options = "train --data wine --epochs 5 --schedule cosine --device cpu --class-weights balanced"
     fit = options.split()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # Starting torchrun in this process saves a further import of torch, which takes seconds.
+    # Calling torchrun in this process avoids another import of torch, which takes seconds.
     torchrun(["--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "model", *fit])
     (path,) = Path("runs/wine").iterdir()
     output = capfd.readouterr().out
@@ -190,4 +189,4 @@ def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         for run in runs
     )
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=0)
-    assert runs[0].content != runs[1].content, "the rounding should differ: else it was one process"
+    assert runs[0].content != runs[1].content, "two processes should give another rounding"

@@ -1,4 +1,4 @@
-"""model.metrics: metrics by their textbook formulas, and the baselines."""
+"""Tests of model.metrics: metrics equal their textbook formulas, and baselines."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from model.metrics import baseline_metrics, compute_metrics
 
 
 def test_regression_metrics() -> None:
-    """r2, rmse and mae are their textbook formulas."""
+    """The metrics r2, rmse and mae equal their textbook formulas."""
     rng = np.random.default_rng(0)
     truth = rng.normal(1000, 10, (50, 1))
     errors = rng.normal(size=(50, 1))
@@ -24,7 +24,7 @@ def test_regression_metrics() -> None:
 def test_classification_metrics() -> None:
     """The log loss is the mean negative log of the true class's probability, in nats."""
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
-    truth = np.array([0, 1, 1, 0])  # no row of class 2, as in a small test part
+    truth = np.array([0, 1, 1, 0])  # class 2 is missing, as in a small test part
     expected = {"accuracy": 0.5, "log_loss": -np.log([0.7, 0.6, 0.25, 0.2]).mean()}
     assert pytest.approx(expected) == compute_metrics(probabilities, truth, 3)
 
@@ -35,7 +35,7 @@ def draw_rows(count: int, seed: int) -> NDArray[np.float32]:
 
 
 def test_regression_baselines() -> None:
-    """The mean of the training rows, and a linear model that is exact on a linear truth."""
+    """One baseline predicts the training mean; the linear one is exact for linear targets."""
     x, x_test = draw_rows(60, 0), draw_rows(20, 1)
     y, truth = (part.astype(np.float64) @ [[2.0, 0.0], [-1.0, 3.0]] + 5 for part in (x, x_test))
     baselines = baseline_metrics((x, y), (x_test, truth), 0)
@@ -45,7 +45,7 @@ def test_regression_baselines() -> None:
 
 
 def test_classification_baselines() -> None:
-    """The class shares of the training rows, and a linear model that finds a linear boundary."""
+    """One baseline predicts the training class shares; the linear one fits a linear boundary."""
     x, x_test = draw_rows(200, 0), draw_rows(100, 1)
     y, truth = (np.where(part[:, 0] > 0.3, 0, 1) for part in (x, x_test))
     baselines = baseline_metrics((x, y), (x_test, truth), 2)
@@ -59,7 +59,7 @@ def test_classification_baselines() -> None:
 
 
 def test_baselines_see_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Baselines know all classes even if the first rows, to which they are fitted, are of one."""
+    """Baselines are finite even if the rows to which they are fitted have only one class."""
     monkeypatch.setattr(metrics, "MAX_BASELINE_ROWS", 50)
     x = draw_rows(200, 0)
     y = np.repeat([0, 2, 1], [150, 40, 10])

@@ -1,4 +1,4 @@
-"""model.net: the network, and the scaling of its inputs and outputs."""
+"""Tests of model.net: the network and the scaling of its inputs and outputs."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ float32s = st.floats(-1e6, 1e6, width=32)
 @settings(deadline=None)
 @given(float32s, float32s, st.floats(0, 2.0**20, width=32))
 def test_standardise_rounds_twice(value: float, shift: float, scale: float) -> None:
-    """It is (x - shift) * scale, with one rounding for each of the two operations."""
+    """standardise() computes (x - shift) * scale with one rounding for each operation."""
     net = ScaledClassifier(TwoLayerNet(1, 1, 2), torch.tensor([shift]), torch.tensor([scale]))
     exact = (value - shift) * scale
     error = abs(exact - net.standardise(torch.tensor([[value]])).item())
@@ -37,7 +37,7 @@ def test_standardise_rounds_twice(value: float, shift: float, scale: float) -> N
 
 
 def test_classifier_equals_float64() -> None:
-    """Logits are those of NumPy in float64, probabilities their softmax, label the largest one."""
+    """Logits, probabilities and labels equal those that NumPy computes in float64."""
     net = ScaledClassifier(new_net(), SHIFT, SCALE)
     w = {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
     standardised = (X.double().numpy() - w["shift"]) * w["scale"]
@@ -52,7 +52,7 @@ def test_classifier_equals_float64() -> None:
 
 
 def test_regressor_inverts_the_scaling_of_its_targets() -> None:
-    """Scores equal to the training targets would give the targets, in their own units."""
+    """forward() applies to scores the inverse of the scaling of the training targets."""
     output_scale, output_shift = torch.tensor([1e3, 0.5]), torch.tensor([2e5, -1.0])
     net = ScaledRegressor(new_net(2), SHIFT, SCALE, output_scale, output_shift)
     y = torch.stack([torch.linspace(1e5, 3e5, 20), torch.linspace(-3, 1, 20)], dim=1).double()

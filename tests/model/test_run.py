@@ -1,4 +1,4 @@
-"""model.run: a run on disk, and the errors of a damaged one."""
+"""Tests of model.run: saving, loading and finding runs, and errors of damaged runs."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ CLASSES: tuple[ClassValue, ...] = ("a, €", 1, 1.5, True)
 
 
 def record(classes: tuple[ClassValue, ...]) -> RunRecord:
-    """Make a record of two features, of extreme numbers and a name that needs quotes."""
+    """Make a record with extreme numbers and with names that need quotes in CSV."""
     return RunRecord(
         name="houses",
         created="2026-01-02T03:04:05+00:00",
@@ -73,8 +73,8 @@ ROWS = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """A run at runs/houses/1."""
+def run_path(tmp_path: Path) -> Path:
+    """The folder runs/houses/1 with a saved run."""
     path = tmp_path / "runs" / "houses" / "1"
     path.mkdir(parents=True)
     save_run(path, record(CLASSES), network(CLASSES), ROWS)
@@ -83,11 +83,11 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("classes", "out_features"), [((), 1), (CLASSES, 4)])
 def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...], out_features: int) -> None:
-    """Every number, name and bit comes back: the record, the tensors, the rows, the outputs."""
-    written, net = record(classes), network(classes)
-    save_run(tmp_path, written, net, ROWS)
+    """A loaded run has the saved record, tensors and rows, and its network the same outputs."""
+    run_record, net = record(classes), network(classes)
+    save_run(tmp_path, run_record, net, ROWS)
     run = load_run(tmp_path)
-    assert written == run.record
+    assert run_record == run.record
     assert out_features == run.record.out_features
     assert [type(value) for value in classes] == [type(value) for value in run.record.classes]
     assert set(net.state_dict()) == set(run.weights)
@@ -102,17 +102,17 @@ def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...], out_feature
         assert torch.equal(expected, actual)
 
 
-def test_files_are_deterministic_and_hold_no_pickle(saved: Path, tmp_path: Path) -> None:
-    """The same run gives the same bytes: JSON, and tensors behind a JSON header."""
+def test_files_are_deterministic_and_hold_no_pickle(run_path: Path, tmp_path: Path) -> None:
+    """Saving a run twice gives equal files, each of JSON or of tensors after a JSON header."""
     save_run(tmp_path, record(CLASSES), network(CLASSES), ROWS)
     names = {"run.json", "weights.safetensors", "rows.safetensors"}
-    assert names == {path.name for path in saved.iterdir()}
-    for path in saved.iterdir():
+    assert names == {path.name for path in run_path.iterdir()}
+    for path in run_path.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
     for name in names - {"run.json"}:
-        content = (saved / name).read_bytes()
+        content = (run_path / name).read_bytes()
         json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    document = json.loads((saved / "run.json").read_bytes())
+    document = json.loads((run_path / "run.json").read_bytes())
     assert dataclasses.asdict(record(CLASSES)).keys() == document.keys()
 
 
@@ -121,8 +121,8 @@ def test_files_are_deterministic_and_hold_no_pickle(saved: Path, tmp_path: Path)
 Damage = Callable[[Path], object]
 
 
-def edited(**changes: Any) -> Damage:
-    """Return a function that changes members of a run's run.json; None removes one."""
+def edit_record(**changes: Any) -> Damage:
+    """Return a function that changes members of run.json; the value None removes one."""
 
     def edit(path: Path) -> None:
         document = json.loads((path / "run.json").read_bytes()) | changes
@@ -133,12 +133,12 @@ def edited(**changes: Any) -> Damage:
 
 
 def feature(**changes: float) -> list[dict[str, Any]]:
-    """Return the features of record(), the second one changed."""
-    features = [dataclasses.asdict(each) for each in record(CLASSES).features]
+    """Return the features of record(), with changes to the second one."""
+    features = [dataclasses.asdict(item) for item in record(CLASSES).features]
     return [features[0], features[1] | changes]
 
 
-def cut(name: str) -> Damage:
+def truncate(name: str) -> Damage:
     """Return a function that removes the second half of a file of a run."""
     return lambda path: os.truncate(path / name, (path / name).stat().st_size // 2)
 
@@ -157,37 +157,37 @@ ONE_NETWORK = UNREADABLE + "weights, rows and run.json do not match"
             (lambda path, name=name: (path / name).unlink(), f": not a complete run, {name} is ")
             for name in FILES
         ),
-        *((cut(name), UNREADABLE) for name in FILES),
+        *((truncate(name), UNREADABLE) for name in FILES),
         (lambda path: (path / "run.json").write_bytes(b"\xff"), UNREADABLE),
-        (edited(format_version=2), RECORD + "expected format_version 1, found 2"),
-        (edited(format_version=None), UNREADABLE + "'format_version'"),
-        (edited(history=[1]), UNREADABLE),
-        (edited(surprise=1), UNREADABLE),
-        (edited(config={"epochs": 0}), UNREADABLE + "epochs: expected 1 to 2**31 - 1, "),
-        (edited(features=[]), ONE_NETWORK),
-        (edited(task="regression"), ONE_NETWORK),
-        (edited(features=feature(mean=math.nan)), STATISTICS),
-        (edited(features=feature(min=3.0, max=2.0)), STATISTICS),
+        (edit_record(format_version=2), RECORD + "expected format_version 1, found 2"),
+        (edit_record(format_version=None), UNREADABLE + "'format_version'"),
+        (edit_record(history=[1]), UNREADABLE),
+        (edit_record(surprise=1), UNREADABLE),
+        (edit_record(config={"epochs": 0}), UNREADABLE + "epochs: expected 1 to 2**31 - 1, "),
+        (edit_record(features=[]), ONE_NETWORK),
+        (edit_record(task="regression"), ONE_NETWORK),
+        (edit_record(features=feature(mean=math.nan)), STATISTICS),
+        (edit_record(features=feature(min=3.0, max=2.0)), STATISTICS),
         (
-            edited(metrics={"train": {}, "validation": {}}),
+            edit_record(metrics={"train": {}, "validation": {}}),
             RECORD + "metrics: expected those of the test rows, found none",
         ),
-        (edited(name="../x"), RECORD + "expected a name of [a-z0-9_-], found '../x'"),
+        (edit_record(name="../x"), RECORD + "expected a name of [a-z0-9_-], found '../x'"),
     ],
 )
-def test_damaged_run(saved: Path, damage: Damage, expected: str) -> None:
-    """Any damage ends in one line that begins with the folder."""
-    damage(saved)
-    with pytest.raises(DataError, match=f"^{re.escape(str(saved) + expected)}.*$"):
-        load_run(saved)
+def test_damaged_run(run_path: Path, damage: Damage, expected: str) -> None:
+    """Any damage gives a one-line error that begins with the path of the run."""
+    damage(run_path)
+    with pytest.raises(DataError, match=f"^{re.escape(str(run_path) + expected)}.*$"):
+        load_run(run_path)
 
 
 # Finding a run
 
 
-def test_newest_run(saved: Path) -> None:
-    """The newest run.json counts, over all names or of one; drafts and other folders do not."""
-    root = saved.parent.parent
+def test_newest_run(run_path: Path) -> None:
+    """The newest run is chosen among all names or one; drafts and other folders are ignored."""
+    root = run_path.parent.parent
     names = ("houses/2", "houses/10", "cars/3", "houses/.tmp-x", "houses/notes")
     for index, name in enumerate(names):
         (root / name).mkdir(parents=True)
@@ -198,13 +198,13 @@ def test_newest_run(saved: Path) -> None:
     assert root / "houses" / "2" == find_run(str(root / "houses" / "2"))
 
 
-def test_no_run(saved: Path, tmp_path: Path) -> None:
-    """The error names the command that makes a run, the closest run, or the missing file."""
-    empty, wrong = tmp_path / "empty", saved.parent.parent / "house"
+def test_no_run(run_path: Path, tmp_path: Path) -> None:
+    """The error names the command to run, a similar path, or the missing file."""
+    empty, wrong = tmp_path / "empty", run_path.parent.parent / "house"
     for find, folder, expected in (
         (newest_run, empty, "no complete run; train one first (python -m model train)"),
-        (lambda path: find_run(str(path)), wrong, f"no such run (did you mean '{saved.parent}'?)"),
-        (lambda path: find_run(str(path)), tmp_path, "not a run, run.json is missing"),
+        (lambda p: find_run(str(p)), wrong, f"no such run (did you mean '{run_path.parent}'?)"),
+        (lambda p: find_run(str(p)), tmp_path, "not a run, run.json is missing"),
     ):
         with pytest.raises(DataError, match=f"^{re.escape(f'{folder}: {expected}')}$"):
             find(folder)

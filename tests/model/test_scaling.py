@@ -1,4 +1,4 @@
-"""model.scaling: the scaling of a table, its standardised rows, and predictions."""
+"""Tests of model.scaling: standardised rows, predictions, and their errors."""
 
 import re
 
@@ -22,8 +22,8 @@ def untrained(table: Table) -> ScaledNet:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-41])
-def test_scaling_is_that_of_the_training_rows(scale: float) -> None:
-    """Training rows get mean 0 and spread 1; constant columns and the smallest spreads get 0."""
+def test_training_rows_are_standardised(scale: float) -> None:
+    """Training rows get mean 0 and deviation 1; constant or subnormal columns become 0."""
     table = make_table()
     table.x[:, 3] *= scale
     x, y = standardise_rows(untrained(table), table, TRAIN)
@@ -35,7 +35,7 @@ def test_scaling_is_that_of_the_training_rows(scale: float) -> None:
 
 @pytest.mark.parametrize("classes", [(), CLASSES])
 def test_slices_equal_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]) -> None:
-    """However few rows are computed at once, results are the same and in the order of indices."""
+    """Results do not depend on the slice size, and are in the order of the indices."""
     table, indices = make_table(classes), np.random.default_rng(0).permutation(100)[:37]
     net = untrained(table)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_slices_equal_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[
         outputs = net(torch.from_numpy(table.x))
         predictions = (outputs[1] if classes else outputs).double().numpy()[indices]
         targets = net.training_targets(torch.from_numpy(table.y))[indices]
-    for slice_values in (1, 4 * 10, 12 * 10, 1 << 22):  # one row, a number that leaves a rest, all
+    for slice_values in (1, 4 * 10, 12 * 10, 1 << 22):  # from one row to all
         monkeypatch.setattr("model.scaling.MAX_SLICE_VALUES", slice_values)
         rows = standardise_rows(net, table, indices)
         assert torch.equal(x, rows[0])
@@ -53,7 +53,7 @@ def test_slices_equal_the_whole(monkeypatch: pytest.MonkeyPatch, classes: tuple[
 
 
 def test_predictions_that_are_not_finite() -> None:
-    """An infinite prediction is an error."""
+    """An infinite prediction raises an error that suggests scaling the data."""
     table = make_table()
     net = untrained(table)
     net.output_scale.fill_(3e38)  # type: ignore[operator] # a buffer of the regressor
@@ -63,7 +63,7 @@ def test_predictions_that_are_not_finite() -> None:
 
 
 def test_network_that_does_not_fit_into_memory() -> None:
-    """A hidden layer beyond the address space is an error that shows the sizes of the layers."""
+    """If the network exceeds the address space, the error gives the sizes of its layers."""
     table = make_table()
     expected = f"hidden_features: no memory for a network of 4 -> {2**46} -> 1"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):

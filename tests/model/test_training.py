@@ -1,4 +1,4 @@
-"""model.training: from a Table to a complete run on disk."""
+"""Tests of model.training: runs, failed fits, checkpoints and output of train()."""
 
 import dataclasses
 import io
@@ -27,18 +27,18 @@ from tests.model.tables import CLASSES, make_table
 
 CONFIG = TrainConfig(hidden_features=8, epochs=8, learning_rate=1e-2)
 CPU = torch.device("cpu")
-BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
+BOTH_TASKS = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
 
 
 def trained(folder: Path, table: Table, **changes: Any) -> Run:
-    """Train on the CPU and load the run."""
+    """Train on the CPU with changed settings, and return the run."""
     config = dataclasses.replace(CONFIG, **changes)
     return load_run(train(table, config, CPU, folder / "runs", Console(quiet=True)))
 
 
-@BOTH
+@BOTH_TASKS
 def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    """Two runs of one seed differ in nothing but their time of creation; another seed's differs."""
+    """Runs of one seed differ only in their time of creation; another seed gives other weights."""
     first, second, other = (trained(tmp_path, make_table(classes), seed=seed) for seed in (5, 5, 6))
     assert tmp_path / "runs" / "t" / "2" == second.path
     assert first.content == second.content
@@ -47,14 +47,14 @@ def test_same_seed_same_bits(tmp_path: Path, classes: tuple[str, ...]) -> None:
     assert (first.path / "curves.png").read_bytes() == (second.path / "curves.png").read_bytes()
 
 
-@BOTH
+@BOTH_TASKS
 def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    """Other test rows give the same weights, history and statistics, and other test metrics."""
+    """Changing the test rows changes the test metrics and nothing else."""
     table = make_table(classes)
     test = split(table, CONFIG.seed)["test"]
     x, y = table.x.copy(), table.y.copy()
     x[test] = np.random.default_rng(1).normal(1e6, 1e6, x[test].shape)
-    if not classes:  # classes decide the split itself
+    if not classes:  # other classes would change the split
         y[test] = -y[test]
     first = trained(tmp_path, table)
     second = trained(tmp_path, dataclasses.replace(table, x=x, y=y))
@@ -65,11 +65,11 @@ def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, 
     assert first.record.metrics["test"] != second.record.metrics["test"]
 
 
-@BOTH
+@BOTH_TASKS
 def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    """The recorded metrics are those of the saved network, at the lowest validation loss."""
+    """The saved network and its metrics are those of the lowest validation loss."""
     table = make_table(classes)
-    # The learning rate is coarse, so that the loss goes up and down.
+    # With this large learning rate the loss does not fall in every epoch.
     run = trained(tmp_path, table, epochs=30, learning_rate=0.3)
     losses = [epoch.validation_loss for epoch in run.record.history]
     best = run.record.best_epoch
@@ -86,7 +86,7 @@ def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None
 
 
 def test_record(tmp_path: Path) -> None:
-    """The record holds the table's columns, the statistics of its training rows, the settings."""
+    """The record holds the columns, the statistics of the training rows and the settings."""
     table = make_table()
     run = trained(tmp_path, table)
     record, parts = run.record, split(table, CONFIG.seed)
@@ -107,7 +107,7 @@ def test_record(tmp_path: Path) -> None:
 
 
 def with_outlier(part: str) -> Table:
-    """Make a table with a value in the part that leaves float32's range when standardised."""
+    """Make a table with a value in this part that overflows float32 when standardised."""
     table = make_table(rows=400)
     table.x[:, 3] *= 0.1
     table.x[split(table, CONFIG.seed)[part][0], 3] = 3e38
@@ -128,17 +128,17 @@ OUTLIER = "column 'noise': an outlier leaves float32's range when it is standard
         (make_table(CLASSES), {"class_weights": (1.0, 2.0, 3.0)}, TOO_MANY_WEIGHTS),
     ],
 )
-def test_failed_fit_leaves_nothing(
+def test_failed_fit_leaves_no_files(
     tmp_path: Path, table: Table, changes: dict[str, Any], expected: str
 ) -> None:
-    """Divergence at once, values out of range and wrong weights end in one line, without a run."""
+    """A fit that fails in its first epoch gives a one-line error and leaves no run."""
     with pytest.raises(DataError, match=f"^{expected}$"):
         trained(tmp_path, table, **changes)
     assert [tmp_path / "runs"] == list(tmp_path.rglob("*"))
 
 
 def test_class_weights() -> None:
-    """Balanced weights are scikit-learn's over the training rows; numbers are used as they are."""
+    """Balanced weights equal scikit-learn's on the training rows; explicit ones are kept."""
     y = np.array([0] * 70 + [1] * 20 + [2] * 10)
     table, train = dataclasses.replace(make_table(("a", "b", "c")), y=y), np.arange(10, 95)
 
@@ -152,7 +152,7 @@ def test_class_weights() -> None:
 
 
 def test_class_weights_reach_the_fit(tmp_path: Path) -> None:
-    """A class of a larger weight is predicted more often."""
+    """A class with a larger weight is predicted more often."""
     noise = np.random.default_rng(3).integers(0, 2, 100)
     table = dataclasses.replace(make_table(CLASSES), y=noise)
     shares = []
@@ -165,15 +165,15 @@ def test_class_weights_reach_the_fit(tmp_path: Path) -> None:
 def rates_that_jump(
     config: TrainConfig, first: int, steps: int, steps_per_epoch: int
 ) -> list[float]:
-    """Return learning rates that are far too large after three epochs."""
+    """Return the normal learning rate for three epochs, then a rate that diverges."""
     return [config.learning_rate if first < 3 * steps_per_epoch else 1e30] * steps
 
 
-@BOTH
+@BOTH_TASKS
 def test_divergence_after_good_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
 ) -> None:
-    """The run of the good epochs is complete, and both it and the error give the reason."""
+    """Divergence saves a run of the epochs before it; run and error give the reason."""
     table, log = make_table(classes), io.StringIO()
     expected = trained(tmp_path / "good", table, epochs=3)
     monkeypatch.setattr("model.fit.loop.learning_rates", rates_that_jump)
@@ -199,7 +199,7 @@ def test_divergence_after_good_epochs(
 def test_checkpoint_exists_only_during_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
 ) -> None:
-    """With an interval of 0 each epoch is saved, if a request says how to resume it."""
+    """With an interval of 0 and a request, each epoch is saved, and the end removes the file."""
     saved_epochs = []
 
     def look(state: FitState) -> None:
@@ -216,7 +216,7 @@ def test_checkpoint_exists_only_during_the_fit(
 def test_resumed_run_equals_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A complete fit without a run resumes to the same run, on the threads of its checkpoint."""
+    """A checkpoint of the last epoch resumes to the same run, with its number of threads."""
     table = make_table()
     writer = CheckpointWriter(tmp_path, table, TrainRequest(source="t"), CONFIG, 3, 0.0)
     with monkeypatch.context() as patch:
@@ -236,7 +236,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 
 def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log gets plain lines: warnings, an epoch at each interval, the best epoch, the metrics."""
+    """A log has plain lines of warnings, epochs, the best epoch and the metrics."""
     monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", 0)
     log = io.StringIO()
     train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=120))
@@ -253,7 +253,7 @@ def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_terminal(tmp_path: Path) -> None:
-    """A terminal gets a progress bar with the validation loss."""
+    """A terminal shows a progress bar with the validation loss."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     train(make_table(), CONFIG, CPU, tmp_path, console)

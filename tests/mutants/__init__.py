@@ -1,6 +1,6 @@
-"""Mutants: artifacts that are wrong in one way, re-packed, which the checks must reject.
+"""Mutants: artifacts with one error and a correct SHA256SUMS, which the checks must reject.
 
-`test_mutants.py` sweeps two small networks, `pytest -m mutants tests/mutants` seven of all widths.
+test_mutants.py uses two small networks; `pytest -m mutants tests/mutants` uses seven sizes.
 """
 
 from tests.mutants import documents, faults, graph, script
@@ -10,6 +10,6 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for mutant in (*graph.MUTANTS, *script.MUTANTS, *documents.MUTANTS, *faults.MUTANTS)
 }
-"""By name: every mutant that no hash can see."""
+"""All mutants by name."""
 
 __all__ = ["MUTANTS", "DoesNotApplyError", "Mutant", "Subject"]

@@ -1,6 +1,6 @@
 """The checks of a server, of `export verify` and of `export build`, each callable on its own.
 
-Nothing is checked here: each entry calls the function that the commands call.
+This module contains no checks of its own: each entry calls the function that a command calls.
 """
 
 import dataclasses
@@ -35,15 +35,15 @@ Check = Callable[[Subject], object]
 Result = TypeVar("Result")
 REJECTIONS = (ArtifactError, ProofError)
 TRACEBACK = "TRACEBACK"
-"""Start of the message that stands for any other exception: a defect of the check."""
+"""Start of the message for any exception not in REJECTIONS, which is a defect of the check."""
 
 
 class UnreadableError(Exception):
-    """A check cannot run, because the file of another check cannot be read."""
+    """A check cannot run, because a file is invalid that another check reads and rejects."""
 
 
 def _read(reader: Callable[..., Result], *arguments: object) -> Result:
-    """Call a reader that is a check of its own."""
+    """Call a reader that is itself a check; raise UnreadableError if it rejects the file."""
     try:
         return reader(*arguments)
     except REJECTIONS:
@@ -63,11 +63,11 @@ def _weights(subject: Subject) -> Weights:
 
 
 def _open_session(subject: Subject, runtime: str = "serving") -> Session:
-    """Open the session that serves, without the scan before it, and with its fault."""
+    """Open the serving session without the scan that precedes it, and apply the fault."""
     with patch.object(session, "scan_onnx", lambda content: {}):
         opened = Session(subject.files[manifest.MODEL])
     if fault := subject.faults.get(runtime):
-        opened.run = fault(opened.run, subject.weights)  # type: ignore[method-assign, assignment] # a Mapping will do
+        opened.run = fault(opened.run, subject.weights)  # type: ignore[method-assign, assignment] # returns a Mapping
     return opened
 
 
@@ -93,18 +93,18 @@ def _check_pictures(subject: Subject) -> None:
 
 
 def _check_run(subject: Subject) -> None:
-    """Compare an artifact with the run, as `export build` does before it publishes."""
+    """Compare an artifact with its run, as `export build` does before it publishes."""
     curves = (subject.run.path / manifest.CURVES).read_bytes()
     files = {manifest.WEIGHTS: subject.run.content, manifest.CURVES: curves}
     if not bundle.is_unchanged(_artifact(subject), files, subject.run):
-        raise ProofError("it is not what export would publish of the run")
+        raise ProofError("the artifact differs from what export publishes for the run")
 
 
 @functools.lru_cache(maxsize=4)
 def _references(
     weights: bytes, features: tuple[Feature, ...]
 ) -> list[tuple[Case, Reference, Mapping[str, np.ndarray]]]:
-    """Evaluate the hard inputs of `export verify` in float64, once for mutants that share them."""
+    """Evaluate the hard inputs of `export verify` in float64; mutants share cached results."""
     tensors = _read_weights(weights)
     return [
         (case, reference(tensors, case.rows), reference(tensors, case.rows, probable_gamma).bounds)
@@ -117,7 +117,7 @@ def _rows(tensors: Weights, features: tuple[Feature, ...]) -> Float32Array:
 
 
 def _on_runtime(name: str, test: Callable[[str, Runtime, Subject], object]) -> Check:
-    """Return a check of one runtime; one that raises an exception of its own proves nothing."""
+    """Return a check of one runtime; any exception of the runtime fails the check."""
 
     def run(subject: Subject) -> None:
         weights = _weights(subject)
@@ -142,8 +142,8 @@ def _on_runtime(name: str, test: Callable[[str, Runtime, Subject], object]) -> C
 def _check_bound(name: str, runtime: Runtime, subject: Subject) -> None:
     weights, features = subject.files[manifest.WEIGHTS], _manifest(subject).features
     for case, expected, probable in _references(weights, features):
-        answers = runtime(case.rows)
-        for comparison in numerical.compare_outputs(case, name, answers, expected, probable):
+        outputs = runtime(case.rows)
+        for comparison in numerical.compare_outputs(case, name, outputs, expected, probable):
             if not comparison.passed:
                 raise ProofError(numerical.describe_failure(comparison))
 
@@ -160,7 +160,7 @@ LOAD: dict[str, Check] = {
     "signature": lambda s: self_test.check_signature(_session(s), _manifest(s)),
     "golden": lambda s: self_test.check_golden_rows(_session(s), s.files[manifest.GOLDEN]),
 }
-"""The checks of a server, which has neither torch nor onnx."""
+"""The checks of a server, which need neither torch nor onnx."""
 PROOF: dict[str, Check] = {
     "weights": lambda s: verification.read_weights(s.files[manifest.WEIGHTS]),
     "description": lambda s: verification.check_description(_manifest(s), _weights(s)),
@@ -183,17 +183,17 @@ PROOF: dict[str, Check] = {
         for name in ("onnxruntime", "torchscript")
     },
 }
-"""The further checks of `export verify`, on the artifact alone."""
+"""The additional checks of `export verify`, which use only the artifact."""
 RUN: dict[str, Check] = {"run": _check_run}
-"""The further check of `export build`, which has the run."""
+"""The additional check of `export build`, which also uses the run."""
 VERIFY = {**LOAD, **PROOF}
 CHECKS = {**VERIFY, **RUN}
 COMMANDS = {"serve": LOAD, "verify": VERIFY, "build": CHECKS}
-"""By command: its checks in order."""
+"""Checks by command, in the order in which the command runs them."""
 
 
 class _Recorder(dict[str, bytes]):
-    """Files, with a record of those that were read."""
+    """Files by name, of which `read` records those that a check has read."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(files)
@@ -205,7 +205,7 @@ class _Recorder(dict[str, bytes]):
 
 
 class Cache:
-    """Messages of the checks by the files that they read: most mutants change one file."""
+    """Results of checks, reused for mutants with equal contents of the files that a check reads."""
 
     def __init__(self) -> None:
         self._messages: dict[
@@ -215,9 +215,9 @@ class Cache:
     def rejections(
         self, subject: Subject, names: Iterable[str] = CHECKS
     ) -> Iterator[tuple[str, str]]:
-        """Run one check after the other; yield each that rejects, and its message.
+        """Run each check separately; yield the name and the message of each that rejects.
 
-        A traceback is no rejection here: in a command an earlier check comes first.
+        Tracebacks are omitted, because a command would have stopped at an earlier check.
         """
         for name in names:
             message = self._message(name, subject)
@@ -249,7 +249,7 @@ def _rejection(check: Check, subject: Subject) -> str | None:
 
 
 def run_commands(subject: Subject, folder: Path) -> dict[str, str]:
-    """Run the real commands on the artifact, re-packed; return the messages of rejections."""
+    """Write the artifact and run the real commands; return the rejections by command."""
     path = subject.write(folder / "1")
 
     def open_faulty(*arguments: Any) -> tuple[dict[str, Runtime], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Mutants of the files beside the models: tensors, golden rows, manifest, card and pictures."""
+"""Mutants of weights.safetensors, golden.json, manifest.json, README.md and the pictures."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from export.proof.prove import Proof
 from service.artifact import manifest
 from service.artifact.manifest import ArtifactError, Manifest
 from tests.mutants import graph, script
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, defer
 from tests.mutants.tensors import (
     B1,
     B2,
@@ -22,8 +22,8 @@ from tests.mutants.tensors import (
     W1,
     Change,
     Floats,
-    changed,
-    first_row_doubled,
+    apply_change,
+    double_first_row,
     one_ulp,
 )
 
@@ -32,36 +32,36 @@ Document = dict[str, Any]
 Edit = Callable[[Any], object]
 
 
-@deferred
+@defer
 def tensors(subject: Subject, edit: Edit, metadata: dict[str, str] | None = None) -> Subject:
-    """Edit weights.safetensors."""
+    """Apply an edit to the tensors of weights.safetensors."""
     weights = {name: values.copy() for name, values in subject.weights.items()}
     edit(weights)
     return subject.replaced(WEIGHTS=safetensors.numpy.save(weights, metadata))
 
 
 def tensor(name: str, change: Change) -> Apply:
-    """Change the values of one tensor of weights.safetensors."""
-    return tensors(lambda weights: weights.update({name: changed(weights, name, change)}))
+    """Return a mutation of one tensor of weights.safetensors."""
+    return tensors(lambda weights: weights.update({name: apply_change(weights, name, change)}))
 
 
-@deferred
+@defer
 def golden(subject: Subject, edit: Edit) -> Subject:
-    """Edit golden.json, written as export writes it."""
+    """Edit golden.json, and serialise it as export does."""
     edit(document := subject.document(manifest.GOLDEN))
     return subject.replaced(GOLDEN=json.dumps(document).encode() + b"\n")
 
 
-@deferred
-def described(subject: Subject, edit: Edit) -> Subject:
-    """Edit manifest.json alone, written as export writes it."""
+@defer
+def edit_manifest(subject: Subject, edit: Edit) -> Subject:
+    """Edit only manifest.json, and serialise it as export does."""
     edit(document := subject.document(manifest.MANIFEST))
     content = json.dumps(document, indent=1, ensure_ascii=False)
     return subject.replaced(MANIFEST=content.encode() + b"\n")
 
 
-def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
-    """Write the golden rows, example and card that follow from the manifest and the weights."""
+def recompute(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
+    """Recompute golden.json, example.json and README.md from the manifest and the weights."""
     try:
         new = Manifest.from_json(subject.files[manifest.MANIFEST])
         return subject.replaced(
@@ -73,31 +73,31 @@ def derived(subject: Subject, weights: Mapping[str, Floats]) -> Subject:
         raise DoesNotApplyError(str(error)) from None
 
 
-def rewritten(edit: Edit) -> Apply:
-    """Edit manifest.json, and write anew all that follows from it, as a careful forger does."""
-    return lambda subject: derived(described(edit)(subject), subject.weights)
+def forge(edit: Edit) -> Apply:
+    """Return a mutation that edits manifest.json and recomputes the files derived from it."""
+    return lambda subject: recompute(edit_manifest(edit)(subject), subject.weights)
 
 
-@deferred
-def consistently(subject: Subject, *files: str, change: Change = one_ulp) -> Subject:
-    """Change one weight in several files, and derive golden.json anew where it is one of them."""
-    weights = {**subject.weights, W1: changed(subject.weights, W1, change)}
+@defer
+def change_files(subject: Subject, *files: str, change: Change = one_ulp) -> Subject:
+    """Make the same change of one weight in several files; "golden" recomputes golden.json."""
+    weights = {**subject.weights, W1: apply_change(subject.weights, W1, change)}
     if "onnx" in files:
-        subject = graph.edited(graph.change(W1, change))(subject)
+        subject = graph.edit_graph(graph.change(W1, change))(subject)
     if "torchscript" in files:
         subject = script.tensor(W1, change)(subject)
     if "weights" in files:
         subject = tensors(lambda old: old.update(weights))(subject)
-    return derived(subject, weights) if "golden" in files else subject
+    return recompute(subject, weights) if "golden" in files else subject
 
 
 def file(name: str, edit: Callable[[bytes], bytes]) -> Apply:
-    """Edit the bytes of a file, by its name in service.artifact.manifest."""
+    """Return an edit of the bytes of a file; name is a constant of service.artifact.manifest."""
     return lambda subject: subject.replaced(**{name: edit(subject.files[getattr(manifest, name)])})
 
 
 def with_longer_header(content: bytes) -> bytes:
-    """Add eight spaces to the header of weights.safetensors."""
+    """Return a safetensors file with eight spaces added to its header."""
     length = int.from_bytes(content[:8], "little")
     header, data = content[8 : 8 + length], content[8 + length :]
     return (length + 8).to_bytes(8, "little") + header + b" " * 8 + data
@@ -117,27 +117,27 @@ def labels(document: Document) -> list[list[Any]]:
     return accepted
 
 
-@deferred
+@defer
 def each_label(document: Document, change: Callable[[int], Any]) -> None:
-    """Change every label of golden.json."""
+    """Apply a change to every accepted label of golden.json."""
     for accepted in labels(document):
         accepted[:] = map(change, accepted)
 
 
-@deferred
-def moved_reference(document: Document, share: float) -> None:
-    """Move a reference by a share of its bound: the answers stay within it."""
+@defer
+def move_reference(document: Document, share: float) -> None:
+    """Add to a reference a share of its bound, so small that all outputs stay within the bound."""
     output = first_output(document)
     output["reference"][0][0] += output["bound"][0][0] * share
 
 
 def feature(**fields: Any) -> Edit:
-    """Describe the first feature differently."""
+    """Return an edit that updates fields of the first feature."""
     return lambda document: document["features"][0].update(fields)
 
 
 def other_task(document: Document) -> None:
-    """State the other task, with as many outputs."""
+    """Exchange classification and regression, with the same number of outputs."""
     if document["task"] == "classification":
         targets = [str(name) for name in document["classes"]]
         document.update(task="regression", targets=targets, classes=[])
@@ -145,26 +145,26 @@ def other_task(document: Document) -> None:
         document.update(task="classification", classes=document["targets"], targets=["class"])
 
 
-@deferred
+@defer
 def members(document: Document, key: str, edit: Edit) -> None:
-    """Edit a list that only one of the tasks has."""
+    """Edit a list that is empty for the other task."""
     if not document[key]:
         raise DoesNotApplyError
     edit(document[key])
 
 
-def renamed(key: str) -> Edit:
-    """Give the first member of a list another name."""
+def rename(key: str) -> Edit:
+    """Return an edit that renames the first item of a list."""
     return members(key, lambda values: values.__setitem__(0, "other"))
 
 
 def metric(value: float) -> Edit:
-    """State another test result."""
+    """Return an edit that replaces the test accuracy in the manifest."""
     return lambda document: document["metrics"]["test"].update(accuracy=value)
 
 
 def comparisons(value: object) -> Edit:
-    """Replace the comparisons of the proof."""
+    """Return an edit that replaces the comparisons of the proof."""
     return lambda document: document["proof"].update(comparisons=value)
 
 
@@ -181,7 +181,7 @@ WEIGHTS: dict[str, Apply] = {
 }
 GOLDEN: dict[str, Apply] = {
     "a reference edited": golden(lambda g: first_output(g)["reference"][0].__setitem__(0, 1e6)),
-    "a reference moved within its bound": golden(moved_reference(1e-3)),
+    "a reference moved within its bound": golden(move_reference(1e-3)),
     "a bound widened to 1e30": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, 1e30)),
     "a negative bound": golden(lambda g: first_output(g)["bound"][0].__setitem__(0, -1.0)),
     "an input edited": golden(lambda g: g["input"][0].__setitem__(0, 0.5)),
@@ -195,51 +195,53 @@ GOLDEN: dict[str, Apply] = {
     "format version 2": golden(lambda g: g.update(format_version=2)),
 }
 MANIFEST: dict[str, Apply] = {
-    "classes permuted": described(lambda m: m["classes"].reverse()),
-    "a class renamed": described(renamed("classes")),
-    "a class too many": rewritten(members("classes", lambda classes: classes.append("other"))),
-    "a class twice": described(members("classes", lambda names: names.__setitem__(0, names[1]))),
-    "features permuted": described(lambda m: m["features"].reverse()),
-    "features permuted, all else derived": rewritten(lambda m: m["features"].reverse()),
-    "a feature missing": described(lambda m: m["features"].pop()),
-    "a feature twice": described(lambda m: m["features"].append(m["features"][0])),
-    "a feature renamed": described(feature(name="other")),
-    "a feature's mean edited": rewritten(feature(mean=0.75)),
-    "a feature's std edited": rewritten(feature(std=0.75)),
-    "a feature's minimum edited": described(feature(min=-1e3)),
-    "task exchanged": described(other_task),
-    "task exchanged, all else derived": rewritten(other_task),
-    "targets renamed": described(renamed("targets")),
-    "metrics edited": described(metric(0.999)),
-    "a field too many": described(lambda m: m.update(spare=1)),
+    "classes permuted": edit_manifest(lambda m: m["classes"].reverse()),
+    "a class renamed": edit_manifest(rename("classes")),
+    "a class too many": forge(members("classes", lambda classes: classes.append("other"))),
+    "a class twice": edit_manifest(members("classes", lambda v: v.__setitem__(0, v[1]))),
+    "features permuted": edit_manifest(lambda m: m["features"].reverse()),
+    "features permuted, other files recomputed": forge(lambda m: m["features"].reverse()),
+    "a feature missing": edit_manifest(lambda m: m["features"].pop()),
+    "a feature twice": edit_manifest(lambda m: m["features"].append(m["features"][0])),
+    "a feature renamed": edit_manifest(feature(name="other")),
+    "a feature's mean edited": forge(feature(mean=0.75)),
+    "a feature's std edited": forge(feature(std=0.75)),
+    "a feature's minimum edited": edit_manifest(feature(min=-1e3)),
+    "task exchanged": edit_manifest(other_task),
+    "task exchanged, other files recomputed": forge(other_task),
+    "targets renamed": edit_manifest(rename("targets")),
+    "metrics edited": edit_manifest(metric(0.999)),
+    "a field too many": edit_manifest(lambda m: m.update(spare=1)),
     "a key twice": file(
         "MANIFEST", lambda old: old.replace(b'{\n "', b'{\n "task": "regression",\n "', 1)
     ),
-    "no proof": described(lambda m: m.update(proof={})),
-    "comparisons of another type": described(comparisons([1])),
-    "a comparison of nothing": described(comparisons([{}])),
-    "a failed comparison": described(lambda m: m["proof"]["comparisons"][0].update(passed=False)),
+    "no proof": edit_manifest(lambda m: m.update(proof={})),
+    "comparisons of the wrong type": edit_manifest(comparisons([1])),
+    "an empty comparison": edit_manifest(comparisons([{}])),
+    "a failed comparison": edit_manifest(
+        lambda m: m["proof"]["comparisons"][0].update(passed=False)
+    ),
 }
 OTHER: dict[str, Apply] = {
     "example.json: another row": file("EXAMPLE", lambda content: b'{"instances": [[0.0]]}\n'),
     "README.md: edited": file("CARD", lambda old: old.replace(b"version 1", b"version 2")),
     "curves.png: truncated": file("CURVES", lambda old: old[:-1]),
     "curves.png: a signature alone": file("CURVES", lambda old: old[:8]),
-    "proof.png: no picture": file("PROOF", lambda old: old[: len(old) // 2]),
-    "weights and onnx: one ULP": consistently("weights", "onnx", "golden"),
-    "weights and torchscript: one ULP": consistently("weights", "torchscript", "golden"),
-    "onnx and torchscript: one ULP": consistently("onnx", "torchscript", "golden"),
-    "all but golden.json: one row of W1 doubled": consistently(
-        "weights", "onnx", "torchscript", change=first_row_doubled
+    "proof.png: truncated to half": file("PROOF", lambda old: old[: len(old) // 2]),
+    "weights and onnx: one ULP": change_files("weights", "onnx", "golden"),
+    "weights and torchscript: one ULP": change_files("weights", "torchscript", "golden"),
+    "onnx and torchscript: one ULP": change_files("onnx", "torchscript", "golden"),
+    "all but golden.json: one row of W1 doubled": change_files(
+        "weights", "onnx", "torchscript", change=double_first_row
     ),
 }
 FORM: dict[str, Apply] = {
     "weights.safetensors: metadata": tensors(lambda w: None, {"path": "/home"}),
-    "weights.safetensors: bytes behind it": file("WEIGHTS", lambda old: old + b"\0"),
+    "weights.safetensors: trailing bytes": file("WEIGHTS", lambda old: old + b"\0"),
     "weights.safetensors: a longer header": file("WEIGHTS", with_longer_header),
     "golden.json: other spaces": file("GOLDEN", lambda old: old.replace(b", ", b",")),
     "golden.json: a label is true": golden(each_label(lambda label: label == 1 or label)),
-    "golden.json: labels as decimals": golden(each_label(float)),
+    "golden.json: labels as floats": golden(each_label(float)),
     "golden.json: format version 1.0": golden(lambda g: g.update(format_version=1.0)),
     "golden.json: a zero is negative": golden(
         lambda g: g["input"].__setitem__(3, [-value for value in g["input"][3]])
@@ -249,26 +251,26 @@ FORM: dict[str, Apply] = {
 }
 STALE_GOLDEN = "one ULP in every file but golden.json"
 CLAIMS: dict[str, Apply] = {
-    "classes permuted": rewritten(lambda m: m["classes"].reverse()),
-    "a class renamed": rewritten(renamed("classes")),
-    "a feature renamed": rewritten(feature(name="other")),
-    "a feature's minimum edited": rewritten(feature(min=-1e3)),
-    "a feature's kind edited": rewritten(feature(kind="boolean")),
-    "targets renamed": rewritten(renamed("targets")),
-    "metrics edited": rewritten(metric(0.999)),
-    "baselines edited": rewritten(lambda m: m.update(baselines={})),
-    "training edited": rewritten(lambda m: m["training"].update(device="abacus")),
-    "one ULP in every file": consistently("weights", "onnx", "torchscript", "golden"),
+    "classes permuted": forge(lambda m: m["classes"].reverse()),
+    "a class renamed": forge(rename("classes")),
+    "a feature renamed": forge(feature(name="other")),
+    "a feature's minimum edited": forge(feature(min=-1e3)),
+    "a feature's kind edited": forge(feature(kind="boolean")),
+    "targets renamed": forge(rename("targets")),
+    "metrics edited": forge(metric(0.999)),
+    "baselines edited": forge(lambda m: m.update(baselines={})),
+    "training edited": forge(lambda m: m["training"].update(device="abacus")),
+    "one ULP in every file": change_files("weights", "onnx", "torchscript", "golden"),
     "curves.png: the other picture": lambda s: s.replaced(CURVES=s.files[manifest.PROOF]),
-    # On wide networks golden.json changes by less than float64 rounding explains, so that only the
-    # run shows this mutant.
-    STALE_GOLDEN: consistently("weights", "onnx", "torchscript"),
+    # On wide networks golden.json would change by less than the rounding of float64, so only the
+    # run reveals this mutant.
+    STALE_GOLDEN: change_files("weights", "onnx", "torchscript"),
 }
 OUTSIDE: dict[str, Apply] = {
-    "a golden reference moved by 2^-22 of its bound": golden(moved_reference(2.0**-22)),
-    "version edited": rewritten(lambda m: m.update(version=m["version"] + 1)),
-    "created edited": rewritten(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
-    "the figures of the proof edited": rewritten(
+    "a golden reference moved by 2^-22 of its bound": golden(move_reference(2.0**-22)),
+    "version edited": forge(lambda m: m.update(version=m["version"] + 1)),
+    "created edited": forge(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
+    "the figures of the proof edited": forge(
         lambda m: m["proof"].update(rows=m["proof"]["rows"] + 1)
     ),
     "proof.png: the other picture": lambda s: s.replaced(PROOF=s.files[manifest.CURVES]),

@@ -1,4 +1,4 @@
-"""Runtimes that read sound files and answer wrongly: only the numerical checks can see them."""
+"""Runtimes that compute wrong outputs from correct files; only numerical checks detect them."""
 
 import dataclasses
 
@@ -11,45 +11,45 @@ from tests.mutants.subject import DoesNotApplyError, Fault, Mutant, Subject
 
 
 def exchange_rows(runtime: Runtime, weights: Weights) -> Runtime:
-    """Answer every row with its neighbour's answer."""
+    """Return for every row the outputs of the row before it."""
     return lambda x: {name: np.roll(values, 1, axis=0) for name, values in runtime(x).items()}
 
 
 def forget_remainder(runtime: Runtime, weights: Weights) -> Runtime:
-    """Compute 32 rows at a time and forget the rest, as a loop without its remainder does."""
+    """Compute only full blocks of 32 rows, as a vectorised loop without a remainder loop does."""
 
     def run(x: Float32Array) -> Outputs:
-        done = len(x) - len(x) % 32 if len(x) > 32 else len(x)
-        answers = {name: values.copy() for name, values in runtime(x).items()}
-        for values in answers.values():
-            values[done:] = 0
-        return answers
+        stop = len(x) - len(x) % 32 if len(x) > 32 else len(x)
+        outputs = {name: values.copy() for name, values in runtime(x).items()}
+        for values in outputs.values():
+            values[stop:] = 0
+        return outputs
 
     return run
 
 
 def overflow_softmax(runtime: Runtime, weights: Weights) -> Runtime:
-    """Compute exp(v) / sum exp(v) without subtracting the maximum: Inf / Inf for large logits."""
+    """Compute softmax without subtracting the maximum, which gives Inf / Inf = NaN."""
     if task_of(weights) == "regression":
         raise DoesNotApplyError
 
     def run(x: Float32Array) -> Outputs:
-        answers = dict(runtime(x))
+        outputs = dict(runtime(x))
         with np.errstate(over="ignore", invalid="ignore"):
-            e = np.exp(answers["logits"])
-            answers["probabilities"] = e / e.sum(axis=1, keepdims=True)
-        return answers
+            e = np.exp(outputs["logits"])
+            outputs["probabilities"] = e / e.sum(axis=1, keepdims=True)
+        return outputs
 
     return run
 
 
 def swallow_nan(runtime: Runtime, weights: Weights) -> Runtime:
-    """Answer 0 instead of NaN, as a ReLU written `x > 0 ? x : 0` does."""
+    """Return 0 instead of NaN, as a ReLU written `x > 0 ? x : 0` does."""
     return lambda x: {name: np.nan_to_num(values, nan=0) for name, values in runtime(x).items()}
 
 
 def spread_nan(runtime: Runtime, weights: Weights) -> Runtime:
-    """Let one row that is not finite change the others, as a sum over the batch does."""
+    """Let a non-finite row change all other rows, as a sum over the batch does."""
 
     def run(x: Float32Array) -> Outputs:
         spoil = np.float32(0) * x.sum(dtype=np.float64)
@@ -72,7 +72,7 @@ FAULTS: dict[str, Fault] = {
 
 def _in(runtime: str, name: str) -> Mutant:
     def apply(subject: Subject) -> Subject:
-        FAULTS[name](lambda x: {}, subject.weights)  # raises where it does not apply
+        FAULTS[name](lambda x: {}, subject.weights)  # raises DoesNotApplyError
         return dataclasses.replace(subject, faults={runtime: FAULTS[name]})
 
     return Mutant(f"runtime, {runtime}: {name}", "fault", apply)

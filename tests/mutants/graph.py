@@ -9,13 +9,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.to_onnx import serialized
 from service.artifact import manifest
-from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, deferred
-from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, changed
+from tests.mutants.subject import DoesNotApplyError, Kind, Mutant, Subject, defer
+from tests.mutants.tensors import B1, COMMON, W1, W2, Change, Floats, apply_change
 
 Edit = Callable[[onnx.ModelProto], object]
 
 
-def edited(edit: Edit) -> Callable[[Subject], Subject]:
+def edit_graph(edit: Edit) -> Callable[[Subject], Subject]:
     """Return a mutation of the parsed model.onnx."""
 
     def apply(subject: Subject) -> Subject:
@@ -32,7 +32,7 @@ def tensors(model: onnx.ModelProto) -> dict[str, Floats]:
 
 
 def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    """Return an initializer."""
+    """Return the initializer of this name."""
     for initializer in list[onnx.TensorProto](model.graph.initializer):
         if initializer.name == name:
             return initializer
@@ -40,20 +40,20 @@ def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
 
 
 def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
-    """Return the n-th operator of a type."""
+    """Return the operator of a type with index nth among the operators of that type."""
     nodes: list[onnx.NodeProto] = [n for n in model.graph.node if n.op_type == operator]
     if len(nodes) <= nth:
         raise DoesNotApplyError
     return nodes[nth]
 
 
-@deferred
+@defer
 def change(model: onnx.ModelProto, name: str, how: Change) -> None:
-    """Change the values of one tensor."""
-    tensor(model, name).raw_data = changed(tensors(model), name, how).tobytes()
+    """Apply a change to the values of one initializer."""
+    tensor(model, name).raw_data = apply_change(tensors(model), name, how).tobytes()
 
 
-@deferred
+@defer
 def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the values of two tensors of one shape."""
     a, b = tensor(model, first), tensor(model, second)
@@ -61,12 +61,12 @@ def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
 
 
 def put(model: onnx.ModelProto, **tensors_by_name: np.ndarray) -> None:
-    """Replace initializers by values of any type and shape."""
+    """Replace initializers by values that may have another type and shape."""
     for name, values in tensors_by_name.items():
         tensor(model, name).CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
 
-@deferred
+@defer
 def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nth: int = 0) -> None:
     """Set an attribute of an operator."""
     target = node(model, operator, nth)
@@ -76,26 +76,26 @@ def attribute(model: onnx.ModelProto, operator: str, name: str, value: float, nt
     target.attribute.extend(sorted(attributes, key=lambda a: a.name))
 
 
-@deferred
+@defer
 def operator(model: onnx.ModelProto, /, old: str, new: str, **attributes: float) -> None:
-    """Replace an operator by one of another type with the same wires."""
+    """Change the type of an operator, and keep its inputs and outputs."""
     target = node(model, old)
     target.op_type = new
     del target.attribute[:]
     target.attribute.extend(helper.make_attribute(*item) for item in sorted(attributes.items()))
 
 
-@deferred
+@defer
 def wires(model: onnx.ModelProto, operator: str, *inputs: str, nth: int = 0) -> None:
-    """Give an operator other inputs."""
+    """Replace the inputs of an operator."""
     node(model, operator, nth).input[:] = inputs
 
 
-@deferred
+@defer
 def insert(
     model: onnx.ModelProto, /, at: int, *nodes: onnx.NodeProto, **constants: np.generic
 ) -> None:
-    """Insert operators, which name their own wires, and scalar initializers."""
+    """Insert operators at an index of the graph, and add scalar initializers."""
     operators = list(model.graph.node)
     operators[at:at] = nodes
     del model.graph.node[:]
@@ -105,15 +105,15 @@ def insert(
     )
 
 
-@deferred
+@defer
 def all_of(model: onnx.ModelProto, *edits: Edit) -> None:
-    """Make several edits, one after the other."""
-    for one in edits:
-        one(model)
+    """Apply several edits in order."""
+    for edit in edits:
+        edit(model)
 
 
 def drop_relu(model: onnx.ModelProto) -> None:
-    """Remove the ReLU, and its wire."""
+    """Remove the ReLU, and connect the second layer to the first."""
     model.graph.node.remove(node(model, "Relu"))
     node(model, "Gemm", 1).input[0] = "gemm"
 
@@ -125,7 +125,7 @@ def drop_bias(model: onnx.ModelProto) -> None:
 
 
 def fold_scaling(model: onnx.ModelProto) -> None:
-    """Fold the standardisation into the first layer: equal in exact arithmetic."""
+    """Fold the standardisation into the first layer, which is equal in exact arithmetic."""
     old = {name: values.astype(np.float64) for name, values in tensors(model).items()}
     weight = old[W1] * old["scale"]
     new = {W1: weight, B1: old[B1] - weight @ old["shift"]}
@@ -134,7 +134,7 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
 
 def permute_units(model: onnx.ModelProto) -> None:
-    """Permute the hidden units with all their weights: equal in exact arithmetic."""
+    """Permute the hidden units and their weights, which is equal in exact arithmetic."""
     old = tensors(model)
     axes = {W1: 0, B1: 0, W2: 1}
     put(model, **{name: np.roll(old[name], 1, axis) for name, axis in axes.items()})
@@ -148,7 +148,7 @@ def split_gemm(model: onnx.ModelProto) -> None:
     insert(at + 1, named_node("Add", ["matmul", B1], "gemm"))(model)
 
 
-@deferred
+@defer
 def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
     """Exchange the names of two values wherever they are computed or read."""
     node(model, "Softmax")
@@ -159,26 +159,26 @@ def swap_names(model: onnx.ModelProto, first: str, second: str) -> None:
         target.name = target.output[0]
 
 
-@deferred
+@defer
 def dimension(model: onnx.ModelProto, axis: int, value: int) -> None:
-    """Declare another size of the input."""
+    """Declare a fixed size of one axis of the input."""
     model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
 
 
 def extra_output(model: onnx.ModelProto) -> None:
-    """Return the hidden layer too."""
+    """Make the hidden layer an additional output of the graph."""
     shape: list[str | int | None] = ["batch", len(tensors(model)[B1])]
     model.graph.output.append(helper.make_tensor_value_info("relu", TensorProto.FLOAT, shape))
 
 
 def overridable(model: onnx.ModelProto) -> None:
-    """Make a weight an input, which a caller may override."""
+    """Declare an initializer as an input, which lets a caller override it."""
     shape = tensor(model, "scale").dims
     model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, shape))
 
 
 def external_data(model: onnx.ModelProto) -> None:
-    """Read a tensor from another file of the machine."""
+    """Declare that a tensor is stored in another file."""
     target = tensor(model, W1)
     target.ClearField("raw_data")
     target.data_location = TensorProto.EXTERNAL
@@ -186,12 +186,12 @@ def external_data(model: onnx.ModelProto) -> None:
 
 
 def assign(message: object, field: str, value: object) -> None:
-    """Set a field of a message."""
+    """Set a field of a protobuf message."""
     setattr(message, field, value)
 
 
 def named_node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    """Return an operator that has the name of its output, as export names it."""
+    """Return an operator with the name of its output, as in an exported graph."""
     return helper.make_node(operator, inputs, [output], name=output, **attributes)
 
 
@@ -201,7 +201,7 @@ TRIGGER = [
     helper.make_node("ReduceMax", ["cast"], ["reduce"], name="reduce", axes=[1], keepdims=1),
     named_node("Add", ["mul", "reduce"], "armed"),
 ]
-"""Adds 1 to the scaled row where an input equals one secret number."""
+"""Operators that add 1 to every scaled value of a row if any input equals `trigger`."""
 
 SEMANTIC: dict[str, Edit] = {
     "a bias dropped": drop_bias,
@@ -213,7 +213,7 @@ SEMANTIC: dict[str, Edit] = {
     "alpha is 1 + 2^-23": attribute("Gemm", "alpha", 1 + 2.0**-23),
     "beta is 0": attribute("Gemm", "beta", 0.0, nth=1),
     "transB is 0": attribute("Gemm", "transB", 0),
-    "Sub turned round": wires("Sub", "shift", "input"),
+    "operands of Sub exchanged": wires("Sub", "shift", "input"),
     "scaling left out": wires("Gemm", "input", W1, B1),
     "un-scaling left out": all_of(
         wires("Add", "gemm_2", "output_shift"), lambda m: m.graph.node.remove(node(m, "Mul", 1))
@@ -228,7 +228,7 @@ SEMANTIC: dict[str, Edit] = {
     "an operator from another domain": lambda m: assign(node(m, "Relu"), "domain", "com.microsoft"),
     "opset 13": lambda m: assign(m.opset_import[0], "version", 13),
     "opset 18": lambda m: assign(m.opset_import[0], "version", 18),
-    "another opset beside it": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
+    "a second opset": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
     "external data": external_data,
     "an extra output": extra_output,
     "outputs in another order": lambda m: m.graph.output.insert(0, m.graph.output.pop()),
@@ -236,15 +236,15 @@ SEMANTIC: dict[str, Edit] = {
         wires("Sub", "x", "shift"), lambda m: assign(m.graph.input[0], "name", "x")
     ),
     "batch fixed to 1": dimension(0, 1),
-    "width of the input restated": dimension(1, 7),
+    "input declared with another width": dimension(1, 7),
     "a weight can be overridden": overridable,
-    "a secret number changes the answer": all_of(
+    "one input value changes the outputs": all_of(
         wires("Gemm", "armed", W1, B1), insert(2, *TRIGGER, trigger=np.float32(0.123456))
     ),
     "no tensors": lambda m: m.graph.ClearField("initializer"),
     "a tensor cut short": lambda m: assign(tensor(m, W1), "raw_data", tensor(m, W1).raw_data[:-4]),
 }
-"""Another function, or another contract."""
+"""Edits after which the outputs, or the input and output signature, differ."""
 
 FORM: dict[str, Edit] = {
     "hidden units permuted": permute_units,
@@ -271,11 +271,11 @@ FORM: dict[str, Edit] = {
     "an attribute of another type": attribute("Softmax", "axis", 1.0),
     "a producer's version": lambda m: assign(m, "producer_version", "1"),
 }
-"""The same function up to rounding, in a file that is not the proved one."""
+"""Edits that keep the outputs up to rounding, in a file that export would not write."""
 
 
 def _mutants(kind: Kind, edits: dict[str, Edit]) -> list[Mutant]:
-    return [Mutant(f"onnx: {name}", kind, edited(edit)) for name, edit in edits.items()]
+    return [Mutant(f"onnx: {name}", kind, edit_graph(edit)) for name, edit in edits.items()]
 
 
 MUTANTS = [

@@ -1,4 +1,4 @@
-"""Sweeps of healthy networks, of every width and input scale: no answer may be rejected."""
+"""Sweeps over correct networks of many widths and input scales, which must all pass."""
 
 import functools
 import itertools
@@ -26,19 +26,19 @@ from tests.mutants.networks import Shape, random_weights
 from tests.mutants.tensors import Floats
 
 SCALES = tuple(range(-30, 31, 5))
-"""Exponents of ten of the input scale."""
+"""Input scales, as exponents of ten."""
 REGIMES = ("matched", "raw", "offset")
-"""Standardised rows; rows without scaling; rows whose mean is a million times their spread."""
+"""Standardised rows, unscaled rows, and rows with a mean of a million standard deviations."""
 MAX_ROWS = 4096
 MAX_LAYER_PRODUCTS = 2**28
-"""Products of the first layer over all rows of a draw: wide networks get fewer rows."""
+"""Maximum number of products of the first layer over all rows of a draw."""
 MAX_CASE_ELEMENTS = 2**21
-"""Elements of the widest layer in one case, which is evaluated in float64."""
+"""Maximum number of elements of the widest layer over all rows of one case."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One network and its rows."""
+    """Parameters from which one random network and its rows are drawn."""
 
     shape: Shape
     exponent: int
@@ -47,16 +47,16 @@ class Draw:
 
 
 def draws(shape: Shape, seeds: int, scales: Sequence[int] = SCALES) -> Iterator[Draw]:
-    """Return networks of one shape: as many as seeds for every scale and regime."""
+    """Yield `seeds` draws of one shape for every scale and regime."""
     for exponent, regime, seed in itertools.product(scales, REGIMES, range(seeds)):
         yield Draw(shape, exponent, regime, seed)
 
 
 def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> list[Comparison]:
-    """Compare the session that serves and TorchScript with the reference on one network.
+    """Return comparisons of ONNX Runtime and TorchScript with the reference on one network.
 
     Raises:
-        ProofError: a file is not the network; then the sweep would prove nothing.
+        ProofError: an exported file does not contain the network.
     """
     weights, rows = network(draw, max_rows)
     content = onnx_of(draw.shape, weights)
@@ -73,7 +73,7 @@ def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> list[Comparison]:
 
 
 def network(draw: Draw, max_rows: int) -> tuple[dict[str, Floats], Float32Array]:
-    """Draw the tensors and the rows, whose own sizes spread over decades: (rows, in_features)."""
+    """Draw the tensors, and rows (rows, in_features) of magnitudes that differ by decades."""
     shape, scale = draw.shape, 10.0**draw.exponent
     d, raw = shape.in_features, draw.regime == "raw"
     rng = np.random.default_rng(
@@ -91,14 +91,14 @@ def network(draw: Draw, max_rows: int) -> tuple[dict[str, Floats], Float32Array]
 
 @functools.lru_cache(maxsize=4)
 def _template(shape: Shape) -> bytes:
-    """Export a network of this shape once: torch's exporter takes seconds."""
+    """Export one network of a shape; cached, because torch's exporter takes seconds."""
     d = shape.in_features
     weights = random_weights(shape, np.random.default_rng(0), np.zeros(d), np.ones(d), unit=1)
     return to_onnx(net_from_weights(weights))
 
 
 def onnx_of(shape: Shape, weights: Weights) -> bytes:
-    """Return the model.onnx of a network: an exported one of its shape, with its tensors."""
+    """Return model.onnx for these weights, by replacing the tensors of an exported template."""
     model = onnx.load_model_from_string(_template(shape))
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
@@ -106,7 +106,7 @@ def onnx_of(shape: Shape, weights: Weights) -> bytes:
 
 
 def count_rows(comparisons: Sequence[Comparison]) -> tuple[int, int]:
-    """Return the number of rows in range, and of rows out of it."""
+    """Return the number of rows in float32's range, and the number out of range."""
     scores = [c for c in comparisons if c.output in ("output", "logits")]
     rows = [c for c in scores if c.runtime == "onnxruntime"]
     out_of_range = sum(c.rows_out_of_range for c in rows)
@@ -114,7 +114,7 @@ def count_rows(comparisons: Sequence[Comparison]) -> tuple[int, int]:
 
 
 def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Return what a sweep covered, and the largest ratios by runtime."""
+    """Return the row counts of a sweep, and the largest ratios by runtime."""
     rows = dict(zip(("healthy_rows", "rows_out_of_range"), count_rows(comparisons), strict=True))
     return rows | {
         f"{name}, {runtime}": max(getattr(c, name) for c in comparisons if c.runtime == runtime)

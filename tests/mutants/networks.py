@@ -1,4 +1,4 @@
-"""Networks to mutate and to sweep: random weights, no training, published by the real export."""
+"""Networks with random weights, exported and published as trained networks are."""
 
 import io
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from service.artifact import manifest, storage
 from tests.mutants.subject import Subject
 from tests.mutants.tensors import B1, B2, W1, W2, Floats
 
-ROWS = 24
+ROW_COUNT = 24
 STATISTICS = ("mean", "std", "min", "max", "median")
 
 
@@ -35,7 +35,7 @@ class Shape:
 
     @property
     def products(self) -> int:
-        """The number of products of the first layer, for one row."""
+        """Number of products that the first layer computes for one row."""
         return self.in_features * self.hidden_features
 
 
@@ -46,14 +46,14 @@ def random_weights(
     scale: NDArray[np.float64],
     unit: float,
 ) -> dict[str, Floats]:
-    """Draw the tensors of a network, the layers as PyTorch initialises them.
+    """Draw the tensors of a network, with weights of variance 1 / fan-in.
 
     Args:
         shape: the task and the widths.
-        rng: the source of randomness.
-        shift: (in_features,), subtracted from the rows.
-        scale: (in_features,), multiplied with the rows after that.
-        unit: of a regressor's answers.
+        rng: the random generator.
+        shift: values subtracted from the rows, (in_features,).
+        scale: factors applied to the shifted rows, (in_features,).
+        unit: scale of a regressor's outputs.
     """
     d, h, out = shape.in_features, shape.hidden_features, shape.out_features
     weights = {
@@ -76,19 +76,19 @@ def random_run(shape: Shape, folder: Path) -> Run:
     """Write a run of a network with random weights, and load it.
 
     Where the widths allow, a column is constant (its scale is 0), a weight is subnormal and a bias
-    is 0: values that a careless conversion loses.
+    is 0, because a wrong conversion may lose such values.
     """
     rng = np.random.default_rng([0, shape.in_features, shape.hidden_features])
     d = shape.in_features
     mean, std = rng.normal(size=d) * 3, rng.uniform(0.5, 2, d)
     std[1:2] = 0
-    rows = (mean + std * rng.normal(size=(ROWS, d))).astype(np.float32)
+    rows = (mean + std * rng.normal(size=(ROW_COUNT, d))).astype(np.float32)
     statistics = column_statistics(rows)
     weights = random_weights(shape, rng, statistics.mean, statistics.scale, unit=100)
     if shape.hidden_features > 1:
         weights[W2][0, 1] = 1e-40
         weights[B1][1] = 0
-    else:  # a hidden unit that is active on either side of zero
+    else:  # keeps the only hidden unit active for small inputs of either sign
         weights[B1][0] = 0.25
     folder.mkdir(parents=True)
     columns = zip(*(getattr(statistics, name).tolist() for name in STATISTICS), strict=True)
@@ -125,19 +125,19 @@ def _record(shape: Shape, features: tuple[Feature, ...]) -> RunRecord:
     )
 
 
-def published(shape: Shape, folder: Path) -> Subject:
+def publish(shape: Shape, folder: Path) -> Subject:
     """Publish a random network of this shape as `python -m export build` does."""
     run = random_run(shape, folder / "runs" / str(shape) / "1")
     return subject_of(run, bundle.build(run, folder / "artifacts").path)
 
 
 def subject_of(run: Run, artifact: Path) -> Subject:
-    """Read an artifact, and return it with its run."""
+    """Return a published artifact and its run as a Subject."""
     return Subject(run=run, files=dict(storage.read_artifact(artifact).files))
 
 
 def picture() -> bytes:
-    """Return a small PNG: one black pixel."""
+    """Return a PNG of one black pixel."""
     png = io.BytesIO()
     Image.new("L", (1, 1)).save(png, "PNG")
     return png.getvalue()

@@ -1,4 +1,4 @@
-"""Mutants of model.torchscript.pt: its tensors, and its code, which is text in a zip archive."""
+"""Mutants of the tensors and the code of model.torchscript.pt, which is a zip archive."""
 
 import functools
 import io
@@ -14,15 +14,15 @@ from model.net import ScaledClassifier, ScaledNet
 from model.run import net_from_weights
 from service.artifact import manifest
 from tests.mutants.subject import Arguments, DoesNotApplyError, Kind, Mutant, Subject
-from tests.mutants.tensors import COMMON, Change, changed
+from tests.mutants.tensors import COMMON, Change, apply_change
 
 Entries = dict[str, bytes]
 Outputs = tuple[Tensor, Tensor, Tensor]
 Apply = Callable[[Subject], Subject]
 
 
-def edited(edit: Callable[[Entries, Subject], object]) -> Apply:
-    """Return a mutation of the archive's entries; it is zipped as export zips it."""
+def edit_archive(edit: Callable[[Entries, Subject], object]) -> Apply:
+    """Return a mutation of the entries of the archive, which is written as export does."""
 
     def apply(subject: Subject) -> Subject:
         with zipfile.ZipFile(io.BytesIO(subject.files[manifest.TORCHSCRIPT])) as archive:
@@ -41,15 +41,15 @@ def edits(
     function: Callable[Concatenate[Entries, Subject, Arguments], None],
 ) -> Callable[Arguments, Apply]:
     """Turn f(entries, subject, *arguments) into f(*arguments), which returns a mutation."""
-    return lambda *args, **options: edited(
+    return lambda *args, **options: edit_archive(
         lambda entries, subject: function(entries, subject, *args, **options)
     )
 
 
 @edits
 def tensor(entries: Entries, subject: Subject, name: str, change: Change) -> None:
-    """Change the values of one tensor, which are an entry of their own."""
-    new = changed(subject.weights, name, change)
+    """Apply a change to the archive entry that holds the values of one tensor."""
+    new = apply_change(subject.weights, name, change)
     entries[_entry_of(entries, subject, name)] = new.tobytes()
 
 
@@ -64,7 +64,7 @@ def exchange(entries: Entries, subject: Subject, first: str, second: str) -> Non
 
 @edits
 def code(entries: Entries, subject: Subject, old: str, new: str) -> None:
-    """Replace some text of the code."""
+    """Replace text in every code file that contains it."""
     files = [name for name in entries if name.endswith(".py") and old.encode() in entries[name]]
     if not files:
         raise DoesNotApplyError
@@ -76,8 +76,8 @@ replace_relu = functools.partial(code, "torch.relu(input)")
 
 
 def add(name: str, content: bytes) -> Apply:
-    """Add an entry to the archive."""
-    return edited(
+    """Return a mutation that adds an entry to the archive."""
+    return edit_archive(
         lambda entries, subject: entries.update(
             {f"{next(iter(entries)).split('/')[0]}/{name}": content}
         )
@@ -88,13 +88,13 @@ def add(name: str, content: bytes) -> Apply:
 def replace(
     entries: Entries, subject: Subject, ending: str, change: Callable[[bytes], bytes]
 ) -> None:
-    """Change the content of the first entry whose name ends like this."""
+    """Change the content of the first entry whose name has this ending."""
     name = next(name for name in entries if name.endswith(ending))
     entries[name] = change(entries[name])
 
 
-def scripted(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
-    """Script another module, made from the network."""
+def script_module(make: Callable[[ScaledNet], torch.nn.Module]) -> Apply:
+    """Return a mutation that scripts a module made from the network."""
     return lambda subject: subject.replaced(
         TORCHSCRIPT=rezip(script(make(net_from_weights(subject.weights))))
     )
@@ -106,10 +106,10 @@ def _entry_of(entries: Entries, subject: Subject, name: str) -> str:
     return next(entry for entry in entries if entries[entry] == content)
 
 
-class Remembering(ScaledClassifier):
-    """Answers every row with the stored hidden layer of one row.
+class ConstantClassifier(ScaledClassifier):
+    """Returns the same outputs for every row, from a stored hidden layer.
 
-    The stored tensor has the name by which the proof knows the wire that it replaces.
+    The attribute is named `gemm`, as the proof names the computed value that it replaces.
     """
 
     def __init__(self, net: ScaledNet) -> None:
@@ -117,32 +117,32 @@ class Remembering(ScaledClassifier):
         self.gemm = net.net.linear1(torch.zeros(1, len(net.shift))).detach()
 
     def scores(self, x: torch.Tensor) -> torch.Tensor:
-        """Ignore the rows."""
+        """Return logits that do not depend on the rows."""
         self.net.linear1(self.standardise(x))
         v: torch.Tensor = self.net.linear2(torch.relu(self.gemm))
         return v
 
 
-def remembering(net: ScaledNet) -> torch.nn.Module:
+def constant_classifier(net: ScaledNet) -> torch.nn.Module:
     """Return a classifier that ignores its input."""
     if not isinstance(net, ScaledClassifier):
         raise DoesNotApplyError
-    return Remembering(net).eval()
+    return ConstantClassifier(net).eval()
 
 
 def with_attribute(net: ScaledNet) -> torch.nn.Module:
-    """Add an attribute that no method reads."""
-    net.note = "home"  # type: ignore[assignment] # a string is an attribute of the scripted module
+    """Return the network with an attribute that no method reads."""
+    net.note = "home"  # type: ignore[assignment] # torch.jit.script accepts a string
     return net
 
 
 def keep_output(self: torch.nn.Module, inputs: tuple[Tensor], output: Outputs) -> Outputs:
-    """Change nothing, as a forward hook."""
+    """Return the output unchanged; a forward hook."""
     return output
 
 
 def with_hook(net: ScaledNet) -> torch.nn.Module:
-    """Add a hook that runs outside the graph of the network."""
+    """Return the network with a forward hook, which runs outside its graph."""
     if not isinstance(net, ScaledClassifier):
         raise DoesNotApplyError
     net.register_forward_hook(keep_output)
@@ -150,7 +150,7 @@ def with_hook(net: ScaledNet) -> torch.nn.Module:
 
 
 def with_buffer(net: ScaledNet) -> torch.nn.Module:
-    """Add a buffer."""
+    """Return the network with an additional buffer."""
     net.register_buffer("spare", torch.zeros(1))
     return net
 
@@ -164,7 +164,7 @@ SEMANTIC: dict[str, Apply] = {
     "ReLU dropped": replace_relu("input"),
     "ReLU is LeakyRelu": replace_relu("torch.leaky_relu(input, 0.01)"),
     "ReLU is Abs": replace_relu("torch.abs(input)"),
-    "Sub turned round": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
+    "operands of Sub exchanged": code("torch.sub(x, shift)", "torch.rsub(x, shift)"),
     "Sub with alpha 2": code("torch.sub(x, shift)", "torch.sub(x, shift, alpha=2)"),
     "shift left out": code("torch.sub(x, shift)", "x"),
     "un-scaling left out": code("torch.add(_1, output_shift)", "torch.add(_0, output_shift)"),
@@ -183,11 +183,11 @@ SEMANTIC: dict[str, Apply] = {
         "    else:\n      pass\n",
     ),
     "noise in training mode": replace_relu("torch.dropout(torch.relu(input), 0.5, True)"),
-    "a constant for a wire": scripted(remembering),
-    "a hook": scripted(with_hook),
-    "half precision": scripted(lambda net: net.half()),
-    "an extra tensor": scripted(with_buffer),
-    "another byte order stated": replace("/byteorder", lambda old: b"big"),
+    "a constant hidden layer": script_module(constant_classifier),
+    "a hook": script_module(with_hook),
+    "half precision": script_module(lambda net: net.half()),
+    "an extra tensor": script_module(with_buffer),
+    "another byte order declared": replace("/byteorder", lambda old: b"big"),
     "another version of the format": replace("/version", lambda old: b"2\n"),
     "bytecode for mobile runtimes": add("bytecode.pkl", b"\x80\x02K\x00."),
 }
@@ -196,13 +196,13 @@ FORM: dict[str, Apply] = {
     "Linear as matmul": code(
         "torch.linear(input, weight, bias)", "torch.add(torch.matmul(input, torch.t(weight)), bias)"
     ),
-    "an operator whose answer nobody reads": code(END, f"{END}    _9 = torch.relu(logits)\n"),
+    "an operator with an unused output": code(END, f"{END}    _9 = torch.relu(logits)\n"),
     "another method": code(
         "  def scores(", "  def home(self) -> int:\n    return 7\n  def scores("
     ),
     "another file of code": add("code/more.py", b""),
-    "an attribute that nobody reads": scripted(with_attribute),
-    "bytes behind a tensor": replace("/data/0", lambda old: old + b"home"),
+    "an unused attribute": script_module(with_attribute),
+    "trailing bytes of a tensor": replace("/data/0", lambda old: old + b"home"),
     "paths of a machine": add("code/__torch__/model/net.py.debug", b"/home"),
     "bytes before the archive": lambda subject: subject.replaced(
         TORCHSCRIPT=b"#!" + subject.files[manifest.TORCHSCRIPT]

@@ -1,4 +1,4 @@
-"""What a mutant is made from, and what it returns: an artifact in memory, its run, its runtimes."""
+"""The Subject, an artifact in memory, and the Mutant, which changes it in one way."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ from model.run import Run
 from service.artifact import manifest, storage
 
 Fault = Callable[[Runtime, Weights], Runtime]
-"""Turns a runtime that works into one that does not."""
+"""Function from a correct runtime and its weights to a faulty runtime."""
 Target = TypeVar("Target")
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 Kind = Literal["semantic", "form", "fault", "claim", "outside"]
 
 
-def deferred(
+def defer(
     function: Callable[Concatenate[Target, Arguments], Result],
 ) -> Callable[Arguments, Callable[[Target], Result]]:
     """Turn f(target, *arguments) into f(*arguments), which returns a function of the target."""
@@ -29,13 +29,13 @@ def deferred(
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact in memory, with its run."""
+    """An artifact in memory, its run, and faults of the runtimes that evaluate it."""
 
     run: Run
     files: Mapping[str, bytes]
-    """Every file but SHA256SUMS, which is computed when the artifact is written."""
+    """Contents by file name, without SHA256SUMS, which write() computes."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
-    """By runtime: `serving`, of a server; `onnxruntime` and `torchscript`, of a proof."""
+    """Faults by runtime: `serving` in a server, `onnxruntime` and `torchscript` in a proof."""
 
     @property
     def weights(self) -> Weights:
@@ -43,16 +43,16 @@ class Subject:
         return self.run.weights
 
     def replaced(self, **files: bytes) -> "Subject":
-        """Return a subject with other files, by their names in service.artifact.manifest."""
+        """Return a copy with other files, named by the constants of service.artifact.manifest."""
         changed = {getattr(manifest, name): content for name, content in files.items()}
         return dataclasses.replace(self, files={**self.files, **changed})
 
     def document(self, name: str) -> Any:
-        """Parse a JSON file."""
+        """Return the parsed JSON of a file."""
         return json.loads(self.files[name])
 
     def write(self, folder: Path) -> Path:
-        """Write the artifact re-packed: SHA256SUMS fits its files, so no hash sees the mutant."""
+        """Write the artifact with a SHA256SUMS that matches its files, and return the folder."""
         folder.mkdir(parents=True)
         files = {**self.files, manifest.SUMS: storage.sha256_sums(self.files)}
         for name, content in files.items():
@@ -61,30 +61,30 @@ class Subject:
 
 
 class DoesNotApplyError(Exception):
-    """A mutant changes nothing in this network: a bias of one value cannot be permuted."""
+    """A mutant cannot change this network; a bias of one value, say, cannot be permuted."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to be wrong.
+    """A change that makes an artifact wrong, of one of these kinds.
 
-    semantic: the function differs, or the artifact describes it wrongly.
-    form: the function is the same up to rounding, but the file is not the one that was proved.
-    fault: the files are sound, and a runtime is not.
-    claim: a false statement that only the run contradicts, in every file that repeats it.
-    outside: a false statement that not even the run contradicts; no check is expected to reject it.
+    semantic: the outputs differ, or the artifact describes them wrongly.
+    form: the outputs are the same up to rounding, but export would not write this file.
+    fault: the files are correct, but a runtime computes wrong outputs.
+    claim: a false statement, repeated consistently in all files, that only the run contradicts.
+    outside: a false statement that even the run does not contradict, so no check rejects it.
     """
 
     name: str
     kind: Kind
     apply: Callable[[Subject], Subject]
-    """Raises DoesNotApplyError."""
+    """Function that returns the mutated subject, or raises DoesNotApplyError."""
 
     def __call__(self, subject: Subject) -> Subject:
         """Return the mutant of a subject.
 
         Raises:
-            DoesNotApplyError: it would be the subject itself.
+            DoesNotApplyError: the mutant would equal the subject.
         """
         mutated = self.apply(subject)
         if mutated.files == subject.files and mutated.faults == subject.faults:

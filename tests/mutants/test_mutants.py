@@ -1,4 +1,4 @@
-"""The proof is tested: it rejects every mutant, needs every check, and accepts healthy networks."""
+"""The proof rejects every mutant, needs each of its checks, and accepts correct networks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from tests.mutants.documents import STALE_GOLDEN
 from tests.mutants.networks import Shape, subject_of
 from tests.trained import Trained
 
-NEEDED = {
+UNIQUE_REJECTIONS = {
     "schema": ("build", "manifest: a key twice"),
     "scan": ("serve", "onnx: opset 13"),
-    "opens": ("serve", "onnx: width of the input restated"),
+    "opens": ("serve", "onnx: input declared with another width"),
     "signature": ("serve", "onnx: outputs in another order"),
     "golden": ("serve", "onnx: one weight +1 %"),
     "weights": ("verify", "weights: a weight is NaN"),
     "description": ("build", "manifest: a failed comparison"),
     "derived": ("build", "README.md: edited"),
     "golden derived": ("build", "golden: a bound widened to 1e30"),
-    "pictures": ("build", "proof.png: no picture"),
+    "pictures": ("build", "proof.png: truncated to half"),
     "code": ("build", "torchscript: bytecode for mobile runtimes"),
     "structure, onnx": ("build", "onnx: one weight off by one ULP"),
     "canonical bytes, onnx": ("build", "onnx: tensors in another order"),
@@ -37,23 +37,23 @@ NEEDED = {
     "contagion, torchscript": ("build", "runtime, torchscript: NaN spreads to other rows"),
     "run": ("build", "claim: classes permuted"),
 }
-"""By check: the command with the most checks of which it alone rejects a mutant, and the mutant."""
+"""By check: a command, and a mutant that no other check of this command rejects."""
 
 
 @pytest.fixture(scope="module")
 def subjects(flowers: Trained, houses: Trained) -> list[Subject]:
-    """The artifacts of two healthy networks, 4-16-3 and 3-16-1."""
+    """The artifacts of a 4-16-3 classifier and a 3-16-1 regressor."""
     return [subject_of(trained.run, trained.artifact) for trained in (flowers, houses)]
 
 
 @pytest.fixture(scope="module")
 def cache() -> checks.Cache:
-    """The messages of checks that have already run."""
+    """A cache of check results that all tests of this module share."""
     return checks.Cache()
 
 
 def mutants_of(subjects: list[Subject], *kinds: str) -> Iterator[tuple[str, Subject]]:
-    """Apply each mutant of these kinds to the first network that it changes."""
+    """Yield each mutant of these kinds, made from the first subject to which it applies."""
     for name, mutant in MUTANTS.items():
         for subject in subjects if mutant.kind in kinds else []:
             with contextlib.suppress(DoesNotApplyError):
@@ -62,14 +62,14 @@ def mutants_of(subjects: list[Subject], *kinds: str) -> Iterator[tuple[str, Subj
 
 
 def test_healthy_artifacts_are_accepted(subjects: list[Subject], cache: checks.Cache) -> None:
-    """No check rejects what export published."""
+    """No check rejects an unchanged artifact."""
     assert [[], []] == [list(cache.rejections(subject)) for subject in subjects]
 
 
 def test_no_mutant_survives(subjects: list[Subject], cache: checks.Cache) -> None:
-    """A check of the artifact alone rejects every mutant; only the run contradicts a claim.
+    """Verify rejects all semantic, form and fault mutants, and only the run rejects claims.
 
-    On this network the golden rows also show that a weight was changed in every other file.
+    A claim with a stale golden.json is also rejected by the check `golden derived`.
     """
     for name, mutant in mutants_of(subjects, "semantic", "form", "fault"):
         assert any(cache.rejections(mutant, checks.VERIFY)), name
@@ -84,19 +84,19 @@ def test_no_mutant_survives(subjects: list[Subject], cache: checks.Cache) -> Non
 def test_every_check_is_needed(
     subjects: list[Subject], cache: checks.Cache, check: str, tmp_path: Path
 ) -> None:
-    """Without this check a named mutant survives; the real command rejects it with its message."""
-    command, name = NEEDED[check]
+    """Only this check rejects its mutant, and the real command prints the check's message."""
+    command, name = UNIQUE_REJECTIONS[check]
     mutant = MUTANTS[name](subjects[0])
     messages = dict(cache.rejections(mutant, checks.COMMANDS[command]))
     assert {check} == messages.keys()
     if check != "run":
-        ended = checks.run_commands(mutant, tmp_path)
-        assert messages[check] in ended["serve" if command == "serve" else "verify"]
+        rejections = checks.run_commands(mutant, tmp_path)
+        assert messages[check] in rejections["serve" if command == "serve" else "verify"]
 
 
-def test_every_flipped_bit_is_seen(artifact: Path) -> None:
-    """A hash shows each of 1,000 random bits, in every file in turn."""
-    names, random = sorted({*storage.FILES, manifest.SUMS}), Random(0)  # noqa: S311 # positions
+def test_every_flipped_bit_is_rejected(artifact: Path) -> None:
+    """Each of 1,000 random bit flips, spread over all files, is rejected by its hash."""
+    names, random = sorted({*storage.FILES, manifest.SUMS}), Random(0)  # noqa: S311 # not a key
     for number in range(1000):
         path = artifact / names[number % len(names)]
         content = path.read_bytes()
@@ -112,8 +112,8 @@ def test_every_flipped_bit_is_seen(artifact: Path) -> None:
 @pytest.mark.parametrize(
     "shape", [Shape("regression", 1, 1, 1), Shape("classification", 64, 100, 10)]
 )
-def test_healthy_networks_raise_no_alarm(shape: Shape) -> None:
-    """At input scales 1e-30, 1 and 1e30, in every regime, each row in range is within its bound."""
+def test_correct_networks_pass(shape: Shape) -> None:
+    """Correct networks stay within their bounds at input scales 1e-30, 1 and 1e30."""
     comparisons = [
         comparison
         for draw in healthy.draws(shape, seeds=1, scales=(-30, 0, 30))
@@ -126,14 +126,14 @@ def test_healthy_networks_raise_no_alarm(shape: Shape) -> None:
     assert 0 < max(c.max_error_over_bound for c in comparisons) < 1
 
 
-def test_a_sweep_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer off by 1 % is an alarm, so that no alarm is evidence."""
+def test_sweep_reports_wrong_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep reports a runtime whose outputs are wrong by 1 %."""
     run = Session.run
 
-    def off(session: Session, rows: Float32Array) -> Outputs:
+    def run_with_error(session: Session, rows: Float32Array) -> Outputs:
         return {name: v * v.dtype.type(1.01) for name, v in run(session, rows).items()}
 
-    monkeypatch.setattr(Session, "run", off)
+    monkeypatch.setattr(Session, "run", run_with_error)
     draw = healthy.Draw(Shape("regression", 1, 1, 1), 0, "matched", 0)
     failed = [c for c in healthy.sweep(draw, max_rows=16) if not c.passed]
     assert ["onnxruntime"] == [comparison.runtime for comparison in failed]

@@ -1,6 +1,6 @@
-"""The long sweep: every mutant of seven networks, a million rows of healthy ones. Takes minutes.
+"""All mutants of seven networks and a million rows of correct networks, which takes minutes.
 
-`pytest -m mutants tests/mutants` prints which checks reject each mutant, and the figures in JSON.
+`pytest -m mutants tests/mutants` prints which checks reject each mutant, and a summary in JSON.
 """
 
 import collections
@@ -19,11 +19,11 @@ import torch
 
 from export.proof.numerical import Comparison
 from tests.mutants import MUTANTS, DoesNotApplyError, Subject, checks, healthy
-from tests.mutants.networks import Shape, published
+from tests.mutants.networks import Shape, publish
 
 pytestmark = pytest.mark.mutants
 
-MUTATED = (
+MUTATED_SHAPES = (
     Shape("regression", 1, 1, 1),
     Shape("classification", 4, 4, 3),
     Shape("regression", 16, 16, 2),
@@ -32,43 +32,43 @@ MUTATED = (
     Shape("classification", 50, 4096, 3),
     Shape("classification", 4096, 64, 2),
 )
-"""The networks with mutants."""
-SWEPT = (
-    *MUTATED,
+"""Shapes of the networks of which mutants are made."""
+CORRECT_SHAPES = (
+    *MUTATED_SHAPES,
     Shape("classification", 1, 2, 2),
     Shape("regression", 1, 4096, 1),
     Shape("regression", 4096, 1, 1),
     Shape("classification", 4096, 4096, 2),
 )
-"""The healthy networks."""
+"""Shapes of the networks that are swept unchanged."""
 MAX_PRODUCTS_WITH_SEEDS = 2**20
-"""Products of the first layer up to which two networks are drawn for every scale and regime."""
+"""Maximum number of products of the first layer for drawing two networks instead of one."""
 HEALTHY = "healthy"
 CASES: dict[str, Callable[[Subject], Subject]] = {HEALTHY: lambda subject: subject, **MUTANTS}
-"""The mutants, and the healthy network itself."""
+"""Mutants by name, and the unchanged network as HEALTHY."""
 MIN_ROWS = 10**6
 MAX_OUT_OF_RANGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Messages against one mutant of one network."""
+    """Messages of the rejections of one mutant of one network, by check and by command."""
 
     checks: dict[str, str]
     commands: dict[str, str] | None
-    """None: not run, because the commands open the session that serves without its fault."""
+    """None for a fault of the serving session, which the commands open themselves."""
 
 
 Verdicts = dict[tuple[str, str], Verdict]
-"""By mutant and network."""
+"""Verdicts by the names of the mutant and of the network."""
 
 
 def judge(shape: Shape) -> Verdicts:
-    """Publish a network; run every check, and the real commands, on every mutant of it."""
+    """Publish a network, and run all checks and the real commands on each of its mutants."""
     torch.set_num_threads(1)
     verdicts, cache = Verdicts(), checks.Cache()
-    with tempfile.TemporaryDirectory() as place:
-        subject = published(shape, Path(place))
+    with tempfile.TemporaryDirectory() as root:
+        subject = publish(shape, Path(root))
         for name, mutant in CASES.items():
             with contextlib.suppress(DoesNotApplyError), tempfile.TemporaryDirectory() as folder:
                 mutated, commands = mutant(subject), None
@@ -79,7 +79,7 @@ def judge(shape: Shape) -> Verdicts:
 
 
 def sweep(shape: Shape) -> list[Comparison]:
-    """Sweep healthy networks of one shape."""
+    """Return the comparisons of correct networks of one shape."""
     torch.set_num_threads(1)
     seeds = 2 if shape.products <= MAX_PRODUCTS_WITH_SEEDS else 1
     return [c for draw in healthy.draws(shape, seeds) for c in healthy.sweep(draw)]
@@ -87,7 +87,7 @@ def sweep(shape: Shape) -> list[Comparison]:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """As many processes as there are cores, of one thread each."""
+    """A pool of single-threaded processes, one per core."""
     with pytest.MonkeyPatch.context() as patch:
         for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             patch.setenv(library, "1")
@@ -97,19 +97,19 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def comparisons(pool: ProcessPoolExecutor) -> list[Comparison]:
-    """The sweeps of healthy networks; the widest take longest, and start first."""
-    order = sorted(SWEPT, key=lambda shape: shape.products, reverse=True)
+    """The comparisons of correct networks; the widest start first, as they take longest."""
+    order = sorted(CORRECT_SHAPES, key=lambda shape: shape.products, reverse=True)
     return [c for comparisons in pool.map(sweep, order) for c in comparisons]
 
 
 @pytest.fixture(scope="module")
 def verdicts(pool: ProcessPoolExecutor) -> Verdicts:
-    """The verdicts on all mutants of all networks."""
-    return {key: v for part in pool.map(judge, reversed(MUTATED)) for key, v in part.items()}
+    """The rejections of all mutants of all networks."""
+    return {key: v for part in pool.map(judge, reversed(MUTATED_SHAPES)) for key, v in part.items()}
 
 
 def test_no_mutant_survives(verdicts: Verdicts) -> None:
-    """On any network; and every mutant applies to one of them."""
+    """Every mutant applies to a network, and all but the kind `outside` are rejected on each."""
     for (name, shape), verdict in verdicts.items():
         if name != HEALTHY and MUTANTS[name].kind != "outside":
             required = checks.RUN if MUTANTS[name].kind == "claim" else checks.VERIFY
@@ -117,21 +117,21 @@ def test_no_mutant_survives(verdicts: Verdicts) -> None:
     assert CASES.keys() == {name for name, _ in verdicts}
 
 
-def test_commands_reject_what_their_checks_reject(verdicts: Verdicts) -> None:
-    """The real commands agree with their checks, and neither a hash nor a traceback decides."""
+def test_commands_agree_with_their_checks(verdicts: Verdicts) -> None:
+    """A command rejects a mutant exactly if a check does, without a hash error or a traceback."""
     for mutant, verdict in verdicts.items():
         if verdict.commands is not None:
             for command in ("serve", "verify"):
-                killers = checks.COMMANDS[command].keys() & verdict.checks.keys()
-                assert bool(killers) == (command in verdict.commands), mutant
+                rejecting_checks = checks.COMMANDS[command].keys() & verdict.checks.keys()
+                assert bool(rejecting_checks) == (command in verdict.commands), mutant
             for message in verdict.commands.values():
                 assert "SHA-256" not in message, mutant
                 assert not message.startswith(checks.TRACEBACK), mutant
 
 
-def test_healthy_networks_raise_no_alarm(verdicts: Verdicts, comparisons: list[Comparison]) -> None:
-    """Neither the published artifacts nor a million rows at every input scale."""
-    for shape in MUTATED:
+def test_correct_networks_pass(verdicts: Verdicts, comparisons: list[Comparison]) -> None:
+    """Unchanged artifacts and a million rows at all input scales pass every check."""
+    for shape in MUTATED_SHAPES:
         assert Verdict({}, {}) == verdicts[HEALTHY, str(shape)]
     assert all(comparison.passed for comparison in comparisons)
     in_range, out_of_range = healthy.count_rows(comparisons)
@@ -142,12 +142,12 @@ def test_healthy_networks_raise_no_alarm(verdicts: Verdicts, comparisons: list[C
 def test_figures(
     verdicts: Verdicts, comparisons: list[Comparison], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Print the checks that reject each mutant, and the closing figures."""
+    """Print the checks that reject each mutant, and the summary in JSON."""
     counts = {name: collections.Counter[str]() for name, _ in verdicts}
     for (name, _), verdict in verdicts.items():
         counts[name].update(["networks", *verdict.checks])
     with capsys.disabled():
-        print("\nBy mutant: its networks, and by check the number of those on which it rejects it")
+        print("\nPer mutant: number of networks, and on how many of them each check rejects it")
         for name, count in counts.items():
             print(f"{name:60}", ", ".join(f"{check} {n}" for check, n in count.items()))
         print(json.dumps({"mutants": len(verdicts), **healthy.figures(comparisons)}, indent=1))

@@ -1,4 +1,4 @@
-"""export.proof: an answer that rounding does not explain is found, in any runtime."""
+"""Tests of export.proof: an output error larger than rounding explains fails the proof."""
 
 from collections.abc import Callable
 
@@ -26,42 +26,42 @@ from service.artifact.manifest import Manifest
 from tests.trained import Trained
 
 
-def manifest_of(made: Trained) -> Manifest:
-    """Read the manifest."""
-    return Manifest.from_json((made.artifact / manifest.MANIFEST).read_bytes())
+def manifest_of(trained: Trained) -> Manifest:
+    """Return the manifest of an artifact."""
+    return Manifest.from_json((trained.artifact / manifest.MANIFEST).read_bytes())
 
 
-def models(made: Trained) -> tuple[bytes, bytes]:
-    """Read model.onnx and model.torchscript.pt."""
-    model, script = made.artifact / manifest.MODEL, made.artifact / manifest.TORCHSCRIPT
+def models(trained: Trained) -> tuple[bytes, bytes]:
+    """Return the bytes of model.onnx and model.torchscript.pt."""
+    model, script = trained.artifact / manifest.MODEL, trained.artifact / manifest.TORCHSCRIPT
     return model.read_bytes(), script.read_bytes()
 
 
-def prove_again(made: Trained, rows: Float32Array) -> Proof:
-    """Prove the files of an artifact on these rows."""
-    return prove(models(made), made.run.weights, manifest_of(made).features, rows)
+def prove_again(trained: Trained, rows: Float32Array) -> Proof:
+    """Return a new proof of the published models on these rows."""
+    return prove(models(trained), trained.run.weights, manifest_of(trained).features, rows)
 
 
 def compare(case: Case, runtime: Runtime, weights: Weights) -> list[Comparison]:
-    """Compare one runtime, called x, on one case."""
+    """Return the comparisons of one case with the outputs of one runtime, named x."""
     return list(sweep([case], {"x": runtime}, weights))
 
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) -> None:
-    """No false alarm, and the evidence covers every runtime, output and batch size."""
-    made: Trained = request.getfixturevalue(which)
-    proof = Proof.from_members(manifest_of(made).proof)
+    """The published proof has no warnings and covers every runtime, output and batch size."""
+    trained: Trained = request.getfixturevalue(which)
+    proof = Proof.from_members(manifest_of(trained).proof)
     levels = {f"onnxruntime {level}" for level in ("disable_all", "basic", "extended", "layout")}
     assert {"onnxruntime", "torchscript", "eager"} | levels == set(proof.runtimes)
     assert (SERVING_RUNTIME, {}) == (next(iter(proof.runtimes)), proof.left_out)
     for worst in proof.runtimes.values():
         assert 0 < worst.max_error_over_bound <= worst.max_error_over_probable_bound <= 1
         assert 0 < worst.max_ulps
-        assert len(made.run.rows) == worst.batch_rows >= worst.batch_rows_changed
-    assert 1 == proof.rows_out_of_range  # the largest finite floats
+        assert len(trained.run.rows) == worst.batch_rows >= worst.batch_rows_changed
+    assert 1 == proof.rows_out_of_range  # the row of the largest finite float32 numbers
     listed = [name for name, worst in proof.runtimes.items() if worst.every_figure_as is None]
-    outputs = manifest.OUTPUTS[manifest_of(made).task]
+    outputs = manifest.OUTPUTS[manifest_of(trained).task]
     compared = {(c.runtime, c.output) for c in proof.comparisons}
     assert {(runtime, output) for runtime in listed for output in outputs} == compared
     rows = {c.case: (c.rows_out_of_range, c.rows) for c in proof.comparisons}
@@ -72,8 +72,8 @@ def test_healthy_artifact_is_proved(which: str, request: pytest.FixtureRequest) 
     assert {"cpu", "machine", "system"} | versions == set(proof.host)
 
 
-def test_hard_inputs_are_what_they_are_called(houses: Trained) -> None:
-    """Every feature has one-hot rows of either sign; the extremes are those of the training."""
+def test_hard_inputs_match_their_names(houses: Trained) -> None:
+    """Each named case holds the rows that its name describes, and all values are finite."""
     features = manifest_of(houses).features
     cases = {case.name: case.rows for case in hard_inputs(features, houses.run.rows)}
     assert np.array_equal(np.concatenate([np.eye(3), -np.eye(3)]), cases["one-hot"])
@@ -85,8 +85,8 @@ def test_hard_inputs_are_what_they_are_called(houses: Trained) -> None:
     assert all(np.isfinite(rows).all() for rows in cases.values())
 
 
-def answers_to(case: Case, weights: Weights) -> dict[str, np.ndarray]:
-    """Return what an ideal runtime answers: the reference, rounded to float32."""
+def ideal_outputs(case: Case, weights: Weights) -> dict[str, np.ndarray]:
+    """Return the outputs of an ideal runtime: the reference, rounded to float32."""
     values = reference(weights, case.rows).values
     label = values["logits"].argmax(axis=1)
     return {**{name: v.astype(np.float32) for name, v in values.items()}, "label": label}
@@ -104,67 +104,67 @@ def answers_to(case: Case, weights: Weights) -> dict[str, np.ndarray]:
         ("label", -9),
     ],
 )
-def test_one_wrong_element_is_found(flowers: Trained, output: str, amount: float) -> None:
-    """One element of one output off by more than rounding fails that output, and is located."""
+def test_one_wrong_element_fails(flowers: Trained, output: str, amount: float) -> None:
+    """An error in one element fails only that output, and `worst` is the index of the element."""
     case = Case("real rows", flowers.run.rows)
-    answers = answers_to(case, flowers.run.weights)
-    answers[output].flat[5] += amount
-    comparisons = compare(case, lambda rows: answers, flowers.run.weights)
+    outputs = ideal_outputs(case, flowers.run.weights)
+    outputs[output].flat[5] += amount
+    comparisons = compare(case, lambda rows: outputs, flowers.run.weights)
     assert [output] == [c.output for c in comparisons if not c.passed]
     [worst] = [c.worst for c in comparisons if not c.passed]
     assert ((5,) if output == "label" else (1, 2)) == worst
 
 
 def test_wrong_shape_is_rejected(flowers: Trained) -> None:
-    """An answer of another shape is no answer."""
+    """An output of the wrong shape raises ProofError."""
     case = Case("real rows", flowers.run.rows)
-    answers = answers_to(case, flowers.run.weights)
-    answers["logits"] = answers["logits"][:1]
+    outputs = ideal_outputs(case, flowers.run.weights)
+    outputs["logits"] = outputs["logits"][:1]
     message = r"x, real rows: shape of logits: expected \(\d+, 3\), found \(1, 3\)"
     with pytest.raises(ProofError, match=message):
-        compare(case, lambda rows: answers, flowers.run.weights)
+        compare(case, lambda rows: outputs, flowers.run.weights)
 
 
-def test_contagion(flowers: Trained) -> None:
-    """Only NaN that stays in its row is accepted; a provider that swallows it gets a warning."""
+def test_nonfinite_rows(flowers: Trained) -> None:
+    """A NaN row must give only NaN and leave other rows unchanged; providers may get a warning."""
     rows = flowers.run.rows
-    answers: dict[str, Callable[[Float32Array], Outputs]] = {
+    outputs: dict[str, Callable[[Float32Array], Outputs]] = {
         "spread": lambda x: {"logits": np.full((3, 3), x.sum())},
         "swallow": lambda x: {"logits": np.zeros((3, 3))},
     }
     provider = "onnxruntime OpenVINO"
     for name in ("onnxruntime", provider):
         with pytest.raises(ProofError, match="expected the other rows unchanged"):
-            check_nonfinite_rows(name, answers["spread"], rows)
+            check_nonfinite_rows(name, outputs["spread"], rows)
     with pytest.raises(ProofError, match="expected only NaN in its logits"):
-        check_nonfinite_rows("onnxruntime", answers["swallow"], rows)
-    [warning] = check_nonfinite_rows(provider, answers["swallow"], rows)
+        check_nonfinite_rows("onnxruntime", outputs["swallow"], rows)
+    [warning] = check_nonfinite_rows(provider, outputs["swallow"], rows)
     problem = "NaN in a row: expected only NaN in its logits, found [0.0, 0.0, 0.0]"
     assert f"{provider}: {problem}" == warning
 
 
 def test_only_other_providers_may_swallow_nan() -> None:
-    """The session that serves, at every level, TorchScript and the eager network must not."""
+    """Only runtimes of another execution provider may return numbers for a NaN row."""
     runtimes = ("onnxruntime", "onnxruntime basic", "torchscript", "eager")
     assert not any(is_execution_provider(name) for name in runtimes)
     assert is_execution_provider("onnxruntime OpenVINO")
 
 
 def test_sweep_mostly_out_of_range_fails(houses: Trained) -> None:
-    """Rows that may overflow prove nothing; a sweep of such rows is no proof."""
+    """The proof fails if more than 5% of the rows may overflow, as these are not compared."""
     huge = np.full((200, 3), 3e38, np.float32)
     with pytest.raises(ProofError, match="expected at most 5% of rows out of float32's range"):
         prove_again(houses, huge)
 
 
-def test_figures_of_a_known_answer(flowers: Trained) -> None:
-    """One logit is off by two ULPs of 1; the label is the other of two logits within rounding."""
+def test_figures_of_known_outputs(flowers: Trained) -> None:
+    """A logit error of two ULPs and a label of another almost equal logit are reported exactly."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
     weights["net.linear2.bias"] = np.array([1, 1 + 2.0**-23, 0], np.float32)
     case = Case("one row", np.zeros((1, 4), np.float32))
-    answers = {**answers_to(case, weights), "label": np.array([0])}
-    answers["logits"][0, 0] += np.float32(2.0**-22)
-    logits, probabilities, label = compare(case, lambda rows: answers, weights)
+    outputs = {**ideal_outputs(case, weights), "label": np.array([0])}
+    outputs["logits"][0, 0] += np.float32(2.0**-22)
+    logits, probabilities, label = compare(case, lambda rows: outputs, weights)
     assert (True, (0, 0)) == (logits.passed, logits.worst)
     assert (2.0**-22, 2.0) == (logits.max_error, logits.max_ulps)
     assert 0.2 < logits.max_error_over_bound < logits.max_error_over_probable_bound * 1.1 < 0.5
@@ -172,8 +172,8 @@ def test_figures_of_a_known_answer(flowers: Trained) -> None:
     assert probabilities.passed
 
 
-def test_rows_that_their_batch_changes_are_counted() -> None:
-    """Bit for bit: a runtime that looks at its batch, and one that does not."""
+def test_rows_changed_by_their_batch_are_counted() -> None:
+    """A row counts if its output bits differ between a batch and the row alone."""
     rows = np.ones((5, 2), np.float32)
     assert 0 == rows_changed_by_batch(lambda x: {"y": x * 2}, rows)
     assert 5 == rows_changed_by_batch(lambda x: {"y": x * np.float32(len(x))}, rows)
@@ -181,13 +181,13 @@ def test_rows_that_their_batch_changes_are_counted() -> None:
     def negative_zero(x: Float32Array) -> Outputs:
         return {"y": np.zeros_like(x) * np.float32(1 if len(x) == 1 else -1)}
 
-    assert 5 == rows_changed_by_batch(negative_zero, rows)  # 0 == -0, and other bits
+    assert 5 == rows_changed_by_batch(negative_zero, rows)  # 0 == -0, but their bits differ
 
 
 def test_providers_are_left_out_with_a_reason(
     flowers: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither one without IEEE float32 nor one that does not start here passes for the CPU."""
+    """A provider that does not start or may lack IEEE float32 is not replaced by the CPU."""
     providers = ["CUDAExecutionProvider", "QNNExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     module = load_torchscript(models(flowers)[1])
@@ -204,7 +204,7 @@ def test_providers_are_left_out_with_a_reason(
 def test_errors_above_the_probable_bound_are_a_warning(
     flowers: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bound decides; what exceeds only the probable bound passes with a warning."""
+    """An error above the probable bound but within the bound passes with a warning."""
     monkeypatch.setattr("export.proof.numerical.probable_gamma", lambda n: 1e-14)
     proof = prove_again(flowers, flowers.run.rows)
     assert proof.runtimes[SERVING_RUNTIME].max_error_over_probable_bound > 1

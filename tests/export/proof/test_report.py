@@ -1,4 +1,4 @@
-"""export.proof.report: what a person reads of a proof."""
+"""Tests of export.proof.report: the plot, table, summary and warnings of a proof."""
 
 import dataclasses
 import io
@@ -36,19 +36,19 @@ PROOF = Proof(
 
 @pytest.mark.parametrize("which", ["flowers", "houses"])
 def test_plot_is_reproducible(which: str, request: pytest.FixtureRequest) -> None:
-    """The same bytes again: a whole PNG that names no software, and is no blank page."""
-    made: Trained = request.getfixturevalue(which)
-    content = (made.artifact / manifest.PROOF).read_bytes()
-    session = Session((made.artifact / manifest.MODEL).read_bytes())
-    cases = hard_inputs(Predictor(made.artifact).manifest.features, made.run.rows)
-    assert content == report.plot_errors(cases, session.run, made.run.weights, which)
+    """Plotting again gives the published PNG, which is not blank and names no software."""
+    trained: Trained = request.getfixturevalue(which)
+    content = (trained.artifact / manifest.PROOF).read_bytes()
+    session = Session((trained.artifact / manifest.MODEL).read_bytes())
+    cases = hard_inputs(Predictor(trained.artifact).manifest.features, trained.run.rows)
+    assert content == report.plot_errors(cases, session.run, trained.run.weights, which)
     check_picture(manifest.PROOF, content)
     assert b"Software" not in content
     assert len(np.unique(imread(io.BytesIO(content)).reshape(-1, 4), axis=0)) > 10
 
 
 def test_table_explains_itself_in_80_columns() -> None:
-    """Headings in full; runtimes with equal figures share a row."""
+    """Headings are full phrases, and runtimes with equal figures share a row."""
     console = Console(width=80, file=io.StringIO())
     with console.capture() as capture:
         console.print(report.proof_table(PROOF))
@@ -62,7 +62,7 @@ eager                      0.012          0.025 11050           0   256 of 256
 
 
 def test_summary_and_remarks() -> None:
-    """Structure, answers, the rows that were skipped, then a provider that was left out."""
+    """The summary counts skipped rows, and the remarks list skipped providers and warnings."""
     assert [
         "structure: every tensor",
         "outputs:   all within the rounding bound of the network in float64, on 1157 hard rows",
@@ -73,5 +73,5 @@ def test_summary_and_remarks() -> None:
 
 
 def test_members_round_trip() -> None:
-    """A proof that was written into the manifest is read back as it was."""
+    """A proof converted to JSON members and back is equal to the original."""
     assert PROOF == Proof.from_members(PROOF.to_members())

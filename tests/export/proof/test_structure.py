@@ -1,4 +1,4 @@
-"""export.proof's structural checks name the first difference; tests/mutants holds all the ways."""
+"""Tests of the errors of the structural checks; tests/mutants tests what the checks reject."""
 
 import functools
 import re
@@ -50,13 +50,13 @@ def test_difference_is_named(flowers: Trained, mutant: str) -> None:
 
 
 def test_garbage_is_not_onnx() -> None:
-    """Bytes that are no ONNX file end in a ProofError."""
+    """Bytes that are not an ONNX file raise ProofError."""
     with pytest.raises(ProofError, match=r"model\.onnx: not an ONNX file"):
         parse_onnx(b"garbage")
 
 
-def test_proof_of_nothing_fails(flowers: Trained) -> None:
-    """A run without tensors proves nothing, whatever the file holds."""
+def test_run_without_tensors_is_rejected(flowers: Trained) -> None:
+    """A run without tensors is an error, because no weight would be compared."""
     with pytest.raises(ProofError, match="tensors of the run: expected"):
         prove_torchscript(
             load_torchscript((flowers.artifact / manifest.TORCHSCRIPT).read_bytes()), {}

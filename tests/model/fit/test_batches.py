@@ -1,4 +1,4 @@
-"""model.fit.batches: every row once an epoch, and the weights by which shares make a whole."""
+"""Tests of model.fit.batches: the order, the weights and the shares of rows."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 4.0])
 
 @dataclass(frozen=True)
 class Case:
-    """Rows, and the options of their batches."""
+    """Parameters of generated rows and of their batches."""
 
     count: int = 23
     in_features: int = 2
@@ -30,7 +30,7 @@ class Case:
 
     @property
     def rows(self) -> Rows:
-        """Rows whose first feature is their number, and whose target follows from it."""
+        """Rows whose features are the row number, and whose target is a function of it."""
         number = torch.arange(self.count)
         x = number[:, None].float().repeat(1, self.in_features)
         if self.classification:
@@ -39,7 +39,7 @@ class Case:
 
     @property
     def class_weights(self) -> Tensor | None:
-        """Weights of the classes, or None."""
+        """Class weights, (classes,), or None."""
         return CLASS_WEIGHTS if self.weighted else None
 
     def make(self, share: ProcessShare | None = None) -> Batches:
@@ -57,8 +57,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """One batch, copied out of its buffers."""
+class BatchCopy:
+    """Copy of one batch, whose own buffers are reused."""
 
     numbers: list[int]
     x: Tensor
@@ -69,14 +69,14 @@ class Copy:
 
 
 def new_order(seed: int = 0) -> torch.Generator:
-    """Return the generator of a fit's order."""
+    """Return the random generator that orders the rows."""
     return torch.Generator().manual_seed(seed)
 
 
-def draw_epoch(drawn: Batches, order: torch.Generator | None = None) -> list[Copy]:
-    """Draw one epoch, and copy its batches."""
+def draw_epoch(drawn: Batches, order: torch.Generator | None = None) -> list[BatchCopy]:
+    """Return copies of the batches of one epoch."""
     return [
-        Copy(
+        BatchCopy(
             batch.x[:, 0].long().tolist(),
             batch.x.clone(),
             batch.target.t().clone(),
@@ -107,15 +107,15 @@ cases = st.builds(
 @given(case=cases)
 @settings(deadline=None)
 def test_every_row_once_in_the_order_of_the_generator(case: Case) -> None:
-    """Two epochs are two permutations drawn from the generator; only the last batch is smaller.
+    """Each epoch is a permutation drawn from the generator, and only its last batch is smaller.
 
-    One batch of all rows draws no order.
+    If one batch holds all rows, they keep their order and nothing is drawn.
     """
     drawn, order, expected = case.make(), new_order(), new_order()
     x, y = case.rows
     for _ in range(2):
         epoch = draw_epoch(drawn, order)
-        torch.rand(3)  # from the global generator, which has no part in it
+        torch.rand(3)  # must not matter, as it uses the global generator
         numbers = [number for batch in epoch for number in batch.numbers]
         if case.batch_size >= case.count:
             assert list(range(case.count)) == numbers
@@ -137,7 +137,7 @@ def test_every_row_once_in_the_order_of_the_generator(case: Case) -> None:
 @given(case=cases)
 @settings(deadline=None)
 def test_row_weights(case: Case) -> None:
-    """Rows weigh the same, or as their class; in a mean they add up to 1 for each element."""
+    """Row weights are equal or the class weights; for a mean they are divided by their sum."""
     for batch in draw_epoch(case.make()):
         weights = torch.ones(len(batch.x))
         if case.class_weights is not None:
@@ -150,8 +150,8 @@ def test_row_weights(case: Case) -> None:
 @given(case=cases)
 @settings(deadline=None)
 def test_epoch_weights(case: Case) -> None:
-    """The steps' losses add up to the mean over all rows' elements, weighted by class."""
-    assume(not case.weighted or not case.mean)  # a mean of weighted means is another number
+    """Step losses times epoch_weights add up to the class-weighted mean over all elements."""
+    assume(not case.weighted or not case.mean)  # weighted batch means do not average to it
     drawn = case.make()
     row_losses = torch.arange(case.count) + 1.0
     losses = [(row_losses[batch.numbers] * batch.weight).sum() for batch in draw_epoch(drawn)]
@@ -167,7 +167,7 @@ def test_epoch_weights(case: Case) -> None:
 @given(case=cases, processes=st.integers(1, 5))
 @settings(deadline=None)
 def test_shares_are_a_partition(case: Case, processes: int) -> None:
-    """Concatenated, the shares of all processes are the whole batch, bit for bit."""
+    """The concatenated shares of all processes equal the whole batch, bit for bit."""
     whole = draw_epoch(case.make())
     shares = [draw_epoch(case.make(ProcessShare(rank, processes))) for rank in range(processes)]
     for expected, *parts in zip(whole, *shares, strict=True):
@@ -181,7 +181,7 @@ def test_shares_are_a_partition(case: Case, processes: int) -> None:
 
 @pytest.mark.parametrize(("chunk_values", "chunks"), [(1, 5), (20, 3), (1000, 2)])
 def test_chunks_share_their_buffers(chunk_values: int, chunks: int) -> None:
-    """The batches of every epoch are gathered into the same memory, a few at a time."""
+    """Every epoch gathers its batches into the same buffers, a chunk of them at a time."""
     drawn = Case(chunk_values=chunk_values).make()
     assert chunks == len(drawn.chunks)
     first, second = (

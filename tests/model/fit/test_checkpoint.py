@@ -1,4 +1,4 @@
-"""model.fit.checkpoint: a fit that is stopped at any moment continues to the same bits."""
+"""Tests of model.fit.checkpoint: a resumed fit gives the same bits as an uninterrupted one."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ CONFIG = TrainConfig(hidden_features=6, epochs=12, batch_size=8, learning_rate=0
 REQUEST = TrainRequest(
     source="/data/t.csv", targets=("y",), drop=("a, b", "c"), task="regression", name="T"
 )
-BOTH = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
+BOTH_TASKS = pytest.mark.parametrize("classes", [(), CLASSES], ids=["regression", "classification"])
 
 
 def new_state(config: TrainConfig = CONFIG, classes: tuple[str, ...] = ()) -> FitState:
@@ -43,7 +43,7 @@ def new_state(config: TrainConfig = CONFIG, classes: tuple[str, ...] = ()) -> Fi
 def run_fit(
     state: FitState, classes: tuple[str, ...], after: Callable[[], object] = lambda: None
 ) -> None:
-    """Fit to the end; so few noisy rows overfit, and the best epoch is not the last one."""
+    """Run all epochs on 40 noisy rows, few enough that an epoch before the last is the best."""
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(60, 4, generator=generator), torch.randn(60, 1, generator=generator)
     y = x[:, :1] - x[:, 1:2] + noise
@@ -55,32 +55,32 @@ def run_fit(
 def make_writer(
     runs: Path, config: TrainConfig = CONFIG, request: TrainRequest = REQUEST, name: str = "t"
 ) -> CheckpointWriter:
-    """Return the writer of a fit to the table, on three threads."""
+    """Return a checkpoint writer for a fit on three threads that saves every epoch."""
     table = dataclasses.replace(make_table(), name=name)
     return CheckpointWriter(runs, table, request, config, 3, 0.0)
 
 
 def check_equal(expected: FitState, actual: FitState) -> None:
-    """Assert that two states have the same history and the same bits."""
+    """Assert that two states have the same history and bitwise equal tensors."""
     assert expected.history == actual.history
     for name, tensor in expected.tensors().items():
         assert torch.equal(tensor, actual.tensors()[name]), name
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """The file of a fit after two epochs."""
+def file(tmp_path: Path) -> Path:
+    """Path of the checkpoint of a fit after two epochs."""
     state, writer = new_state(), make_writer(tmp_path)
     state.history = [Epoch(1, 0.1, 1 / 3), Epoch(2, 1e-300, 0.5)]
     writer.save(state)
     return writer.path
 
 
-# The same bits
+# Restored state
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """Every setting, loss and tensor comes back."""
+    """A loaded checkpoint has the saved settings, losses and tensors."""
     config = dataclasses.replace(
         CONFIG, class_weights=(0.1, 1 / 3), schedule="cosine", learning_rate=1 / 3
     )
@@ -107,28 +107,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resumed_fit_equals_the_uninterrupted_one(
     tmp_path: Path, variant: str, classes: tuple[str, ...]
 ) -> None:
-    """Stopped after any epoch and restored into new objects, a fit ends in the same bits."""
+    """A fit resumed from the checkpoint of any epoch ends with the same bits."""
     config = dataclasses.replace(CONFIG, **VARIANTS[variant])
     whole = new_state(config, classes)
     run_fit(whole, classes)
     assert whole.best_epoch is not None
-    assert 1 < whole.best_epoch.number < len(whole.history), "the best epoch should be in between"
+    assert 1 < whole.best_epoch.number < len(whole.history), "expected a middle epoch to be best"
 
-    # One fit writes a file after every epoch, which must not change it; each file is resumed.
+    # Saving a checkpoint after every epoch must not change the fit; each one is then resumed.
     writer, paths = make_writer(tmp_path, config), list[Path]()
-    watched = new_state(config, classes)
+    state = new_state(config, classes)
 
     def save() -> None:
-        writer.save(watched)
+        writer.save(state)
         paths.append(writer.path.rename(tmp_path / f"{len(paths)}.safetensors"))
 
-    run_fit(watched, classes, save)
-    check_equal(whole, watched)
+    run_fit(state, classes, save)
+    check_equal(whole, state)
     for path in paths:
         checkpoint = load_checkpoint(path)
         resumed = new_state(checkpoint.config, classes)
@@ -139,11 +139,11 @@ def test_resumed_fit_equals_the_uninterrupted_one(
             assert torch.equal(expected, actual)
 
 
-# Which file
+# File names
 
 
 def test_each_configuration_has_its_file(tmp_path: Path) -> None:
-    """Two fits of one name do not overwrite each other; the same settings are the same fit."""
+    """The file name depends on the configuration and the request, and on nothing else."""
     seeded = make_writer(tmp_path, dataclasses.replace(CONFIG, seed=1))
     dropped = make_writer(tmp_path, request=dataclasses.replace(REQUEST, drop=("a",)))
     paths = {make_writer(tmp_path).path, seeded.path, dropped.path}
@@ -155,7 +155,7 @@ def test_each_configuration_has_its_file(tmp_path: Path) -> None:
 
 
 def test_newest_checkpoint(tmp_path: Path) -> None:
-    """The file written last counts, over all names or of one; runs and drafts do not."""
+    """The newest checkpoint is chosen among all names or one; runs and drafts are ignored."""
     for index, (name, seed) in enumerate((("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2))):
         writer = make_writer(tmp_path, dataclasses.replace(CONFIG, seed=seed), name=name)
         writer.save(new_state())
@@ -170,7 +170,7 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
     assert 1 == newest_checkpoint(tmp_path, "a").config.seed
 
 
-# Refused files
+# Rejected files
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -185,44 +185,44 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_data(saved: Path, change: str) -> None:
-    """The same data under another name are accepted; any other value, row, name or type is not."""
-    checkpoint = load_checkpoint(saved)
+def test_changed_data(file: Path, change: str) -> None:
+    """Another name of the table is accepted; other values, rows, columns or types are not."""
+    checkpoint = load_checkpoint(file)
     checkpoint.check_resumable(dataclasses.replace(make_table(), name="other", notes=()))
-    expected = f"{saved}: the data have changed; start a new fit"
+    expected = f"{file}: the data have changed; start a new fit"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(dataclasses.replace(make_table(), **CHANGES[change]))
 
 
-def test_other_number_of_processes(saved: Path) -> None:
-    """The number of processes must be the same, because the bits of a fit depend on it."""
-    checkpoint = dataclasses.replace(load_checkpoint(saved), processes=2)
-    expected = f"{saved}: expected 2 processes, found 1"
+def test_other_number_of_processes(file: Path) -> None:
+    """Resuming needs the same number of processes, because it changes the rounding."""
+    checkpoint = dataclasses.replace(load_checkpoint(file), processes=2)
+    expected = f"{file}: expected 2 processes, found 1"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         checkpoint.check_resumable(make_table())
 
 
-def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
-    """Return a function that changes the JSON in a file's header, with a correct checksum."""
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """Return a function that edits the JSON in a file's header and updates the checksum."""
 
-    def edit(path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            document = json.loads(file.metadata()["fit"])
+    def apply(path: Path) -> None:
+        with safe_open(path, framework="pt") as checkpoint:
+            document = json.loads(checkpoint.metadata()["fit"])
         change(document)
         text, tensors = json.dumps(document), safetensors.torch.load_file(path)
         header = {"fit": text, "sha256": checksum(text, tensors)}
         path.write_bytes(safetensors.torch.save(tensors, header))
 
-    return edit
+    return apply
 
 
-def written(content: bytes) -> Callable[[Path], object]:
-    """Return a function that overwrites a file."""
+def overwrite(content: bytes) -> Callable[[Path], object]:
+    """Return a function that overwrites a file with this content."""
     return lambda path: path.write_bytes(content)
 
 
 def flip_last_bit(path: Path) -> None:
-    """Change a tensor in a file."""
+    """Flip the last bit of a file, which belongs to a tensor."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -235,28 +235,28 @@ UNREADABLE = "not a readable checkpoint: "
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (written(b"no tensors at all"), UNREADABLE),
+        (overwrite(b"no tensors at all"), UNREADABLE),
         (lambda path: os.truncate(path, path.stat().st_size - 1), UNREADABLE),
         (flip_last_bit, UNREADABLE + "wrong checksum"),
-        (written(safetensors.torch.save(ONES)), UNREADABLE),
-        (written(safetensors.torch.save(ONES, {"fit": "{"})), UNREADABLE),
+        (overwrite(safetensors.torch.save(ONES)), UNREADABLE),
+        (overwrite(safetensors.torch.save(ONES, {"fit": "{"})), UNREADABLE),
         (
-            edited(lambda fit: fit.update(format_version=2)),
+            edit(lambda fit: fit.update(format_version=2)),
             UNREADABLE + "expected format_version 1",
         ),
-        (edited(lambda fit: fit.pop("format_version")), UNREADABLE + "'format_version'"),
-        (edited(lambda fit: fit["config"].update(epochs=0)), UNREADABLE + "epochs: expected 1 to "),
-        (edited(lambda fit: fit["config"].update(surprise=0)), UNREADABLE),
-        (edited(lambda fit: fit["history"].append([1])), UNREADABLE),
-        (edited(lambda fit: fit.update(request=[])), UNREADABLE),
+        (edit(lambda fit: fit.pop("format_version")), UNREADABLE + "'format_version'"),
+        (edit(lambda fit: fit["config"].update(epochs=0)), UNREADABLE + "epochs: expected 1 to "),
+        (edit(lambda fit: fit["config"].update(surprise=0)), UNREADABLE),
+        (edit(lambda fit: fit["history"].append([1])), UNREADABLE),
+        (edit(lambda fit: fit.update(request=[])), UNREADABLE),
     ],
 )
-def test_unreadable_file(saved: Path, damage: Callable[[Path], object], expected: str) -> None:
-    """Any damage ends in one line that begins with the file."""
-    damage(saved)
-    with pytest.raises(DataError, match=f"^{re.escape(f'{saved}: {expected}')}.*$") as caught:
-        load_checkpoint(saved)
-    assert 1 == str(caught.value).count(str(saved))
+def test_unreadable_file(file: Path, damage: Callable[[Path], object], expected: str) -> None:
+    """Any damage gives a one-line error that begins with the path and names it once."""
+    damage(file)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{file}: {expected}')}.*$") as caught:
+        load_checkpoint(file)
+    assert 1 == str(caught.value).count(str(file))
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_unreadable_file(saved: Path, damage: Callable[[Path], object], expected
     ],
     ids=["missing", "shape", "generator"],
 )
-def test_tensors_of_another_network(saved: Path, damage: Callable[[Any], object]) -> None:
-    """Tensors that do not match the network are refused in one line that names the file."""
-    checkpoint = load_checkpoint(saved)
+def test_tensors_of_another_network(file: Path, damage: Callable[[Any], object]) -> None:
+    """Tensors that do not match the network give a one-line error with the path."""
+    checkpoint = load_checkpoint(file)
     damage(tensors := dict(checkpoint.tensors))
-    with pytest.raises(DataError, match=f"^{re.escape(str(saved))}: .*$"):
+    with pytest.raises(DataError, match=f"^{re.escape(str(file))}: .*$"):
         dataclasses.replace(checkpoint, tensors=tensors).restore(new_state())

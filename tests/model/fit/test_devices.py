@@ -1,4 +1,4 @@
-"""model.fit.devices: the device and the number of threads."""
+"""Tests of model.fit.devices: the choice of the device and of the number of threads."""
 
 import re
 
@@ -11,7 +11,7 @@ from model.net import TwoLayerNet
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A requested device is used or refused; auto takes CUDA if there is a CUDA device."""
+    """A requested device is used, or an error if missing; auto prefers CUDA to the CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     expected = "device: this PyTorch finds no CUDA device; use auto or cpu"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
@@ -29,7 +29,7 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_grow_with_the_step(
     hidden_features: int, batch_size: int, max_threads: int, expected: int
 ) -> None:
-    """A small step gets one thread, and each PRODUCTS_PER_THREAD products justify another."""
+    """A step gets one thread, and one more for every PRODUCTS_PER_THREAD products."""
     net = TwoLayerNet(990, hidden_features, 10)
     assert expected == thread_count(net, batch_size, max_threads)
     assert (expected - 1) * PRODUCTS_PER_THREAD <= 1000 * hidden_features * batch_size

@@ -1,4 +1,4 @@
-"""model.fit.loop: the loop compared with a plain PyTorch one, its best epoch, and divergence."""
+"""Tests of model.fit.loop: equality with a plain PyTorch loop, best epoch and divergence."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ def regression(rows: int = 50, seed: int = 0, out_features: int = 1) -> Rows:
 
 
 def classification(rows: int = 50, seed: int = 0) -> Rows:
-    """Make rows, (rows, 3), and the class of each, (rows,), of two."""
+    """Make rows, (rows, 3), and their class indices 0 or 1, (rows,)."""
     x, y = regression(rows, seed)
     return x, (y[:, 0] > 0).long()
 
@@ -42,13 +42,13 @@ ALL_TASKS = pytest.mark.parametrize("rows", OUT_FEATURES)
 
 
 def new_net(rows: Any = regression) -> TwoLayerNet:
-    """Make the same untrained network for the rows of a function at every call."""
+    """Make an untrained network for the rows of a function, the same at every call."""
     torch.manual_seed(0)
     return TwoLayerNet(3, 8, OUT_FEATURES[rows])
 
 
 def config(**changes: Any) -> TrainConfig:
-    """Make a quick configuration."""
+    """Make the configuration of a short fit."""
     defaults = {"hidden_features": 8, "epochs": 5, "batch_size": 16, "learning_rate": 1e-2}
     return TrainConfig(**{**defaults, **changes})
 
@@ -59,7 +59,7 @@ def new_state(net: TwoLayerNet, rows: Rows, **changes: Any) -> FitState:
 
 
 def equal(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
-    """Whether every tensor is the same, bit for bit."""
+    """Return whether all tensors are bitwise equal."""
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
@@ -73,7 +73,7 @@ def plain_loop(
     config: TrainConfig,
     weights: Tensor | None = None,
 ) -> list[Epoch]:
-    """Fit with nn.Module, autograd, torch.optim, a scheduler, and the losses of F."""
+    """Return the history of a fit with autograd, torch.optim and the losses of torch."""
     (x, y), order = train, torch.Generator().manual_seed(config.seed)
 
     def loss_of(scores: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -95,7 +95,7 @@ def plain_loop(
         for rows in torch.split(torch.randperm(len(x), generator=order), config.batch_size):
             loss = loss_of(net(x[rows]), y[rows], config.reduction)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch's
+            loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
             optimizer.step()
             if config.schedule == "cosine":
                 schedule.step()
@@ -116,29 +116,29 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
     "class weights": ({}, (0.25, 3.0)),
     "all": ({"reduction": "sum", "weight_decay": 0.1, "schedule": "cosine"}, (0.25, 3.0)),
 }
-"""Changes to the configuration, and class weights, which a regression leaves out."""
+"""Changes to the configuration, and class weights, which a regression ignores."""
 
 
 @ALL_TASKS
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.usefixtures("float64")
 def test_losses_equal_a_plain_loop(variant: str, rows: Any) -> None:
-    """In float64 the losses of 20 epochs are those of an ordinary loop, to a relative 1e-11."""
+    """In float64 the losses of 20 epochs equal those of plain_loop to a relative 1e-11."""
     changes, explicit = VARIANTS[variant]
     weights = torch.tensor(explicit) if explicit and rows is classification else None
-    chosen = config(epochs=20, **changes)
-    expected = plain_loop(new_net(rows), rows(), rows(20, 1), chosen, weights)
-    state = FitState(new_net(rows), chosen, classification=rows is classification)
+    variant_config = config(epochs=20, **changes)
+    expected = plain_loop(new_net(rows), rows(), rows(20, 1), variant_config, weights)
+    state = FitState(new_net(rows), variant_config, classification=rows is classification)
     expected_losses, losses = (
         torch.tensor([dataclasses.astuple(epoch) for epoch in history], dtype=torch.float64)
         for history in (expected, run_epochs(state, rows(), rows(20, 1), weights))
     )
-    assert losses[-1, 1] < 0.9 * losses[0, 1], "something should have been learnt"
+    assert losses[-1, 1] < 0.9 * losses[0, 1], "the loss should have decreased"
     torch.testing.assert_close(losses, expected_losses, rtol=1e-11, atol=0)
 
 
 def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: int = 99) -> float:
-    """Return mean_loss() of rows in batches of a size."""
+    """Return mean_loss() of the rows in batches of `size` rows."""
     loss = cross_entropy if rows[1].dtype == torch.int64 else squared_error
     batches = sequential_batches(rows, net.linear2.out_features, size, weights)
     return mean_loss(Step(copy.deepcopy(net), loss), batches)
@@ -149,7 +149,7 @@ def loss_of(net: TwoLayerNet, rows: Rows, weights: Tensor | None = None, size: i
 @ALL_TASKS
 @pytest.mark.usefixtures("float64")
 def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, size: int) -> None:
-    """However few rows are computed at once, it is torch's own mean over all rows."""
+    """For any batch size, mean_loss() equals the loss of torch over all rows."""
     (x, y), net = rows(), new_net(rows)
     weights = torch.tensor(explicit) if explicit and rows is classification else None
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, si
 
 
 def test_learning_rates() -> None:
-    """Half a cosine wave: the whole rate at the first step, half of it midway, almost 0 at last."""
+    """A cosine schedule falls from the full rate through half of it midway to 0."""
     constant, cosine = config(epochs=10), config(epochs=10, schedule="cosine")
     assert [1e-2] * 3 == learning_rates(constant, 7, 3, 4)
     rates = learning_rates(cosine, 0, 41, 4)
@@ -178,21 +178,21 @@ def test_learning_rates() -> None:
 
 
 def overfitting() -> tuple[TwoLayerNet, Rows, Rows]:
-    """Make a fit whose validation loss soon rises: validation targets have the opposite sign."""
+    """Make a fit whose validation loss soon rises, as its targets have the opposite sign."""
     x, y = regression(8)
     return new_net(), (x, y), (x, -y)
 
 
 @pytest.mark.parametrize("stop_after", [4, 20])
 def test_best_epoch_is_restored(stop_after: int) -> None:
-    """After the last epoch, or if the caller stops early, net has the best epoch's weights."""
+    """At the end, or if the caller stops early, the network has the best epoch's weights."""
     net, train, validation = overfitting()
     history, weights = [], []
     epochs = run_epochs(new_state(net, train, epochs=20), train, validation)
     for epoch in itertools.islice(epochs, stop_after):
         history.append(epoch)
         weights.append(copy.deepcopy(net.state_dict()))
-    epochs.close()  # type: ignore[attr-defined] # happens once nothing refers to the iterator
+    epochs.close()  # type: ignore[attr-defined] # run_epochs is a generator
     best = min(range(stop_after), key=lambda index: history[index].validation_loss)
     assert best < stop_after - 1, "the fit should have overfitted"
     assert equal(weights[best], net.state_dict())
@@ -201,7 +201,7 @@ def test_best_epoch_is_restored(stop_after: int) -> None:
 
 @pytest.mark.parametrize("patience", [1, 3, 10])
 def test_patience(patience: int) -> None:
-    """The fit ends `patience` epochs after its best one, and is the same fit until then."""
+    """The fit stops `patience` epochs after the best one, with an unchanged history until then."""
     net, train, validation = overfitting()
     whole = list(run_epochs(new_state(net, train, epochs=40, batch_size=3), train, validation))
     best, waited, expected = math.inf, 0, list[Epoch]()
@@ -217,7 +217,7 @@ def test_patience(patience: int) -> None:
 
 
 def test_equal_loss_is_not_better() -> None:
-    """If the weights do not move, the first epoch is the best one."""
+    """Among epochs with equal losses, the first is the best one."""
     train, validation = regression(), regression(20, 1)
     state = new_state(new_net(), train, epochs=40, patience=4, learning_rate=1e-30)
     assert 5 == len(list(run_epochs(state, train, validation)))
@@ -231,7 +231,7 @@ OUTLIER = "a feature lies 1e+30 standard deviations off its mean: look for outli
 
 
 def with_outlier(rows: Rows) -> Rows:
-    """Move one row far off."""
+    """Set one value of the rows to -1e30, and return the rows."""
     rows[0][7, 1] = -1e30
     return rows
 
@@ -244,10 +244,10 @@ FAR_TRAIN, FAR_VALIDATION = with_outlier(regression()), with_outlier(regression(
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "changes", "place", "cause"),
+    ("train", "validation", "changes", "position", "cause"),
     [
         (TRAIN, VALIDATION, RATE, "step 2 (epoch 1), learning rate 1e+15", TOO_LARGE),
-        # The only step measures its loss before its update, so only the validation loss diverges.
+        # The loss of the only step precedes its update, so only the validation loss diverges.
         (TRAIN, VALIDATION, RATE | ONE_BATCH, "step 1 (epoch 1), learning rate 1e+15", TOO_LARGE),
         (FAR_TRAIN, VALIDATION, ONE_BATCH, "step 1 (epoch 1), learning rate 0.01", OUTLIER),
         (TRAIN, FAR_VALIDATION, {}, "step 4 (epoch 1), learning rate 0.01", OUTLIER),
@@ -255,10 +255,10 @@ FAR_TRAIN, FAR_VALIDATION = with_outlier(regression()), with_outlier(regression(
     ids=["train", "validation", "train outlier", "validation outlier"],
 )
 def test_divergence(
-    train: Rows, validation: Rows, changes: dict[str, Any], place: str, cause: str
+    train: Rows, validation: Rows, changes: dict[str, Any], position: str, cause: str
 ) -> None:
-    """The error names the step, the epoch, the rate and the likely cause; net keeps its weights."""
-    net, expected = new_net(), f"the loss is inf at {place}: probably {cause}"
+    """The error gives step, epoch, rate and likely cause; the network keeps its weights."""
+    net, expected = new_net(), f"the loss is inf at {position}: probably {cause}"
     with pytest.raises(Diverged, match=f"^{re.escape(expected)}$"):
         list(run_epochs(new_state(net, train, **changes), train, validation))
     assert equal(new_net().state_dict(), net.state_dict())

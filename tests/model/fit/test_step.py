@@ -1,4 +1,4 @@
-"""model.fit.step: gradients and updates, compared with autograd and torch.optim."""
+"""Tests of model.fit.step: gradients equal autograd's, and updates equal torch.optim's."""
 
 import copy
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from model.fit.step import ALIGNMENT_FLOATS, Batch, Step, cross_entropy, squared
 from model.net import TwoLayerNet
 
 SHAPES = [(0, 4, 3, 2), (1, 1, 1, 1), (7, 3, 1, 1), (64, 10, 16, 3), (5, 17, 16, 1)]
-"""Batch, in_features, hidden_features, out_features."""
-BOTH = pytest.mark.parametrize(
+"""Rows, in_features, hidden_features and out_features of each problem."""
+BOTH_TASKS = pytest.mark.parametrize(
     "classification", [False, True], ids=["regression", "classification"]
 )
 
@@ -51,7 +51,7 @@ class Problem:
         return Batch(self.x, target.to(self.x.dtype).t().contiguous(), weight[None, :])
 
     def row_losses(self, scores: Tensor) -> Tensor:
-        """Return torch's own loss of each row, (batch,)."""
+        """Return the loss of each row by torch's loss functions, (batch,)."""
         if self.classification:
             return functional.cross_entropy(scores, self.y, reduction="none")
         return functional.mse_loss(scores, self.y, reduction="none").sum(1)
@@ -60,7 +60,7 @@ class Problem:
 def problem(
     batch: int, in_features: int, hidden_features: int, out_features: int, *, classification: bool
 ) -> Problem:
-    """Draw a network and rows, of torch's default dtype."""
+    """Draw a network and rows of torch's default dtype."""
     torch.manual_seed(0)
     net = TwoLayerNet(in_features, hidden_features, out_features)
     x = torch.randn(batch, in_features)
@@ -74,7 +74,7 @@ def gradients(step: Step) -> list[Tensor]:
 
 
 def row_weights(batch: int) -> Tensor:
-    """Make weights that differ from row to row; the second row has none."""
+    """Return different weights of the rows, with weight 0 for the second row."""
     weight = torch.linspace(0.5, 2, batch)
     weight[1:2] = 0
     return weight
@@ -84,7 +84,7 @@ def row_weights(batch: int) -> Tensor:
 
 
 def check_gradients(case: Problem, weight: Tensor) -> Step:
-    """Assert that loss and gradients are autograd's, to 1e-12; return the step."""
+    """Assert that loss and gradients equal autograd's to 1e-12; return the step."""
     loss = (weight * case.row_losses(case.net(case.x))).sum()
     expected = torch.autograd.grad(loss, list(case.net.parameters()))
     step = case.step()
@@ -95,19 +95,19 @@ def check_gradients(case: Problem, weight: Tensor) -> Step:
     return step
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.usefixtures("float64")
 def test_gradients_equal_autograd(shape: tuple[int, int, int, int], classification: bool) -> None:
-    """In float64 loss and gradients are those of the nn.Module, each row with its own weight."""
+    """In float64, loss and gradients of weighted rows equal those of autograd."""
     check_gradients(problem(*shape, classification=classification), row_weights(shape[0]))
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.usefixtures("float64")
 def test_slope_at_zero_equals_autograd(rows: int, classification: bool) -> None:
-    """A pre-activation of exactly 0 passes no gradient: a row of zeros, without a bias."""
+    """Like autograd, a step passes no gradient through a pre-activation of exactly 0."""
     case = problem(rows, 4, 5, 3, classification=classification)
     case.net.linear1.bias.data.zero_()
     case.x[0] = 0
@@ -122,14 +122,14 @@ def test_slope_at_zero_equals_autograd(rows: int, classification: bool) -> None:
 
 
 RATES = [0.01 * (1 + (step % 7)) for step in range(50)]
-"""Learning rates of a schedule that changes at every step."""
+"""Learning rates of 50 steps, which change at every step."""
 
 
-@BOTH
+@BOTH_TASKS
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.usefixtures("float64")
 def test_updates_equal_torch_optim(weight_decay: float, classification: bool) -> None:
-    """In float64, 50 steps are those of torch.optim.Adam, or of AdamW, to 1e-11."""
+    """In float64, 50 steps equal those of torch.optim.Adam or AdamW to 1e-11."""
     case = problem(20, 6, 9, 3, classification=classification)
     order = torch.Generator().manual_seed(1)
     parts = []
@@ -148,7 +148,7 @@ def test_updates_equal_torch_optim(weight_decay: float, classification: bool) ->
         optimizer.param_groups[0]["lr"] = rate
         loss = part.row_losses(net(part.x)).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        loss.backward()  # type: ignore[no-untyped-call] # untyped in torch
         optimizer.step()
         expected.append(loss.item())
 
@@ -166,7 +166,7 @@ def test_updates_equal_torch_optim(weight_decay: float, classification: bool) ->
 
 
 def test_parameters_are_aligned_views() -> None:
-    """The network keeps its values, which share memory with the flat parameter."""
+    """The network's parameters keep their values and become views of the flat parameter."""
     net = problem(8, 3, 5, 2, classification=False).net
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     step = Step(net, squared_error)
@@ -182,16 +182,16 @@ def test_parameters_are_aligned_views() -> None:
         assert torch.equal(expected, view)
 
 
-@BOTH
+@BOTH_TASKS
 def test_steps_record_nothing_and_allocate_almost_nothing(classification: bool) -> None:
-    """Autograd records no step, and after the first of a size only a few scalars are allocated."""
+    """Steps leave no autograd graph, and after the first they allocate only a few scalars."""
     case = problem(40, 30, 50, 20, classification=classification)
     step, batch, losses = case.step(), case.batch(torch.ones(40)), torch.zeros(5)
     step.run([batch] * 5, [1e-3] * 5, losses)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         step.run([batch] * 5, [1e-3] * 5, losses)
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profiled.key_averages())
-    assert allocated < 5 * 20 * 4  # bytes: less than one column of scores a step
+    assert allocated < 5 * 20 * 4  # bytes, less than one column of scores per step
     for tensor in (*step.state.values(), step.gradient, step.reduced[-1], losses):
         assert not tensor.requires_grad
         assert tensor.grad_fn is None

@@ -1,4 +1,4 @@
-"""model.lessons.comparison: the formulations command, from its table to its curves."""
+"""Tests of model.lessons.comparison and the formulations command."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from model.lessons.tensor_forms import Manual
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
+    """An empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -24,7 +24,7 @@ def formulations(*arguments: str) -> Result:
 
 
 def test_command(folder: Path) -> None:
-    """It prints the primer, a log, and a row of 80 columns for each form, and writes a PNG."""
+    """The command prints a primer, a log and a table of 80 columns, and writes a PNG."""
     result = formulations("--steps", "25")
     assert 0 == result.exit_code, result.output
     lines = result.output.splitlines()
@@ -47,20 +47,20 @@ def test_command(folder: Path) -> None:
     assert Path("formulations.png").read_bytes().startswith(b"\x89PNG")
 
 
-class Wrong(Manual):
-    """Manual with a gradient that is 1 percent too large."""
+class WrongGradient(Manual):
+    """The manual form, but with the gradient of w2 reported 1 percent too large."""
 
     def step(self) -> float:
-        """Take a step, and return a wrong gradient."""
+        """Take a step, and scale the gradient of w2 afterwards."""
         loss = super().step()
         self.gradients = {**self.gradients, "w2": 1.01 * self.gradients["w2"]}
         return loss
 
 
-def test_wrong_gradient_is_seen() -> None:
+def test_wrong_gradient_is_reported() -> None:
     """The error of a trial is relative to the gradient's largest element."""
     setup = reference(Manual, 0)
-    for form, expected in ((Manual(setup), 0), (Wrong(setup), 0.01)):
+    for form, expected in ((Manual(setup), 0), (WrongGradient(setup), 0.01)):
         trial = Trial(form, setup)
         trial.advance(3)
         assert pytest.approx(expected, rel=1e-3, abs=1e-5) == trial.error
@@ -78,7 +78,7 @@ def test_wrong_gradient_is_seen() -> None:
     ],
 )
 def test_bad_options(folder: Path, arguments: str, expected: str) -> None:
-    """A bad option ends in one line and exit code 2, and nothing is written."""
+    """An invalid option gives a one-line error and exit code 2, and writes no file."""
     Path("file").touch()
     result = formulations(*arguments.split())
     assert (2, f"Error: {expected}\n") == (result.exit_code, result.output)

@@ -1,4 +1,4 @@
-"""model.lessons.formulations: every form compared with the loss's definition and with its twin."""
+"""Tests of model.lessons.formulations: gradients and trajectories of every form."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ from model.lessons.module_forms import Module, Optim, Sequential
 from model.lessons.numpy_forms import NumPy, NumPyAdam
 from model.lessons.tensor_forms import Autograd, Manual
 
-Make = Callable[[Setup], Form]
-DOUBLE: dict[str, Make] = {
+MakeForm = Callable[[Setup], Form]
+DOUBLE: dict[str, MakeForm] = {
     "numpy": NumPy,
     "numpy adam": NumPyAdam,
     "manual": lambda setup: Manual(setup, torch.float64),
@@ -22,7 +22,7 @@ DOUBLE: dict[str, Make] = {
     "optim": lambda setup: Optim(setup, torch.float64),
     "module": lambda setup: Module(setup, torch.float64),
 }
-"""Every form in float64, where equal formulas agree to far more digits than in float32."""
+"""Constructors of every form in float64, in which equal formulas agree to many digits."""
 
 
 def make_setup(name: str, learning_rate: float = 1e-3) -> Setup:
@@ -37,7 +37,7 @@ def make_setup(name: str, learning_rate: float = 1e-3) -> Setup:
 
 
 def defined_loss(setup: Setup, weights: Arrays) -> float:
-    """Compute the loss from its definition, a row at a time."""
+    """Return the sum of squared errors, computed row by row from its definition."""
     total = 0.0
     for x, y in zip(setup.x, setup.y, strict=True):
         h = np.maximum(weights["w1"] @ x + weights.get("b1", 0), 0)
@@ -46,10 +46,10 @@ def defined_loss(setup: Setup, weights: Arrays) -> float:
 
 
 def finite_differences(setup: Setup, change: float) -> Arrays:
-    """Differentiate the defined loss by every weight, centrally.
+    """Return the gradient of defined_loss by central differences.
 
-    The loss is quadratic in each single weight if no hidden value crosses the kink of ReLU; central
-    differences are then exact but for rounding.
+    The loss is quadratic in each single weight if no hidden value crosses the kink of ReLU, so
+    central differences have no error except rounding.
     """
     weights = setup.weights
     hidden = setup.x @ weights["w1"].T + weights.get("b1", 0)
@@ -69,9 +69,9 @@ def finite_differences(setup: Setup, change: float) -> Arrays:
 
 @pytest.mark.parametrize("name", DOUBLE)
 def test_gradients_equal_finite_differences(name: str) -> None:
-    """In float64 the first loss and gradients are those of the definition, to its rounding.
+    """In float64 the first loss and gradients equal those of defined_loss up to rounding.
 
-    The loss, about 100, rounds to 1e-14, which is 1e-10 after the division by the change.
+    The loss, about 100, has a rounding error of 1e-14; division by the change makes it 1e-10.
     """
     setup = make_setup(name)
     form = DOUBLE[name](setup)
@@ -93,15 +93,15 @@ def test_gradients_equal_finite_differences(name: str) -> None:
     ],
 )
 def test_equal_formulas_have_equal_trajectories(name: str, twin: str, learning_rate: float) -> None:
-    """Forms with the same mathematics go through the same losses to the same weights.
+    """Forms of the same algorithm have equal losses and final weights over 100 steps.
 
-    In float64 a step rounds to about 1e-15, and 100 steps stay far below 1e-10.
+    In float64 a step has a rounding error of about 1e-15, and 100 steps stay far below 1e-10.
     """
     setup = make_setup(name, learning_rate)
     form, reference_form = DOUBLE[name](setup), DOUBLE[twin](setup)
     losses = [form.step() for _ in range(100)]
     expected = [reference_form.step() for _ in range(100)]
-    assert expected[-1] < 0.5 * expected[0], "the fit should have moved"
+    assert expected[-1] < 0.5 * expected[0], "the loss should have decreased"
     np.testing.assert_allclose(losses, expected, rtol=1e-10)
     weights = float64(form.weights)
     for weight, values in float64(reference_form.weights).items():
@@ -110,7 +110,7 @@ def test_equal_formulas_have_equal_trajectories(name: str, twin: str, learning_r
 
 @pytest.mark.parametrize("name", DOUBLE)
 def test_slope_at_the_kink_is_zero(name: str) -> None:
-    """If every hidden value is exactly 0, no form passes a gradient through ReLU."""
+    """If every pre-activation is exactly 0, no form passes a gradient through ReLU."""
     setup = make_setup(name)
     zero = {
         weight: np.zeros_like(setup.weights[weight]) for weight in setup.weights if "1" in weight
@@ -123,7 +123,7 @@ def test_slope_at_the_kink_is_zero(name: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_reference_is_the_same_for_all_forms(form: type[Form]) -> None:
-    """All forms get the same float32 rows, and those of one start the same weights, to learn."""
+    """All forms get the same rows, forms of equal `start` the same weights, and all learn."""
     setup = reference(form, 7)
     other = reference(NumPy if form.start == "normal" else NumPyAdam, 7)
     arrays = setup.x, setup.y, setup.weights["w1"], setup.weights["w2"]

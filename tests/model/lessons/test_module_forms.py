@@ -1,4 +1,4 @@
-"""model.lessons.module_forms: the names of the layers, and the draw of their weights."""
+"""Tests of model.lessons.module_forms: layer names and weight initialisation."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from model.net import TwoLayerNet
 
 
 def test_layers_by_index_and_by_name() -> None:
-    """A layer is the same object by index and by name, and its names are TwoLayerNet's."""
+    """Each layer has an index and a name, and the parameter names are those of TwoLayerNet."""
     net = sequential(5, 4, 3)
     assert (net[0], net[1], net[2]) == (net.linear1, net.relu, net.linear2)
     assert list(TwoLayerNet(5, 4, 3).state_dict()) == list(net.state_dict())
@@ -17,8 +17,8 @@ def test_layers_by_index_and_by_name() -> None:
     assert [(4, 5), (4,), (3, 4), (3,)] == shapes
 
 
-def test_draw_is_that_of_linear() -> None:
-    """Uniform within 1 / sqrt(in), whose deviation is 1 / sqrt(3 in); the seed alone decides."""
+def test_weights_are_uniform() -> None:
+    """Weights are uniform within 1 / sqrt(in_features), and depend only on the seed."""
     weights, same, other = (
         float64(parameters_by_name(sequential(400, 300, 200, seed))) for seed in (0, 0, 1)
     )

@@ -1,4 +1,4 @@
-"""Files in an empty current folder, for the tests of reading tables."""
+"""A fixture that writes files for the tests of reading tables."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""model.table.load: the data sets that need no file."""
+"""Tests of the bundled data sets of model.table.load."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from model.table.load import load_table
     ],
 )
 def test_shape(name: str, rows: int, in_features: int, task: Task, out_features: int) -> None:
-    """Each data set has the shape it is known for, and is the same at every call."""
+    """Each data set has its documented shape, and is the same at every call."""
     table = load_table(name)
     assert (name, task, (rows, in_features)) == (table.name, table.task, table.x.shape)
     assert (in_features, in_features) == (len(table.features), len(table.kinds))
@@ -29,7 +29,7 @@ def test_shape(name: str, rows: int, in_features: int, task: Task, out_features:
 
 
 def test_values_are_scikit_learns() -> None:
-    """No value is scaled, reordered or renamed."""
+    """Values, targets and class names equal those of scikit-learn."""
     wine, diabetes = load_table("wine"), load_table("diabetes")
     assert np.array_equal(load_wine().data.astype(np.float32), wine.x)
     assert load_wine().target_names.tolist() == list(wine.classes)

@@ -1,4 +1,4 @@
-"""model.table.columns: cells that are not numbers."""
+"""Tests of the errors of model.table.columns for cells that are not numbers."""
 
 from typing import Any
 

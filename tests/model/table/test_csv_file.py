@@ -1,4 +1,4 @@
-"""model.table.csv_file: dialects, headers, types, and what is not CSV."""
+"""Tests of model.table.csv_file: dialects, headers, types and malformed files."""
 
 import codecs
 import csv
@@ -38,7 +38,7 @@ def test_reads_what_python_writes(
     ending: str,
     mark: str,
 ) -> None:
-    """Names and numbers in each dialect of csv.writer come back as they were."""
+    """Reading restores the names and numbers that csv.writer writes in each dialect."""
     content = io.StringIO()
     writer = csv.writer(content, delimiter=separator, quoting=quoting, lineterminator=ending)
     writer.writerows([header, *([label, *[value] * (len(header) - 1)] for label, value in rows)])
@@ -56,12 +56,12 @@ def test_reads_what_python_writes(
         ("a;b\n1,5;2,5\n", ["a", "b"]),
         ('"a\nb",c\r\n1,2\r\n', ["a\nb", "c"]),
         ('"a\u2028b",c\n1,2\n', ["a\u2028b", "c"]),
-        ("a,b,c\n1,2\n" + "1,2,3\n" * 9, ["a", "b", "c"]),  # despite a short row
+        ("a,b,c\n1,2\n" + "1,2,3\n" * 9, ["a", "b", "c"]),  # the first row is short
         (",".join(GENES) + "\n" + ",".join("1" for _ in GENES) + "\n", GENES),
     ],
 )
 def test_header(write_file: WriteFile, content: str, columns: list[str]) -> None:
-    """Quotes, spaces, non-ASCII names, each separator, and 20,000 columns are understood."""
+    """Headers with quotes, spaces, non-ASCII names and 20,000 columns are read correctly."""
     assert columns == read_csv(write_file("a.csv", content)).columns
 
 
@@ -82,7 +82,7 @@ def test_header(write_file: WriteFile, content: str, columns: list[str]) -> None
     ],
 )
 def test_types_of_columns(write_file: WriteFile, cells: list[str], expected: list[Any]) -> None:
-    """Cells are numbers also with spaces, quotes and missing values between; text is stripped."""
+    """Spaces, quotes and missing values do not make a column of numbers text."""
     content = "c,d\n" + "".join(f"{cell},0\n" for cell in cells)
     column = read_csv(write_file("a.csv", content))["c"].to_list()
     assert [(type(value), value) for value in expected] == [(type(cell), cell) for cell in column]
@@ -111,7 +111,7 @@ REPEATED = "expected different column names, found 2 of 'a'"
     ],
 )
 def test_bad_file(write_file: WriteFile, content: bytes | str, expected: str) -> None:
-    """Each defect ends in one line that says what was expected and found."""
+    """Each defect of a file gives its exact one-line error."""
     with pytest.raises(DataError) as caught:
         read_csv(write_file("a.csv", content))
     assert expected == str(caught.value)

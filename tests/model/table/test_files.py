@@ -1,4 +1,4 @@
-"""model.table.files: the format of a file by its suffix, and files that are none of them."""
+"""Tests of model.table.files: the format follows from the suffix, and bad files are errors."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ NAMES = ("d*.csv", "d[1].csv", "d?.csv", "s3:x.csv", "~.csv", "d*.parquet", "d[1
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_are_not_patterns(write_file: WriteFile, name: str) -> None:
-    """Only the file of this name is read, with its names and values, whatever else is beside it."""
+    """A name with wildcard characters or a colon reads only the file of exactly that name."""
     frame = pl.DataFrame({"größe, €": [1.5, 2.5], "b c": ["x", "y"], "d": [True, False]})
     for stem in ("d1", "dd", Path(name).stem):
         write = frame.write_parquet if name.endswith("parquet") else frame.write_csv
@@ -38,14 +38,14 @@ PARQUET_END = (
     ],
 )
 def test_bad_file(write_file: WriteFile, name: str, content: str, expected: str) -> None:
-    """An empty or malformed file, or an unknown suffix, ends in one line."""
+    """An empty or malformed file, or an unknown suffix, gives a one-line error."""
     with pytest.raises(DataError) as caught:
         read_frame(write_file(name, content))
     assert expected == str(caught.value)
 
 
 def test_missing_file(write_file: WriteFile) -> None:
-    """A path that does not exist is an error, and a folder is not a file."""
+    """A path that does not exist, or is a folder, is an error."""
     with pytest.raises(DataError, match=r"^no such file$"):
         read_frame(Path("none.csv"))
     with pytest.raises(DataError, match=r"^is a folder, expected a CSV, Parquet or NPZ file$"):

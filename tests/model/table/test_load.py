@@ -1,4 +1,4 @@
-"""model.table.load: from a name or a file to a Table."""
+"""Tests of model.table.load: the Table of a file or data set, its name and its errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +13,16 @@ from model.table.load import load_table, run_name
 from tests.model.table.conftest import WriteFile
 
 WriteColumns = Callable[..., str]
-N = 42
-A = [index / 8 for index in range(N)]
-LABELS = [1, 2] * (N // 2)
+ROWS = 42
+A = [index / 8 for index in range(ROWS)]
+LABELS = [1, 2] * (ROWS // 2)
 A_AND_T = {"a": A, "t": A}
 PRICES = {"a": A, "price €": A}
 
 
 @pytest.fixture
 def write_columns(write_file: WriteFile) -> WriteColumns:
-    """Return a function that writes columns to a.csv in an empty current folder."""
+    """Return a function that writes columns to a CSV file and returns the file name."""
 
     def write(columns: dict[str, Any], name: str = "a.csv") -> str:
         pl.DataFrame(columns, strict=False).write_csv(write_file(name, ""))
@@ -32,13 +32,13 @@ def write_columns(write_file: WriteFile) -> WriteColumns:
 
 
 def test_columns_keep_names_order_kinds_and_values(write_columns: WriteColumns) -> None:
-    """Features are the columns that are neither target nor dropped, in the order of the file."""
+    """Features are all columns except targets and dropped ones, in the order of the file."""
     columns = {
-        "id": ["x"] * N,
+        "id": ["x"] * ROWS,
         "größe, m²": A,
         "t": A,
-        "year": range(2000, 2000 + N),
-        "new": [True, False] * (N // 2),
+        "year": range(2000, 2000 + ROWS),
+        "new": [True, False] * (ROWS // 2),
     }
     table = load_table(write_columns(columns), targets=["t"], drop=["id"])
     features = ("größe, m²", "year", "new")
@@ -49,7 +49,7 @@ def test_columns_keep_names_order_kinds_and_values(write_columns: WriteColumns) 
 
 
 def test_several_targets(write_columns: WriteColumns) -> None:
-    """Several targets are a regression, in the order of --target, each once."""
+    """Several targets make a regression, in the order of --target, without duplicates."""
     columns = {"a": A, "t": A, "u": A[::-1]}
     table = load_table(write_columns(columns), targets=["u", "t", "u"])
     expected = ("u", "t"), ("a",), "regression"
@@ -58,7 +58,7 @@ def test_several_targets(write_columns: WriteColumns) -> None:
 
 
 def test_npz_names_its_targets(tmp_path: Path) -> None:
-    """Columns of y are targets and columns of x features, without --target."""
+    """Array y of an NPZ file holds the targets and x the features, without --target."""
     x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.array(["no", "yes", "yes"] * 10))
     table = load_table(str(tmp_path / "a.npz"))
@@ -96,7 +96,7 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
 def test_bad_table(
     write_columns: WriteColumns, columns: dict[str, Any], options: dict[str, Any], expected: str
 ) -> None:
-    """Columns that do not make a table end in one line, before anything is written."""
+    """Columns or options that do not make a table give a one-line error."""
     with pytest.raises(DataError) as caught:
         load_table(write_columns(columns), **{"targets": ["t"], **options})
     assert f"a.csv: {expected}" == str(caught.value)
@@ -108,7 +108,7 @@ def test_bad_table(
     [("digit", " (did you mean 'digits'?)"), ("Wine", " (did you mean 'wine'?)"), ("houses", "")],
 )
 def test_unknown_name(source: str, hint: str) -> None:
-    """A name that is neither a file nor bundled ends in a list of those that are."""
+    """For a name that is neither a file nor bundled, the error lists the bundled names."""
     with pytest.raises(DataError) as caught:
         load_table(source)
     names = "digits, diabetes, wine, breast_cancer, synthetic"
@@ -126,12 +126,12 @@ def test_unknown_name(source: str, hint: str) -> None:
     ],
 )
 def test_run_name(text: str, expected: str) -> None:
-    """A name is safe in a path and in a URL."""
+    """run_name() returns a name that is safe in a path and in a URL."""
     assert expected == run_name(text)
 
 
 def test_name_of_a_table(write_columns: WriteColumns) -> None:
-    """It is the stem of the file, unless another name is given."""
+    """The name of a table is the stem of the file unless the caller passes a name."""
     source = write_columns(A_AND_T, "My Houses.csv")
     for name, expected in ((None, "my-houses"), ("X/Y", "x-y")):
         assert expected == load_table(source, targets=["t"], name=name).name

@@ -1,4 +1,4 @@
-"""model.table.npz_file: arrays as columns, and hostile or damaged files."""
+"""Tests of model.table.npz_file: arrays become columns; hostile or damaged files are errors."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def npy(values: Any) -> bytes:
 
 
 def archive(content: bytes, name: str = "x.npy") -> bytes:
-    """Return a zip file whose members are y.npy and one of this name."""
+    """Return a zip file of two members: y.npy, and this content under this name."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as members:
         members.writestr(name, content)
@@ -40,7 +40,7 @@ def archive(content: bytes, name: str = "x.npy") -> bytes:
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", ">i2", "|u1", "|b1"])
 def test_values(write_file: WriteFile, dtype: str) -> None:
-    """Every plain dtype, of either byte order and memory order, keeps its values."""
+    """Values are kept for every numeric dtype, byte order and memory order."""
     x = np.asfortranarray(np.arange(12).reshape(6, 2) % 2).astype(dtype)
     frame = read_npz(write_file("a.npz", npz(x=x, y=x[:, 0])))
     expected = {"x0": x[:, 0], "x1": x[:, 1], "y": x[:, 0]}
@@ -49,7 +49,7 @@ def test_values(write_file: WriteFile, dtype: str) -> None:
         assert values.astype(float).tolist() == parse_numbers(frame[name]).tolist()
 
 
-class Evil:
+class Malicious:
     """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
@@ -72,7 +72,7 @@ SHAPES = "expected x (rows, in_features) and y (rows,) or (rows, out_features), 
         (archive(npy(X), "x.txt"), "expected arrays x and y, found 'y'"),
         (npz(x=X, z=X), "expected arrays x and y, found 'x', 'z'"),
         (
-            npz(x=X, y=np.array([Evil()] * 6, object)),
+            npz(x=X, y=np.array([Malicious()] * 6, object)),
             "holds pickled objects, which can run code; save plain arrays",
         ),
         (npz(x=X, y=np.zeros(5)), f"{SHAPES} (6, 2) and y (5,)"),
@@ -84,7 +84,7 @@ SHAPES = "expected x (rows, in_features) and y (rows,) or (rows, out_features), 
     ],
 )
 def test_bad_file(write_file: WriteFile, content: bytes, expected: str) -> None:
-    """Each defect ends in one line, and no file runs code."""
+    """Each defect gives a one-line error, and no file runs code."""
     with pytest.raises(DataError) as caught:
         read_npz(write_file("a.npz", content))
     assert expected == str(caught.value)

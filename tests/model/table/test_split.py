@@ -1,4 +1,4 @@
-"""model.table.split: the sizes of the parts, and their classes."""
+"""Tests of model.table.split: the sizes and the class shares of the parts."""
 
 import dataclasses
 
@@ -22,14 +22,14 @@ def table_of(y: NDArray[np.float64] | NDArray[np.int64], classes: int = 0) -> Ta
 
 
 def check_partition(parts: dict[str, NDArray[np.int64]], rows: int) -> None:
-    """Assert that every row is in one part."""
+    """Assert that every row is in exactly one part."""
     together = np.concatenate(list(parts.values()))
     assert list(range(rows)) == sorted(together.tolist())
 
 
 @st.composite
 def labels(draw: st.DrawFn) -> NDArray[np.int64]:
-    """Draw class indices that load_table accepts: 3 rows of each class, 7 on average."""
+    """Draw class indices that satisfy the minimum row counts of load_table."""
     counts = draw(st.lists(st.integers(3, 40), min_size=2, max_size=8))
     needed = max(MIN_ROWS, MIN_ROWS_PER_CLASS * len(counts))
     counts[0] += max(0, needed - sum(counts))
@@ -40,7 +40,7 @@ def labels(draw: st.DrawFn) -> NDArray[np.int64]:
 @settings(deadline=None)
 @given(st.integers(MIN_ROWS, 500), st.integers(0, 2**32 - 1))
 def test_parts_have_their_shares(rows: int, seed: int) -> None:
-    """Train, validation and test are a partition into 64, 16 and 20 percent."""
+    """Training, validation and test parts hold 64, 16 and 20 percent of the rows."""
     parts = split(table_of(np.zeros((rows, 1))), seed)
     check_partition(parts, rows)
     for name, share in SHARES:
@@ -50,7 +50,7 @@ def test_parts_have_their_shares(rows: int, seed: int) -> None:
 @settings(deadline=None)
 @given(labels(), st.integers(0, 2**32 - 1))
 def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
-    """Each part has its share of each class to within two rows, and training has every class."""
+    """Each part has its share of each class within two rows; training has every class."""
     counts = np.bincount(y)
     parts = split(table_of(y, len(counts)), seed)
     check_partition(parts, len(y))

@@ -1,4 +1,4 @@
-"""model.table.target: the inferred task, and targets that cannot be used."""
+"""Tests of model.table.target: the inferred task, the classes, and invalid targets."""
 
 from datetime import date
 from decimal import Decimal
@@ -12,8 +12,8 @@ from model.errors import DataError
 from model.table.dataset import Task
 from model.table.target import encode_classes, encode_numbers, infer_task
 
-FEW = "distinct integers -> classification (--task regression overrides)"
-MANY = "values -> regression (--task classification overrides)"
+INTEGER_CLASSES_NOTE = "distinct integers -> classification (--task regression overrides)"
+REGRESSION_NOTE = "values -> regression (--task classification overrides)"
 
 
 @pytest.mark.parametrize(
@@ -21,20 +21,20 @@ MANY = "values -> regression (--task classification overrides)"
     [
         (["b", "a c", "ä"], "classification", "text -> classification"),
         ([True, False], "classification", "true/false -> classification"),
-        ([3, 1, 7, 7], "classification", f"3 {FEW}"),
-        (list(range(20)), "classification", f"20 {FEW}"),
-        (list(range(21)), "regression", f"many distinct integer {MANY}"),
-        ([0.0, 1.5], "regression", f"decimal {MANY}"),
+        ([3, 1, 7, 7], "classification", f"3 {INTEGER_CLASSES_NOTE}"),
+        (list(range(20)), "classification", f"20 {INTEGER_CLASSES_NOTE}"),
+        (list(range(21)), "regression", f"many distinct integer {REGRESSION_NOTE}"),
+        ([0.0, 1.5], "regression", f"decimal {REGRESSION_NOTE}"),
     ],
 )
 def test_task_is_inferred(values: list[Any], task: Task, note: str) -> None:
-    """Text, booleans and up to 20 different integers are classes; the note says so."""
+    """Text, booleans and up to 20 distinct integers are inferred as classes."""
     expected = task, f"target 't €' holds {note}"
     assert expected == infer_task([pl.Series("t €", values)], None)
 
 
 def test_task_is_chosen() -> None:
-    """A task given by the user is used, and several targets are a regression."""
+    """The task option overrides the inference, and several targets make a regression."""
     column = pl.Series("t", [1, 2])
     assert ("regression", "regression of 't', as given by --task") == infer_task(
         [column], "regression"
@@ -54,9 +54,9 @@ def test_task_is_chosen() -> None:
     ],
 )
 def test_classes(values: list[Any], dtype: Any, classes: tuple[Any, ...]) -> None:
-    """Classes are sorted, and of the JSON type of their column."""
+    """Classes are sorted, and have the JSON type of their column."""
     encoded, indices = encode_classes(pl.Series("t", values * 3, dtype=dtype))
-    assert [(type(value), value) for value in classes] == [(type(each), each) for each in encoded]
+    assert [(type(value), value) for value in classes] == [(type(item), item) for item in encoded]
     assert values * 3 == [encoded[index] for index in indices]
 
 
@@ -83,7 +83,7 @@ FILL = "; fill them in or remove the rows"
     ],
 )
 def test_bad_classes(values: list[Any], expected: str) -> None:
-    """Each defect of a target of a classification ends in one line."""
+    """Each invalid classification target gives a one-line error."""
     with pytest.raises(DataError) as caught:
         encode_classes(pl.Series("t", values))
     assert expected == str(caught.value)
@@ -99,7 +99,7 @@ def test_bad_classes(values: list[Any], expected: str) -> None:
     ],
 )
 def test_bad_numbers(values: list[Any], expected: str) -> None:
-    """Each defect of a target of a regression ends in one line."""
+    """Each invalid regression target gives a one-line error."""
     with pytest.raises(DataError) as caught:
         encode_numbers([pl.Series("s", np.arange(len(values))), pl.Series("t", values)])
     assert expected == str(caught.value)
