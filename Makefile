@@ -1,5 +1,6 @@
-# Each target installs missing packages into .venv and then runs `python -m ...`. Variables of the
-# user reach the shell through the environment: inserted into its text, they could inject commands.
+# Each target installs missing packages into .venv and then runs `python -m ...`. Recipes read the
+# user's variables from the environment, because expanding them with $(...) would allow command
+# injection.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -75,7 +76,7 @@ format: .venv/.dev ## format the sources and apply the linter's safe corrections
 test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## run clients of other projects against a running server
 	@$(BIN)/python -m pytest -m clients tests/clients
 
-conformance: .venv/.dev ## send 100,000 generated requests, each with one correct reply
+conformance: .venv/.dev ## send 100,000 generated requests and check every reply
 	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -m conformance tests/conformance
 
 chaos: .venv/.dev ## test version changes, kills, resumes and worker deaths under load

@@ -22,7 +22,7 @@ def new_table(title: str, *headings: str) -> Table:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Return the ratio of each round; a change of speed between rounds does not affect it."""
+    """Return the ratio within each round, which cancels changes of machine speed between rounds."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 

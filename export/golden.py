@@ -1,4 +1,4 @@
-"""golden.json, rows with reference outputs to test any runtime, and example.json, a request."""
+"""Build golden.json (rows with reference outputs, to test any runtime) and example.json."""
 
 import json
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def golden_document(weights: Weights, rows: Float32Array) -> dict[str, Any]:
 
 
 def example_document(features: Sequence[Feature]) -> bytes:
-    """Return example.json: a request for the median of every column, rounded to float32."""
+    """Return example.json: a request with one row, the column medians rounded to float32."""
     medians = [float(str(np.float32(feature.median))) for feature in features]
     return json_bytes({"instances": [medians]})
 

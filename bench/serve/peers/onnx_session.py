@@ -6,7 +6,7 @@ import onnxruntime
 
 
 def load() -> onnxruntime.InferenceSession:
-    """Load the file $BENCH_MODEL with one thread; the default threads would use other cores."""
+    """Load $BENCH_MODEL to run on one thread; the default thread pool would use other cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(

@@ -8,6 +8,6 @@ import pytest
 
 @pytest.fixture
 def count_threads() -> Callable[[str], int]:
-    """Return a function that counts the threads with a name, except those from before the test."""
+    """Return a function that counts the threads of a given name started since the test began."""
     others = set(threading.enumerate())
     return lambda name: sum(t.name == name for t in set(threading.enumerate()) - others)
