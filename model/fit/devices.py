@@ -52,7 +52,7 @@ def thread_count(net: TwoLayerNet, batch_size: int, max_threads: int) -> int:
     """Return the number of threads for a step, at most max_threads.
 
     The number depends only on shapes and max_threads, which makes runs repeatable bit for bit. Too
-    many threads slow a small step down, most of all on shared cores, as bench/train measures.
+    many threads slow a small step down, most of all on shared cores (docs/training.md).
     """
     products = batch_size * (net.linear1.weight.numel() + net.linear2.weight.numel())
     return min(max_threads, 1 + products // PRODUCTS_PER_THREAD)
