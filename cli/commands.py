@@ -94,7 +94,7 @@ class LazyCommand(click.Command):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, CommandGroup):
             group = parent.command if parent else None
-            if isinstance(group, CommandGroup):  # report errors like the group of the command
+            if isinstance(group, CommandGroup):  # report errors as the command's own group does
                 group.input_errors = command.input_errors
                 group.failure_errors = command.failure_errors
                 group.failure_prefix = command.failure_prefix

@@ -43,7 +43,7 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     Exit code 0: the run is published; 1: the proof failed, and nothing was published; 2: the run
     does not exist, or the artifact cannot be written.
     """
-    import torch  # The import takes seconds, so it belongs to the part that Ctrl-C may interrupt.
+    import torch  # The import takes seconds; Ctrl-C during it exits cleanly only here.
 
     from export import bundle
     from export.proof.report import print_proof
@@ -76,7 +76,7 @@ def verify(artifact: Path, as_json: bool) -> None:
     path, verification, error, code = artifact, None, None, 0
     try:
         path, code = storage.find_version(artifact), 1
-        import torch  # The import takes seconds; a missing artifact is reported before it.
+        import torch  # The import takes seconds, so a missing artifact is reported first.
 
         from export.proof.report import print_proof
         from export.verification import verify

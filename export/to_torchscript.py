@@ -31,14 +31,14 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 LOCAL_HEADER_BYTES = 30
 """Number of bytes of a zip entry's header before its name."""
 ALIGNMENT_BYTES = 64
-"""Alignment of every entry in bytes, with which torch can map tensors from the file."""
+"""Alignment of every entry in bytes, which lets torch memory-map tensors from the file."""
 
 
 def to_torchscript(net: ScaledNet) -> bytes:
     """Return model.torchscript.pt for a network; raise ProofError if torch cannot write it.
 
-    The names of classes in the file depend on what the process has scripted before, and the order
-    of constants on the hashes of strings. A new process with a fixed hash seed makes both constant.
+    Class names in the file depend on what the process has scripted before, and the constants' order
+    depends on string hashes. A new process with a fixed hash seed makes both constant.
     """
     tensors = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     process = subprocess.run(  # noqa: S603 # this module, no shell

@@ -60,7 +60,7 @@ def verify(path: Path) -> Verification:
     check_code(script, net_from_weights(tensors))
     features = artifact.manifest.features
     rows = np.array(golden_document(tensors, golden_rows(features))["input"], np.float32)
-    # Many golden rows are extreme. Export has checked the share out of range on real rows.
+    # Many golden rows are extreme, so the share out of range is limited only during export.
     files = artifact.files[manifest.MODEL], script
     proof = prove(files, tensors, features, rows, max_out_of_range_share=1)
     Predictor(path, expect_digest=artifact.digest)  # The service must be able to load it.

@@ -137,7 +137,7 @@ def train(
 ) -> None:
     """Fit a two-layer network to a table, and save the epoch with the lowest validation loss."""
     config = TrainConfig(**settings)
-    # torch takes seconds to import; Ctrl-C during an import in the command exits cleanly.
+    # torch takes seconds to import, so it is imported here, where Ctrl-C exits cleanly.
     from model.fit.checkpoint import TrainRequest, newest_checkpoint
     from model.fit.devices import find_device
     from model.table.load import run_name

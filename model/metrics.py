@@ -13,7 +13,7 @@ Truth = FloatArray | IntArray
 RowsWithTruth = tuple[Float32Array, Truth]
 """Standardised rows, (rows, in_features), and their truth."""
 Metrics = dict[str, dict[str, float]]
-"""Values by part of the split or name of a baseline, then by name of the metric."""
+"""Metric values, keyed by part of the split or name of a baseline, then by name of the metric."""
 
 
 def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> dict[str, float]:

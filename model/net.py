@@ -25,9 +25,9 @@ class TwoLayerNet(nn.Module):
 
 
 class ScaledNet(nn.Module):
-    """A TwoLayerNet after a fixed standardisation of its inputs; subclasses define the outputs.
+    """A TwoLayerNet that first standardises its inputs; subclasses define the outputs.
 
-    The scaling is not folded into linear1, because this causes catastrophic cancellation if the
+    The scaling is not folded into linear1, because folding causes catastrophic cancellation if the
     mean of a column is large relative to its standard deviation.
     """
 

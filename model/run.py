@@ -173,7 +173,7 @@ def newest_run(root: Path) -> Path:
 
 
 def find_run(text: str) -> Path:
-    """Return the run at the path, or the newest one in it; raise a DataError if there is none."""
+    """Return the path if it is a run, else its newest run; raise a DataError if there is none."""
     path = Path(text)
     if not path.is_dir():
         folders = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()]

@@ -51,7 +51,7 @@ def standardise_rows(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
 
 
 def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:
-    """Return predictions, (rows, out_features), or probabilities, for the rows at indices of raw x.
+    """Return predictions or probabilities, (rows, out_features), for the rows of raw x at indices.
 
     Raises:
         DataError: a prediction is infinite or NaN.

@@ -114,7 +114,7 @@ def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
 def _start_fit(
     data: PreparedTable, config: TrainConfig, device: torch.device, checkpoint: Checkpoint | None
 ) -> tuple[ScaledNet, FitState, int]:
-    """Set the number of threads; return the network, the state of its fit, and that number."""
+    """Set the number of threads; return the network, its fit state, and the number of threads."""
     torch.manual_seed(config.seed)
     net = build_net(data.table, data.parts["train"], data.statistics, config.hidden_features)
     net = net.to(device)
@@ -131,7 +131,7 @@ def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor 
     """Return the weight of each class, (classes,) float32, or None if all are equal.
 
     Raises:
-        DataError: the target has no classes, or not as many as there are weights.
+        DataError: the target has no classes, or their number differs from that of the weights.
     """
     if config.class_weights == "equal":
         return None

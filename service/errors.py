@@ -65,5 +65,5 @@ def shorten(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
 
 
 def first_duplicate(names: Iterable[str]) -> str | None:
-    """Return the first name that occurs more than once, in linear time."""
+    """Return the first duplicate name, or None if there is none, in linear time."""
     return next((name for name, count in Counter(names).items() if count > 1), None)

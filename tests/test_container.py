@@ -28,8 +28,8 @@ RESTRICTIONS = "--network=none --read-only --tmpfs=/tmp --cap-drop=ALL"
 HARDENED = (*RESTRICTIONS.split(), "--security-opt=no-new-privileges")
 LIMITED = (*HARDENED, "--pids-limit=64", "--memory=256m")
 
-# A server that listens only on 127.0.0.1 is unreachable from outside the container, and also at
-# 127.0.0.2.
+# A server bound only to 127.0.0.1 would be unreachable from outside the container. The client uses
+# 127.0.0.2, where such a server is unreachable too.
 CLIENT = """
 import sys
 from http.client import HTTPConnection

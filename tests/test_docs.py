@@ -65,7 +65,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def environment() -> Mapping[str, str]:
-    """Return the environment without the variables of make, which may run these tests."""
+    """Return the environment without make's variables, because make may run these tests."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
 
@@ -124,7 +124,7 @@ def test_getting_started(checkout: Path) -> None:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
-    """A server of digits for docs/http.md: the folder that contains artifacts/, and the port."""
+    """Serve digits for docs/http.md; yield the folder that contains artifacts/, and the port."""
     folder, port = tmp_path_factory.mktemp("digits"), free_port()
     runs, artifacts = f"--runs={folder / 'runs'}", f"--artifacts={folder / 'artifacts'}"
     model(["train", "--epochs=2", "--hidden=16", runs], standalone_mode=False)
@@ -154,7 +154,7 @@ def test_http_client(digits: tuple[Path, int]) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("document", ["README.md", "embedding.md"])
 def test_python_examples(digits: tuple[Path, int], document: str) -> None:
-    """The documented Python code that loads an artifact runs."""
+    """The Python examples in the documents run without an error and print output."""
     text = README if document == "README.md" else DOCS[document]
     for code in code_blocks(text, "python"):
         command = [sys.executable, "-c", code]
@@ -164,7 +164,7 @@ def test_python_examples(digits: tuple[Path, int], document: str) -> None:
 
 
 def options_of(group: click.Group, name: str) -> list[str]:
-    """Return the option names of a command; importing the command is left to its group."""
+    """Return the option names of a command; make_context() imports the command's module."""
     command = group.make_context(group.name or "", [name, "--help"], resilient_parsing=True)
     context = group.commands[name].make_context(name, [], parent=command, resilient_parsing=True)
     return [

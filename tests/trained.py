@@ -29,7 +29,7 @@ class Trained:
 
 @functools.cache
 def train_and_export(folder: Path, csv: Path, target: str, drop: tuple[str, ...] = ()) -> Trained:
-    """Train for a few epochs and publish; the same arguments train once per process."""
+    """Train for a few epochs and publish; calls with equal arguments train once per process."""
     table = load.load_table(str(csv), targets=[target], drop=drop)
     config = TrainConfig(hidden_features=16, epochs=20, learning_rate=1e-2)
     path = train(table, config, torch.device("cpu"), folder / "runs", Console(quiet=True))

@@ -37,7 +37,7 @@ def run_wrk(
     *,
     rejections: bool = False,
 ) -> Throughput:
-    """Send one request repeatedly from a core; if no response arrives, retry for twice as long.
+    """Run wrk on a core with one request; if no response arrives, run it for twice as long.
 
     Raises:
         SystemExit: a connection failed, or a status was 4xx or 5xx and rejections are not allowed.

@@ -14,7 +14,7 @@ The generators run on the other cores. Columns of the table: "peak" is the rate 
 just before; "rejected" is the share of requests with status 503; "unsent" the share that was due
 while every connection waited for a response, which stays at zero if the service rejects requests
 fast enough; "failed" the share with another status, a lost connection or no response; "lag" the
-delay that the generators add to a latency themselves (99th percentile); "mb" the proportional set
+delay that the generators themselves add to a latency (99th percentile); "mb" the proportional set
 size of the process tree; "recovery" the time until the first of three probes in a row that take
 at most twice the normal latency.
 """
@@ -130,7 +130,7 @@ def probe(server: Server, request: HttpRequest) -> float:
 
 
 def normal_seconds(server: Server, request: HttpRequest) -> float:
-    """Return the median latency of an idle server, from probes at the interval of recovery."""
+    """Return the median latency of an idle server, from probes spaced as during recovery."""
     probes = []
     for _ in range(NORMAL_PROBES):
         time.sleep(PROBE_INTERVAL_SECONDS)

@@ -4,8 +4,8 @@
                                   [--only STACK ...] [--cells 64x1000 ...] [--against CHECKOUT]
 
 start     time to the first response, memory after 200 requests, and time to stop
-matrix    1, 64 and 1024 rows per request, as JSON and as bytes, to networks with 10, 64 and 1000
-          features, 100 hidden features and 10 classes, and to digits
+matrix    1, 64 and 1024 rows per request, as JSON and as bytes, to networks with 10, 64 or 1000
+          input features (each with 100 hidden features and 10 classes), and to digits
 batching  1000 -> 4096 -> 10, one row per request from 32 connections, with and without batching
 grid      the same for smaller networks, as bytes, to find the sizes from which batching pays off
 

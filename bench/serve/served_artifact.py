@@ -34,7 +34,7 @@ CLASSES = 10
 PROBABILITY_TOLERANCE = 1e-5
 """Maximum absolute difference between a server's probability and the service's own."""
 TIMEOUT_SECONDS = 60
-"""Maximum time of a server's start, and also of one response."""
+"""Maximum number of seconds to wait for a server to start, and for each response."""
 STOP_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.002
 

@@ -1,4 +1,4 @@
-"""The compared servers: this service, its peers, and `ceiling`, an upper bound on this host."""
+"""The compared servers: this service, its peers, and `ceiling` (an upper bound on throughput)."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Stack:
 
     name: str
     command: Sequence[str]
-    """Arguments of Python; may contain {artifact}, {port}, {folder} and {programs}."""
+    """Arguments for Python; may contain {artifact}, {port}, {folder} and {programs}."""
     peer: str = ""
     """Name of the virtual environment in PEERS_FOLDER; empty for that of the checkout."""
     protocols: Sequence[Protocol] = (NATIVE_JSON,)
@@ -81,7 +81,7 @@ STACKS = (
             "MLSERVER_GRPC_PORT": "{grpc_port}",
             "MLSERVER_METRICS_PORT": "{metrics_port}",
             "MLSERVER_DEBUG": "false",
-            # 0 runs inference in the server's process; on one core it takes a quarter of the time.
+            # 0 runs inference in the server's process, which is four times as fast on one core.
             "MLSERVER_PARALLEL_WORKERS": "0",
         },
         files={"model-settings.json": MLSERVER_MODEL},

@@ -6,9 +6,9 @@ reference   64 rows, 1000 -> 100 -> 10, summed squared error, Adam, 500 steps: t
             project's training step ("engine"), only its matrix products and Adam ("floor"), a
             tutorial's PyTorch loop ("plain"), the implementations in model/lessons, and all steps
             in one lax.scan of JAX; on one core
-tables      digits, 50 epochs, and 200,000 rows of 50 features, 5 epochs; 100 hidden features,
-            batches of 64: the fit, which evaluates the validation rows in every epoch, and
-            scikit-learn, skorch, Lightning and a DataLoader loop, which do not; on one core
+tables      digits (50 epochs) and 200,000 rows of 50 features (5 epochs), with 100 hidden features
+            and batches of 64: this project's fit, which evaluates the validation rows every epoch,
+            and scikit-learn, skorch, Lightning and a DataLoader loop, which do not; on one core
 growth      duration and peak memory of `python -m model train` by rows and by hidden features
 
 All parts run by default. Each library has a process of its own, and only one process works at a

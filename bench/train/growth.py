@@ -71,7 +71,7 @@ def sizes(max_rows: int) -> Iterator[tuple[str, int, int]]:
 
 
 def write_in_child(path: Path, rows: int) -> None:
-    """Write rows in another process: on Linux a child's peak memory starts at its parent's."""
+    """Write rows in another process, as on Linux a child's peak memory starts at its parent's."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         executor.submit(write, path, rows).result()
 

@@ -78,8 +78,8 @@ def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
 def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
     """Return a function that runs only the five matrix products and the fused Adam of a step.
 
-    It trains nothing, but runs them in the order of a training step, so the CPU caches hold the
-    same data.
+    It trains nothing, but runs these operations in the order of a training step, so that the CPU
+    caches hold the same data.
     """
     torch.set_num_threads(thread_count(net, len(x), CORES))
     weight1, weight2 = net.linear1.weight.detach(), net.linear2.weight.detach()

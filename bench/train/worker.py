@@ -19,7 +19,7 @@ class Worker:
     """Context manager for a process that reads one job per line of JSON and prints its result."""
 
     def __init__(self, python: Path | str, module: str, core: int | None = None) -> None:
-        """Start a module under an interpreter; on a given core, it uses one thread."""
+        """Run a module with an interpreter; if a core is given, pin it there with one thread."""
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         environment |= {} if core is None else ONE_THREAD
         self.process = subprocess.Popen(

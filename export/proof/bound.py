@@ -115,7 +115,7 @@ def _layer(
 def _softmax(v: FloatArray, d2: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the softmax over the classes, and its bound for logits with errors up to d2.
 
-    It computes exp(log p + 2 m), as p exp(2 m) is NaN if p underflows and exp(2 m) overflows.
+    The bound uses exp(log p + 2 m), because p exp(2 m) is NaN if p underflows and exp overflows.
     """
     classes = v.shape[1]
     top = v.max(axis=1, keepdims=True)

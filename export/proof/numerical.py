@@ -32,7 +32,7 @@ class Comparison:
     """Largest |output - reference|; for labels, the number that rounding cannot explain."""
     max_error_over_bound: float
     max_error_over_probable_bound: float = 0.0
-    """A value above 1 is a warning: the rounding errors do not look independent."""
+    """Largest error / probable bound; above 1, the rounding errors do not look independent."""
     max_ulps: float = 0.0
     """Largest error in ULPs of the reference, which is large where terms cancel; 0 for labels."""
     label_disagreements: int = 0
@@ -114,7 +114,7 @@ def check_nonfinite_rows(name: str, runtime: Runtime, rows: Float32Array) -> lis
 
 
 def rows_changed_by_batch(runtime: Runtime, rows: Float32Array) -> int:
-    """Count the rows whose outputs differ in any bit between a batch of all and a batch of one."""
+    """Count the rows whose output bits differ between a batch of all rows and a batch of one."""
     batch, count = runtime(rows), 0
     for i in range(len(rows)):
         single = runtime(rows[i : i + 1])
@@ -163,7 +163,7 @@ def _ratio(error: FloatArray, bound: FloatArray) -> FloatArray:
 
 
 def _worst_index(ratio: FloatArray, in_range: NDArray[np.bool_]) -> tuple[int, ...] | None:
-    """Return the index of the largest ratio, with its row counted among all rows of the case."""
+    """Return the index of the largest ratio; its row number counts all rows of the case."""
     if not ratio.size:
         return None
     # argmax returns the index of the first NaN, if there is one.

@@ -44,7 +44,7 @@ class RuntimeFigures:
     batch_rows_changed: int
     """Number of those rows for which the two outputs differ in any bit."""
     every_figure_as: str | None
-    """Name of a runtime with the same comparisons, which are stored only there; otherwise None."""
+    """Runtime whose equal comparisons are stored in place of its own; None if there is none."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The runtimes that the proof evaluates on this machine, each a function from rows to outputs.
 
-They are the session that the service uses, ONNX Runtime at every other graph optimisation level
-and on every other installed execution provider, TorchScript, and the network in eager PyTorch.
+They are: the session that the service uses; ONNX Runtime at every other graph optimisation level
+and on every other installed execution provider; TorchScript; and the network in eager PyTorch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ FLOAT32_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 """Options that make an execution provider use IEEE float32 arithmetic, as the bound assumes."""
 PROVIDER_SUFFIX = "ExecutionProvider"
 IGNORED_PROVIDERS = ("CPUExecutionProvider", "AzureExecutionProvider")
-"""The CPU, which the optimisation levels cover, and Azure, which calls a remote server."""
+"""Providers to skip: the optimisation levels cover the CPU, and Azure calls a remote server."""
 
 
 def open_runtimes(

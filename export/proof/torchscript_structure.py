@@ -42,8 +42,8 @@ def _operators(
 ) -> tuple[list[tuple[str, tuple[object, ...], str]], list[str]]:
     """Return the operators of a graph without branches, and the names of the returned values.
 
-    An input of an operator is described by the value of a constant, by the path of a tensor in the
-    module with a leading dot, or, for the output of the n-th operator, by the n-th of `names`.
+    An operator's input is given as the value of a constant, as the path of a tensor in the module
+    (with a leading dot), or, if it is the output of the n-th operator, as the n-th of `names`.
     """
     module, rows = graph.inputs()
     values: dict[str, object] = {module.debugName(): "", rows.debugName(): INPUT}

@@ -15,7 +15,7 @@ from model.fit.step import Batch
 MAX_CHUNK_VALUES = 1 << 18
 """Maximum number of feature values in a chunk on the CPU, small enough for its caches."""
 MAX_CHUNK_BATCHES = 256
-"""Maximum number of batches in a chunk on a GPU, whose steps one CUDA graph captures."""
+"""Maximum number of batches in a chunk on a GPU; one CUDA graph captures a chunk's steps."""
 Rows = tuple[Tensor, Tensor]
 """Standardised rows, (rows, in_features) float32, and their targets.
 
@@ -41,7 +41,7 @@ class Chunk:
     def __init__(
         self, batches: int, batch_size: int, share: ProcessShare, rows: Rows, out_features: int
     ) -> None:
-        """Allocate the buffers on the device of rows; batch_size is that of all processes."""
+        """Allocate the buffers on the device of rows; batch_size is the total of all processes."""
         x, y = rows
         start, end = share.bounds(batch_size)
         share_size = end - start
@@ -71,8 +71,8 @@ class Batches:
     ) -> None:
         """Allocate the buffers; batch_size is the number of rows per step, over all processes.
 
-        `mean` selects the mean of the losses over the elements (squared error) or the rows
-        (cross-entropy, weighted by class) of a batch instead of their sum. class_weights is
+        If `mean`, the loss of a batch is the mean over its elements (squared error) or its rows
+        (cross-entropy, weighted by class), otherwise the sum of the losses. class_weights is
         (classes,) float32, or None for equal weights. By default, the share is the whole batch.
         """
         self.rows, self.mean, self.class_weights = rows, mean, class_weights

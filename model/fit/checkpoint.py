@@ -54,7 +54,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def check_resumable(self, table: Table) -> None:
-        """Raise a DataError if the table or the number of processes is not that of the fit."""
+        """Raise a DataError if the table or the number of processes differs from the fit's."""
         if table_sha256(table) != self.table_sha256:
             raise DataError(f"{self.path}: the data have changed; start a new fit")
         processes = process_share().processes
@@ -62,7 +62,7 @@ class Checkpoint:
             raise DataError(f"{self.path}: expected {self.processes} processes, found {processes}")
 
     def restore(self, state: FitState) -> None:
-        """Copy this checkpoint into state; raise a DataError if it does not match or is damaged."""
+        """Copy this checkpoint into state; raise a DataError if it is damaged or does not fit."""
         try:
             state.restore(self.tensors, self.history)
         # torch raises a RuntimeError for a damaged state of the generator.
@@ -110,7 +110,7 @@ class CheckpointWriter:
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
-    """Read the newest checkpoint of one or all run names; raise a DataError if there is none."""
+    """Read the newest checkpoint of one name, or of all; raise a DataError if there is none."""
     times = []
     for path in runs.glob(f"{name or '*'}/resume-*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # a fit that completes deletes its file

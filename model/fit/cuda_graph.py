@@ -12,7 +12,7 @@ class CapturedSteps:
     def __init__(
         self, take_steps: Callable[[Tensor, Tensor], None], steps: int, state: Mapping[str, Tensor]
     ) -> None:
-        """Capture the steps, and restore `state`, the CUDA tensors that they modify, afterwards.
+        """Capture the steps, then restore `state`: the CUDA tensors that the steps modify.
 
         take_steps reads the learning rates and writes the losses, both (steps,) float32.
         """

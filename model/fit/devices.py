@@ -14,11 +14,11 @@ from model.net import TwoLayerNet
 CORES = torch.get_num_threads()
 """Number of threads torch chose at import: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
-"""Number of multiplications in a forward pass for each additional thread."""
+"""Number of multiplications in a forward pass that warrants one additional thread."""
 
 
 def process_share() -> ProcessShare:
-    """Return this process's share of each batch, which is all of it outside of torchrun."""
+    """Return this process's share of each batch; without torchrun, that is the whole batch."""
     if distributed.is_initialized():
         return ProcessShare(distributed.get_rank(), distributed.get_world_size())
     return ProcessShare()

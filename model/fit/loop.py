@@ -97,7 +97,7 @@ def run_epochs(
     try:
         while not state.finished:
             number = len(state.history) + 1
-            start = 0  # index in this epoch of the chunk's first step
+            start = 0  # index of the chunk's first step in this epoch
             for chunk in batches.epoch(state.order):
                 first = (number - 1) * batches.steps + start
                 rates = learning_rates(config, first, len(chunk), batches.steps)

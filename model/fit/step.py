@@ -128,7 +128,7 @@ class Step:
         return {name: getattr(self, name) for name in names}
 
     def run(self, batches: Sequence[Batch], rates: Sequence[float], losses: Tensor) -> None:
-        """Take one step per batch, and write its loss before the update into losses, (steps,).
+        """Take one step per batch, and write its pre-update loss into losses, (steps,).
 
         On a GPU, a CUDA graph is captured for the addresses of the batches: pass the same tensors
         each time, refilled with other rows.
@@ -150,7 +150,7 @@ class Step:
             self.take(batch, rate, loss)
 
     def take(self, batch: Batch, rate: float | Tensor, loss: Tensor) -> None:
-        """Take one step; write the loss before the update into loss, a tensor of shape ()."""
+        """Take one step; write the pre-update loss into `loss`, a tensor of shape ()."""
         if distributed.is_initialized():
             self.differentiate(batch, self.reduced[-1])
             distributed.all_reduce(self.reduced)
@@ -160,7 +160,7 @@ class Step:
         self.update(rate)
 
     def evaluate(self, batch: Batch, loss: Tensor) -> Buffers:
-        """Run the forward pass, write the loss into loss, shape (), and return the buffers."""
+        """Run the forward pass and write the loss into the () tensor `loss`; return the buffers."""
         buffers = self._buffers.get(batch.size)
         if buffers is None:
             sizes = batch.size, len(self.bias1), len(self.bias2)
@@ -173,7 +173,7 @@ class Step:
         return buffers
 
     def differentiate(self, batch: Batch, loss: Tensor) -> None:
-        """Write the loss of the batch into loss, shape (), and its derivatives into gradient."""
+        """Write the batch's loss into the () tensor `loss`, and its derivatives into gradient."""
         buffers = self.evaluate(batch, loss)
         scores_gradient, hidden_gradient = buffers.scores_gradient, buffers.hidden_gradient
         # (out_features, hidden_features), then (out_features,)
@@ -192,7 +192,7 @@ class Step:
         """Update the parameters by AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019).
 
         This calls the operator inside torch.optim.AdamW directly, because the optimizer's Python
-        code takes a quarter of a step on a small network, as bench/train measures.
+        code takes a quarter of a step's time on a small network, as bench/train measures.
         """
         self.count.add_(self._one)
         torch._fused_adamw_(

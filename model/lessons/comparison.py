@@ -46,7 +46,7 @@ class Trial:
     """Loss of each step, before its update."""
     seconds: float = 0.0
     error: float = 0.0
-    """Largest difference of the gradients from float64's at the same weights, relative to `scale`.
+    """Largest deviation from float64 gradients at the same weights, relative to `scale`.
 
     Later gradients are unsuitable as a scale: they approach 0, but rounding errors remain. The
     error is large if rounding moves a hidden value across the kink of ReLU.
@@ -157,7 +157,7 @@ def plot_losses(trials: Sequence[Trial]) -> bytes:
     axes = figure.subplots()
     for index, trial in enumerate(trials):
         steps = range(1, len(trial.losses) + 1)
-        # A wide, translucent curve for an oracle keeps equal curves visible.
+        # An oracle's curve is wide and translucent, so coinciding curves stay visible on it.
         width, alpha = (7, 0.35) if isinstance(trial.form, NumPy) else (2, 1.0)
         line = "-" if index % 2 or width == 7 else ":"
         axes.plot(steps, trial.losses, line, label=trial.form.name, linewidth=width, alpha=alpha)

@@ -17,7 +17,7 @@ def sequential(
 ) -> nn.Sequential:
     """Return a chain of named layers (net.linear1 is also net[0]) with random weights.
 
-    With a = sqrt(5), the weights are uniform within 1 / sqrt(in), as those of nn.Linear. He's
+    With a = sqrt(5), the weights are uniform within +-1 / sqrt(in), like those of nn.Linear. The He
     initializer for ReLU is sqrt(6) times as wide: from its weights, plain gradient descent with a
     learning rate of 1e-3 on a summed loss diverges or stalls.
     """
@@ -64,14 +64,14 @@ class Sequential(Form):
         loss = nn.functional.mse_loss(v, self.y, reduction="sum")  # ()
         # backward
         self.net.zero_grad()  # removes the gradients of the previous step
-        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        loss.backward()  # type: ignore[no-untyped-call] # torch ships no annotation
         self.gradients = leaf_gradients(self.weights)  # each of the shape of its weight
         # update
         self.update(self.gradients)
         return loss.item()
 
     def update(self, gradients: Mapping[str, Tensor]) -> None:
-        """Subtract the learning rate times its gradient from each weight."""
+        """Subtract from each weight the learning rate times its gradient."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight -= self.learning_rate * gradients[name]

@@ -50,7 +50,7 @@ class NumPy(Form):
         return loss
 
     def update(self, gradients: Arrays) -> None:
-        """Subtract the learning rate times its gradient from each weight."""
+        """Subtract from each weight the learning rate times its gradient."""
         for name, gradient in gradients.items():
             self.weights[name] -= self.learning_rate * gradient
 

@@ -45,7 +45,7 @@ class Manual(Form):
 
 
 def primer() -> dict[str, Tensor]:
-    """Return x=1, w=2, b=3 with their derivatives of y = w x + b in .grad, and y.
+    """Return x=1, w=2, b=3 and y = w x + b; .grad of x, w and b holds the derivative of y.
 
     A tensor made with requires_grad is a leaf, and autograd records what is computed from it.
     y.backward() goes back through the record, and adds dy/dleaf to the .grad of each leaf. y is not
@@ -55,7 +55,7 @@ def primer() -> dict[str, Tensor]:
     w = torch.tensor(2.0, requires_grad=True)  # ()
     b = torch.tensor(3.0, requires_grad=True)  # ()
     y = w * x + b  # ()
-    y.backward()  # type: ignore[no-untyped-call] # torch's
+    y.backward()  # type: ignore[no-untyped-call] # torch ships no annotation
     return {"x": x, "w": w, "b": b, "y": y}
 
 
@@ -67,7 +67,7 @@ def leaf_gradients(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Autograd(Manual):
     """Manual with the hand-derived gradients replaced by requires_grad and loss.backward().
 
-    The author must keep the update out of the record, and set the gradients to zero after it,
+    The author must keep the update out of the record, and then set the gradients to zero,
     because backward() adds to them.
     """
 
@@ -86,7 +86,7 @@ class Autograd(Manual):
         v = self.w2 @ h  # (out, rows)
         loss = (v - self.y).pow(2).sum()  # ()
         # backward
-        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        loss.backward()  # type: ignore[no-untyped-call] # torch ships no annotation
         self.gradients = leaf_gradients(self.weights)  # (hidden, in), (out, hidden)
         # update
         with torch.no_grad():  # torch forbids in-place changes of a recorded leaf

@@ -15,7 +15,7 @@ MISSING_MARKERS = frozenset({"", "?", "na", "n/a", "nan", "nil", "none", "null",
 
 
 def parse_numbers(column: pl.Series) -> FloatArray:
-    """Convert a column of numbers, booleans, or text that spells numbers to (rows,) float64.
+    """Convert a column of numbers, booleans, or numeric text to (rows,) float64.
 
     Raises:
         DataError: a cell is missing, is not a number, or is too large for float32.
@@ -46,7 +46,7 @@ def parse_numbers(column: pl.Series) -> FloatArray:
 
 
 def refuse_missing(column: pl.Series) -> None:
-    """Raise a DataError if a column has nulls, with their number and the row of the first."""
+    """If a column has nulls, raise a DataError with their number and the row of the first."""
     missing = column.is_null()
     if count := missing.sum():
         first = missing.arg_true()[0] + 1

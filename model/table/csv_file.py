@@ -70,7 +70,7 @@ def _read_header(text: str, separator: str) -> list[str]:
 
 
 def _infer_numbers(text: pl.Series) -> pl.Series:
-    """Return the column as numbers if each cell is one or missing, otherwise as stripped text."""
+    """Return the column as numbers if each cell is a number or missing, else as stripped text."""
     text = text.str.strip_chars().replace("", None)
     values = text.set(text.str.to_lowercase().is_in(MISSING_MARKERS), None)
     for dtype in (pl.Int64, pl.Float64):

@@ -18,7 +18,7 @@ MIN_ROWS_IN_CLASS = 3
 
 
 def infer_task(columns: Sequence[pl.Series], task: Task | None) -> tuple[Task, str]:
-    """Return the task, inferred from the target columns if it is None, and a note about it."""
+    """Return the task and a note about it; if task is None, infer it from the target columns."""
     names = ", ".join(f"'{column.name}'" for column in columns)
     if task:
         return task, f"{task} of {names}, as given by --task"

@@ -26,14 +26,14 @@ PROOF = "proof.png"
 OPSET = 17
 """ONNX operator set of model.onnx."""
 IR_VERSION = 8
-"""Version of the ONNX file format, which was released together with opset 17."""
+"""Version of the ONNX file format that was released together with opset 17."""
 INPUT = "input"
 """Name of the only input of the ONNX graph."""
 OUTPUTS: dict[str, dict[str, str]] = {
     "regression": {"output": "float32"},
     "classification": {"logits": "float32", "probabilities": "float32", "label": "int64"},
 }
-"""Outputs of the ONNX graph in order, dtype by name, for each task."""
+"""Outputs of the ONNX graph for each task: dtype by name, in the order of the graph."""
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 
 

@@ -1,8 +1,8 @@
 """Check the bytes of model.onnx against an allow-list before any library parses them.
 
 ONNX files are Protocol Buffers (https://protobuf.dev/programming-guides/encoding/) with the field
-numbers of onnx.proto. The scanner accepts only the fields that export writes. It rejects, among
-others, external data (which can name any file of the machine), functions, subgraphs, sparse
+numbers of onnx.proto. The scanner accepts only the fields that export writes. It rejects, for
+example, external data (which can name any file on the machine), functions, subgraphs, sparse
 tensors, metadata, and operators of other domains.
 """
 

@@ -72,7 +72,7 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:
-    """Read a regular file; a link could lead out of the artifact, and a pipe could block."""
+    """Read a file; reject links, which could leave the artifact, and pipes, which could block."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "a special file")

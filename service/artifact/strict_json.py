@@ -1,6 +1,6 @@
 """A strict JSON parser, and a decoder from JSON to annotated dataclasses.
 
-Lenient parsers accept duplicate keys, NaN and unbounded nesting, and read them differently.
+Lenient parsers accept duplicate keys, NaN and unbounded nesting, but interpret them differently.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def decode(value: Any, annotation: Any, where: str) -> Any:
         value: result of parse().
         annotation: dataclass, tuple[X, ...], Mapping[str, X], Literal, union of plain types, plain
             type, or Any.
-        where: location of the value, the prefix of error messages, such as "features: [0]: ".
+        where: location of the value, which prefixes error messages, such as "features: [0]: ".
 
     Raises:
         ValueError: the value does not match the annotation; the message gives the location.

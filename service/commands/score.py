@@ -164,7 +164,7 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
 def _sink(frame: pl.LazyFrame, destination: Path) -> None:
     """Stream a frame into a temporary file, then rename the file to the destination."""
     # After Ctrl-C polars may continue to write; its file is then removed with the folder.
-    # cli.staging is for folders that only this program writes to.
+    # cli.staging is unsuitable here: it is for folders that only this program writes to.
     with tempfile.TemporaryDirectory(
         prefix=".tmp-", dir=destination.parent, ignore_cleanup_errors=True
     ) as folder:

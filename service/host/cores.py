@@ -13,8 +13,8 @@ QUOTA_FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 def available_cores() -> int:
     """Return the number of cores that this process may keep busy, at least one.
 
-    A quota is rounded down, because the kernel suspends threads that exhaust it until its next
-    period, and a worker can use more than one core: a separate thread handles its sockets.
+    A quota is rounded down to leave a margin: the kernel suspends threads that exhaust it until the
+    next period, and a worker can exceed one core, as a separate thread handles its sockets.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, math.floor(min(cores, cgroup_quota())))
@@ -25,8 +25,8 @@ def cgroup_quota(
 ) -> float:
     """Return the number of cores that control groups allow this process; infinity if unlimited.
 
-    See cgroups(7). Ancestors of the process's group may have limits too. A container often
-    reads the host's path of its group here, but only the group itself is mounted, at the root.
+    See cgroups(7). Ancestors of the process's group may have limits too. In a container,
+    proc_cgroup often holds the group's path on the host, but the group is mounted at the root.
     """
     limits = [math.inf]
     for version, group in cpu_groups(_read(proc_cgroup)):
@@ -40,7 +40,7 @@ def cgroup_quota(
 
 
 def cpu_groups(text: str) -> Iterator[tuple[int, str]]:
-    """Yield version (1 or 2) and path of the CPU groups in the content of /proc/self/cgroup."""
+    """Yield the version (1 or 2) and the path of each CPU group in text from /proc/self/cgroup."""
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         controllers, separator, group = rest.partition(":")
@@ -51,7 +51,7 @@ def cpu_groups(text: str) -> Iterator[tuple[int, str]]:
 
 
 def parse_quota(text: str) -> float:
-    """Return "150000 100000" (microseconds per period) as 1.5 cores.
+    """Convert a quota and its period, in microseconds, to cores: "150000 100000" is 1.5.
 
     A quota of -1 or "max", and any other text, is infinity.
     """

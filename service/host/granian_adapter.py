@@ -1,4 +1,4 @@
-"""Worker processes that run granian; the only module that touches granian's private parts."""
+"""Worker processes that run granian; the only module that uses granian's private attributes."""
 
 import contextlib
 import ctypes
@@ -93,7 +93,7 @@ class GranianWorkers(MPServer):
         begin = functools.partial(self._begin, slot)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
         # Until _begin() runs, a worker has the supervisor's handlers, which would write its signals
-        # into the supervisor's pipe. _begin() unblocks them.
+        # into the supervisor's pipe. The signals are thus blocked until _begin() unblocks them.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             process.start()

@@ -21,7 +21,7 @@ class SignalPipe:
     def read(self) -> list[int]:
         """Return the numbers of the signals that have arrived; block while there are none.
 
-        SIGHUP is returned as SIGINT if the terminal was closed, which also sends SIGHUP.
+        Closing the terminal also sends SIGHUP; in that case, SIGHUP is returned as SIGINT.
         """
         numbers = list(os.read(self.descriptor, 64))  # the pipe keeps further signals
         if signal.SIGHUP in numbers and self.has_terminal and not has_terminal():

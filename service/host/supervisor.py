@@ -1,7 +1,7 @@
 """A supervisor that starts, replaces, drains and stops worker processes.
 
 granian's own supervisor is not used: it stops the whole server when a worker dies twice within
-seconds, and it cannot drain. This one has a single thread, because it forks at any time.
+seconds, and it cannot drain. This one is single-threaded, because forking with threads is unsafe.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ class Supervisor:
         return [slot.process.sentinel for slot in self._slots if slot.process]
 
     def seconds_until_due(self) -> float | None:
-        """Return the seconds until advance() has work to do, or None if that takes an event."""
+        """Return the seconds until advance() has work to do, or None if no work is scheduled."""
         times = [self._drain_end]
         for slot in self._slots:
             if slot.process:

@@ -150,7 +150,7 @@ class WorkerMetrics:
         self._cells[RUN_ROWS] += rows
 
     def count_reload(self, is_good: bool) -> None:
-        """Count a version that became current if it is good, or was rejected otherwise."""
+        """Count a version as loaded if it is good, and as refused otherwise."""
         self._cells[RELOADS + (not is_good)] += 1
 
     def set_version(self, version: int, digest: str) -> None:

@@ -24,7 +24,7 @@ WORKER_GAUGES = {
 
 
 def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
-    """Return all metrics in the format that the header value `accept` selects, and its type."""
+    """Return all metrics in the format that the Accept header selects, and its content type."""
     encode, content_type = choose_encoder(accept)
     return encode(_Collector(shared, name)), content_type
 

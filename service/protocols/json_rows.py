@@ -29,7 +29,7 @@ from service.runtime.session import MAX_BLAS_VALUES, Rows
 MAX_EXTRA_VALUES = 1 << 12
 """Maximum number of JSON values outside the rows.
 
-The margin lets a request with a few rows too many reach the row limit and its clearer message.
+The margin lets a body with slightly too many rows fail at the row limit, with a clearer message.
 """
 MAX_DEPTH = 1024
 """Maximum number of nested JSON levels: the limit of orjson and simdjson, close to Python's."""
@@ -44,14 +44,14 @@ MAX_FLOAT32_SQUARED = float(np.finfo(np.float32).max) ** 2
 _parser_pool: deque[simdjson.Parser] = deque(maxlen=2)
 """Idle parsers, kept to reuse their buffers.
 
-A parser may be pooled only after its document has been released: before, parse() raises an error.
+A parser may be pooled only after its document has been released: otherwise, parse() raises.
 """
 
 
 def load_json(body: bytes, max_values: int) -> Any:
     """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
 
-    The rows may hold `max_values` values, and the rest of the JSON MAX_EXTRA_VALUES. Raise
+    The rows may hold `max_values` values; the rest of the JSON may hold MAX_EXTRA_VALUES. Raise
     BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
     """
     if not body.strip():
@@ -134,7 +134,7 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
 def _flat_values(
     parser: Any, body: bytes, member: str, width: int, max_rows: int
 ) -> NDArray[np.float64] | None:
-    """Return a member's rows as one flat array, or None unless all are lists of that width."""
+    """Return a member's rows as one flat array, or None if any is not a list of `width` values."""
     try:
         document = parser.parse(body)
         rows = document[member]
@@ -194,7 +194,7 @@ def _to_python(value: Any, without: Sequence[str | int] | None) -> Any:
 
 
 def _count_keys(document: Any) -> int:
-    """Count the keys of the document, of the objects that it lists, and of their parameters."""
+    """Count the keys of the document, of the objects in its lists, and of their parameters."""
     if type(document) is not dict:
         return 0
     lists = (value for value in document.values() if type(value) is list)

@@ -29,10 +29,10 @@ UNSUPPORTED_PARAMETERS = {
     **dict.fromkeys(SEQUENCE_PARAMETERS, "the model keeps no state"),
     **dict.fromkeys(MEMORY_PARAMETERS, "there is no shared memory"),
 }
-"""Parameters that are refused, because they would change the reply, and the reason to report."""
+"""Parameters that are refused because they would change the reply, each with a reason."""
 Document = dict[str, Any]
 RequestedOutputs = dict[str, bool]
-"""Names of the requested outputs in order, each with whether to send it as bytes."""
+"""Requested outputs in order, by name: True to send the output as bytes, False to send JSON."""
 
 
 def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:

@@ -10,7 +10,7 @@ CLASSES = ("cheap", "dear")
 def make_table(classes: tuple[str, ...] = (), rows: int = 100) -> Table:
     """Make a table with the features year, constant 0.1, Unix days and noise.
 
-    The target is linear in the features; with classes, it is whether that value exceeds 1e5.
+    A regression target is linear in the features; a class tells whether it exceeds 1e5.
     """
     rng = np.random.default_rng(0)
     year, days = rng.integers(1990, 2020, rows), rng.integers(18_000, 20_000, rows)

@@ -32,7 +32,7 @@ save-every = 60
 
 
 def test_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every setting of the file reaches the run, with dashes or underscores in its key."""
+    """Every setting in the file reaches the run, whether its key has dashes or underscores."""
     monkeypatch.chdir(tmp_path)
     rows = [f"{i},n{i},{i % 7},{i * i % 11},{'yes' if i % 3 else 'no'}" for i in range(60)]
     Path("t.csv").write_text("\n".join(["id,name,age,size,label", *rows]) + "\n")

@@ -166,10 +166,10 @@ def test_failed_write(folder: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two processes under torchrun give the losses of one, and only the first prints and writes.
+    """Two processes under torchrun give the same losses as one; only rank 0 prints and writes.
 
-    Gradients are summed in another order, which changes them by a relative 1e-6. Five epochs of one
-    or two Adam steps of 0.001 pass on a thousandth of that, so the losses agree to 1e-5.
+    Gradients are summed in another order, a relative change of 1e-6. Five epochs of one or two Adam
+    steps with learning rate 0.001 pass on a thousandth of it, so the losses agree to 1e-5.
     """
     options = "train --data wine --epochs 5 --schedule cosine --device cpu --class-weights balanced"
     fit = options.split()

@@ -1,4 +1,4 @@
-"""Tests of model.metrics: metrics equal their textbook formulas, and baselines."""
+"""Tests of model.metrics: the baselines, and the metrics against their textbook formulas."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_classification_metrics() -> None:
 
 
 def draw_rows(count: int, seed: int) -> NDArray[np.float32]:
-    """Draw rows, (count, 2)."""
+    """Draw random rows of shape (count, 2)."""
     return np.random.default_rng(seed).normal(size=(count, 2)).astype(np.float32)
 
 

@@ -52,7 +52,7 @@ def test_classifier_equals_float64() -> None:
 
 
 def test_regressor_inverts_the_scaling_of_its_targets() -> None:
-    """forward() applies to scores the inverse of the scaling of the training targets."""
+    """forward() applies the inverse of the training targets' scaling to the scores."""
     output_scale, output_shift = torch.tensor([1e3, 0.5]), torch.tensor([2e5, -1.0])
     net = ScaledRegressor(new_net(2), SHIFT, SCALE, output_scale, output_shift)
     y = torch.stack([torch.linspace(1e5, 3e5, 20), torch.linspace(-3, 1, 20)], dim=1).double()

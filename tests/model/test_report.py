@@ -10,7 +10,7 @@ from model.report import metrics_table, plot_curves
 
 
 def test_metrics_table() -> None:
-    """The row of test metrics directly precedes the baselines, which use the same rows."""
+    """The test metrics directly precede the baselines, which are computed on the same test rows."""
     r2 = {"train": 0.9, "validation": 0.8, "test": 0.7}
     metrics = {part: {"r2": value, "rmse": 1.0} for part, value in r2.items()}
     text = io.StringIO()
@@ -27,7 +27,7 @@ def test_metrics_table() -> None:
 
 
 def test_curves_are_a_reproducible_png() -> None:
-    """A history, even with a loss of 0, gives the same PNG without text such as a date."""
+    """Plotting a history twice, even with a loss of 0, gives the same PNG, without metadata."""
     history = [Epoch(1, 1.0, 2.0), Epoch(2, 0.5, 0.75), Epoch(3, 0.0, 1.0)]
     png = plot_curves(history, 2, "näme, loss")
     assert png == plot_curves(history, 2, "näme, loss")

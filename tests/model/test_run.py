@@ -83,7 +83,7 @@ def run_path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("classes", "out_features"), [((), 1), (CLASSES, 4)])
 def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...], out_features: int) -> None:
-    """A loaded run has the saved record, tensors and rows, and its network the same outputs."""
+    """A loaded run has the saved record, tensors and rows; its network gives the same outputs."""
     run_record, net = record(classes), network(classes)
     save_run(tmp_path, run_record, net, ROWS)
     run = load_run(tmp_path)
@@ -103,7 +103,7 @@ def test_round_trip(tmp_path: Path, classes: tuple[ClassValue, ...], out_feature
 
 
 def test_files_are_deterministic_and_hold_no_pickle(run_path: Path, tmp_path: Path) -> None:
-    """Saving a run twice gives equal files, each of JSON or of tensors after a JSON header."""
+    """Saving a run twice gives equal files; each holds JSON, or tensors after a JSON header."""
     save_run(tmp_path, record(CLASSES), network(CLASSES), ROWS)
     names = {"run.json", "weights.safetensors", "rows.safetensors"}
     assert names == {path.name for path in run_path.iterdir()}
@@ -122,7 +122,7 @@ Damage = Callable[[Path], object]
 
 
 def edit_record(**changes: Any) -> Damage:
-    """Return a function that changes members of run.json; the value None removes one."""
+    """Return a function that changes members of run.json; the value None removes a member."""
 
     def edit(path: Path) -> None:
         document = json.loads((path / "run.json").read_bytes()) | changes
@@ -186,7 +186,7 @@ def test_damaged_run(run_path: Path, damage: Damage, expected: str) -> None:
 
 
 def test_newest_run(run_path: Path) -> None:
-    """The newest run is chosen among all names or one; drafts and other folders are ignored."""
+    """The newest run is found among all names or in one; drafts and other folders are ignored."""
     root = run_path.parent.parent
     names = ("houses/2", "houses/10", "cars/3", "houses/.tmp-x", "houses/notes")
     for index, name in enumerate(names):

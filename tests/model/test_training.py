@@ -67,7 +67,7 @@ def test_test_rows_never_influence_training(tmp_path: Path, classes: tuple[str, 
 
 @BOTH_TASKS
 def test_run_is_the_best_epoch(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    """The saved network and its metrics are those of the lowest validation loss."""
+    """The saved network and its metrics are those of the epoch with the lowest validation loss."""
     table = make_table(classes)
     # With this large learning rate the loss does not fall in every epoch.
     run = trained(tmp_path, table, epochs=30, learning_rate=0.3)
@@ -173,7 +173,7 @@ def rates_that_jump(
 def test_divergence_after_good_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
 ) -> None:
-    """Divergence saves a run of the epochs before it; run and error give the reason."""
+    """If a fit diverges, the earlier epochs become a run; the run and the error give the reason."""
     table, log = make_table(classes), io.StringIO()
     expected = trained(tmp_path / "good", table, epochs=3)
     monkeypatch.setattr("model.fit.loop.learning_rates", rates_that_jump)
@@ -199,7 +199,7 @@ def test_divergence_after_good_epochs(
 def test_checkpoint_exists_only_during_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
 ) -> None:
-    """With an interval of 0 and a request, each epoch is saved, and the end removes the file."""
+    """With an interval of 0 and a request, each epoch is saved; the fit removes the file last."""
     saved_epochs = []
 
     def look(state: FitState) -> None:
@@ -216,7 +216,7 @@ def test_checkpoint_exists_only_during_the_fit(
 def test_resumed_run_equals_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint of the last epoch resumes to the same run, with its number of threads."""
+    """Resuming from the last epoch gives the same run, with the checkpoint's number of threads."""
     table = make_table()
     writer = CheckpointWriter(tmp_path, table, TrainRequest(source="t"), CONFIG, 3, 0.0)
     with monkeypatch.context() as patch:

@@ -35,11 +35,11 @@ Check = Callable[[Subject], object]
 Result = TypeVar("Result")
 REJECTIONS = (ArtifactError, ProofError)
 TRACEBACK = "TRACEBACK"
-"""Start of the message for any exception not in REJECTIONS, which is a defect of the check."""
+"""Prefix of the message for an exception not in REJECTIONS; such an exception is a defect."""
 
 
 class UnreadableError(Exception):
-    """A check cannot run, because a file is invalid that another check reads and rejects."""
+    """A check cannot run, because it needs a file that another check rejects as invalid."""
 
 
 def _read(reader: Callable[..., Result], *arguments: object) -> Result:
@@ -193,7 +193,7 @@ COMMANDS = {"serve": LOAD, "verify": VERIFY, "build": CHECKS}
 
 
 class _Recorder(dict[str, bytes]):
-    """Files by name, of which `read` records those that a check has read."""
+    """Files by name; the attribute `read` holds those that a check has read."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(files)
@@ -205,7 +205,7 @@ class _Recorder(dict[str, bytes]):
 
 
 class Cache:
-    """Results of checks, reused for mutants with equal contents of the files that a check reads."""
+    """Results of checks, reused for mutants in which the files that a check reads are the same."""
 
     def __init__(self) -> None:
         self._messages: dict[
@@ -215,7 +215,7 @@ class Cache:
     def rejections(
         self, subject: Subject, names: Iterable[str] = CHECKS
     ) -> Iterator[tuple[str, str]]:
-        """Run each check separately; yield the name and the message of each that rejects.
+        """Run each check separately; yield the name and message of each check that rejects.
 
         Tracebacks are omitted, because a command would have stopped at an earlier check.
         """

@@ -126,7 +126,7 @@ def each_label(document: Document, change: Callable[[int], Any]) -> None:
 
 @defer
 def move_reference(document: Document, share: float) -> None:
-    """Add to a reference a share of its bound, so small that all outputs stay within the bound."""
+    """Add a share of its bound to a reference; the outputs must still be within the bound."""
     output = first_output(document)
     output["reference"][0][0] += output["bound"][0][0] * share
 
@@ -137,7 +137,7 @@ def feature(**fields: Any) -> Edit:
 
 
 def other_task(document: Document) -> None:
-    """Exchange classification and regression, with the same number of outputs."""
+    """Turn a classification into a regression or vice versa, with the same number of outputs."""
     if document["task"] == "classification":
         targets = [str(name) for name in document["classes"]]
         document.update(task="regression", targets=targets, classes=[])
@@ -147,7 +147,7 @@ def other_task(document: Document) -> None:
 
 @defer
 def members(document: Document, key: str, edit: Edit) -> None:
-    """Edit a list that is empty for the other task."""
+    """Edit a list in the manifest; the mutant does not apply to a task for which it is empty."""
     if not document[key]:
         raise DoesNotApplyError
     edit(document[key])

@@ -11,7 +11,7 @@ from tests.mutants.subject import DoesNotApplyError, Fault, Mutant, Subject
 
 
 def exchange_rows(runtime: Runtime, weights: Weights) -> Runtime:
-    """Return for every row the outputs of the row before it."""
+    """Return the outputs of the previous row for every row."""
     return lambda x: {name: np.roll(values, 1, axis=0) for name, values in runtime(x).items()}
 
 
@@ -72,7 +72,7 @@ FAULTS: dict[str, Fault] = {
 
 def _in(runtime: str, name: str) -> Mutant:
     def apply(subject: Subject) -> Subject:
-        FAULTS[name](lambda x: {}, subject.weights)  # raises DoesNotApplyError
+        FAULTS[name](lambda x: {}, subject.weights)  # may raise DoesNotApplyError
         return dataclasses.replace(subject, faults={runtime: FAULTS[name]})
 
     return Mutant(f"runtime, {runtime}: {name}", "fault", apply)

@@ -40,7 +40,7 @@ def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
 
 
 def node(model: onnx.ModelProto, operator: str, nth: int = 0) -> onnx.NodeProto:
-    """Return the operator of a type with index nth among the operators of that type."""
+    """Return the nth operator of a type, counted from 0."""
     nodes: list[onnx.NodeProto] = [n for n in model.graph.node if n.op_type == operator]
     if len(nodes) <= nth:
         raise DoesNotApplyError
@@ -55,7 +55,7 @@ def change(model: onnx.ModelProto, name: str, how: Change) -> None:
 
 @defer
 def exchange(model: onnx.ModelProto, first: str, second: str) -> None:
-    """Exchange the values of two tensors of one shape."""
+    """Exchange the values of two tensors of the same shape."""
     a, b = tensor(model, first), tensor(model, second)
     a.name, b.name = b.name, a.name
 
@@ -125,7 +125,7 @@ def drop_bias(model: onnx.ModelProto) -> None:
 
 
 def fold_scaling(model: onnx.ModelProto) -> None:
-    """Fold the standardisation into the first layer, which is equal in exact arithmetic."""
+    """Fold the standardisation into the first layer; the outputs are equal in exact arithmetic."""
     old = {name: values.astype(np.float64) for name, values in tensors(model).items()}
     weight = old[W1] * old["scale"]
     new = {W1: weight, B1: old[B1] - weight @ old["shift"]}
@@ -134,7 +134,7 @@ def fold_scaling(model: onnx.ModelProto) -> None:
 
 
 def permute_units(model: onnx.ModelProto) -> None:
-    """Permute the hidden units and their weights, which is equal in exact arithmetic."""
+    """Permute the hidden units and their weights; the outputs are equal in exact arithmetic."""
     old = tensors(model)
     axes = {W1: 0, B1: 0, W2: 1}
     put(model, **{name: np.roll(old[name], 1, axis) for name, axis in axes.items()})
@@ -191,7 +191,7 @@ def assign(message: object, field: str, value: object) -> None:
 
 
 def named_node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    """Return an operator with the name of its output, as in an exported graph."""
+    """Return an operator that is named after its output, as in an exported graph."""
     return helper.make_node(operator, inputs, [output], name=output, **attributes)
 
 

@@ -31,7 +31,7 @@ REGIMES = ("matched", "raw", "offset")
 """Standardised rows, unscaled rows, and rows with a mean of a million standard deviations."""
 MAX_ROWS = 4096
 MAX_LAYER_PRODUCTS = 2**28
-"""Maximum number of products of the first layer over all rows of a draw."""
+"""Maximum number of multiplications in the first layer over all rows of a draw."""
 MAX_CASE_ELEMENTS = 2**21
 """Maximum number of elements of the widest layer over all rows of one case."""
 
@@ -73,7 +73,7 @@ def sweep(draw: Draw, max_rows: int = MAX_ROWS) -> list[Comparison]:
 
 
 def network(draw: Draw, max_rows: int) -> tuple[dict[str, Floats], Float32Array]:
-    """Draw the tensors, and rows (rows, in_features) of magnitudes that differ by decades."""
+    """Draw the tensors, and rows (rows, in_features) whose magnitudes differ by powers of ten."""
     shape, scale = draw.shape, 10.0**draw.exponent
     d, raw = shape.in_features, draw.regime == "raw"
     rng = np.random.default_rng(
@@ -114,7 +114,7 @@ def count_rows(comparisons: Sequence[Comparison]) -> tuple[int, int]:
 
 
 def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Return the row counts of a sweep, and the largest ratios by runtime."""
+    """Return the row counts of a sweep, and the largest ratios of error to bound by runtime."""
     rows = dict(zip(("healthy_rows", "rows_out_of_range"), count_rows(comparisons), strict=True))
     return rows | {
         f"{name}, {runtime}": max(getattr(c, name) for c in comparisons if c.runtime == runtime)

@@ -35,7 +35,7 @@ class Shape:
 
     @property
     def products(self) -> int:
-        """Number of products that the first layer computes for one row."""
+        """Number of multiplications in the first layer for one row."""
         return self.in_features * self.hidden_features
 
 

@@ -22,7 +22,7 @@ Apply = Callable[[Subject], Subject]
 
 
 def edit_archive(edit: Callable[[Entries, Subject], object]) -> Apply:
-    """Return a mutation of the entries of the archive, which is written as export does."""
+    """Return a mutation of the archive's entries; the archive is rewritten as export writes it."""
 
     def apply(subject: Subject) -> Subject:
         with zipfile.ZipFile(io.BytesIO(subject.files[manifest.TORCHSCRIPT])) as archive:
@@ -55,7 +55,7 @@ def tensor(entries: Entries, subject: Subject, name: str, change: Change) -> Non
 
 @edits
 def exchange(entries: Entries, subject: Subject, first: str, second: str) -> None:
-    """Exchange the values of two tensors of one shape."""
+    """Exchange the values of two tensors of the same shape."""
     if first not in subject.weights:
         raise DoesNotApplyError
     a, b = (_entry_of(entries, subject, name) for name in (first, second))
@@ -109,7 +109,7 @@ def _entry_of(entries: Entries, subject: Subject, name: str) -> str:
 class ConstantClassifier(ScaledClassifier):
     """Returns the same outputs for every row, from a stored hidden layer.
 
-    The attribute is named `gemm`, as the proof names the computed value that it replaces.
+    The attribute replaces a computed value, and has the proof's name for that value, `gemm`.
     """
 
     def __init__(self, net: ScaledNet) -> None:
@@ -137,7 +137,7 @@ def with_attribute(net: ScaledNet) -> torch.nn.Module:
 
 
 def keep_output(self: torch.nn.Module, inputs: tuple[Tensor], output: Outputs) -> Outputs:
-    """Return the output unchanged; a forward hook."""
+    """Return the output unchanged, as a forward hook."""
     return output
 
 

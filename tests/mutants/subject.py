@@ -43,7 +43,7 @@ class Subject:
         return self.run.weights
 
     def replaced(self, **files: bytes) -> "Subject":
-        """Return a copy with other files, named by the constants of service.artifact.manifest."""
+        """Return a copy with other files; keywords are constants of service.artifact.manifest."""
         changed = {getattr(manifest, name): content for name, content in files.items()}
         return dataclasses.replace(self, files={**self.files, **changed})
 
@@ -61,7 +61,7 @@ class Subject:
 
 
 class DoesNotApplyError(Exception):
-    """A mutant cannot change this network; a bias of one value, say, cannot be permuted."""
+    """A mutant cannot change this network; for example, a bias of one value cannot be permuted."""
 
 
 @dataclass(frozen=True)

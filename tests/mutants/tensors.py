@@ -1,4 +1,4 @@
-"""Changes of tensors, which the mutants of all files that store tensors share."""
+"""Changes to tensors, shared by the mutants of every file that stores tensors."""
 
 from collections.abc import Callable, Mapping
 
@@ -70,7 +70,7 @@ COMMON: dict[str, tuple[str, Change]] = {
     "shift from another run": ("shift", lambda v: v + np.float32(0.125)),
     "output scale is 1": ("output_scale", lambda v: v * 0 + 1),
 }
-"""Tensor name and change, by the name of the mutant, for every file that stores tensors."""
+"""By mutant name: the tensor and its change. They apply to every file that stores tensors."""
 
 
 def apply_change(weights: Mapping[str, Floats], name: str, change: Change) -> Floats:

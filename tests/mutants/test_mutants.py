@@ -67,7 +67,7 @@ def test_healthy_artifacts_are_accepted(subjects: list[Subject], cache: checks.C
 
 
 def test_no_mutant_survives(subjects: list[Subject], cache: checks.Cache) -> None:
-    """Verify rejects all semantic, form and fault mutants, and only the run rejects claims.
+    """Verify rejects all semantic, form and fault mutants; only the check `run` rejects claims.
 
     A claim with a stale golden.json is also rejected by the check `golden derived`.
     """

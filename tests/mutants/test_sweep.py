@@ -1,4 +1,4 @@
-"""All mutants of seven networks and a million rows of correct networks, which takes minutes.
+"""All mutants of seven networks, and a million rows of correct networks; takes minutes.
 
 `pytest -m mutants tests/mutants` prints which checks reject each mutant, and a summary in JSON.
 """
@@ -42,7 +42,7 @@ CORRECT_SHAPES = (
 )
 """Shapes of the networks that are swept unchanged."""
 MAX_PRODUCTS_WITH_SEEDS = 2**20
-"""Maximum number of products of the first layer for drawing two networks instead of one."""
+"""Maximum number of first-layer multiplications per row for which two networks are drawn."""
 HEALTHY = "healthy"
 CASES: dict[str, Callable[[Subject], Subject]] = {HEALTHY: lambda subject: subject, **MUTANTS}
 """Mutants by name, and the unchanged network as HEALTHY."""
@@ -52,11 +52,11 @@ MAX_OUT_OF_RANGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """Messages of the rejections of one mutant of one network, by check and by command."""
+    """Rejection messages for one mutant of one network, by check and by command."""
 
     checks: dict[str, str]
     commands: dict[str, str] | None
-    """None for a fault of the serving session, which the commands open themselves."""
+    """None for a fault of the serving session, because the commands open their own session."""
 
 
 Verdicts = dict[tuple[str, str], Verdict]
@@ -109,7 +109,7 @@ def verdicts(pool: ProcessPoolExecutor) -> Verdicts:
 
 
 def test_no_mutant_survives(verdicts: Verdicts) -> None:
-    """Every mutant applies to a network, and all but the kind `outside` are rejected on each."""
+    """Every mutant applies to some network; each is rejected unless its kind is `outside`."""
     for (name, shape), verdict in verdicts.items():
         if name != HEALTHY and MUTANTS[name].kind != "outside":
             required = checks.RUN if MUTANTS[name].kind == "claim" else checks.VERIFY
@@ -118,7 +118,7 @@ def test_no_mutant_survives(verdicts: Verdicts) -> None:
 
 
 def test_commands_agree_with_their_checks(verdicts: Verdicts) -> None:
-    """A command rejects a mutant exactly if a check does, without a hash error or a traceback."""
+    """A command rejects a mutant if and only if a check does, with no hash error or traceback."""
     for mutant, verdict in verdicts.items():
         if verdict.commands is not None:
             for command in ("serve", "verify"):

@@ -26,7 +26,7 @@ OLD_ONNXRUNTIMES = ("1.12.1", "1.13.1", "1.14.1", "1.15.0", "1.16.0", "1.17.0", 
 
 
 def environment(name: str, alternatives: list[list[str]]) -> Path:
-    """Return an environment's interpreter; create it with the first packages that install."""
+    """Return an environment's Python; the environment is created with the first usable packages."""
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     complete = folder / "complete"
@@ -61,7 +61,7 @@ def test_runtime_reproduces_golden_rows(
     """The runtime's outputs are within the bounds of golden.json, and its labels are accepted."""
     python = environment(name, alternatives)
     folder = storage.find_version(ARTIFACT).absolute()
-    # A process of its own, because some runtimes crash the interpreter.
+    # Use a separate process, because some runtimes crash the interpreter.
     completed = subprocess.run(
         [python, SCRIPT, runtime, folder],
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},

@@ -52,7 +52,7 @@ def test_every_setting_is_documented(kind: type[Settings], field: "dataclasses.F
 
 
 def test_settings_are_the_flags_of_serve() -> None:
-    """`serve` has exactly one flag for each setting, except the artifact, its argument."""
+    """`serve` has exactly one flag for each setting except the artifact, which is an argument."""
     parameters = serve.params
     flags = [parameter.opts[0] for parameter in parameters if isinstance(parameter, click.Option)]
     names = {field.name.replace("_", "-") for _, field in FIELDS} - {"artifact"}

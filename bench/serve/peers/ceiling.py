@@ -1,4 +1,4 @@
-"""Upper bound on throughput: a minimal application on the service's host and default settings.
+"""Upper bound on throughput: a minimal application on the service's HTTP server and defaults.
 
     python ceiling.py PORT
 

@@ -36,7 +36,7 @@ TENSOR: Fields = ((1, 2), (2, 1), (8, b"bias"), (9, bytes(8)))
 
 
 def model(*graph: tuple[int, bytes], ir: int = 8, opset: int = 17, more: Fields = ()) -> bytes:
-    """Encode a model with one initializer, and with further fields of its graph and its own."""
+    """Encode a model with one initializer, plus further fields in its graph and in the model."""
     nodes = ((1, message((4, b"Relu"))), (5, message(*TENSOR)))
     return message((1, ir), (8, message((2, opset))), (7, message(*nodes, *graph)), *more)
 

@@ -26,7 +26,7 @@ Damage = Callable[[Path], object]
     ],
 )
 def test_digest_is_the_hash_of_the_sums(stored: StoredArtifact, digest: str) -> None:
-    """The digest is the SHA-256 of SHA256SUMS, `sha256sum` accepts the file, and data is fixed."""
+    """The digest is the SHA-256 of SHA256SUMS, and is fixed; `sha256sum` accepts SHA256SUMS."""
     sums = (stored.artifact / manifest.SUMS).read_bytes()
     assert digest == hashlib.sha256(sums).hexdigest()
     assert digest == storage.read_artifact(stored.artifact).digest

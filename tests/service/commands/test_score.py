@@ -37,7 +37,7 @@ def frame(flowers: StoredArtifact) -> pl.DataFrame:
 def test_scores_are_the_predictions(
     flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, source: str, destination: str
 ) -> None:
-    """Columns in any order, among unused ones, give the predictor's outputs bit for bit."""
+    """Columns in any order, mixed with unused ones, give the predictor's outputs bit for bit."""
     shuffled = frame.select("year", "species", "größe", "petal, length", "id", "sepal width")
     if source == "in.csv":
         shuffled.write_csv(tmp_path / source, separator=";", include_bom=True)
@@ -105,7 +105,7 @@ def test_rows_of_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path
 def test_bad_cells(
     flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, cell: pl.Expr, row: int, text: str
 ) -> None:
-    """The error names column and row; the old destination and no other file remains."""
+    """The error names column and row; the old destination is kept, and no new file is left."""
     source, destination = tmp_path / "in.csv", tmp_path / "out.csv"
     frame.with_columns(cell.alias("year")).write_csv(source)
     destination.write_text("old")

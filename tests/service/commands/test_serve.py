@@ -34,7 +34,7 @@ def test_serves_until_interrupted(flowers: StoredArtifact) -> None:
 
 
 def test_drain(flowers: StoredArtifact) -> None:
-    """After SIGTERM all workers predict but are not ready; a second SIGTERM stops them."""
+    """After SIGTERM all workers still predict but are not ready; a second SIGTERM stops them."""
     port = free_port()
     command = granian(flowers.artifact, port, "--workers", "2", "--drain-seconds", "600")
     with serving(command, port) as server:
@@ -61,7 +61,7 @@ def test_other_hosts(flowers: StoredArtifact, command: str) -> None:
 
 
 def test_stalled_uploads(flowers: StoredArtifact) -> None:
-    """A few stalled uploads block nothing; if they fill the queue, only probes get replies."""
+    """A few stalled uploads block nothing; if they fill the queue, only probes succeed."""
     port = free_port()
     command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"

@@ -1,4 +1,4 @@
-"""A small application in the host: python -m tests.service.host.small_server PORT OPTIONS."""
+"""A small app run by service.host: python -m tests.service.host.small_server PORT OPTIONS."""
 
 import functools
 import json

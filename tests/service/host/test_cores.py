@@ -13,7 +13,7 @@ HYBRID = """12:cpuset:/
 1:name=systemd:/docker/ab12
 0::/../system.slice/a.service
 """
-"""A file /proc/self/cgroup with groups of both versions; group 0 is outside the namespace."""
+"""Contents of /proc/self/cgroup with groups of both versions; group 0 is outside the namespace."""
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_quotas(text: str, expected: float) -> None:
 
 
 def test_cpu_groups() -> None:
-    """The group of version 2 and the group of version 1 with the cpu controller are returned."""
+    """The version 2 group, and the version 1 group that has the cpu controller, are returned."""
     assert [(1, "/docker/ab12"), (2, "/../system.slice/a.service")] == list(
         cores.cpu_groups(HYBRID)
     )

@@ -95,7 +95,7 @@ def test_workers_are_scheduled_as_batch() -> None:
 
 
 def test_connections_wait_for_the_next_worker() -> None:
-    """Its successor serves the connections that a killed worker had not accepted."""
+    """A killed worker's successor serves the connections that the worker had not accepted."""
     with hosting() as server:
         worker = psutil.Process(server.process.pid).children()[0]
         worker.suspend()
@@ -159,7 +159,7 @@ def test_killed_supervisor_leaves_no_orphan() -> None:
 
 
 def test_open_file_limit() -> None:
-    """A worker raises its soft limit of open files above its connections, if it may."""
+    """A worker raises its soft open-file limit above MAX_CONNECTIONS, if the hard limit permits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     port = free_port()
     limited = ["sh", "-c", 'ulimit -S -n 200 && exec "$@"', "sh", *command(port)]
@@ -205,7 +205,7 @@ def request_tls(
 
 
 def test_tls_and_its_renewal(tmp_path: Path) -> None:
-    """TLS 1.2 and 1.3 work; after SIGHUP new workers use the new files if these are a pair."""
+    """TLS 1.2 and 1.3 work; after SIGHUP new workers use the new files if these match."""
     old, new = create_certificate(tmp_path, "old"), create_certificate(tmp_path, "new")
     live = KeyPair(tmp_path / "live.pem", tmp_path / "live.key")
 

@@ -1,4 +1,4 @@
-"""Tests of service.host.signals: reading signals as numbers, a closed terminal as SIGINT."""
+"""Tests of service.host.signals: reading signals as numbers, and a closed terminal as SIGINT."""
 
 import fcntl
 import os

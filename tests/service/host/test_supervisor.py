@@ -93,9 +93,9 @@ def test_a_worker_that_dies_is_replaced_at_once(caplog: pytest.LogCaptureFixture
 
 
 def test_back_off_after_early_deaths() -> None:
-    """The pause doubles up to a maximum; a worker that lives longer resets it.
+    """The pause doubles up to a maximum; a worker that runs long enough resets the pause.
 
-    From the second early death on, the slot's listener is shut down, so no connection waits for it.
+    From the second early death on, the slot's listener is shut down, so no connection waits there.
     """
     world = World(workers=1)
     for deaths in range(1, 10):

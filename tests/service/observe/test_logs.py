@@ -57,7 +57,7 @@ def test_format_of_the_log(
 
 @pytest.mark.parametrize("formatter", [logs.JSONLines(), logs.TextLines()])
 def test_traceback_is_logged(formatter: logging.Formatter) -> None:
-    """A JSON line includes the traceback, and escapes newlines; text has further lines."""
+    """In JSON, the traceback is in the same line, with newlines escaped; in text, it follows."""
     try:
         raise RuntimeError("the reason")
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Tests of service.protocols.csv_rows: CSV bodies become float32 rows or located errors."""
+"""Tests of service.protocols.csv_rows: CSV bodies give float32 rows or errors with locations."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ MEDIA_TYPES = (JSON, CSV, BYTES)
     ],
 )
 def test_negotiation(accept: str, expected: str) -> None:
-    """The offered types are ranked as in RFC 9110; the first of equal rank is chosen."""
+    """The offered types are ranked as in RFC 9110; of equally ranked types, the first is chosen."""
     assert expected == negotiate(accept, MEDIA_TYPES)
 
 

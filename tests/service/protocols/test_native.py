@@ -1,4 +1,4 @@
-"""Tests of service.protocols.native: requests to and replies of POST /predict."""
+"""Tests of service.protocols.native: requests to POST /predict and their replies."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Tests of service.protocols.rows: values and bytes become float32 rows or located errors."""
+"""Tests of service.protocols.rows: values and bytes give float32 rows or errors with locations."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_rows_keep_their_bits(rows: Rows) -> None:
 
 
 def test_no_rows_and_one_feature() -> None:
-    """No rows have the shape (0, in_features), and a single feature is a column."""
+    """An empty list gives the shape (0, in_features), and a single feature gives one column."""
     assert (0, 3) == rows_from_instances([], FEATURES, MAX_ROWS).shape
     assert [[2.0]] == rows_from_instances([{"a": 2}], ("a",), 1).tolist()
 

@@ -98,7 +98,7 @@ def test_refused_media_types(
 
 
 def test_status(classifier: ServedModel) -> None:
-    """Every version is listed; all are available if ready, and unloading otherwise."""
+    """Every version is listed, as AVAILABLE if the service is ready and as UNLOADING otherwise."""
     for ready, state in ((True, "AVAILABLE"), (False, "UNLOADING")):
         document = tfserving.status(classifier.predictor.manifest, ready, (2, 1))
         assert ready == document["ready"]

@@ -196,7 +196,7 @@ def test_wrong_bytes(
 
 
 def test_documents(classifier: ServedModel) -> None:
-    """The server metadata has the name and version of pyproject.toml; a model lists versions."""
+    """Server metadata has the name and version of pyproject.toml; model metadata lists versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     expected = {"name": project["name"], "version": project["version"]}
     assert expected | {"extensions": ["binary_tensor_data"]} == v2.SERVER

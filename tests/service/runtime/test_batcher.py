@@ -21,11 +21,11 @@ from service.runtime.session import Outputs, Rows
 from tests.serving import DEADLINE_SECONDS, until
 
 BAD, WORSE = 500, 600
-"""First values of rows for which the network raises ValueError and SystemExit."""
+"""Lowest first values of a row for which the network raises ValueError, or SystemExit."""
 
 
 def network(rows: Rows) -> Outputs:
-    """Return outputs whose bits depend on each row alone, or raise an exception for a bad row."""
+    """Compute the outputs of each row from that row alone, or raise an exception for a bad row."""
     if (rows[:, 0] >= WORSE).any():
         raise SystemExit
     if (rows[:, 0] >= BAD).any():
@@ -149,7 +149,7 @@ def test_waiting_requests_are_batched_in_order(
 def test_every_caller_has_its_own_outcome(
     idle_seconds: float, deadline_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of many threads gets its outputs, the error of its rows, or a refusal without a run."""
+    """Each thread gets its outputs, its rows' error, or a refusal; refused rows never run."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", idle_seconds)
     evaluated_rows: set[float] = set()
     refused_rows: set[float] = set()
@@ -268,7 +268,7 @@ def test_batch_waits_until_it_is_full_or_time_is_up() -> None:
 def test_all_requests_of_a_batch_may_be_withdrawn(
     count_threads: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing runs, the thread ends, a later request starts a new one, and memory is freed."""
+    """Nothing runs, the thread ends, a later request starts a new thread, and memory is freed."""
     monkeypatch.setattr(module, "IDLE_THREAD_SECONDS", 0.01)
     batches: list[int] = []
     batcher = Batcher(network, 2, 0.1, 0.02, batches.append)

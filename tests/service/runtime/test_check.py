@@ -1,4 +1,4 @@
-"""Tests of service.runtime.check: the checks of `check` that loading does not make."""
+"""Tests of service.runtime.check: the checks that `check` adds to those made by loading."""
 
 import json
 import re

@@ -15,7 +15,7 @@ from tests.stored import StoredArtifact
 
 
 def test_predictor_of_an_artifact(flowers: StoredArtifact) -> None:
-    """The newest version is loaded, and its attributes and outputs are those of its files."""
+    """A predictor loads the newest version; its attributes and outputs match the files."""
     predictor = Predictor(flowers.artifact.parent)
     assert (flowers.artifact, "flowers") == (predictor.path, predictor.manifest.name)
     assert (flowers.artifact / manifest.EXAMPLE).read_bytes() == predictor.example
@@ -27,7 +27,7 @@ def test_predictor_of_an_artifact(flowers: StoredArtifact) -> None:
 
 
 def test_digest_can_be_required(flowers: StoredArtifact) -> None:
-    """An artifact with another digest than the required one is not loaded."""
+    """An artifact whose digest differs from the required one is not loaded."""
     digest = Predictor(flowers.artifact).digest
     assert digest == Predictor(flowers.artifact, expect_digest=digest).digest
     with pytest.raises(ArtifactError, match=f"expected digest {'0' * 64}, found {digest}"):

@@ -20,7 +20,7 @@ INFINITE = [[float("inf")] * 3] * len(json.loads(GOLDEN)["input"])
 
 
 def test_signature_of_another_model() -> None:
-    """Another number of input columns or another name of an output is rejected."""
+    """A model with a different number of input columns or a different output name is rejected."""
     flowers = Manifest.from_json((FLOWERS.artifact / manifest.MANIFEST).read_bytes())
     with pytest.raises(ArtifactError, match=r"^model\.onnx: expected inputs .*4.*, found .*3"):
         check_signature(Session((HOUSES.artifact / manifest.MODEL).read_bytes()), flowers)
@@ -36,7 +36,7 @@ def test_signature_of_another_model() -> None:
     ],
 )
 def test_other_weights(name: str, change: Callable[[np.ndarray], np.ndarray], problem: str) -> None:
-    """Weights that differ by one percent, and NaN, are rejected."""
+    """Weights that differ by one percent or are NaN are rejected."""
     weight = FLOWERS.weights[name]
     model = MODEL.replace(weight.tobytes(), change(weight).astype(np.float32).tobytes())
     with pytest.raises(ArtifactError, match=rf"^golden\.json: row 0: expected {problem}"):

@@ -181,7 +181,7 @@ def test_bad_version_is_never_used(
 def test_error_while_loading(
     error: Exception, text: str, folder: Path, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After an error of the machine loading is retried; a defect rejects the version."""
+    """Loading is retried after an OSError or MemoryError; a defect rejects the version."""
     publish(folder / "1")
     loads, log_lines = (1, 2) if isinstance(error, RuntimeError) else (2, 1)
     follower.errors = [error] * loads
@@ -231,7 +231,7 @@ def test_polling_survives_errors(folder: Path, count_threads: Callable[[str], in
 
 
 class FolderMachine(RuleBasedStateMachine):
-    """Applies random changes to a folder, and compares Versions with a model after each poll."""
+    """Changes a folder at random, and compares Versions with the expected state after each poll."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -284,7 +284,7 @@ class FolderMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_a_poll_changes_the_state(self) -> None:
-        """The versions in memory are those of the model in this class."""
+        """The versions in memory are those that this state machine expects."""
         assert (self.current, self.previous) == tuple(
             served and (served.predictor.manifest.version, served.predictor.digest)
             for served in self.versions.state[:2]

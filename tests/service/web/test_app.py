@@ -20,7 +20,7 @@ INSTANCES = {"instances": [[1.0, 2.0, 3.0, 2001.0]]}
 
 @pytest.fixture(params=["dispatch", "flask"])
 def client(app: Flask, request: pytest.FixtureRequest) -> Client:
-    """A client of the dispatch for predictions, or of the Flask application that it wraps."""
+    """A client of the Dispatch middleware, or of the Flask application that it wraps."""
     dispatch = app.wsgi_app
     assert isinstance(dispatch, Dispatch)
     return Client(dispatch if request.param == "dispatch" else dispatch.flask)
@@ -66,7 +66,7 @@ def test_internal_errors_reveal_nothing(
 
 
 def test_broken_artifact(artifact: Path) -> None:
-    """Without a valid artifact /healthz and /metrics work; all other paths give the reason."""
+    """Without a valid artifact, /healthz and /metrics work; all other paths give the reason."""
     model = artifact / manifest.MODEL
     model.write_bytes(model.read_bytes()[:-1])
     client = create_app(ServiceSettings(artifact=artifact)).test_client()

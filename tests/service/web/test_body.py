@@ -22,7 +22,7 @@ def sized(body: bytes = b"", length: str | None = None, **headers: str) -> dict[
 
 
 def chunked(body: bytes, **headers: str) -> dict[str, Any]:
-    """Return the environ of a request without Content-Length, whose end the host detects."""
+    """Return the environ of a request without Content-Length; the host detects the body's end."""
     return {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, **headers}
 
 
@@ -49,7 +49,7 @@ class Trickle(io.BytesIO):
 def test_bodies_are_read_to_their_end(
     body: bytes, encoding: str, environ: Callable[[bytes], dict[str, Any]]
 ) -> None:
-    """Every encoding gives the same bytes; a length or a compression proves completeness."""
+    """Every encoding gives the same bytes; a Content-Length or compression proves completeness."""
     raw = zlib.compressobj(wbits=-15)
     encoded = {
         "gzip": gzip.compress(body),
@@ -92,14 +92,14 @@ def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
     ],
 )
 def test_corrupt_bodies(environ: dict[str, Any], detail: str) -> None:
-    """A body that contradicts its headers gives status 400 and names the header."""
+    """A malformed header, or one that contradicts the body, gives status 400 and the reason."""
     with pytest.raises(BadInput, match=f"^{re.escape(detail)}") as error:
         read_request(environ, 10_000)
     assert 400 == error.value.status
 
 
 def test_headers_of_a_body() -> None:
-    """An unknown encoding gives status 415 and the known ones; media types lose parameters."""
+    """The error 415 lists the known encodings; parameters of a media type are dropped."""
     with pytest.raises(Refused, match="expected gzip or deflate, found br") as error:
         read_request(sized(HTTP_CONTENT_ENCODING="br"), 10)
     headers = (("Accept-Encoding", "gzip, deflate, identity"),)

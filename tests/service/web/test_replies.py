@@ -33,7 +33,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
     ],
 )
 def test_trace_ids(environ: dict[str, str], trace: str | None) -> None:
-    """Valid and invalid examples of the W3C recommendation Trace Context."""
+    """A trace ID is read only from a traceparent header that is valid under W3C Trace Context."""
     assert trace == replies.trace_id(environ)
 
 

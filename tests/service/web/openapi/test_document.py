@@ -50,7 +50,7 @@ class Description:
                 yield path.replace("{version}", version), method, operation
 
     def violations(self, instance: object, schema: dict[str, Any]) -> list[str]:
-        """Return the messages of all violations of a schema of the document by a value."""
+        """Validate a value against a schema of the document; return all error messages."""
         validator = Draft202012Validator({**schema, "components": self.document["components"]})
         return [error.message for error in validator.iter_errors(instance)]
 
@@ -110,7 +110,7 @@ def test_document_is_valid(description: Description) -> None:
 
 
 def test_examples_match_replies(description: Description) -> None:
-    """Each example request is valid, and the service replies with its valid example reply."""
+    """Each example request is valid; the service's reply is valid and equals the example reply."""
     count = 0
     for path, _, operation in description.operations():
         replies = operation["responses"]["200"]["content"]
