@@ -147,7 +147,7 @@ class ServiceSettings(Settings):
         return tuple(filter(None, map(str.strip, (self.cors_origins or "").split(","))))
 
     def tokens(self) -> tuple[bytes, ...]:
-        """Return the tokens in token_file, except empty lines and comments (#); () without a file.
+        """Return the tokens in token_file, or () without a file; skip empty lines and comments (#).
 
         Raises:
             SettingsError: the file is not readable or contains no token.

@@ -14,7 +14,7 @@ def guess_separator(text: str, width: int | None = None) -> str:
 
     Separators are ranked by whether they split the first line into `width` cells, whether they
     split most rows into as many cells as the first line, the number of cells, and the number of
-    rows, because splitting inside quotes can join lines. The first in SEPARATORS wins a tie.
+    rows (a wrong separator inside quotes can join lines). The first in SEPARATORS wins a tie.
 
     Args:
         text: the first line of the CSV, or more of it.

@@ -12,21 +12,21 @@ from service.errors import Refused
 SHORT_WAIT_SECONDS = 0.001
 """Maximum time in seconds that a request waits to be admitted."""
 BACK_OFF_SECONDS = 10 * SHORT_WAIT_SECONDS
-"""Time in seconds after a failed wait during which requests are refused without a wait."""
+"""Back-off in seconds after a failed wait, in which requests are refused immediately."""
 
 
 class Admission:
     """Two semaphores: one for the requests that are running, one for all that are admitted.
 
     An admitted request is being read, is waiting in the queue, or is running. Further requests are
-    refused before their bodies are read, which leaves threads of the host for health checks.
+    refused before their bodies are read, which keeps threads of the host free for health checks.
 
     For a small network a refusal costs about as much as a prediction, and refused clients retry.
-    When all excess requests were refused at once, four times the load reduced the predictions per
-    second to a quarter. Therefore one excess request waits briefly to be admitted, and the next
-    ones wait for its lock. If predictions take microseconds, an admitted request finishes during
-    the short wait. If they take milliseconds, the wait fails, and all excess requests are refused
-    until the back-off ends.
+    When all excess requests were refused immediately, quadrupling the load cut the predictions per
+    second to a quarter. Therefore one excess request waits briefly to be admitted, and later ones
+    wait for the lock that it holds. If predictions take microseconds, an admitted request finishes
+    during the short wait. If they take milliseconds, the wait fails, and all excess requests are
+    refused until the back-off ends.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Admission:
         return True
 
     def begin(self) -> None:
-        """Wait for a run, or raise Refused (503) at the deadline; call end() after the run."""
+        """Wait to run, or raise Refused (503) at the deadline; call end() after the run."""
         try:
             self._run_permits.get_nowait()
         except Empty:

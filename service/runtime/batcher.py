@@ -20,7 +20,7 @@ IDLE_THREAD_SECONDS = 5.0
 MIN_BATCHED_WEIGHT_BYTES = 1 << 20
 """Minimum size of the weights in bytes at which batching increases throughput.
 
-Batching multiplies the throughput of 32 clients that send one row at a time by 0.93 at 0.03 MiB,
+With 32 clients that send one row at a time, batching multiplies the throughput by 0.93 at 0.03 MiB,
 0.98 at 0.5, 1.09 at 1.0, 1.6 at 4, and 2.2 at 16 (`grid` of bench/serve/compare.py). The p99
 latency improves at every size.
 """
@@ -45,8 +45,8 @@ class Batcher:
 
     A single caller runs its own rows, which adds one microsecond to `run`. Concurrent callers wait
     for a thread of the batcher, which concatenates their rows and runs them. If a caller ran the
-    batch instead, it would need the GIL twice more, after the run and to start the next batch; with
-    32 callers that reduced the throughput to 0.7 times.
+    batch instead, it would acquire the GIL two more times: after the run, and to start the next
+    batch. With 32 callers that reduced the throughput by 30%.
 
     If a batch fails, each of its callers runs its own rows, so an error affects only the caller
     whose rows caused it.
@@ -64,8 +64,8 @@ class Batcher:
         """Create an idle batcher.
 
         Args:
-            run: thread-safe function from float32 (batch, in_features) to outputs with one row for
-                each input row, which depends only on that row.
+            run: thread-safe function from float32 (batch, in_features) to outputs with one row per
+                input row; each output row depends only on its input row.
             max_rows: maximum number of rows in a batch; a request with more rows runs alone.
             wait_seconds: maximum time in seconds that a request waits for its batch to fill.
             deadline_seconds: maximum time in seconds that a request waits to run.
@@ -93,7 +93,7 @@ class Batcher:
             Exception: any exception that `run` raises for these rows.
         """
         with self._lock:
-            # A caller counts until it returns, even after its batch has run. Otherwise the first
+            # Count a caller until it returns, even after its batch has run. Otherwise the first
             # thread to wake would return, come back with its next request, and run it alone.
             is_alone = not self._callers and not self._wait_seconds
             self._callers += 1

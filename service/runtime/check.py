@@ -1,6 +1,6 @@
 """The checks of the command `check`, which need neither torch nor onnx.
 
-They check only the hash of model.torchscript.pt; `python -m export verify` checks its contents.
+For model.torchscript.pt they check only the hash; `python -m export verify` checks its contents.
 """
 
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ class Predictor:
         check_golden_rows(self._session, artifact.files[manifest.GOLDEN])
 
     def predict(self, rows: Rows) -> Outputs:
-        """Evaluate rows of raw feature values, float32 (batch, in_features). It is thread-safe.
+        """Evaluate rows of raw feature values, float32 (batch, in_features); thread-safe.
 
         Returns:
             For regression: output, float32 (batch, out_features) in the units of the targets.

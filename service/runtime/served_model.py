@@ -45,7 +45,7 @@ class ServedModel:
             Refused: 503, the deadline passed before the rows were evaluated.
         """
         outputs = self.run(rows)
-        # The first output is the last layer's; probabilities and labels are computed from it.
+        # The first output comes from the last layer; probabilities and labels are computed from it.
         first = next(iter(outputs.values()))
         if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())

@@ -18,7 +18,7 @@ from service.artifact.manifest import ArtifactError
 from service.artifact.onnx_scan import scan_onnx
 
 MAX_ROWS_PER_RUN = 4096
-"""Maximum number of rows per run; the hidden layer of more rows could need gigabytes."""
+"""Maximum number of rows per run; with more rows, the hidden layer could need gigabytes."""
 MAX_BLAS_VALUES = 1 << 12
 """Maximum number of values for which BLAS computes a dot product in one thread."""
 Rows = NDArray[np.float32]
@@ -76,7 +76,7 @@ class Session:
         self._names = list(self.outputs)
 
     def run(self, rows: Rows) -> Outputs:
-        """Evaluate rows, float32 of shape (batch, in_features). It is thread-safe."""
+        """Evaluate rows, float32 of shape (batch, in_features); thread-safe."""
         if len(rows) <= MAX_ROWS_PER_RUN:
             values = self._session.run(self._names, {manifest.INPUT: rows})
         else:

@@ -38,7 +38,7 @@ class VersionState(NamedTuple):
     previous: ServedModel | None = None
     """Version that was current before, still available by its number."""
     problem: str | None = None
-    """Why the newest version on disk is not current, or why no version is."""
+    """Why the newest version on disk is not current, or why there is no current version."""
 
 
 class Versions:
@@ -175,7 +175,7 @@ class Versions:
         return served
 
     def _check_identity(self, path: Path, actual: manifest.Manifest) -> None:
-        """Raise ArtifactError if the version contradicts the folder, or the model changes."""
+        """Raise ArtifactError if the manifest contradicts the folder, or names another model."""
         file, current = manifest.MANIFEST, self.state.current
         if path != self._path and path.name != str(actual.version):
             raise ArtifactError(f"{file}: expected version {path.name}, found {actual.version}")
@@ -183,7 +183,7 @@ class Versions:
             raise ArtifactError(f"{file}: expected the model {name}, found {actual.name}")
 
     def _poll_repeatedly(self, poll_seconds: float) -> None:
-        # Polling ends once the path is itself a version folder and has been loaded.
+        # A path that is itself a version folder needs no polling after it has been loaded.
         while not (self._current and self._current[0] == self._path):
             if self._closed.wait(poll_seconds):
                 return

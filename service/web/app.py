@@ -21,7 +21,7 @@ BLUEPRINTS = (prediction_routes, v2_routes, v1_routes, information_routes)
 
 
 class PathSegment(BaseConverter):
-    """Converter of a model's name or version in a path, which ends before the colon of a verb."""
+    """Converter for a model's name or version in a path; it stops at the colon before a verb."""
 
     regex = "[^/:]+"
 

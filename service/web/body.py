@@ -22,7 +22,7 @@ _drain_slots = threading.Semaphore(MAX_CONCURRENT_DRAINS)
 
 
 def read_request(environ: Environ, max_bytes: int) -> Request:
-    """Read a request and decompress its body; max_bytes limits its size before and after.
+    """Read and decompress a request; max_bytes limits its body before and after decompression.
 
     Raise Refused: 413 for a larger body, 415 for an unknown Content-Encoding; or BadInput (400) for
     a truncated or corrupt body, or a length that is not a number.

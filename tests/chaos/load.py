@@ -1,4 +1,4 @@
-"""Load on a server: threads that send requests until an event, and check every reply."""
+"""Load on a server: threads that send requests until an event is set, and check every reply."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ class LoadRequest:
 
 
 class BrokenConnection(NamedTuple):
-    """An error, the client's port (0 if connect() failed), and its time.monotonic()."""
+    """An error, the client's port (0 if connect() failed), and time.monotonic() at the error."""
 
     error: str
     local_port: int
@@ -39,9 +39,9 @@ Check = Callable[[int, int, bytes], str | None]
 
 
 class Client(threading.Thread):
-    """A client that sends some requests in turn until an event, with a new check per connection.
+    """A client that cycles through requests until `stop` is set, with a new check per connection.
 
-    A persistent client reuses a connection until it breaks; otherwise each request opens one.
+    A persistent client reuses a connection until it breaks; other clients open one per request.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Client(threading.Thread):
         self.broken: list[BrokenConnection] = []
 
     def run(self) -> None:
-        """Send requests over one connection after the other until the event."""
+        """Send requests over one connection after the other until `stop` is set."""
         while not self.stop.is_set():
             connection, local_port = connect(self.port), 0
             try:

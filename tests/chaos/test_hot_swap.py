@@ -174,7 +174,7 @@ class Workers:
             connection.close()
 
     def wait(self, version: int, problem: str = "") -> float:
-        """Wait until every worker serves a version and reports a problem; return the seconds."""
+        """Wait until every worker serves a version and reports any problem; return the seconds."""
         started = time.perf_counter()
 
         def ready(connection: Any) -> bool:
@@ -217,7 +217,7 @@ def publisher(tmp_path: Path) -> Publisher:
 
 @pytest.fixture
 def workers(publisher: Publisher, tmp_path: Path) -> Iterator[Workers]:
-    """A server of that artifact, and connections to its workers."""
+    """A server for the publisher's artifact, and connections to its workers."""
     port = free_port()
     folder = publisher.artifacts / NAME
     command = granian(folder, port, "--workers", str(WORKERS), "--no-access-log")

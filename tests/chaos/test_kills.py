@@ -1,7 +1,7 @@
 """SIGKILL during train and export damages no published file, and a killed fit can be resumed.
 
 CHAOS_KILLS sets the number of killed commands (default: 2), CHAOS_RESUMES the number of fits that
-are killed and resumed (2), and CHAOS_SEED the random moments of the kills (0).
+are killed and resumed (2), and CHAOS_SEED the seed of the random kill times (0).
 """
 
 import hashlib
@@ -52,13 +52,13 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # By command: the duration of its last complete run, and for how long it had a draft.
+        # By command: seconds of its last complete run, and seconds in which it had a draft.
         self.total_seconds: dict[str, float] = {}
         self.staging_seconds: dict[str, float] = {}
         self.train_seed = 0
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start a command with arguments for which it publishes a new folder."""
+        """Start a command with arguments that make it publish a new folder."""
         runs, artifacts = str(self.folder / "runs"), str(self.folder / "artifacts")
         arguments = ["export", "build", "--artifacts", artifacts, "--runs", runs]
         if command == "train":
@@ -97,7 +97,7 @@ class Workspace:
         return wrong
 
     def kill(self, command: str, seconds: float, while_staging: bool) -> bool:
-        """Kill a command some seconds after its start or first staging; return if it was alive."""
+        """Kill a command some seconds after its start or first draft; return if it still ran."""
         process = self.start(command)
         if while_staging:
             until(lambda: self.staged(command) or process.poll() is not None)

@@ -1,6 +1,6 @@
 """Worker deaths under load: the death of a worker breaks no connection of another worker.
 
-CHAOS_WORKER_KILLS sets the number of kills (default: 3), and CHAOS_SEED the workers to kill (0).
+CHAOS_WORKER_KILLS sets the number of kills (default: 3), and CHAOS_SEED the seed to choose workers.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The console script lists, runs and completes every command, and imports only that command."""
+"""The console script lists, runs and completes every command, and imports only the one it runs."""
 
 import importlib.metadata
 import subprocess

@@ -59,7 +59,7 @@ class Case(NamedTuple):
 
 
 Build = Callable[..., Case]
-"""Function from a Draw, and for some kinds a protocol and a variant, to a request."""
+"""Function that builds a request from a Draw, and for some kinds a protocol and a variant."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {}
 def register(
     name: str, group: Group, weight: int, build: Build, variants: Iterable[str], summary: str | None
 ) -> None:
-    """Register a kind, or one kind per variant, which is an argument of `build`."""
+    """Register a kind, or one kind per variant, which is passed to `build`."""
     for variant in variants or ("",):
         full_name = f"{name}, {variant}" if variant else name
         assert full_name not in KINDS, full_name
@@ -90,7 +90,7 @@ def register(
 
 
 def kind(group: Group, weight: int = 2, variants: Iterable[str] = ()) -> Callable[[Build], Build]:
-    """Register a function, or each of its variants, as kinds of its module."""
+    """Return a decorator that registers a function, or each of its variants, as a kind."""
 
     def decorate(build: Build) -> Build:
         name = f"{build.__module__.rpartition('.')[2]}: {build.__name__.replace('_', ' ')}"
@@ -112,7 +112,7 @@ class Draw:
         return self.random.choice(values)
 
     def chance(self, probability: float) -> bool:
-        """Return True with a probability."""
+        """Return True with the given probability."""
         return self.random.random() < probability
 
     def index(self, at_least: int = 1, at_most: int | None = None) -> Index:
@@ -139,7 +139,7 @@ class Draw:
     def cells_and_position(
         self, at_least: int = 1, at_most: int | None = None
     ) -> tuple[list[list[Any]], tuple[int, int]]:
-        """Draw rows as JSON texts, and the position of a cell below `at_least - 1` of the rows."""
+        """Draw rows as JSON texts, and the position of a cell in row `at_least - 1` or later."""
         index = self.index(at_least, at_most)
         return self.cells(index), self.position(index, at_least - 1)
 
@@ -207,7 +207,7 @@ class Draw:
         outcome: Outcome,
         **options: bool,
     ) -> Case:
-        """Return a request with random headers that must not matter, and with options of Case."""
+        """Return a request with random headers that must not affect the reply, and Case options."""
         request_id, more = self._neutral_headers()
         fields = self._fields([("Host", "localhost"), *headers, *more])
         lines = [f"{method} {path} HTTP/1.1".encode(), *fields]

@@ -1,4 +1,4 @@
-"""Expected outcomes of a request, which list the differences of an actual reply."""
+"""Expected outcomes of requests; each one reports how an actual reply differs from it."""
 
 import re
 from abc import ABC, abstractmethod
@@ -56,7 +56,7 @@ class Outcome(ABC):
 
 
 def differences(outcome: Outcome, reply: Reply, request_id: str | None) -> list[str]:
-    """Return what is wrong with a reply, by its expected outcome and the rules for all replies.
+    """Return how a reply violates its expected outcome or the rules for all replies.
 
     `request_id` is the id that the service must echo, or None if it must generate one.
     """
@@ -105,7 +105,7 @@ class JsonReply(Outcome):
 
 @dataclass(frozen=True)
 class ErrorReply(JsonReply):
-    """The service's error document: the members of RFC 9457, `error`, `request_id` and `where`."""
+    """The service's error document: `error`, `request_id`, `where` and the members of RFC 9457."""
 
     status: int
     where: str | None = None
@@ -113,7 +113,7 @@ class ErrorReply(JsonReply):
     text: str = ""
     """A part of the detail."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers by name in lower case, each with a part of its value."""
+    """Text that each header's value must contain, by header name in lower case."""
     media_type: str = JSON
     empty: bool = False
 

@@ -33,7 +33,7 @@ class Plan:
     ports: tuple[int, ...]
     limits: Limits = field(default_factory=Limits)
     kind_filter: str = ""
-    """Part of the names of the kinds to draw."""
+    """Substring of the names of the kinds to draw."""
     timeout_seconds: float = 20
     """Maximum time to wait for a reply."""
 
@@ -115,10 +115,10 @@ class Sender:
         return Request(number, kind, server, kind.build(Draw(random, self.models[server])))
 
     def send(self, request: Request) -> tuple[Reply | None, list[str]]:
-        """Return the reply, or None, and what is wrong with it."""
+        """Send a request; return the reply, or None if it is broken, and a list of its errors."""
         case, connection = request.case, self.connections[request.server]
         if case.outcome.from_host:
-            connection.close()  # On a new connection, only this request can cause its end.
+            connection.close()  # On a new connection, only this request can cause a close.
         try:
             reply = connection.exchange(case.pieces, head=case.head, half_close=case.half_close)
         except BrokenReplyError as error:
@@ -154,7 +154,7 @@ class Sender:
 
 
 def abbreviate(content: bytes) -> str:
-    """Return the representation of the first bytes, and the number of all bytes."""
+    """Return a text with the repr of the first bytes and the total number of bytes."""
     return f"{content[:MAX_SHOWN_BYTES]!r} ({len(content)} bytes)"
 
 

@@ -1,4 +1,4 @@
-"""A served artifact, and rows to send whose outputs are known from a float64 reference.
+"""A served artifact, and the rows to send with their outputs from a float64 reference.
 
 This module does not use the service's code: it reads the manifest as JSON and the weights with
 safetensors; the reference and its bounds are those of export/proof/bound.py (docs/numerics.md).
@@ -144,7 +144,7 @@ def read_model(artifact: Path, limits: Limits, seed: int = 0) -> ServedModel:
     """Read artifacts/<name>/<version>, draw rows, and compute their reference outputs.
 
     Raises:
-        ValueError: no finite row overflows the network, as some requests require.
+        ValueError: no finite row overflows the network, but some requests need such a row.
     """
     manifest = json.loads((artifact / "manifest.json").read_bytes())
     weights: Mapping[str, Float32Array] = load_file(artifact / "weights.safetensors")

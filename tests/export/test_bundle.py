@@ -138,13 +138,13 @@ def test_card_repeats_the_manifest(flowers: Trained) -> None:
     ],
 )
 def test_missing_run(arguments: list[str], message: str) -> None:
-    """A missing run ends in one line and exit code 2."""
+    """A missing run gives a one-line error and exit code 2."""
     result = CliRunner().invoke(main, ["build", *arguments])
     assert (2, f"Error: {message}\n") == (result.exit_code, result.stderr)
 
 
 def test_public_names_are_functions() -> None:
-    """The names build and verify of the package are functions, and other names are errors."""
+    """The package's `build` and `verify` are functions, and an unknown name is an error."""
     assert (bundle.build, verification.verify) == (export.build, export.verify)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         export.nothing  # noqa: B018 # the test needs the access

@@ -10,7 +10,7 @@ torch.set_num_threads(1)  # pytest-xdist already uses all cores
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Make float64 the default dtype, in which rounding cannot hide a wrong formula."""
+    """Make float64 the default dtype, because float32 rounding could hide a wrong formula."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

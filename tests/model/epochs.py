@@ -1,4 +1,4 @@
-"""Functions that run test code after each epoch of a training."""
+"""Functions that run test code after each epoch of a training run."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from model.fit.loop import Epoch, FitState, run_epochs
 
 
 def watch_epochs(monkeypatch: pytest.MonkeyPatch, look: Callable[[FitState], object]) -> None:
-    """Call look with the state after each epoch, before its checkpoint is written."""
+    """Call `look` with the state after each epoch, before its checkpoint is written."""
 
     def run_watched(state: FitState, *arguments: Any) -> Iterator[Epoch]:
         for epoch in run_epochs(state, *arguments):
@@ -20,7 +20,7 @@ def watch_epochs(monkeypatch: pytest.MonkeyPatch, look: Callable[[FitState], obj
 
 
 def interrupt_after(epochs: int) -> Callable[[FitState], object]:
-    """Return an argument of watch_epochs that interrupts after this number of checkpoints."""
+    """Return a callback for watch_epochs that interrupts after this number of checkpoints."""
 
     def interrupt(state: FitState) -> None:
         if len(state.history) > epochs:

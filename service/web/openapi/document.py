@@ -75,7 +75,7 @@ def openapi_document(
 ) -> dict[str, Any]:
     """Return the OpenAPI document, which is cached and must not be changed.
 
-    The predictor of `served`, the current version, computes the examples outside the request queue.
+    `served` is the current version; its predictor computes the examples outside the request queue.
     The previous version is listed if its features and outputs are the same.
     """
     served = replace(served, run=served.predictor.predict)
@@ -142,7 +142,7 @@ def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]
 
 
 def _provocations(served: ServedModel, max_body_bytes: int) -> dict[int, Callable[[], object]]:
-    """Return, by status, functions that raise an example of the error."""
+    """Return functions that raise an example of each error, by status."""
     row = example_row(served)
     good, short = json_request({"instances": [row]}), json_request({"instances": [row[1:]]})
     chunked = {"CONTENT_TYPE": CSV, "wsgi.input": io.BytesIO(b"1\n"), "wsgi.input_terminated": True}

@@ -147,7 +147,7 @@ def _post(
     protocol: Protocol,
     served: ServedModel,
 ) -> Operation:
-    """Add a body with examples (a summary and a request by name) and the protocol's replies."""
+    """Add a request body, and for each name in examples its summary, request and reply."""
     body, replies = _content(requests), operation["responses"]["200"]["content"]
     for name, (summary, request) in examples.items():
         try:

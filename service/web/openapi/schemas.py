@@ -11,7 +11,7 @@ from service.protocols.v2_request import UNSUPPORTED_PARAMETERS
 
 Schema = dict[str, Any]
 MIN_OVERFLOW = 2.0**128 - 2.0**103
-"""Smallest number that rounds to an infinite float32: halfway between the largest and 2^128."""
+"""Smallest number that rounds to an infinite float32, halfway from the largest finite to 2^128."""
 MAX_LISTED_FEATURES = 12
 """Maximum number of features that the description of a row lists."""
 NUMBER: Schema = {"type": "number"}

@@ -1,7 +1,7 @@
 """HTTP framing: requests that the HTTP server rejects, unusual requests, and compression.
 
-The host, granian's HTTP library hyper, rejects invalid HTTP/1.1 (RFC 9112) and paths and headers
-that are too long: it replies with a status without a body, and closes the connection.
+The host (granian, with the HTTP library hyper) rejects invalid HTTP/1.1 (RFC 9112), and overlong
+paths and headers: it replies with a status without a body, and closes the connection.
 """
 
 import gzip
@@ -74,7 +74,7 @@ def csv_lines(draw: Draw, index: Index) -> bytes:
 
 @kind("hostile", 3)
 def invalid_request_line(draw: Draw) -> Case:
-    """The host replies 400, or 414 to a long path; CONNECT is a 404: the service is no proxy."""
+    """The host replies 400, or 414 to a long path; CONNECT gets 404: the service is no proxy."""
     invalid = (f"{draw.choice(INVALID_REQUEST_LINES)}", HostError(400))
     long = (f"GET /{'a' * 70_000} HTTP/1.1", HostError(414))
     proxy = (f"CONNECT {draw.choice(('x:80', '127.0.0.1:22'))} HTTP/1.1", ErrorReply(404))

@@ -249,7 +249,7 @@ def number_outside_json(draw: Draw, protocol: RowProtocol) -> Case:
 
 @row_kind("hostile", 5, 2, 1, variants=("not JSON", "damaged"))
 def malformed(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    """Bodies that are not JSON: PredictRequestErrors, truncated JSON, invalid UTF-8."""
+    """Truncated JSON, invalid UTF-8 and other bodies that are not JSON; PredictRequestErrors."""
     if variant == "not JSON":
         return reject_body(draw, protocol, draw.choice(NOT_JSON), ErrorReply(400))
     body = draw.json({protocol.member: draw.cells(draw.index(at_most=7))}).strip()

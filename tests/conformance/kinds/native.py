@@ -70,7 +70,7 @@ def write_csv(
 
 
 def with_header(draw: Draw, cells: Cells) -> tuple[Cells, list[int]]:
-    """Return a header and the cells, with the columns reordered, and the feature of each column."""
+    """Return cells with reordered columns below a header, and the feature index of each column."""
     order = list(range(len(draw.model.features)))
     if draw.chance(0.6):
         draw.random.shuffle(order)
@@ -93,7 +93,7 @@ def send_csv(draw: Draw, body: bytes, outcome: Outcome, **options: Any) -> Case:
 def reject_csv(
     draw: Draw, cells: Cells, i: int, text: str, column: str = "", status: int = 422
 ) -> Case:
-    """Send cells, perhaps with a header, of which row `i` is wrong."""
+    """Send cells whose row `i` is wrong, with a header in half of the cases."""
     lines = maybe_with_header(draw, cells)
     where = f"line {i + 1 + len(lines) - len(cells)}{column}"
     return send_csv(draw, write_csv(draw, lines), ErrorReply(status, where, text))
@@ -209,7 +209,7 @@ def not_finite(draw: Draw, index: Index) -> tuple[bytes, ErrorReply]:
 
 
 def wrong_float32(draw: Draw) -> tuple[bytes, ErrorReply]:
-    """Return bytes that are no valid float32 rows, and the expected error."""
+    """Return bytes that are not valid float32 rows, and the expected error."""
     limit, width = draw.model.max_rows, len(draw.model.features)
     body = draw.float32(draw.index(at_most=33))
     incomplete = draw.choice((body[:-1], body + b"\0", body[:-4], body[: len(body) // 2 + 1]))

@@ -38,7 +38,7 @@ class RowProtocol:
         return "/predict" if self is NATIVE else v1_path(draw)
 
     def document(self, draw: Draw, values: Any) -> Members:
-        """Return a request document with the given rows; for V1 perhaps with a signature."""
+        """Return a request document with the given rows; a V1 document may have a signature."""
         signed = self is not NATIVE and draw.chance(0.3)
         return draw.shuffled([(self.member, values), *[("signature_name", SIGNATURE)] * signed])
 
@@ -51,7 +51,7 @@ V1_INPUTS = RowProtocol("v1 inputs", "inputs", ColumnPredictions)
 def row_kind(
     group: Group, native: int, instances: int, inputs: int = 0, variants: Iterable[str] = ()
 ) -> Callable[[Build], Build]:
-    """Register a function, or each of its variants, once per protocol with a positive weight."""
+    """Register a function, or each of its variants, for every protocol whose weight is positive."""
 
     def decorate(build: Build) -> Build:
         weights = {NATIVE: native, V1_INSTANCES: instances, V1_INPUTS: inputs}
@@ -87,7 +87,7 @@ def reject(
 
 
 def reject_cell(draw: Draw, protocol: RowProtocol, values: Sequence[Any], text: str) -> Case:
-    """Send rows or, in `instances`, records with one of the wrong values in a cell."""
+    """Send rows with a wrong value in one cell; in `instances`, the rows may be records."""
     cells, (i, j) = draw.cells_and_position()
     cells[i][j] = draw.choice(values)
     as_records = protocol.member == "instances" and draw.chance(0.4)

@@ -19,7 +19,7 @@ def input_by_name(draw: Draw) -> Case:
 
 @kind("nearly valid", 4)
 def wrong_inputs(draw: Draw) -> Case:
-    """Wrong cells, records, or wrong input names (MultipleNamedTensorColumnarFormat)."""
+    """Wrong cells, records for rows, or wrong input names (MultipleNamedTensorColumnarFormat)."""
     cells, (i, j) = draw.cells_and_position()
     two_inputs = {"input": cells, "str_tensor": ["foo"]}
     others: Any = ({"int_tensor": cells}, two_inputs, {}, {"b64": "aGVs"})

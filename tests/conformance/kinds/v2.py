@@ -72,7 +72,7 @@ def infer(
     headers: Headers = (),
     length: str | None = None,
 ) -> Case:
-    """Send a document; with a tail, also the header with the length of the JSON before it."""
+    """Send a document; if there is a tail, append it and send the header with the JSON's length."""
     body = draw.json(document)
     if tail is not None:
         headers = [*headers, (JSON_LENGTH, str(len(body)) if length is None else length)]
@@ -95,7 +95,7 @@ def reject_change(
     form: Form = "flat",
     status: int = 422,
 ) -> Case:
-    """Send an input tensor with changed members; the value ... removes a member."""
+    """Send an input tensor with changed members; the value Ellipsis removes a member."""
     index = draw.index()
     members = (tensor(draw, index, form) | changes).items()
     changed = draw.shuffled((name, value) for name, value in members if value is not ...)
@@ -119,7 +119,7 @@ def json_tensors(draw: Draw) -> Case:
 
 @kind("valid", 8)
 def selected_outputs(draw: Draw) -> Case:
-    """Some outputs in any order, as JSON or binary; test_binary_data_parameter_precedence."""
+    """Some outputs in any order, as JSON or binary (test_binary_data_parameter_precedence)."""
     index, form = draw.index(), draw.choice(("flat", "nested", "binary"))
     names = list(draw.model.outputs)
     names = draw.random.sample(names, draw.random.randint(1, len(names)))
@@ -163,7 +163,7 @@ def harmless_options(draw: Draw) -> Case:
 
 @kind("nearly valid", 2, variants=("Accept", "Content-Type"))
 def media_type(draw: Draw, variant: str) -> Case:
-    """An Accept without JSON, or a wrong Content-Type (bytes require a JSON length)."""
+    """An Accept that excludes JSON, or a wrong Content-Type (bytes need the JSON length header)."""
     document = {"inputs": [tensor(draw, draw.index())]}
     if variant == "Accept":
         accept = draw.choice((CSV, "text/html", "image/*", "application/json;q=0"))
@@ -174,7 +174,7 @@ def media_type(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 3)
 def wrong_inputs(draw: Draw) -> Case:
-    """Inputs that are not a list of one object; Triton's test_input_validation_required_empty."""
+    """Inputs that are not a list of one object (Triton's test_input_validation_required_empty)."""
     one = tensor(draw, draw.index(at_most=7))
     inputs: Any = ([], [one, one], [one, one | {"name": "b"}], [{}] * 1000, "invalid", None, one, 1)
     no_objects: Any = [{"inputs": [value]} for value in (1, "a", None, True)]

@@ -39,13 +39,13 @@ WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 """Wrong values and a part of the error, by member.
 
-They include those of MLServer's test_infer_invalid_datatype_error, KServe's
+The values include those of MLServer's test_infer_invalid_datatype_error, KServe's
 test_fp16_input_not_binary_data and Triton's L0_input_validation.
 """
 
 
 def tensor_with_cell(draw: Draw, values: Any) -> tuple[dict[str, Any], str]:
-    """Return an input tensor with one of the wrong values in a cell, and the cell's place."""
+    """Return an input tensor with a wrong value in one cell, and the JSON path of that cell."""
     index = draw.index()
     form: Form = draw.choice(("flat", "nested"))
     members, (i, j) = tensor(draw, index, form), draw.position(index)
@@ -67,13 +67,13 @@ def wrong(draw: Draw, variant: str) -> Case:
 
 @kind("nearly valid", 1, variants=("name", "shape", "datatype", "data"))
 def missing(draw: Draw, variant: str) -> Case:
-    """An input tensor without a member; KServe's test_..._missing_data_field, Triton's #2436."""
+    """An input tensor without a member (KServe's test_..._missing_data_field, Triton's #2436)."""
     return reject_change(draw, {variant: ...}, "", variant)
 
 
 @kind("nearly valid", 3)
 def data_of_wrong_length(draw: Draw) -> Case:
-    """More or less data than the shape requires; test.sh of Triton's L0_http."""
+    """More or less data than the shape requires (test.sh of Triton's L0_http)."""
     members = tensor(draw, draw.index(), draw.choice(("flat", "nested")))
     data = members["data"]
     members["data"] = data = draw.choice((data[:-1], data + data[:1], data * 2, []))
@@ -92,7 +92,7 @@ def wrong_row(draw: Draw) -> Case:
 
 @kind("nearly valid", 7)
 def wrong_shape(draw: Draw) -> Case:
-    """Shapes other than [rows, width]; Triton's L0_input_validation.
+    """Shapes other than [rows, width] (Triton's L0_input_validation).
 
     Negative shapes are those of test_negative_dimensions in Triton's L0_http and of issue #1649.
     The product of a large shape overflows 64 bits, as in test_buffer_size_overflow.
@@ -115,7 +115,7 @@ def wrong_shape(draw: Draw) -> Case:
 
 @kind("nearly valid", 3, variants=WRONG_CELLS)
 def wrong_cell(draw: Draw, variant: str) -> Case:
-    """A wrong cell in flat or nested data; 'Unable to parse data' of Triton."""
+    """A wrong cell in flat or nested data (Triton's 'Unable to parse data')."""
     values, text = WRONG_CELLS[variant]
     return reject_tensor(draw, *tensor_with_cell(draw, values), text)
 
@@ -136,7 +136,7 @@ def row_that_overflows(draw: Draw) -> Case:
 
 @kind("nearly valid", 2)
 def nested_data(draw: Draw) -> Case:
-    """Data nested too deeply; test_json_recursion_depth_limit of Triton's L0_http."""
+    """Data nested too deeply (test_json_recursion_depth_limit of Triton's L0_http)."""
     depth = draw.choice((3, 50, 120))
     data = Raw("[" * depth + "1" + "]" * depth)
     members = tensor(draw, draw.index(at_most=1)) | {"data": data}
@@ -145,7 +145,7 @@ def nested_data(draw: Draw) -> Case:
 
 @kind("hostile", 2)
 def data_outside_json(draw: Draw) -> Case:
-    """Numbers that JSON does not have, or extreme nesting; nested_json_crash.py of L0_http."""
+    """Numbers that JSON does not have, or extreme nesting (nested_json_crash.py of L0_http)."""
     deep = [Raw("[" * depth + "1" + "]" * depth) for depth in (1100, 4000)]
     members, _ = tensor_with_cell(draw, [*map(Raw, NOT_JSON_NUMBERS), *deep])
     return infer(draw, {"inputs": [members]}, ErrorReply(400))
@@ -203,7 +203,7 @@ def wrong_bytes(draw: Draw) -> Case:
 
 @kind("hostile", 2, variants=("not a number", "inside the JSON"))
 def json_length(draw: Draw, variant: str) -> Case:
-    """A header with a wrong length of the JSON, as in Triton's http_server.cc."""
+    """A wrong JSON length in the header, as in Triton's http_server.cc."""
     body = draw.json({"inputs": [tensor(draw, index := draw.index(), "binary")]}).strip()
     tail = b"\xff" + draw.float32(index)[1:]
     lengths = (1, len(body) - 1, len(body) // 2, len(body) + 1, len(body) + len(tail), 99999999)

@@ -111,7 +111,7 @@ def test_float32_in_any_order_stays_within_the_bound(
 def test_softmax_of_shifted_logits_stays_within_the_bound(
     seed: int, hidden: int, classes: int, magnitude: float
 ) -> None:
-    """Logits with an error of almost their bound give probabilities within their own bound."""
+    """If logits are off by almost their bound, the probabilities are within the bound for them."""
     weights = network(seed, (3, hidden, classes), regression=False, magnitude=magnitude)
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(3, 3)).astype(np.float32)

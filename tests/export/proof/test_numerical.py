@@ -1,4 +1,4 @@
-"""Tests of export.proof: an output error larger than rounding explains fails the proof."""
+"""Tests of export.proof: the proof fails if an output error is too large for rounding."""
 
 from collections.abc import Callable
 
@@ -126,7 +126,7 @@ def test_wrong_shape_is_rejected(flowers: Trained) -> None:
 
 
 def test_nonfinite_rows(flowers: Trained) -> None:
-    """A NaN row must give only NaN and leave other rows unchanged; providers may get a warning."""
+    """A NaN row must not change other rows; if it gives numbers, a provider gets only a warning."""
     rows = flowers.run.rows
     outputs: dict[str, Callable[[Float32Array], Outputs]] = {
         "spread": lambda x: {"logits": np.full((3, 3), x.sum())},
@@ -158,7 +158,7 @@ def test_sweep_mostly_out_of_range_fails(houses: Trained) -> None:
 
 
 def test_figures_of_known_outputs(flowers: Trained) -> None:
-    """A logit error of two ULPs and a label of another almost equal logit are reported exactly."""
+    """A logit error of two ULPs and the label of a nearly equal logit are reported exactly."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}
     weights["net.linear2.bias"] = np.array([1, 1 + 2.0**-23, 0], np.float32)
     case = Case("one row", np.zeros((1, 4), np.float32))

@@ -58,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True)
 class BatchCopy:
-    """Copy of one batch, whose own buffers are reused."""
+    """Copy of one batch, needed because every epoch reuses the buffers of its batches."""
 
     numbers: list[int]
     x: Tensor
@@ -137,7 +137,7 @@ def test_every_row_once_in_the_order_of_the_generator(case: Case) -> None:
 @given(case=cases)
 @settings(deadline=None)
 def test_row_weights(case: Case) -> None:
-    """Row weights are equal or the class weights; for a mean they are divided by their sum."""
+    """Row weights are all 1 or the class weights; for a mean, they are divided by their sum."""
     for batch in draw_epoch(case.make()):
         weights = torch.ones(len(batch.x))
         if case.class_weights is not None:
@@ -151,7 +151,7 @@ def test_row_weights(case: Case) -> None:
 @settings(deadline=None)
 def test_epoch_weights(case: Case) -> None:
     """Step losses times epoch_weights add up to the class-weighted mean over all elements."""
-    assume(not case.weighted or not case.mean)  # weighted batch means do not average to it
+    assume(not case.weighted or not case.mean)  # weighted batch means do not average to the mean
     drawn = case.make()
     row_losses = torch.arange(case.count) + 1.0
     losses = [(row_losses[batch.numbers] * batch.weight).sum() for batch in draw_epoch(drawn)]
@@ -181,7 +181,7 @@ def test_shares_are_a_partition(case: Case, processes: int) -> None:
 
 @pytest.mark.parametrize(("chunk_values", "chunks"), [(1, 5), (20, 3), (1000, 2)])
 def test_chunks_share_their_buffers(chunk_values: int, chunks: int) -> None:
-    """Every epoch gathers its batches into the same buffers, a chunk of them at a time."""
+    """Every epoch gathers its batches, one chunk at a time, into the same buffers."""
     drawn = Case(chunk_values=chunk_values).make()
     assert chunks == len(drawn.chunks)
     first, second = (

@@ -55,7 +55,7 @@ def run_fit(
 def make_writer(
     runs: Path, config: TrainConfig = CONFIG, request: TrainRequest = REQUEST, name: str = "t"
 ) -> CheckpointWriter:
-    """Return a checkpoint writer for a fit on three threads that saves every epoch."""
+    """Return a writer that saves a checkpoint every epoch, for a fit on three threads."""
     table = dataclasses.replace(make_table(), name=name)
     return CheckpointWriter(runs, table, request, config, 3, 0.0)
 
@@ -119,7 +119,7 @@ def test_resumed_fit_equals_the_uninterrupted_one(
     assert whole.best_epoch is not None
     assert 1 < whole.best_epoch.number < len(whole.history), "expected a middle epoch to be best"
 
-    # Saving a checkpoint after every epoch must not change the fit; each one is then resumed.
+    # Saving a checkpoint after every epoch must not change the fit; every checkpoint is resumed.
     writer, paths = make_writer(tmp_path, config), list[Path]()
     state = new_state(config, classes)
 
@@ -155,7 +155,7 @@ def test_each_configuration_has_its_file(tmp_path: Path) -> None:
 
 
 def test_newest_checkpoint(tmp_path: Path) -> None:
-    """The newest checkpoint is chosen among all names or one; runs and drafts are ignored."""
+    """The newest checkpoint is found for one name or all names; runs and drafts are ignored."""
     for index, (name, seed) in enumerate((("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2))):
         writer = make_writer(tmp_path, dataclasses.replace(CONFIG, seed=seed), name=name)
         writer.save(new_state())

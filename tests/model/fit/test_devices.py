@@ -11,7 +11,7 @@ from model.net import TwoLayerNet
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A requested device is used, or an error if missing; auto prefers CUDA to the CPU."""
+    """A requested device is used, and a missing one is an error; auto prefers CUDA to the CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     expected = "device: this PyTorch finds no CUDA device; use auto or cpu"
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):

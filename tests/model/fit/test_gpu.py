@@ -37,7 +37,7 @@ def trained(source: str, device: str, folder: Path, **changes: Any) -> Run:
     ],
 )
 def test_losses_follow_the_cpu(source: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    """The losses of the first epochs agree with those of the CPU to a relative 1e-3."""
+    """The losses of the first epochs agree with the CPU's within a relative error of 1e-3."""
     losses = []
     for device in ("cpu", "cuda"):
         record = trained(source, device, tmp_path, **changes).record

@@ -42,7 +42,7 @@ ALL_TASKS = pytest.mark.parametrize("rows", OUT_FEATURES)
 
 
 def new_net(rows: Any = regression) -> TwoLayerNet:
-    """Make an untrained network for the rows of a function, the same at every call."""
+    """Make the same untrained network at every call, sized for the rows that `rows` makes."""
     torch.manual_seed(0)
     return TwoLayerNet(3, 8, OUT_FEATURES[rows])
 
@@ -123,7 +123,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], tuple[float, float] | None]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.usefixtures("float64")
 def test_losses_equal_a_plain_loop(variant: str, rows: Any) -> None:
-    """In float64 the losses of 20 epochs equal those of plain_loop to a relative 1e-11."""
+    """In float64 the losses of 20 epochs equal plain_loop's within a relative error of 1e-11."""
     changes, explicit = VARIANTS[variant]
     weights = torch.tensor(explicit) if explicit and rows is classification else None
     variant_config = config(epochs=20, **changes)
@@ -162,7 +162,7 @@ def test_mean_loss_in_slices(rows: Any, explicit: tuple[float, float] | None, si
 
 
 def test_learning_rates() -> None:
-    """A cosine schedule falls from the full rate through half of it midway to 0."""
+    """A cosine schedule falls from the full rate to half of it midway, and to 0 at the end."""
     constant, cosine = config(epochs=10), config(epochs=10, schedule="cosine")
     assert [1e-2] * 3 == learning_rates(constant, 7, 3, 4)
     rates = learning_rates(cosine, 0, 41, 4)

@@ -26,7 +26,7 @@ DOUBLE: dict[str, MakeForm] = {
 
 
 def make_setup(name: str, learning_rate: float = 1e-3) -> Setup:
-    """Make a problem of 16 rows, 12 -> 8 -> 3, with biases if the form has them."""
+    """Make 16 rows and a network of 12 -> 8 -> 3 units, with biases if the form has them."""
     random = np.random.default_rng(0)
     x, y, w1, w2 = (random.standard_normal(shape) for shape in ((16, 12), (16, 3), (8, 12), (3, 8)))
     b1, b2 = random.standard_normal(8), random.standard_normal(3)
@@ -123,7 +123,7 @@ def test_slope_at_the_kink_is_zero(name: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_reference_is_the_same_for_all_forms(form: type[Form]) -> None:
-    """All forms get the same rows, forms of equal `start` the same weights, and all learn."""
+    """All forms get the same rows, forms with equal `start` get equal weights, and all learn."""
     setup = reference(form, 7)
     other = reference(NumPy if form.start == "normal" else NumPyAdam, 7)
     arrays = setup.x, setup.y, setup.weights["w1"], setup.weights["w2"]

@@ -82,7 +82,7 @@ def test_header(write_file: WriteFile, content: str, columns: list[str]) -> None
     ],
 )
 def test_types_of_columns(write_file: WriteFile, cells: list[str], expected: list[Any]) -> None:
-    """Spaces, quotes and missing values do not make a column of numbers text."""
+    """Columns of numbers stay numeric despite spaces, quotes and missing values."""
     content = "c,d\n" + "".join(f"{cell},0\n" for cell in cells)
     column = read_csv(write_file("a.csv", content))["c"].to_list()
     assert [(type(value), value) for value in expected] == [(type(cell), cell) for cell in column]

@@ -49,7 +49,7 @@ def test_columns_keep_names_order_kinds_and_values(write_columns: WriteColumns) 
 
 
 def test_several_targets(write_columns: WriteColumns) -> None:
-    """Several targets make a regression, in the order of --target, without duplicates."""
+    """Several targets make a regression; they keep the order of --target, without duplicates."""
     columns = {"a": A, "t": A, "u": A[::-1]}
     table = load_table(write_columns(columns), targets=["u", "t", "u"])
     expected = ("u", "t"), ("a",), "regression"
@@ -58,7 +58,7 @@ def test_several_targets(write_columns: WriteColumns) -> None:
 
 
 def test_npz_names_its_targets(tmp_path: Path) -> None:
-    """Array y of an NPZ file holds the targets and x the features, without --target."""
+    """In an NPZ file, array x holds the features and y the targets; --target is not needed."""
     x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x=x, y=np.array(["no", "yes", "yes"] * 10))
     table = load_table(str(tmp_path / "a.npz"))

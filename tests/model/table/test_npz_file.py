@@ -30,7 +30,7 @@ def npy(values: Any) -> bytes:
 
 
 def archive(content: bytes, name: str = "x.npy") -> bytes:
-    """Return a zip file of two members: y.npy, and this content under this name."""
+    """Return a zip file with two members: y.npy, and a member `name` with this content."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as members:
         members.writestr(name, content)

@@ -50,7 +50,7 @@ def test_parts_have_their_shares(rows: int, seed: int) -> None:
 @settings(deadline=None)
 @given(labels(), st.integers(0, 2**32 - 1))
 def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
-    """Each part has its share of each class within two rows; training has every class."""
+    """Each part has its share of each class to within two rows; training has every class."""
     counts = np.bincount(y)
     parts = split(table_of(y, len(counts)), seed)
     check_partition(parts, len(y))
