@@ -5,7 +5,7 @@ import click
 from cli.commands import CommandGroup, LazyCommand
 
 MODEL, EXPORT, SERVICE = "model.__main__:main", "export.__main__:main", "service.__main__:main"
-EXPORT_HELP = "Export a run, prove the files equal to it, and publish an artifact."
+EXPORT_HELP = "Export a run, prove that the files match it, and publish an artifact."
 
 COMMANDS = (
     LazyCommand("train", MODEL, "Fit a network to a table and save it as a run.", extra="train"),

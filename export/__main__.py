@@ -30,7 +30,7 @@ def main() -> None:
     """Export a trained run to ONNX and TorchScript, and prove that both compute its network."""
 
 
-@main.command(short_help="Export a run, prove the files equal to it, and publish them.")
+@main.command(short_help="Export a run, prove that the files match it, and publish them.")
 @click.argument("run", required=False)
 @click.option("--runs", default="runs", type=FOLDER, help="Folder to search for the newest run.")
 @click.option("--artifacts", default="artifacts", type=FOLDER, help="Folder to publish in.")
@@ -43,7 +43,7 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     Exit code 0: the run is published; 1: the proof failed, and nothing was published; 2: the run
     does not exist, or the artifact cannot be written.
     """
-    import torch  # The import takes seconds; Ctrl-C during it exits cleanly only here.
+    import torch  # Takes seconds; imported here so that Ctrl-C ends it without a traceback.
 
     from export import bundle
     from export.proof.report import print_proof

@@ -13,7 +13,7 @@ from service.artifact import manifest
 from service.artifact.manifest import Feature
 
 GOLDEN_ROW_COUNT = 16
-"""Number of golden rows before those out of float32's range are removed."""
+"""Number of golden rows, including those removed because their outputs may overflow float32."""
 
 
 def golden_rows(features: Sequence[Feature]) -> Float32Array:
@@ -31,7 +31,8 @@ def golden_document(weights: Weights, rows: Float32Array) -> dict[str, Any]:
     """Return golden.json for the rows in range; raise ProofError if there are none."""
     rows = rows[reference(weights, rows).in_range]
     if not len(rows):
-        raise ProofError("golden rows: all out of float32's range: scale the columns of the data")
+        problem = "golden rows: the outputs are all out of float32's range"
+        raise ProofError(f"{problem}; scale the columns of the data")
     expected = reference(weights, rows)
     outputs: dict[str, Any] = {
         name: {"reference": values.tolist(), "bound": expected.bounds[name].tolist()}

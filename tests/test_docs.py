@@ -229,7 +229,7 @@ def test_every_option_of_check_is_documented() -> None:
     text = " ".join(DOCS["operations.md"].split())
     for group, name in ((service, "check"), (export, "verify")):
         assert [] == [option for option in options_of(group, name) if option not in text]
-    assert "Exit code 0: it holds; 1: it does not; 2: there is no artifact" in text
+    assert "Exit code 0: the artifact passed; 1: it failed; 2: it does not exist" in text
 
 
 def test_every_route_is_documented(flowers: StoredArtifact) -> None:

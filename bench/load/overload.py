@@ -11,9 +11,9 @@ latency is measured. Goodput is the rate of good responses before the end of the
 probe every 50 ms measures how long the latency takes to return to normal.
 
 The generators run on the other cores. Columns of the table: "peak" is the rate of the closed loop
-just before; "rejected" is the share of requests with status 503; "unsent" the share that was due
-while every connection waited for a response, which stays at zero if the service rejects requests
-fast enough; "failed" the share with another status, a lost connection or no response; "lag" the
+just before; "rejected" is the share of requests with status 503; "unsent" the share that was not
+sent because every connection was still waiting for a response (zero if the service rejects requests
+fast enough); "failed" the share with another status, a lost connection or no response; "lag" the
 delay that the generators themselves add to a latency (99th percentile); "mb" the proportional set
 size of the process tree; "recovery" the time until the first of three probes in a row that take
 at most twice the normal latency.
@@ -81,7 +81,7 @@ def measure_peak(server: Server, request: HttpRequest, core: int, seconds: int) 
 def overload(
     server: Server, request: HttpRequest, loop: OpenLoop, load: Load, normal: float, peak: float
 ) -> LoadResult:
-    """Run a load that begins soon, wait for recovery, and return the figures."""
+    """Run a load whose start is still ahead, wait for recovery, and return the figures."""
     before, start, seconds = server.memory_megabytes(), load.start, load.seconds
     futures = loop.start(load)
     time.sleep(max(0, start + seconds * 0.9 - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Requests per second and latency of the service, its peers and the ceiling of this host.
+"""Requests per second and latency of the service, its peers and a minimal server (`ceiling`).
 
     python -m bench.serve.compare [start | matrix | batching | grid ...] [--quick]
                                   [--only STACK ...] [--cells 64x1000 ...] [--against CHECKOUT]
@@ -12,9 +12,10 @@ grid      the same for smaller networks, as bytes, to find the sizes from which 
 The first three parts run by default. Every server runs the same model.onnx with one worker, and
 must return the service's probabilities before it is measured. The measured server, wrk and the idle
 servers use three different cores. Every second round measures the servers in reverse order. The
-last column of a table is the rate of the first row with the same protocol divided by the row's own,
-as the median over the rounds. `--against` compares with the service of another checkout, which
-needs a .venv of its own. `make bench-serve` installs the peers. Linux only.
+last column of a table compares each row with the first row of the same protocol: it is the rate of
+that first row divided by the rate of this row (median over the rounds). `--against` compares with
+the service of another checkout, which needs a .venv of its own. `make bench-serve` installs the
+peers. Linux only.
 """
 
 import argparse
