@@ -83,7 +83,7 @@ chaos: .venv/.dev ## test version changes, kills, resumes and worker deaths unde
 	@CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
 
 mutants: .venv/.dev ## run every check on faulty artifacts and on correct networks
-	@$(BIN)/python -m pytest -n auto -m mutants tests/mutants
+	@$(BIN)/python -m pytest -m mutants tests/mutants
 
 runtimes: .venv/.dev ## run the artifact in other runtimes, each in a virtual environment of its own: [ARTIFACT=artifacts/houses]
 	@RUNTIMES_ARTIFACT="$$ARTIFACT" $(BIN)/python -m pytest -m runtimes tests/runtimes

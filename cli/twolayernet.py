@@ -19,7 +19,8 @@ COMMANDS = (
 
 EPILOG = """
 \b
-To complete commands and options with the Tab key, add one line to the shell's start-up file:
+To complete commands and options with the Tab key, run one of these lines in a shell
+in which the virtual environment is active:
   bash   eval "$(_TWOLAYERNET_COMPLETE=bash_source twolayernet)"
   zsh    eval "$(_TWOLAYERNET_COMPLETE=zsh_source twolayernet)"
   fish   _TWOLAYERNET_COMPLETE=fish_source twolayernet | source

@@ -60,6 +60,7 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
         except OSError as error:
             in_use = error.errno == errno.EADDRINUSE
             reason = "the port is taken" if in_use else os.strerror(error.errno or 0)
-            raise SettingsError(f"{host}:{port}: {reason}; choose another with --port") from None
+            remedy = "choose another with --port or TWOLAYERNET_PORT"
+            raise SettingsError(f"{host}:{port}: {reason}; {remedy}") from None
         stack.pop_all()
     return sockets

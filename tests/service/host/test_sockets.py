@@ -14,7 +14,7 @@ def test_taken_port() -> None:
     """A port that another server uses is refused, even if that server would share it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        message = rf"^127.0.0.1:{port}: the port is taken; choose another with --port$"
+        message = rf"^127.0.0.1:{port}: the port is taken; choose another with --port or "
         with pytest.raises(SettingsError, match=message):
             listen("127.0.0.1", port, 2)
     with contextlib.ExitStack() as stack:
