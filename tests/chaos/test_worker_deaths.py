@@ -4,6 +4,7 @@ CHAOS_WORKER_KILLS sets the number of kills (default: 3), and CHAOS_SEED the see
 """
 
 import contextlib
+import functools
 import os
 import random
 import statistics
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from service.artifact import manifest
+from service.host.supervisor import EARLY_DEATH_SECONDS
 from tests.chaos.load import (
     BrokenConnection,
     Client,
@@ -35,6 +37,12 @@ KILLS = int(os.environ.get("CHAOS_WORKER_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 CLIENTS = 4
 REPLIES_BETWEEN_KILLS = 500
+MIN_AGE_SECONDS = 2 * EARLY_DEATH_SECONDS
+"""Minimum age of a worker that is killed.
+
+After two early deaths in a row the supervisor closes the worker's listener, which resets the
+connections in its accept queue.
+"""
 PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).read_bytes())
 READYZ = LoadRequest("GET", "/readyz")
 
@@ -67,6 +75,8 @@ def kill_worker(server: Server, worker: psutil.Process) -> Kill:
 
     def replaced() -> bool:
         new = [process for process in server.workers() if process.pid not in before]
+        if not new:
+            return False
         with contextlib.closing(connect(server.port)) as connection:
             status, _ = exchange(connection, READYZ)
             local_port = connection.sock.getsockname()[1]
@@ -82,6 +92,11 @@ def wait_for_replies(clients: Sequence[Client], count: int) -> None:
     """Wait until the clients have received a number of further replies."""
     before = sum(client.replies for client in clients)
     until(lambda: sum(client.replies for client in clients) >= before + count)
+
+
+def has_passed(moment: float) -> bool:
+    """Return whether a moment on the clock time.monotonic() has passed."""
+    return time.monotonic() >= moment
 
 
 def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,10 +116,13 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
         clients = [Client(port, [PREDICT], lambda: check_prediction, stop) for _ in range(CLIENTS)]
         probe = Client(port, [READYZ], lambda: check_readiness, stop, persistent=False)
-        kills = []
+        kills: list[Kill] = []
+        start = time.monotonic()
         with load([*clients, probe], stop):
             for _ in range(KILLS):
                 wait_for_replies(clients, REPLIES_BETWEEN_KILLS)
+                old_enough = (kills[-1].replaced if kills else start) + MIN_AGE_SECONDS
+                until(functools.partial(has_passed, old_enough))
                 kills.append(kill_worker(server, choices.choice(server.workers())))
         exit_code = server.stop()
     seconds = [kill.replaced - kill.killed for kill in kills]
