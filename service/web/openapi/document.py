@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -63,9 +62,6 @@ CONDITIONS = {
 EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
-# The versions are compared by identity. The cache keeps a replaced version in memory until the
-# document of the next version is requested.
-@lru_cache(maxsize=1)
 def openapi_document(
     served: ServedModel,
     *,
@@ -73,7 +69,7 @@ def openapi_document(
     authenticated: bool = False,
     previous: ServedModel | None = None,
 ) -> dict[str, Any]:
-    """Return the OpenAPI document, which is cached and must not be changed.
+    """Return the OpenAPI document.
 
     `served` is the current version; its predictor computes the examples outside the request queue.
     The previous version is listed if its features and outputs are the same.

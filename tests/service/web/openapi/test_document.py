@@ -258,16 +258,6 @@ def test_features_and_classes(classifier: Description) -> None:
     assert ["1", "1.5", "True", "'1'"] == [repr(value) for value in schema["enum"]]
 
 
-def test_document_is_cached(flowers: StoredArtifact) -> None:
-    """The document of a version is computed once, and other versions do not change it."""
-    old, new = versioned(flowers, 1), versioned(flowers, 2)
-    document = openapi_document(old, max_body_bytes=1)
-    text = json.dumps(document)
-    assert document is openapi_document(old, max_body_bytes=1)
-    openapi_document(new, max_body_bytes=1, previous=old)
-    assert text == json.dumps(document) == json.dumps(openapi_document(old, max_body_bytes=1))
-
-
 def test_previous_version(flowers: StoredArtifact) -> None:
     """The previous version is listed if its features and classes are the same."""
     current = versioned(flowers, 2)
