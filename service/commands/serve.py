@@ -14,6 +14,7 @@ import click
 from service.artifact import storage
 from service.host.cores import available_cores
 from service.host.tls import KeyPair, check_key_pair
+from service.injected_variables import log_injected
 from service.observe import logs
 from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.settings import HostSettings, ServiceSettings
@@ -101,6 +102,7 @@ def _run_host(
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
     logs.configure(settings.log_format, access_log=access_log)
     scheme = "https" if key_pair else "http"
+    log_injected()
     host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
     click.echo(f"serving {version} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")
     supervisor.run()

@@ -7,6 +7,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from service.errors import Refused
+from service.injected_variables import log_injected
 from service.observe.metrics import DEFAULT_REASONS, ROUTES, WorkerMetrics
 from service.settings import ServiceSettings
 from service.web import body, replies
@@ -38,7 +39,9 @@ def create_app(
         settings: By default read from the environment.
         metrics: Metrics of this worker; by default not shared with other workers.
     """
-    settings = settings or ServiceSettings.from_environment()
+    if settings is None:
+        settings = ServiceSettings.from_environment()
+        log_injected()
     context = load_context(settings, metrics or WorkerMetrics())
     app = Flask(__name__, template_folder="pages", static_folder=None)
     app.url_map.converters["default"] = PathSegment
