@@ -81,7 +81,7 @@ class ServiceSettings(Settings):
         "Artifact to serve: artifacts/<name> (its newest version) or artifacts/<name>/<version>.",
     )
     artifacts: Path = setting(
-        Path("artifacts"), "Folder of artifacts; the last published one is served by default."
+        Path("artifacts"), "Folder of artifacts; if it holds only one, that one is the default."
     )
     expect_digest: str | None = setting(
         None, "Digest that the artifact must have: 64 lower-case hex digits."

@@ -51,12 +51,12 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
 def serve(artifact: Path | None, **options: Any) -> None:
     """Serve predictions over HTTP until SIGTERM or Ctrl-C.
 
-    ARTIFACT is artifacts/NAME, to follow its newest version, or artifacts/NAME/VERSION. The default
-    is the artifact that was published last.
+    ARTIFACT is artifacts/NAME, to follow its newest version, or artifacts/NAME/VERSION. It may be
+    omitted if artifacts/ holds only one NAME.
     """
     settings = ServiceSettings.from_environment(artifact=artifact, **options)
     hosting = HostSettings.from_environment(**options)
-    artifact = settings.artifact or storage.last_published(settings.artifacts)
+    artifact = settings.artifact or storage.only_artifact(settings.artifacts)
     # A bad path or token file ends the command here, before any worker starts.
     version = storage.find_version(artifact)
     settings.tokens()

@@ -45,7 +45,7 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
             metrics.set_ready(True)
 
     versions = Versions(
-        lambda: settings.artifact or storage.last_published(settings.artifacts),
+        lambda: settings.artifact or storage.only_artifact(settings.artifacts),
         lambda path: load_served_model(path, settings, metrics),
         poll_seconds=settings.poll_seconds,
         on_reload=on_reload,

@@ -116,7 +116,7 @@ def test_not_ready_until_a_version_is_published(folder: Path, follower: Follower
 
 def test_first_published_name_is_followed(tmp_path: Path, follower: Follower) -> None:
     """A name that is published later is ignored."""
-    versions = follower.follow(lambda: storage.last_published(tmp_path))
+    versions = follower.follow(lambda: storage.only_artifact(tmp_path))
     assert "nothing is published here" in (versions.state.problem or "")
     publish(tmp_path / "b" / "1")
     versions.poll()
