@@ -89,6 +89,9 @@ class ServiceSettings(Settings):
     poll_seconds: float = setting(
         2.0, "Time between checks for a new version, in seconds.", minimum=0.05, maximum=86400
     )
+    allow_schema_change: bool = setting(
+        False, "Let a version replace one with other features, targets, task or classes."
+    )
     threads: int | None = setting(
         None, "Number of threads per run; cores / workers by default.", minimum=1, maximum=1024
     )
@@ -193,9 +196,6 @@ class HostSettings(Settings):
             raise SettingsError("tls_certificate and tls_key: expected both or neither, found one")
 
 
-def _parse(variable: str, text: str, kind: Kind) -> Any:
-    if kind is bool:
-        if text.lower() not in TRUE_WORDS + FALSE_WORDS:
 def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
     """Raise SettingsError if a variable begins with PREFIX but is neither a setting nor injected.
 
@@ -213,6 +213,9 @@ def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
             raise SettingsError(f"{variable}: {problem}")
 
 
+def _parse(variable: str, text: str, kind: Kind) -> Any:
+    if kind is bool:
+        if text.lower() not in TRUE_WORDS + FALSE_WORDS:
             raise SettingsError(f"{variable}: expected true or false, found '{text}'")
         return text.lower() in TRUE_WORDS
     if kind is int:

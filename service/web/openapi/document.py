@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from service.artifact.manifest import Manifest
+from service.artifact.schema import schema_differences
 from service.errors import BadInput, Refused
 from service.protocols import messages, native
 from service.protocols.messages import CSV, JSON, PROBLEM
@@ -72,12 +72,12 @@ def openapi_document(
     """Return the OpenAPI document.
 
     `served` is the current version; its predictor computes the examples outside the request queue.
-    The previous version is listed if its features and outputs are the same.
+    The previous version is listed if it has the same schema.
     """
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     models = [served]
-    if previous and _interface(previous.predictor.manifest) == _interface(manifest):
+    if previous and not any(schema_differences(previous.predictor.manifest, manifest)):
         models.append(previous)
     versions = [str(model.predictor.manifest.version) for model in models]
     targets, width = ", ".join(manifest.targets), len(manifest.features)
@@ -112,13 +112,6 @@ def _require_tokens(document: dict[str, Any]) -> dict[str, Any]:
                 operation["responses"] |= refs("responses", [401])
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
-
-
-def _interface(manifest: Manifest) -> object:
-    """Return the parts of a manifest that determine the model's requests and replies."""
-    names = tuple(feature.name for feature in manifest.features)
-    classes = [(type(value), value) for value in manifest.classes]
-    return manifest.name, manifest.task, names, manifest.targets, classes
 
 
 def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Tests of service.web.document_cache: documents are rendered once per version."""
 
 import gc
-import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
@@ -78,16 +76,12 @@ def test_routes_use_the_cache(flowers: StoredArtifact, monkeypatch: pytest.Monke
     assert first == [client.get(path, headers=HTML).data for path in PATHS]
 
 
-def test_new_version_has_new_documents(artifact: Path, repack: Callable[[Path], None]) -> None:
+def test_new_version_has_new_documents(artifact: Path, add_version: Callable[..., Path]) -> None:
     """After a hot swap, every document describes the new version."""
     settings = ServiceSettings(artifact=artifact.parent, poll_seconds=0.05)
     client = create_app(settings).test_client()
     first = [client.get(path, headers=HTML).data for path in PATHS]
-    draft = shutil.copytree(artifact, artifact.parent / "draft")
-    text = (draft / manifest.MANIFEST).read_text("utf-8")
-    (draft / manifest.MANIFEST).write_text(text.replace('"version": 1,', '"version": 2,'), "utf-8")
-    repack(draft)
-    draft.rename(artifact.parent / "2")
+    add_version(2)
     until(lambda: b'"version":"2"' in client.get("/readyz").data)
     second = [client.get(path, headers=HTML).data for path in PATHS]
     assert not set(first) & set(second)
