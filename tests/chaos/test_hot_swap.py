@@ -1,8 +1,9 @@
 """Hot swaps under load: every reply contains the predictions of the version that it names.
 
 Two networks alternate as versions 1, 2, 3 ... of one artifact, published as export publishes them,
-while clients send requests in every protocol. A damaged version follows every tenth version; every
-worker must reject it and report it in /readyz. CHAOS_SWAPS sets the number of swaps (default: 10).
+while clients send requests in every protocol. A damaged version, or one with another schema,
+follows every tenth version; every worker must reject it and report it in /readyz. CHAOS_SWAPS sets
+the number of swaps (default: 10).
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import pytest
 
 from cli.staging import publish, staged
 from service.artifact import manifest, storage
+from service.artifact.manifest import Manifest
 from service.artifact.storage import Artifact
 from service.runtime.predictor import Predictor
 from tests.chaos.load import Check, Client, LoadRequest, client_ports, connect, exchange, load
@@ -72,7 +74,7 @@ def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
 
 
 def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
-    """Damage the files of a version; only a flipped bit contradicts SHA256SUMS."""
+    """Damage a version, or change its schema; only a flipped bit contradicts SHA256SUMS."""
     match fault:
         case "flipped bit":
             files[manifest.SUMS] = storage.sha256_sums(files)
@@ -84,9 +86,16 @@ def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
             files[manifest.MANIFEST] = dataclasses.replace(other.manifest, version=1).to_json()
         case "empty graph":
             files[manifest.MODEL] = b""
+        case "reordered features":
+            description = Manifest.from_json(files[manifest.MANIFEST])
+            reordered = dataclasses.replace(description, features=description.features[::-1])
+            files[manifest.MANIFEST] = reordered.to_json()
 
 
-FAULTS = ("flipped bit", "graph of another network", "version of another folder", "empty graph")
+FAULTS = (
+    *("reordered features", "flipped bit", "graph of another network"),
+    *("version of another folder", "empty graph"),
+)
 
 
 class Publisher:
