@@ -145,11 +145,18 @@ def _with_non_finite_tokens(body: bytes) -> Any | None:
     if b"NaN" not in body and b"Infinity" not in body:
         return None
     try:
-        document = json.loads(body.decode(), parse_constant=NonFiniteToken)
+        text = body.decode()
+        document = json.loads(text, parse_constant=NonFiniteToken, parse_int=_parse_integer)
         orjson.dumps(document)  # rejects lone surrogates, which json accepts
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     return document
+
+
+def _parse_integer(text: str) -> int | float:
+    """Return an integer of up to 64 bits, else a float, as orjson does."""
+    number = int(text)
+    return number if number.bit_length() < 64 else float(number)
 
 
 def _flat_values(

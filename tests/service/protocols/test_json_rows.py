@@ -112,6 +112,7 @@ def test_pooled_parsers_share_nothing() -> None:
         ("{", None, "not JSON"),
         ('{"instances": [[1, 2, NaN]}', None, "not JSON"),
         ('{"instances": [[1, 2, NaN]], "\\ud800": 1}', None, "not JSON"),
+        ('{"a": NaN, "b": %s}' % ("9" * 400), None, "not JSON"),
         ('{"a": NaN, "b": %s}' % ("9" * 5000), None, "not JSON"),
         ('{"a": NaN, "a": 1}', None, 'the key "a" appears twice'),
         ("[" * 1025 + "]" * 1025, None, "expected at most 1024 nested levels, found more"),
@@ -138,8 +139,9 @@ def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> 
 
 def test_tokens_that_json_does_not_have() -> None:
     """A byte-order mark is skipped, and NaN and infinities are read as tokens, not as numbers."""
-    document = load_json(b'\xef\xbb\xbf{"a": [NaN, -Infinity, {"b": Infinity}]}', 10)
-    assert {"a": ["NaN", "-Infinity", {"b": "Infinity"}]} == document
+    body = b'\xef\xbb\xbf{"a": [NaN, -Infinity, {"b": Infinity}, %d]}'
+    document = load_json(body % 10**25, 10)
+    assert {"a": ["NaN", "-Infinity", {"b": "Infinity"}, 1e25]} == document
     tokens = (*document["a"][:2], document["a"][2]["b"])
     assert {NonFiniteToken} == set(map(type, tokens))
 
