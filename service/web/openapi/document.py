@@ -53,7 +53,8 @@ CONDITIONS = {
     406: "Accept names no media type that the service can send.",
     411: "CSV or bytes without Content-Length: truncation of the body could not be detected.",
     413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
-    415: "A Content-Type or Content-Encoding that the service does not support.",
+    415: "A Content-Type or Content-Encoding that the service does not support; among them, on "
+    "/predict, bytes without a dtype or a number of rows.",
     422: "The request does not fit this model, or a prediction overflows float32.",
     500: "An internal error; the server's log has the cause under the request_id.",
     503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
