@@ -4,14 +4,22 @@ import warnings
 
 import numpy as np
 
-from model.table.dataset import Float32Array, FloatArray, IntArray
+from model.table.dataset import FloatArray, IntArray, Table
+from tabular.number_format import format_number
 
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows for a baseline, and of rows per call of its prediction."""
+MAX_BASELINE_VALUES = 1 << 25
+"""Maximum number of feature values in those rows, which are copied to float64."""
+L2_PENALTY = 1.0
+"""Penalty of the linear baseline: the factor of its squared weights in the sum of its losses.
+
+The features are standardised, so it weighs about as much as one row. It decides between weights
+that predict the training rows equally well, as those of collinear columns do.
+"""
+MAX_LOGISTIC_ITERATIONS = 300
 Truth = FloatArray | IntArray
 """Class indices, (rows,), or the targets of a regression, (rows, out_features)."""
-RowsWithTruth = tuple[Float32Array, Truth]
-"""Standardised rows, (rows, in_features), and their truth."""
 Metrics = dict[str, dict[str, float]]
 """Metric values, keyed by part of the split or name of a baseline, then by name of the metric."""
 
@@ -37,26 +45,64 @@ def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> 
     }
 
 
-def baseline_metrics(train: RowsWithTruth, test: RowsWithTruth, class_count: int) -> Metrics:
-    """Return the test metrics of a constant prediction (majority or mean) and of a linear model."""
+def baseline_metrics(table: Table, train: IntArray, test: IntArray) -> Metrics:
+    """Return the test metrics of a constant prediction (majority or mean) and of a linear model.
+
+    The linear model is a ridge regression, or a logistic regression with the same penalty, on
+    standardised features in float64. train and test are indices of rows.
+    """
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    rows = np.arange(len(train[1]))[:MAX_BASELINE_ROWS]
-    if class_count:
-        rows = np.union1d(rows, np.unique(train[1], return_index=True)[1])  # includes every class
-        linear = LogisticRegression(max_iter=300)
-        estimators = {"majority": DummyClassifier(strategy="prior"), "linear": linear}
+    size = baseline_row_count(len(train), len(table.features))
+    rows, truth = train[:size], table.y[test]
+    if table.classes:
+        first_of_class = np.unique(table.y[train], return_index=True)[1]
+        rows = np.union1d(rows, train[first_of_class])
+        logistic = LogisticRegression(C=1 / L2_PENALTY, max_iter=MAX_LOGISTIC_ITERATIONS)
+        constant, linear = ("majority", DummyClassifier(strategy="prior")), logistic
     else:
-        estimators = {"mean": DummyRegressor(), "linear": LinearRegression()}
+        constant, linear = ("mean", DummyRegressor()), Ridge(alpha=L2_PENALTY)
     metrics = {}
-    # Slices bound the memory for the copies that an estimator makes of its input.
-    slices = np.array_split(test[0], len(test[0]) // MAX_BASELINE_ROWS + 1)
-    for name, estimator in estimators.items():
+    # Slices bound the memory for the copies in float64.
+    slices = np.array_split(test, len(test) // size + 1)
+    for name, model in (constant, ("linear", make_pipeline(StandardScaler(), linear))):
         with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
-            estimator.fit(train[0][rows], train[1][rows])
-        predict = estimator.predict_proba if class_count else estimator.predict
-        predictions = np.concatenate([predict(part) for part in slices])
-        metrics[name] = compute_metrics(predictions.reshape(len(test[0]), -1), test[1], class_count)
+            model.fit(table.x[rows].astype(np.float64), table.y[rows])
+        predict = model.predict_proba if table.classes else model.predict
+        predictions = np.concatenate([predict(table.x[i].astype(np.float64)) for i in slices])
+        predictions = predictions.reshape(len(test), -1)
+        metrics[name] = compute_metrics(predictions, truth, len(table.classes))
     return metrics
+
+
+def baseline_row_count(rows: int, features: int) -> int:
+    """Return the number of the training rows to which the baselines are fitted."""
+    return min(rows, MAX_BASELINE_ROWS, max(1, MAX_BASELINE_VALUES // features))
+
+
+def baseline_warning(metrics: Metrics, baselines: Metrics) -> str | None:
+    """Return a sentence about the baselines that the network does not beat, or None.
+
+    They are compared on the test rows by the metric that corresponds to the loss of the fit:
+    log_loss for a classification, and r2 for a regression.
+    """
+    name, sign = ("log_loss", -1) if "log_loss" in metrics["test"] else ("r2", 1)
+    value = metrics["test"][name]
+    unbeaten = {
+        baseline: values[name]
+        for baseline, values in baselines.items()
+        if name in values and sign * value <= sign * values[name]
+    }
+    if not unbeaten:
+        return None
+    names = " or the ".join(f"{baseline} baseline" for baseline in unbeaten)
+    figures = " and ".join(map(format_number, unbeaten.values()))
+    better = "higher" if sign > 0 else "lower"
+    return (
+        f"the network does not beat the {names} on the test rows: {name} {format_number(value)} "
+        f"against {figures} ({better} is better)"
+    )
