@@ -54,7 +54,8 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     torch.set_num_threads(1)  # More threads do not speed up small networks.
     trained = load_run(find_run(run) if run else newest_run(runs))
     click.echo(f"exporting {trained.path} to ONNX and TorchScript ...")
-    if warning := baseline_warning(trained.record.metrics, trained.record.baselines):
+    record = trained.record
+    if warning := baseline_warning(record.task, record.metrics, record.baselines):
         click.secho(f"warning: {warning}", fg="yellow")
     artifact = bundle.build(trained, artifacts)
     if artifact.proof is None:

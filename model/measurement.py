@@ -49,8 +49,8 @@ def measure(
             errors = np.sqrt(np.square(predictions - truth).mean(axis=0))
             warnings += answer_warnings(table.targets, targets, errors)
     train = parts["train"]
-    baselines = baseline_metrics(table, train, parts["test"])
-    if warning := baseline_warning(metrics, baselines):
+    baselines = baseline_metrics(table, parts)
+    if warning := baseline_warning(table.task, metrics, baselines):
         warnings.append(warning)
     fitted = baseline_row_count(len(train), len(table.features))
     limit = f"the baselines are fitted to {fitted:,} of the {len(train):,} training rows"

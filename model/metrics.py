@@ -1,23 +1,33 @@
 """Metrics of predictions, and of two baselines to compare with."""
 
+import math
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from model.table.dataset import FloatArray, IntArray, Table
+from model.table.dataset import FloatArray, IntArray, Table, Task
 from tabular.number_format import format_number
 
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows for a baseline, and of rows per call of its prediction."""
 MAX_BASELINE_VALUES = 1 << 25
 """Maximum number of feature values in those rows, which are copied to float64."""
-L2_PENALTY = 1.0
-"""Penalty of the linear baseline: the factor of its squared weights in the sum of its losses.
+MIN_THREADED_VALUES = 1 << 22
+"""Minimum number of feature values in those rows to fit the baselines with several threads."""
+L2_PENALTIES = (1, 10, 100, 1000, 10_000)
+"""Penalties of the linear baseline to try: factors of its squared weights in the sum of its losses.
 
-The features are standardised, so it weighs about as much as one row. It decides between weights
-that predict the training rows equally well, as those of collinear columns do.
+The features are standardised, so a penalty of 1 weighs about as much as one row. It decides between
+weights that predict the training rows equally well, as those of collinear columns do.
 """
 MAX_LOGISTIC_ITERATIONS = 300
+DECISIVE_METRICS: Mapping[Task, tuple[str, int]] = {
+    "classification": ("log_loss", -1),
+    "regression": ("r2", 1),
+}
+"""The metric that corresponds to the loss of the fit, and 1 if higher is better, else -1."""
 Truth = FloatArray | IntArray
 """Class indices, (rows,), or the targets of a regression, (rows, out_features)."""
 Metrics = dict[str, dict[str, float]]
@@ -45,38 +55,58 @@ def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> 
     }
 
 
-def baseline_metrics(table: Table, train: IntArray, test: IntArray) -> Metrics:
+def baseline_metrics(table: Table, parts: Mapping[str, IntArray]) -> Metrics:
     """Return the test metrics of a constant prediction (majority or mean) and of a linear model.
 
-    The linear model is a ridge regression, or a logistic regression with the same penalty, on
-    standardised features in float64. train and test are indices of rows.
+    The linear model is a ridge or a logistic regression on standardised features in float64. Like
+    the network's epoch, its penalty is chosen by the validation rows.
     """
     from sklearn.dummy import DummyClassifier, DummyRegressor
+    from threadpoolctl import threadpool_limits
+
+    train = parts["train"]
+    rows = train[: baseline_row_count(len(train), len(table.features))]
+    if table.classes:
+        first_of_class = np.unique(table.y[train], return_index=True)[1]
+        rows = np.union1d(rows, train[first_of_class])
+    x, y = table.x[rows].astype(np.float64), table.y[rows]
+    constant = DummyClassifier(strategy="prior") if table.classes else DummyRegressor()
+    metric, sign = DECISIVE_METRICS[table.task]
+    linear, best = None, -math.inf
+    # A second thread makes small fits slower, by far when cores are shared.
+    with threadpool_limits(1 if x.size < MIN_THREADED_VALUES else None, user_api="blas"):
+        for penalty in L2_PENALTIES:
+            model = _fit_linear(x, y, penalty, classification=bool(table.classes))
+            score = sign * _measure(model, table, parts["validation"])[metric]
+            if score <= best:
+                break
+            linear, best = model, score
+        models = {"majority" if table.classes else "mean": constant.fit(x, y), "linear": linear}
+        return {name: _measure(model, table, parts["test"]) for name, model in models.items()}
+
+
+def _fit_linear(x: FloatArray, y: Truth, penalty: float, *, classification: bool) -> Any:
+    """Return an estimator that standardises rows x; the penalty does not include the intercept."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    size = baseline_row_count(len(train), len(table.features))
-    rows, truth = train[:size], table.y[test]
-    if table.classes:
-        first_of_class = np.unique(table.y[train], return_index=True)[1]
-        rows = np.union1d(rows, train[first_of_class])
-        logistic = LogisticRegression(C=1 / L2_PENALTY, max_iter=MAX_LOGISTIC_ITERATIONS)
-        constant, linear = ("majority", DummyClassifier(strategy="prior")), logistic
-    else:
-        constant, linear = ("mean", DummyRegressor()), Ridge(alpha=L2_PENALTY)
-    metrics = {}
+    # Both minimise the sum of the losses of the rows and a multiple of the squared weights.
+    logistic = LogisticRegression(C=1 / penalty, max_iter=MAX_LOGISTIC_ITERATIONS)
+    model = make_pipeline(StandardScaler(), logistic if classification else Ridge(alpha=penalty))
+    with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
+        return model.fit(x, y)
+
+
+def _measure(model: Any, table: Table, rows: IntArray) -> dict[str, float]:
+    """Return the metrics of an estimator on the rows at these indices."""
+    predict = model.predict_proba if table.classes else model.predict
     # Slices bound the memory for the copies in float64.
-    slices = np.array_split(test, len(test) // size + 1)
-    for name, model in (constant, ("linear", make_pipeline(StandardScaler(), linear))):
-        with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
-            model.fit(table.x[rows].astype(np.float64), table.y[rows])
-        predict = model.predict_proba if table.classes else model.predict
-        predictions = np.concatenate([predict(table.x[i].astype(np.float64)) for i in slices])
-        predictions = predictions.reshape(len(test), -1)
-        metrics[name] = compute_metrics(predictions, truth, len(table.classes))
-    return metrics
+    count = len(rows) // baseline_row_count(len(rows), len(table.features)) + 1
+    slices = np.array_split(rows, count)
+    predictions = np.concatenate([predict(table.x[i].astype(np.float64)) for i in slices])
+    return compute_metrics(predictions.reshape(len(rows), -1), table.y[rows], len(table.classes))
 
 
 def baseline_row_count(rows: int, features: int) -> int:
@@ -84,25 +114,21 @@ def baseline_row_count(rows: int, features: int) -> int:
     return min(rows, MAX_BASELINE_ROWS, max(1, MAX_BASELINE_VALUES // features))
 
 
-def baseline_warning(metrics: Metrics, baselines: Metrics) -> str | None:
+def baseline_warning(task: Task, metrics: Metrics, baselines: Metrics) -> str | None:
     """Return a sentence about the baselines that the network does not beat, or None.
 
-    They are compared on the test rows by the metric that corresponds to the loss of the fit:
-    log_loss for a classification, and r2 for a regression.
+    They are compared on the test rows: by log_loss for a classification, by r2 for a regression.
     """
-    name, sign = ("log_loss", -1) if "log_loss" in metrics["test"] else ("r2", 1)
-    value = metrics["test"][name]
-    unbeaten = {
-        baseline: values[name]
-        for baseline, values in baselines.items()
-        if name in values and sign * value <= sign * values[name]
-    }
+    metric, sign = DECISIVE_METRICS[task]
+    value = metrics["test"][metric]
+    scores = {name: values[metric] for name, values in baselines.items()}
+    unbeaten = {name: score for name, score in scores.items() if sign * score >= sign * value}
     if not unbeaten:
         return None
-    names = " or the ".join(f"{baseline} baseline" for baseline in unbeaten)
+    names = " or the ".join(f"{name} baseline" for name in unbeaten)
     figures = " and ".join(map(format_number, unbeaten.values()))
     better = "higher" if sign > 0 else "lower"
     return (
-        f"the network does not beat the {names} on the test rows: {name} {format_number(value)} "
+        f"the network does not beat the {names} on the test rows: {metric} {format_number(value)} "
         f"against {figures} ({better} is better)"
     )

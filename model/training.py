@@ -29,6 +29,7 @@ from model.scaling import build_net, standardise_rows
 from model.table.column_statistics import (
     ColumnStatistics,
     answer_warnings,
+    check_targets,
     column_statistics,
     column_warnings,
 )
@@ -116,13 +117,18 @@ def train(
 
 
 def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
-    """Split the table; compute the statistics of its training rows, and the warnings."""
+    """Split the table; compute the statistics of its training rows, and the warnings.
+
+    Raises:
+        DataError: a target varies too little for answers in float32.
+    """
     parts = split(table, config.seed)
     rows = parts["train"]
     statistics, targets = column_statistics(table.x[rows]), None
     warnings = column_warnings(table, statistics)
     if not table.classes:
         targets = column_statistics(table.y[rows].astype(np.float64))
+        check_targets(table.targets, targets)
         warnings += answer_warnings(table.targets, targets)
     return PreparedTable(table, parts, statistics, targets, tuple(warnings))
 

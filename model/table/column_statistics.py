@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.errors import DataError
 from model.table.dataset import Float32Array, FloatArray, Table
 from tabular.names import quote_names
 from tabular.number_format import format_number
@@ -15,6 +16,12 @@ MAX_SPACING_PER_ERROR = 0.5
 """Largest distance of neighbouring float32 answers without a warning, in errors of the network.
 
 Rounding to the nearest multiple of half an error increases the error by 1 percent.
+"""
+
+MAX_USABLE_SPACING = 12**0.5
+"""Largest distance of neighbouring float32 answers that can be used, in standard deviations.
+
+From there on, rounding alone makes larger errors than a prediction of the mean.
 """
 
 
@@ -80,9 +87,27 @@ def answer_warnings(
     The distance between neighbouring answers is compared with the network's root mean squared
     errors, (targets,), or before the fit with the standard deviations of the targets.
     """
-    sizes, limit, subject = statistics.std, MAX_SPACING_PER_DEVIATION, "their standard deviation"
-    if errors is not None:
-        sizes, limit, subject = errors, MAX_SPACING_PER_ERROR, "the network's rmse on the test rows"
+    if errors is None:
+        return _coarse_answers(targets, statistics, MAX_SPACING_PER_DEVIATION)
+    size = "the network's rmse on the test rows"
+    return _coarse_answers(targets, statistics, MAX_SPACING_PER_ERROR, size, errors)
+
+
+def check_targets(targets: Sequence[str], statistics: ColumnStatistics) -> None:
+    """Raise a DataError for a target that varies too little for answers in float32."""
+    for warning in _coarse_answers(targets, statistics, MAX_USABLE_SPACING):
+        raise DataError(warning)
+
+
+def _coarse_answers(
+    targets: Sequence[str],
+    statistics: ColumnStatistics,
+    limit: float,
+    subject: str = "their standard deviation",
+    sizes: FloatArray | None = None,
+) -> list[str]:
+    """Return a warning for each target of which float32's spacing is more than limit * size."""
+    sizes = statistics.std if sizes is None else sizes
     spacing = statistics.float32_spacing
     coarse = (spacing > limit * sizes) & (statistics.min < statistics.max)
     reasons = [f"{subject} is {format_number(size)}" for size in sizes]
@@ -90,7 +115,7 @@ def answer_warnings(
         _rounding_warning(
             f"target '{targets[i]}'", "answers", statistics.mean[i], spacing[i], reasons[i]
         )
-        for i in np.flatnonzero(coarse)
+        for i in np.flatnonzero(coarse).tolist()
     ]
 
 
