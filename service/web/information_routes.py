@@ -11,6 +11,7 @@ from service.protocols.messages import Reply
 from service.web.context import ServiceContext, require_ready
 from service.web.openapi.document import openapi_document
 from service.web.replies import document, page, respond
+from tabular.number_format import format_number
 
 
 def information_routes(context: ServiceContext) -> Blueprint:
@@ -60,7 +61,8 @@ def information_routes(context: ServiceContext) -> Blueprint:
             return document({"status": "alive"})
         about = context.versions.current.predictor
         example = shlex.quote(about.example.decode().strip())
-        return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
+        values = {"manifest": about.manifest, "digest": about.digest, "example": example}
+        return page("index.html", **values, format_number=format_number)
 
     return routes
 
