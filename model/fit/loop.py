@@ -146,6 +146,7 @@ def _divergence(
     largest = max(float(x.abs().max()) for x, _ in parts)
     cause = "the learning rate is too large: try a smaller one"
     if largest > 1e4:
-        cause = f"a feature lies {format_number(largest)} standard deviations off its mean: look for outliers"
+        distance = f"{format_number(largest)} standard deviations"
+        cause = f"a feature lies {distance} off its mean: look for outliers"
     where = f"at step {step + 1} (epoch {number}), learning rate {rate:g}"
     return Diverged(f"the loss is {loss:g} {where}: probably {cause}")
