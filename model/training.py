@@ -201,10 +201,8 @@ def _run_with_progress(
         task = bar.add_task("fit", total=epochs, completed=len(state.history), note="")
         try:
             for epoch in run_epochs(state, rows["train"], rows["validation"], weights):
-                now, note = (
-                    time.monotonic(),
-                    f"validation loss {format_number(epoch.validation_loss)}",
-                )
+                now = time.monotonic()
+                note = f"validation loss {format_number(epoch.validation_loss)}"
                 bar.update(task, advance=1, note=note)
                 if not console.is_terminal and now - log_time >= LOG_INTERVAL_SECONDS:
                     log_time = now
