@@ -48,12 +48,16 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
 
     from export import bundle
     from export.proof.report import print_proof
+    from model.metrics import baseline_warning
     from model.run import find_run, load_run, newest_run
 
     started = time.perf_counter()
     torch.set_num_threads(1)  # More threads do not speed up small networks.
     trained = load_run(find_run(run) if run else newest_run(runs))
     click.echo(f"exporting {trained.path} to ONNX and TorchScript ...")
+    record = trained.record
+    if warning := baseline_warning(record.task, record.metrics, record.baselines):
+        click.secho(f"warning: {warning}", fg="yellow")
     artifact = bundle.build(trained, artifacts)
     if artifact.proof is None:
         click.echo(f"already published as {artifact.path}; digest {artifact.digest}")

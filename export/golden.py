@@ -19,7 +19,8 @@ GOLDEN_ROW_COUNT = 16
 def golden_rows(features: Sequence[Feature]) -> Float32Array:
     """Return rows of medians, minima, maxima, zeros, and of random values between the extremes.
 
-    The rows are synthetic, because the training data must not be published.
+    They are computed from statistics of the columns, because the training data must not be
+    published. With one feature, its minimum and its maximum are nevertheless values of the data.
     """
     low, median, high = np.array([(f.min, f.median, f.max) for f in features]).T
     between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))

@@ -1,17 +1,35 @@
 """Metrics of predictions, and of two baselines to compare with."""
 
+import math
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from model.table.dataset import Float32Array, FloatArray, IntArray
+from model.table.dataset import FloatArray, IntArray, Table, Task
+from tabular.number_format import format_number
 
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows for a baseline, and of rows per call of its prediction."""
+MAX_BASELINE_VALUES = 1 << 25
+"""Maximum number of feature values in those rows, which are copied to float64."""
+MIN_THREADED_VALUES = 1 << 22
+"""Minimum number of feature values in those rows to fit the baselines with several threads."""
+L2_PENALTIES = (1, 10, 100, 1000, 10_000)
+"""Penalties of the linear baseline to try: factors of its squared weights in the sum of its losses.
+
+The features are standardised, so a penalty of 1 weighs about as much as one row. It decides between
+weights that predict the training rows equally well, as those of collinear columns do.
+"""
+MAX_LOGISTIC_ITERATIONS = 300
+DECISIVE_METRICS: Mapping[Task, tuple[str, int]] = {
+    "classification": ("log_loss", -1),
+    "regression": ("r2", 1),
+}
+"""The metric that corresponds to the loss of the fit, and 1 if higher is better, else -1."""
 Truth = FloatArray | IntArray
 """Class indices, (rows,), or the targets of a regression, (rows, out_features)."""
-RowsWithTruth = tuple[Float32Array, Truth]
-"""Standardised rows, (rows, in_features), and their truth."""
 Metrics = dict[str, dict[str, float]]
 """Metric values, keyed by part of the split or name of a baseline, then by name of the metric."""
 
@@ -37,26 +55,80 @@ def compute_metrics(predictions: FloatArray, truth: Truth, class_count: int) -> 
     }
 
 
-def baseline_metrics(train: RowsWithTruth, test: RowsWithTruth, class_count: int) -> Metrics:
-    """Return the test metrics of a constant prediction (majority or mean) and of a linear model."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LinearRegression, LogisticRegression
+def baseline_metrics(table: Table, parts: Mapping[str, IntArray]) -> Metrics:
+    """Return the test metrics of a constant prediction (majority or mean) and of a linear model.
 
-    rows = np.arange(len(train[1]))[:MAX_BASELINE_ROWS]
-    if class_count:
-        rows = np.union1d(rows, np.unique(train[1], return_index=True)[1])  # includes every class
-        linear = LogisticRegression(max_iter=300)
-        estimators = {"majority": DummyClassifier(strategy="prior"), "linear": linear}
-    else:
-        estimators = {"mean": DummyRegressor(), "linear": LinearRegression()}
-    metrics = {}
-    # Slices bound the memory for the copies that an estimator makes of its input.
-    slices = np.array_split(test[0], len(test[0]) // MAX_BASELINE_ROWS + 1)
-    for name, estimator in estimators.items():
-        with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
-            estimator.fit(train[0][rows], train[1][rows])
-        predict = estimator.predict_proba if class_count else estimator.predict
-        predictions = np.concatenate([predict(part) for part in slices])
-        metrics[name] = compute_metrics(predictions.reshape(len(test[0]), -1), test[1], class_count)
-    return metrics
+    The linear model is a ridge or a logistic regression on standardised features in float64. Like
+    the network's epoch, its penalty is chosen by the validation rows.
+    """
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from threadpoolctl import threadpool_limits
+
+    train = parts["train"]
+    rows = train[: baseline_row_count(len(train), len(table.features))]
+    if table.classes:
+        first_of_class = np.unique(table.y[train], return_index=True)[1]
+        rows = np.union1d(rows, train[first_of_class])
+    x, y = table.x[rows].astype(np.float64), table.y[rows]
+    constant = DummyClassifier(strategy="prior") if table.classes else DummyRegressor()
+    metric, sign = DECISIVE_METRICS[table.task]
+    linear, best = None, -math.inf
+    # A second thread makes small fits slower, by far when cores are shared.
+    with threadpool_limits(1 if x.size < MIN_THREADED_VALUES else None, user_api="blas"):
+        for penalty in L2_PENALTIES:
+            model = _fit_linear(x, y, penalty, classification=bool(table.classes))
+            score = sign * _measure(model, table, parts["validation"])[metric]
+            if score <= best:
+                break
+            linear, best = model, score
+        models = {"majority" if table.classes else "mean": constant.fit(x, y), "linear": linear}
+        return {name: _measure(model, table, parts["test"]) for name, model in models.items()}
+
+
+def _fit_linear(x: FloatArray, y: Truth, penalty: float, *, classification: bool) -> Any:
+    """Return an estimator that standardises rows x; the penalty does not include the intercept."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Both minimise the sum of the losses of the rows and a multiple of the squared weights.
+    logistic = LogisticRegression(C=1 / penalty, max_iter=MAX_LOGISTIC_ITERATIONS)
+    model = make_pipeline(StandardScaler(), logistic if classification else Ridge(alpha=penalty))
+    with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
+        return model.fit(x, y)
+
+
+def _measure(model: Any, table: Table, rows: IntArray) -> dict[str, float]:
+    """Return the metrics of an estimator on the rows at these indices."""
+    predict = model.predict_proba if table.classes else model.predict
+    # Slices bound the memory for the copies in float64.
+    count = len(rows) // baseline_row_count(len(rows), len(table.features)) + 1
+    slices = np.array_split(rows, count)
+    predictions = np.concatenate([predict(table.x[i].astype(np.float64)) for i in slices])
+    return compute_metrics(predictions.reshape(len(rows), -1), table.y[rows], len(table.classes))
+
+
+def baseline_row_count(rows: int, features: int) -> int:
+    """Return the number of the training rows to which the baselines are fitted."""
+    return min(rows, MAX_BASELINE_ROWS, max(1, MAX_BASELINE_VALUES // features))
+
+
+def baseline_warning(task: Task, metrics: Metrics, baselines: Metrics) -> str | None:
+    """Return a sentence about the baselines that the network does not beat, or None.
+
+    They are compared on the test rows: by log_loss for a classification, by r2 for a regression.
+    """
+    metric, sign = DECISIVE_METRICS[task]
+    value = metrics["test"][metric]
+    scores = {name: values[metric] for name, values in baselines.items()}
+    unbeaten = {name: score for name, score in scores.items() if sign * score >= sign * value}
+    if not unbeaten:
+        return None
+    names = " or the ".join(f"{name} baseline" for name in unbeaten)
+    figures = " and ".join(map(format_number, unbeaten.values()))
+    better = "higher" if sign > 0 else "lower"
+    return (
+        f"the network does not beat the {names} on the test rows: {metric} {format_number(value)} "
+        f"against {figures} ({better} is better)"
+    )

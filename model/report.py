@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 
 from model.fit.loop import Epoch
 from model.metrics import Metrics
+from tabular.number_format import format_number
 
 
 def metrics_table(metrics: Metrics, baselines: Metrics) -> RichTable:
@@ -19,7 +20,7 @@ def metrics_table(metrics: Metrics, baselines: Metrics) -> RichTable:
     rows = {f"  {name} baseline, test": values for name, values in baselines.items()}
     for name, values in (metrics | rows).items():
         style = "bold" if name == "test" else ""
-        table.add_row(name, *(f"{values[column]:.4g}" for column in columns), style=style)
+        table.add_row(name, *(format_number(values[column]) for column in columns), style=style)
     return table
 
 

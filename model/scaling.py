@@ -1,6 +1,6 @@
 """Build the ScaledNet of a table, standardise the table's rows, and predict from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,25 +10,39 @@ from model.errors import DataError
 from model.fit.batches import Rows
 from model.fit.loop import MAX_SLICE_VALUES
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
-from model.table.column_statistics import ColumnStatistics, column_statistics
+from model.table.column_statistics import ColumnStatistics
 from model.table.dataset import Float32Array, FloatArray, IntArray, Table
 
 
 def build_net(
-    table: Table, train: IntArray, statistics: ColumnStatistics, hidden_features: int
+    table: Table,
+    features: ColumnStatistics,
+    targets: ColumnStatistics | None,
+    hidden_features: int,
 ) -> ScaledNet:
-    """Return an untrained network, scaled to the training rows; raise DataError if too large."""
+    """Return an untrained network, scaled by statistics of the training rows.
+
+    Args:
+        table: the table, for the names and the widths of the layers.
+        features: statistics of the features.
+        targets: statistics of the targets; None for a classification.
+        hidden_features: width of the hidden layer.
+
+    Raises:
+        DataError: the network does not fit into memory.
+    """
     shape = len(table.features), hidden_features, table.out_features
     try:
         net = TwoLayerNet(*shape)
     except RuntimeError:  # torch has no narrower error for a failed allocation
         sizes = " -> ".join(map(str, shape))
         raise DataError(f"hidden_features: no memory for a network of {sizes}") from None
-    shift, scale = _float32(statistics.mean), _float32(statistics.scale)
-    if table.classes:
+    shift, scale = _float32(features.mean), _float32(features.scale)
+    if targets is None:
         return ScaledClassifier(net, shift, scale)
-    targets = column_statistics(table.y[train].astype(np.float64))
-    spread = np.where(targets.constant, 1.0, targets.std)
+    # Targets are float64 until they are standardised, so any spread that varies can be used.
+    varying = (targets.min < targets.max) & (targets.std > np.finfo(np.float32).tiny)
+    spread = np.where(varying, targets.std, 1.0)
     return ScaledRegressor(net, shift, scale, _float32(spread), _float32(targets.mean))
 
 
@@ -43,11 +57,19 @@ def standardise_rows(net: ScaledNet, table: Table, indices: IntArray) -> Rows:
     # Slices keep a large table from being in memory three times.
     for rows in _slices(len(indices), width):
         x[rows] = net.standardise(torch.from_numpy(table.x[indices[rows]]).to(device))
-        finite = x[rows].isfinite().all(dim=0)
-        if not finite.all():
-            where = f"column '{table.features[int(finite.logical_not().nonzero()[0])]}'"
-            raise DataError(f"{where}: an outlier leaves float32's range when it is standardised")
-    return x, net.training_targets(torch.from_numpy(table.y[indices]).to(device))
+        _require_finite(x[rows], "column", table.features)
+    y = net.training_targets(torch.from_numpy(table.y[indices]).to(device))
+    if not table.classes:
+        _require_finite(y.square(), "target", table.targets)
+    return x, y
+
+
+def _require_finite(values: Tensor, kind: str, names: Sequence[str]) -> None:
+    """Raise a DataError for the first column of values, (rows, columns), with an infinite value."""
+    finite = values.isfinite().all(dim=0)
+    if not finite.all():
+        where = f"{kind} '{names[int(finite.logical_not().nonzero()[0])]}'"
+        raise DataError(f"{where}: an outlier leaves float32's range when it is standardised")
 
 
 def predict_rows(net: ScaledNet, x: Float32Array, indices: IntArray) -> FloatArray:

@@ -21,15 +21,22 @@ from model.fit.batches import Rows
 from model.fit.checkpoint import Checkpoint, CheckpointWriter, TrainRequest
 from model.fit.devices import CORES, thread_count
 from model.fit.loop import Epoch, FitState, run_epochs
-from model.metrics import Metrics, baseline_metrics, compute_metrics
+from model.measurement import Measurement, measure
 from model.net import ScaledNet
 from model.report import metrics_table, plot_curves
 from model.run import MAX_SAVED_ROWS, Feature, RunRecord, save_run
-from model.scaling import build_net, predict_rows, standardise_rows
-from model.table.column_statistics import ColumnStatistics, column_statistics, column_warnings
+from model.scaling import build_net, standardise_rows
+from model.table.column_statistics import (
+    ColumnStatistics,
+    answer_warnings,
+    check_targets,
+    column_statistics,
+    column_warnings,
+)
 from model.table.dataset import IntArray, Table
 from model.table.split import split
 from tabular.names import quote_names
+from tabular.number_format import format_number
 
 LOG_INTERVAL_SECONDS = 10
 """Seconds between two progress lines in a log; a terminal shows a progress bar instead."""
@@ -43,15 +50,17 @@ class PreparedTable:
     parts: Mapping[str, IntArray]
     """Row indices of the parts train, validation and test."""
     statistics: ColumnStatistics
+    """Statistics of the features."""
+    target_statistics: ColumnStatistics | None
+    """Statistics of the targets; None for a classification."""
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best epoch of a fit, the metrics of the baselines, and the error if the fit diverged."""
+    """The best epoch of a fit, and the error if the fit diverged."""
 
     best: Epoch
-    baselines: Metrics
     divergence: Diverged | None
 
 
@@ -87,7 +96,8 @@ def train(
             writer = CheckpointWriter(runs, table, request, config, threads, checkpoint_seconds)
             writer.epochs = len(state.history)
         result = _fit(state, net, data, writer, console)
-        record = _describe_run(state, net.cpu().eval(), data, result, str(device), threads)
+        measurement = measure(net.cpu().eval(), table, data.parts, data.target_statistics)
+        record = _describe_run(state, data, result, measurement, str(device), threads)
         save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
         curves = plot_curves(state.history, result.best.number, f"{table.name}, loss")
         (folder / "curves.png").write_bytes(curves)
@@ -96,19 +106,31 @@ def train(
         writer.path.unlink(missing_ok=True)
     console.print(
         f"best epoch {result.best.number} of {len(state.history)}, "
-        f"validation loss {result.best.validation_loss:.4g}"
+        f"validation loss {format_number(result.best.validation_loss)}"
     )
     console.print(metrics_table(record.metrics, record.baselines))
+    for warning in measurement.warnings:
+        console.print(f"warning: {warning}", style="yellow")
     if result.divergence:
         raise Diverged(f"{path} holds the best epoch, {result.best.number}: {result.divergence}")
     return path
 
 
 def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
-    """Split the table; compute the statistics of its training rows, and the warnings."""
+    """Split the table; compute the statistics of its training rows, and the warnings.
+
+    Raises:
+        DataError: a target varies too little for answers in float32.
+    """
     parts = split(table, config.seed)
-    statistics = column_statistics(table.x[parts["train"]])
-    return PreparedTable(table, parts, statistics, tuple(column_warnings(table, statistics)))
+    rows = parts["train"]
+    statistics, targets = column_statistics(table.x[rows]), None
+    warnings = column_warnings(table, statistics)
+    if not table.classes:
+        targets = column_statistics(table.y[rows].astype(np.float64))
+        check_targets(table.targets, targets)
+        warnings += answer_warnings(table.targets, targets)
+    return PreparedTable(table, parts, statistics, targets, tuple(warnings))
 
 
 def _start_fit(
@@ -116,7 +138,7 @@ def _start_fit(
 ) -> tuple[ScaledNet, FitState, int]:
     """Set the number of threads; return the network, its fit state, and the number of threads."""
     torch.manual_seed(config.seed)
-    net = build_net(data.table, data.parts["train"], data.statistics, config.hidden_features)
+    net = build_net(data.table, data.statistics, data.target_statistics, config.hidden_features)
     net = net.to(device)
     threads = thread_count(net.net, config.batch_size, CORES)
     threads = checkpoint.threads if checkpoint else threads
@@ -154,7 +176,7 @@ def _fit(
     writer: CheckpointWriter | None,
     console: Console,
 ) -> FitResult:
-    """Fit the network, then measure the baselines on the same standardised rows."""
+    """Standardise the rows and fit the network to them."""
     table, parts = data.table, data.parts
     rows = {part: standardise_rows(net, table, indices) for part, indices in parts.items()}
     weights = class_weights(table, parts["train"], state.config)
@@ -162,9 +184,7 @@ def _fit(
     divergence = _run_with_progress(state, rows, weights, writer, console)
     if state.best_epoch is None:
         raise divergence or DataError("no epoch has run")
-    train, test = ((rows[p][0].cpu().numpy(), table.y[parts[p]]) for p in ("train", "test"))
-    baselines = baseline_metrics(train, test, len(table.classes))
-    return FitResult(state.best_epoch, baselines, divergence)
+    return FitResult(state.best_epoch, divergence)
 
 
 def _run_with_progress(
@@ -181,7 +201,8 @@ def _run_with_progress(
         task = bar.add_task("fit", total=epochs, completed=len(state.history), note="")
         try:
             for epoch in run_epochs(state, rows["train"], rows["validation"], weights):
-                now, note = time.monotonic(), f"validation loss {epoch.validation_loss:.4g}"
+                now = time.monotonic()
+                note = f"validation loss {format_number(epoch.validation_loss)}"
                 bar.update(task, advance=1, note=note)
                 if not console.is_terminal and now - log_time >= LOG_INTERVAL_SECONDS:
                     log_time = now
@@ -201,18 +222,14 @@ def _run_with_progress(
 
 def _describe_run(
     state: FitState,
-    net: ScaledNet,
     data: PreparedTable,
     result: FitResult,
+    measurement: Measurement,
     device: str,
     threads: int,
 ) -> RunRecord:
-    """Measure the network on each part of the split, and return the record of the run."""
+    """Return the record of the run."""
     table = data.table
-    metrics = {}
-    for part, indices in data.parts.items():
-        predictions = predict_rows(net, table.x, indices)
-        metrics[part] = compute_metrics(predictions, table.y[indices], len(table.classes))
     versions = {name: metadata.version(name) for name in ("twolayernet", "torch", "numpy")}
     divergence = (str(result.divergence),) if result.divergence else ()
     return RunRecord(
@@ -228,9 +245,15 @@ def _describe_run(
         rows={part: len(indices) for part, indices in data.parts.items()},
         best_epoch=result.best.number,
         history=tuple(state.history),
-        metrics=metrics,
-        baselines=result.baselines,
-        notes=(*table.notes, *data.warnings, *divergence),
+        metrics=measurement.metrics,
+        baselines=measurement.baselines,
+        notes=(
+            *table.notes,
+            *data.warnings,
+            *measurement.warnings,
+            *measurement.notes,
+            *divergence,
+        ),
         versions={"python": platform.python_version()} | versions,
     )
 

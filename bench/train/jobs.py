@@ -33,8 +33,7 @@ from model.lessons.formulations import Form
 from model.net import TwoLayerNet
 from model.scaling import build_net, standardise_rows
 from model.table import load
-from model.table.column_statistics import column_statistics
-from model.table.split import split
+from model.training import prepare_table
 
 ADAM: dict[str, Any] = {
     **{"lr": LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
@@ -147,8 +146,8 @@ def prepare(name: str, seed: int, path: str) -> dict[str, object]:
         x, y = make_friedman1(n_samples=200_000, n_features=50, noise=1.0, random_state=0)
         np.savez(path, x=x.astype(np.float32), y=y)
     table = load.load_table(path if name == "synthetic" else name)
-    parts = split(table, seed)
-    net = build_net(table, parts["train"], column_statistics(table.x[parts["train"]]), 1)
+    data = prepare_table(table, TrainConfig(seed=seed))
+    parts, net = data.parts, build_net(table, data.statistics, data.target_statistics, 1)
     contents: dict[str, Array] = {}
     for part, indices in parts.items():
         x, y = standardise_rows(net, table, indices)

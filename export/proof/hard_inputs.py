@@ -23,6 +23,8 @@ class Case:
     """Raw feature values, (rows, in_features)."""
     repeated: bool = False
     """Whether another case already holds the same rows."""
+    overflowing: bool = False
+    """Whether the rows are chosen to overflow float32."""
 
 
 def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
@@ -43,6 +45,6 @@ def hard_inputs(features: Sequence[Feature], rows: Float32Array) -> list[Case]:
         Case("training minimum and maximum", extremes),
         *scaled,
         Case("subnormals", np.tile(subnormals, n)),
-        Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32)),
+        Case("largest finite", np.full((1, n), MAX_FLOAT32, np.float32), overflowing=True),
         *(Case(f"batch of {size}", repeated_rows[:size], repeated=True) for size in BATCH_SIZES),
     ]

@@ -129,17 +129,21 @@ def prove(
 def _count_rows(
     cases: Sequence[Case], comparisons: Sequence[Comparison], max_share: float
 ) -> tuple[int, int]:
-    """Count the distinct hard rows in and out of range; raise ProofError if too many are out."""
-    distinct = {case.name: len(case.rows) for case in cases if not case.repeated}
-    total = sum(distinct.values())
-    by_case = {c.case: c.rows_out_of_range for c in comparisons if c.case in distinct}
-    out_of_range = sum(by_case.values())
-    if out_of_range > max_share * total:
+    """Count the distinct hard rows in and out of range; raise ProofError if too many are out.
+
+    Rows that are chosen to overflow do not count towards the share.
+    """
+    distinct = [case for case in cases if not case.repeated]
+    by_case = {c.case: c.rows_out_of_range for c in comparisons}
+    limited = [case for case in distinct if not case.overflowing]
+    share = sum(by_case[case.name] for case in limited) / sum(len(case.rows) for case in limited)
+    if share > max_share:
         raise ProofError(
             f"hard inputs: expected at most {max_share:.0%} of rows out of float32's range, "
-            f"found {out_of_range / total:.1%}: scale the columns of the data"
+            f"found {share:.1%}: scale the columns of the data"
         )
-    return total - out_of_range, out_of_range
+    out_of_range = sum(by_case[case.name] for case in distinct)
+    return sum(len(case.rows) for case in distinct) - out_of_range, out_of_range
 
 
 def _figures(

@@ -13,6 +13,7 @@ from model.fit.batches import Batches, Rows, sequential_batches
 from model.fit.devices import process_share
 from model.fit.step import Batch, Step, cross_entropy, squared_error
 from model.net import TwoLayerNet
+from tabular.number_format import format_number
 
 MAX_SLICE_VALUES = 1 << 22
 """Maximum number of values computed at once outside of training steps."""
@@ -145,6 +146,7 @@ def _divergence(
     largest = max(float(x.abs().max()) for x, _ in parts)
     cause = "the learning rate is too large: try a smaller one"
     if largest > 1e4:
-        cause = f"a feature lies {largest:.3g} standard deviations off its mean: look for outliers"
+        distance = f"{format_number(largest)} standard deviations"
+        cause = f"a feature lies {distance} off its mean: look for outliers"
     where = f"at step {step + 1} (epoch {number}), learning rate {rate:g}"
     return Diverged(f"the loss is {loss:g} {where}: probably {cause}")

@@ -26,7 +26,7 @@ from tabular.names import near_miss, quote_names
 MIN_ROWS = 10
 """Minimum number of rows in a table."""
 MIN_ROWS_PER_CLASS = 7
-"""Minimum average number of rows per class, to have each class in each part of the split."""
+"""Minimum average number of rows per class, with which a stratified split is possible."""
 
 
 def load_table(
@@ -63,7 +63,7 @@ def load_table(
         classes, y = encode_target(target_columns, task)
         if rows < (min_rows := MIN_ROWS_PER_CLASS * len(classes)):
             expected = f"expected at least {min_rows} rows for {len(classes)} classes"
-            raise DataError(f"{expected}, found {rows}")
+            raise DataError(f"{expected}, found {rows}; add rows or merge classes")
         return Table(
             name=run_name(name or Path(source).stem),
             task=task,

@@ -8,6 +8,7 @@ import polars as pl
 from model.errors import DataError
 from model.table.columns import MISSING_CLASS_MARKERS, parse_numbers, refuse_missing
 from model.table.dataset import ClassValue, FloatArray, IntArray, Task
+from tabular.number_format import format_number
 
 MAX_INTEGER_CLASSES = 20
 """Maximum number of distinct integers that are taken for classes when the task is inferred."""
@@ -60,7 +61,7 @@ def encode_numbers(columns: Sequence[pl.Series]) -> FloatArray:
             expected = f"expected values within {MAX_TARGET_MAGNITUDE:g}"
             raise DataError(f"{where}: {expected}, found {value:g}")
         if low == high:
-            raise DataError(f"{where} is {low:g} in every row: nothing to learn")
+            raise DataError(f"{where} is {format_number(low)} in every row: nothing to learn")
     return y
 
 
@@ -95,7 +96,7 @@ def encode_classes(column: pl.Series) -> tuple[tuple[ClassValue, ...], IntArray]
         rare = classes[int(counts.argmin())]
         raise DataError(
             f"{where}: class {rare!r}: expected at least {MIN_ROWS_IN_CLASS} rows (one each for "
-            f"train, validation and test), found {counts.min()}"
+            f"train, validation and test), found {counts.min()}; add rows or remove the class"
         )
     return classes, indices.astype(np.int64)
 

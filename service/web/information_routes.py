@@ -13,6 +13,7 @@ from service.web.context import ServiceContext, require_ready
 from service.web.document_cache import DocumentCache
 from service.web.openapi.document import openapi_document
 from service.web.replies import document, page, respond
+from tabular.number_format import format_number
 
 
 def information_routes(context: ServiceContext) -> Blueprint:
@@ -64,8 +65,15 @@ def information_routes(context: ServiceContext) -> Blueprint:
         # KServe's V1 client sends GET / to check that the server is alive.
         if "text/html" not in request.headers.get("Accept", ""):
             return document({"status": "alive"})
+<<<<<<< HEAD
         served = context.versions.current
         return page("index.html", cache.get(served, "/", lambda: _index_page(served)))
+=======
+        about = context.versions.current.predictor
+        example = shlex.quote(about.example.decode().strip())
+        values = {"manifest": about.manifest, "digest": about.digest, "example": example}
+        return page("index.html", **values, format_number=format_number)
+>>>>>>> w-quality
 
     return routes
 

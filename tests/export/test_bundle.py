@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import safetensors.numpy
 from click.testing import CliRunner
@@ -16,12 +17,15 @@ from click.testing import CliRunner
 import export
 from export import ProofError, bundle, triton, verification
 from export.__main__ import main
-from export.golden import golden_document
+from export.golden import golden_document, golden_rows
+from model.errors import DataError
+from model.metrics import baseline_warning
 from service.artifact import manifest, storage
+from service.artifact.manifest import Feature
 from service.runtime.predictor import Predictor
 from service.runtime.session import Session
 from tests.serving import ROOT
-from tests.trained import Trained
+from tests.trained import Trained, train_and_export
 
 
 @pytest.fixture
@@ -36,6 +40,39 @@ def test_unchanged_run_is_published_once(flowers: Trained, published: Path) -> N
     assert (published / "flowers" / "1", None) == (again.path, again.proof)
     assert Predictor(flowers.artifact).digest == again.digest
     assert [1] == storage.list_versions(published / "flowers")
+
+
+def test_network_that_does_not_beat_a_baseline(houses: Trained) -> None:
+    """Export repeats the warning of the training, also if the run is already published."""
+    record = houses.run.record
+    warning = baseline_warning(record.task, record.metrics, record.baselines)
+    assert warning is not None, "the price of a house is a linear function of its features"
+    command = ["build", str(houses.run.path), "--artifacts", str(houses.artifact.parent.parent)]
+    result = CliRunner().invoke(main, command)
+    assert 0 == result.exit_code, result.output
+    assert f"warning: {warning}" == result.stdout.splitlines()[1]
+    assert warning in record.notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [(0, 9), (0, 10), (0, 13), (2, 13), (2, 14), (3, 20), (3, 21), (10, 69), (10, 70)],
+)
+def test_small_tables(tmp_path: Path, classes: int, rows: int) -> None:
+    """A small table is either rejected before the fit, or trained, exported and served."""
+    columns = {"x": range(rows), "y": [i % classes if classes else i / 3 for i in range(rows)]}
+    pl.DataFrame(columns).write_csv(tmp_path / "t.csv")
+    fits = rows >= max(10, 7 * classes)
+    try:
+        trained = train_and_export(tmp_path, tmp_path / "t.csv", "y")
+    except DataError as error:
+        assert not fits, error
+        assert "expected at least" in str(error)
+        return
+    assert fits
+    assert rows == sum(trained.run.record.rows.values())
+    assert "t" == Predictor(trained.artifact).manifest.name
 
 
 @pytest.mark.slow
@@ -111,10 +148,19 @@ def test_failed_build_publishes_nothing(
 
 
 def test_golden_rows_are_not_data_rows(flowers: Trained) -> None:
-    """The rows of golden.json are float32, and none is a row of the run."""
+    """The rows of golden.json are float32; with several features none is a row of the run."""
     rows = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())["input"]
     assert np.array_equal(rows, np.array(rows, np.float32))
     assert {tuple(row) for row in flowers.run.rows.tolist()}.isdisjoint(map(tuple, rows))
+
+
+def test_golden_rows_depend_on_statistics_only() -> None:
+    """With one feature, rows equal its minimum and maximum; no other value of the data is used."""
+    statistics = {"min": 1.5, "median": 4.0, "max": 9.25}
+    feature = Feature(name="a", kind="float", mean=5.0, std=2.0, **statistics)
+    rows = golden_rows([feature])[:, 0].tolist()
+    assert [4.0, 1.5, 9.25, 0.0] == rows[:4]
+    assert all(1.5 < value < 9.25 for value in rows[4:])
 
 
 def test_golden_rows_out_of_range_are_left_out(flowers: Trained) -> None:

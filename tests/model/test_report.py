@@ -21,7 +21,7 @@ def test_metrics_table() -> None:
         ["train", "0.9", "1"],
         ["validation", "0.8", "1"],
         ["test", "0.7", "1"],
-        ["mean", "baseline,", "test", "-0.1", "1.235e+05"],
+        ["mean", "baseline,", "test", "-0.1", "123,456"],
     ]
     assert expected == [line.split() for line in text.getvalue().splitlines()]
 

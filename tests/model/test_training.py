@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from rich.console import Console
@@ -16,10 +17,11 @@ from model.config import TrainConfig
 from model.errors import DataError, Diverged
 from model.fit.checkpoint import CheckpointWriter, TrainRequest, load_checkpoint
 from model.fit.loop import FitState
-from model.metrics import compute_metrics
+from model.metrics import baseline_warning, compute_metrics
 from model.run import Run, load_run, net_from_weights
 from model.scaling import predict_rows
 from model.table.dataset import Table
+from model.table.load import load_table
 from model.table.split import split
 from model.training import class_weights, train
 from tests.model.epochs import watch_epochs
@@ -95,7 +97,9 @@ def test_record(tmp_path: Path) -> None:
     assert (CONFIG, "cpu") == (record.config, record.device)
     assert {"train": 64, "validation": 16, "test": 20} == record.rows
     warning = "1 constant column, which the network ignores ('constant')"
-    assert ("note", warning) == record.notes
+    beaten = baseline_warning("regression", record.metrics, record.baselines)
+    assert beaten is not None, "a short fit does not beat a linear model of a linear target"
+    assert ("note", warning, beaten) == record.notes
     assert {"mean", "linear"} == record.baselines.keys()
     train_x = table.x[parts["train"]].astype(np.float64)
     assert table.features == tuple(feature.name for feature in record.features)
@@ -192,6 +196,50 @@ def test_divergence_after_good_epochs(
     assert expected.record.metrics == run.record.metrics
 
 
+def shifted(target: Table, mean: float, std: float) -> Table:
+    """Return the table with a target of this mean and standard deviation."""
+    y = target.y.astype(np.float64)
+    return dataclasses.replace(target, y=mean + std * (y - y.mean()) / y.std())
+
+
+def test_target_with_a_large_mean(tmp_path: Path) -> None:
+    """A target of 1.7e9 +- 600 is fitted as well as float32 allows; the notes say what it costs."""
+    changes = {"epochs": 60, "batch_size": 16}
+    near = trained(tmp_path / "near", shifted(make_table(), 0, 600), **changes).record
+    far = trained(tmp_path / "far", shifted(make_table(), 1.7e9, 600), **changes).record
+    rounding = 128 / 12**0.5
+    limit = 1.2 * np.hypot(near.metrics["test"]["rmse"], rounding)
+    assert near.metrics["test"]["rmse"] < 100
+    assert far.metrics["test"]["rmse"] < limit
+    assert near.baselines["linear"] == pytest.approx(far.baselines["linear"], rel=1e-3)
+    nearest = "target 'price €': float32 rounds answers near 1,[0-9,]+ to the nearest 128, and "
+    assert [True, True] == [bool(re.match(nearest, note)) for note in far.notes[2:4]]
+    assert not [note for note in near.notes if "rounds answers" in note]
+
+
+def test_limit_on_baseline_rows_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the baselines are fitted to fewer rows than the network, the notes give both numbers."""
+    monkeypatch.setattr("model.metrics.MAX_BASELINE_ROWS", 50)
+    record = trained(tmp_path, make_table()).record
+    assert "the baselines are fitted to 50 of the 64 training rows" == record.notes[-1]
+
+
+@pytest.mark.parametrize("rare", [3, 4])
+@pytest.mark.parametrize(("classes", "rows"), [(2, 14), (3, 21), (10, 70)])
+def test_small_tables_have_every_class_in_every_part(
+    tmp_path: Path, classes: int, rows: int, rare: int
+) -> None:
+    """A table of the smallest size, in which all classes but one are rare, can be trained."""
+    labels = np.repeat(np.arange(classes), [rows - rare * (classes - 1), *[rare] * (classes - 1)])
+    frame = pl.DataFrame({"x": np.arange(rows) / 7, "y": [f"c{i}" for i in labels]})
+    frame.write_csv(tmp_path / "t.csv")
+    table = load_table(str(tmp_path / "t.csv"), targets=["y"])
+    for indices in split(table, CONFIG.seed).values():
+        assert set(range(classes)) == set(table.y[indices].tolist())
+    record = trained(tmp_path, table, epochs=1).record
+    assert {"train", "validation", "test"} == record.metrics.keys()
+
+
 # Checkpoints
 
 
@@ -236,12 +284,12 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 
 def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log has plain lines of warnings, epochs, the best epoch and the metrics."""
+    """A log has plain lines of warnings, epochs, the best epoch, the metrics and a comparison."""
     monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", 0)
     log = io.StringIO()
-    train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=120))
+    train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=200))
     assert "\x1b" not in log.getvalue()
-    warning, *epochs, best, header, train_row, validation, test, mean, linear = (
+    warning, *epochs, best, header, train_row, validation, test, mean, linear, beaten = (
         log.getvalue().splitlines()
     )
     assert "warning: 1 constant column, which the network ignores ('constant')" == warning
@@ -250,6 +298,8 @@ def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert best.startswith("best epoch ")
     rows = [row.split()[0] for row in (header, train_row, validation, test, mean, linear)]
     assert ["r2", "train", "validation", "test", "mean", "linear"] == rows
+    sentence = "warning: the network does not beat the linear baseline on the test rows: r2 0."
+    assert beaten.startswith(sentence)
 
 
 def test_terminal(tmp_path: Path) -> None:

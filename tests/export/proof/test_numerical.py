@@ -157,6 +157,12 @@ def test_sweep_mostly_out_of_range_fails(houses: Trained) -> None:
         prove_again(houses, huge)
 
 
+def test_few_rows_suffice(houses: Trained) -> None:
+    """A proof with one real row passes; the row that is chosen to overflow is only counted."""
+    proof = prove_again(houses, houses.run.rows[:1])
+    assert (15, 1) == (proof.rows, proof.rows_out_of_range)
+
+
 def test_figures_of_known_outputs(flowers: Trained) -> None:
     """A logit error of two ULPs and the label of a nearly equal logit are reported exactly."""
     weights = {name: np.zeros_like(values) for name, values in flowers.run.weights.items()}

@@ -102,7 +102,11 @@ def test_spellings_of_a_name(write_columns: WriteColumns, form: Form, table_form
         (A_AND_T, {"drop": ["t"]}, "column 't' is both target and dropped"),
         (A_AND_T, {"drop": ["a"]}, "no columns are left for the features"),
         ({"a": A[:9], "t": A[:9]}, {}, "expected at least 10 rows, found 9"),
-        ({"a": A[:13], "t": LABELS[:13]}, {}, "expected at least 14 rows for 2 classes, found 13"),
+        (
+            {"a": A[:13], "t": LABELS[:13]},
+            {},
+            "expected at least 14 rows for 2 classes, found 13; add rows or merge classes",
+        ),
         (
             {"a": A, "t": A, "u": A},
             {"targets": ["t", "u"], "task": "classification"},

@@ -50,11 +50,11 @@ def test_parts_have_their_shares(rows: int, seed: int) -> None:
 @settings(deadline=None)
 @given(labels(), st.integers(0, 2**32 - 1))
 def test_parts_are_stratified(y: NDArray[np.int64], seed: int) -> None:
-    """Each part has its share of each class to within two rows; training has every class."""
+    """Each part has every class, and its share of each class to within two rows."""
     counts = np.bincount(y)
     parts = split(table_of(y, len(counts)), seed)
     check_partition(parts, len(y))
     for name, share in SHARES:
         part_counts = np.bincount(y[parts[name]], minlength=len(counts))
         assert (abs(share * counts - part_counts) < 2).all()
-    assert set(range(len(counts))) == set(y[parts["train"]].tolist())
+        assert (part_counts > 0).all()

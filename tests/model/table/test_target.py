@@ -60,7 +60,10 @@ def test_classes(values: list[Any], dtype: Any, classes: tuple[Any, ...]) -> Non
     assert values * 3 == [encoded[index] for index in indices]
 
 
-RARE = "expected at least 3 rows (one each for train, validation and test), found 2"
+RARE = (
+    "expected at least 3 rows (one each for train, validation and test), found 2; add rows or "
+    "remove the class"
+)
 NOT_NUMBERS = "expected numbers, found {}; convert or drop it"
 FILL = "; fill them in or remove the rows"
 
@@ -93,6 +96,7 @@ def test_bad_classes(values: list[Any], expected: str) -> None:
     ("values", "expected"),
     [
         ([0.5] * 9, "target 't' is 0.5 in every row: nothing to learn"),
+        ([1234567] * 9, "target 't' is 1,234,567 in every row: nothing to learn"),
         ([0.0, 2e18], "target 't': expected values within 1e+18, found 2e+18"),
         ([-2e18, 0.0], "target 't': expected values within 1e+18, found -2e+18"),
         ([date(2020, 1, 1)] * 9, "column 't': " + NOT_NUMBERS.format("Date")),

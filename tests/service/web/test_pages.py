@@ -95,6 +95,14 @@ def test_index(app: Flask, flowers: StoredArtifact) -> None:
     assert json.loads((flowers.artifact / manifest.EXAMPLE).read_bytes()) == json.loads(command)
 
 
+def test_metrics_in_full_units(houses: StoredArtifact) -> None:
+    """The page writes an error of thousands without an exponent."""
+    client = create_app(ServiceSettings(artifact=houses.artifact)).test_client()
+    rmse = Predictor(houses.artifact).manifest.metrics["test"]["rmse"]
+    assert rmse > 1000
+    assert f"rmse {rmse:,.0f}, mae" in client.get("/", headers=HTML).text
+
+
 def test_docs(client: FlaskClient) -> None:
     """All operations and schemas have headings, links have targets, examples have buttons."""
     document = json.loads(client.get("/openapi.json").data)
