@@ -23,7 +23,8 @@ def read_frame(path: Path) -> pl.LazyFrame:
     Reads only the schema of a Parquet file; read_columns() reads its columns.
 
     Raises:
-        DataError: the file is missing, empty or malformed, or its suffix is unknown.
+        DataError: the file is missing, empty or malformed, its suffix is unknown, or two columns
+            have the same name.
     """
     if not path.exists():
         raise DataError("no such file")
@@ -42,6 +43,7 @@ def read_frame(path: Path) -> pl.LazyFrame:
             raise DataError(f"expected .csv, .tsv, .txt, .parquet, .pq or .npz, found '{other}'")
     if not count_rows(frame):
         raise DataError("no rows of data")
+    _require_different_names(frame.collect_schema().names())
     return frame
 
 
@@ -73,7 +75,7 @@ def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> 
     return tuple(spelled)
 
 
-def require_different_names(columns: Sequence[str]) -> None:
+def _require_different_names(columns: Sequence[str]) -> None:
     """Raise a DataError if the names of two columns differ only in their Unicode spelling."""
     positions: dict[str, int] = {}
     for position, name in enumerate(columns, start=1):

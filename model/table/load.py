@@ -13,13 +13,7 @@ from model.config import BUNDLED_DATASETS
 from model.errors import DataError
 from model.table.columns import parse_numbers
 from model.table.dataset import Kind, Table, Task
-from model.table.files import (
-    count_rows,
-    read_columns,
-    read_frame,
-    require_columns,
-    require_different_names,
-)
+from model.table.files import count_rows, read_columns, read_frame, require_columns
 from model.table.target import encode_target, infer_task
 from tabular.names import near_miss, quote_names
 
@@ -49,7 +43,6 @@ def load_table(
         frame, own_targets = _open_source(source)
         schema = frame.collect_schema()
         columns = schema.names()
-        require_different_names(columns)
         targets = require_columns(targets, columns, "target column") or own_targets
         features = _choose_features(columns, targets, own_targets, drop)
         rows = count_rows(frame)

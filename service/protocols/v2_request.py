@@ -160,9 +160,10 @@ def _require_integers(data: Any, dtype: DType) -> None:
     valid = (numbers == np.trunc(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
     if not valid.all():
         index = tuple(np.argwhere(~valid)[0].tolist())
-        number = np.format_float_positional(numbers[index], trim="-")
+        number = numbers[index].item()
         place = "inputs[0].data" + "".join(f"[{i}]" for i in index)
-        raise BadInput(f"expected a number of type {dtype.name}, found {number}", where=place)
+        value = int(number) if number.is_integer() else number
+        raise mismatch(f"a number of type {dtype.name}", value, place)
 
 
 def _object(

@@ -1,5 +1,6 @@
 """Reading of request bodies within limits; the only module that uses wsgi.input."""
 
+import contextlib
 import gzip
 import io
 import threading
@@ -118,12 +119,11 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         raise BadInput(f"not {encoding}: {reason}", status=UNPARSEABLE)
     rest = decompressor.unused_data
     if encoding == "gzip" and rest and len(content) <= max_bytes:
-        try:  # the further members of a file that several gzip files were joined into
-            with gzip.GzipFile(fileobj=io.BytesIO(rest)) as members:
-                content += members.read(max_bytes + 1 - len(content))
+        # Joined gzip files are one gzip file with several members (RFC 1952, 2.2).
+        members = gzip.GzipFile(fileobj=io.BytesIO(rest))
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            content += members.read(max_bytes + 1 - len(content))
             rest = b""
-        except (OSError, EOFError, zlib.error):
-            pass  # reported below
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
     if rest or not decompressor.eof:

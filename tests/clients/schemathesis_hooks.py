@@ -35,6 +35,8 @@ def before_call(context: Any, case: Any, **kwargs: Any) -> None:
     if case.meta is None:
         return
     inference = case.operation.path.endswith("/infer")
+    if case.operation.path == "/predict" and (case.media_type or "").startswith(BYTES):
+        case.headers["Content-Type"] = f"{BYTES}; dtype=float32"  # schemathesis omits parameters
     if inference and not case.meta.is_negative_at(ParameterLocation.HEADER):
         case.headers.pop(JSON_LENGTH, None)
         if case.media_type == BYTES:
@@ -45,6 +47,7 @@ def before_call(context: Any, case: Any, **kwargs: Any) -> None:
     if inference:
         tensor = case.body["inputs"][0]
         width, data = tensor["shape"][1], tensor["data"]
+        tensor["datatype"] = "FP64"  # The schema does not exclude fractions from integer types.
         if not data or isinstance(data[0], list):
             tensor["shape"][0] = len(data)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from service.runtime.predictor import Predictor
 from service.runtime.session import Outputs, Rows
@@ -71,6 +71,17 @@ def test_number_of_rows(triton: InferenceServerClient, rows: int, binary: bool) 
     x = np.resize(ROWS, (rows, 4)).astype(np.float32)
     expected = Predictor(FLOWERS.artifact).predict(x)
     assert_same(expected, triton.infer("flowers", [tensor(x, binary=binary)], "1"))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "int32", "int8", "uint16"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_datatypes(triton: InferenceServerClient, dtype: str, binary: bool) -> None:
+    """Arrays of NumPy's other types give the outputs of the same numbers in float32."""
+    numbers = np.array([[1, 2, 3, 100], [5, 0, 7, 8]], dtype)
+    name = np_to_triton_dtype(numbers.dtype)
+    x = InferInput("input", [2, 4], name).set_data_from_numpy(numbers, binary)
+    expected = Predictor(FLOWERS.artifact).predict(numbers.astype(np.float32))
+    assert_same(expected, triton.infer("flowers", [x]))
 
 
 def test_selected_outputs(triton: InferenceServerClient, expected: Outputs) -> None:

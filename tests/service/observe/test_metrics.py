@@ -5,7 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -140,6 +140,7 @@ def test_accept_selects_openmetrics(parameters: str) -> None:
     assert is_known == (text[-6:-1] == b"# EOF")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.sampled_from(["text/plain", "application/openmetrics-text"]),
     st.sampled_from(["version", "escaping", "q", ""]),

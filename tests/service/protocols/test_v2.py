@@ -233,6 +233,7 @@ def test_datatypes(classifier: ServedModel, datatype: str, numbers: NDArray[Any]
     [
         ("INT32", 1.5, "expected a number of type int32, found 1.5"),
         ("INT32", 16777217.5, "expected a number of type int32, found 16777217.5"),
+        ("INT32", 1e-258, "expected a number of type int32, found 1e-258"),
         ("INT8", 128, "expected a number of type int8, found 128"),
         ("UINT64", -1, "expected a number of type uint64, found -1"),
     ],
