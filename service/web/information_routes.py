@@ -65,15 +65,8 @@ def information_routes(context: ServiceContext) -> Blueprint:
         # KServe's V1 client sends GET / to check that the server is alive.
         if "text/html" not in request.headers.get("Accept", ""):
             return document({"status": "alive"})
-<<<<<<< HEAD
         served = context.versions.current
         return page("index.html", cache.get(served, "/", lambda: _index_page(served)))
-=======
-        about = context.versions.current.predictor
-        example = shlex.quote(about.example.decode().strip())
-        values = {"manifest": about.manifest, "digest": about.digest, "example": example}
-        return page("index.html", **values, format_number=format_number)
->>>>>>> w-quality
 
     return routes
 
@@ -92,7 +85,7 @@ def _index_page(served: ServedModel) -> bytes:
     about = served.predictor
     example = shlex.quote(about.example.decode().strip())
     values = {"manifest": about.manifest, "digest": about.digest, "example": example}
-    return render_template("index.html", **values).encode()
+    return render_template("index.html", **values, format_number=format_number).encode()
 
 
 def _openapi(context: ServiceContext, served: ServedModel) -> dict[str, Any]:
