@@ -114,8 +114,6 @@ class GranianWorkers(MPServer):
 
     def _begin(self, row: int) -> WSGIApplication:
         """Reset the signals and sockets inherited from the supervisor; return the application."""
-        heartbeat = HeartbeatThread(self._heartbeats, row, self._beat_interval)
-        heartbeat.start()
         signal.set_wakeup_fd(-1)
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -132,6 +130,8 @@ class GranianWorkers(MPServer):
         _raise_file_limit(self.backpressure + SPARE_FILES)
         _schedule_as_batch()
         _die_with_parent()
+        heartbeat = HeartbeatThread(self._heartbeats, row, self._beat_interval)
+        heartbeat.start()
         # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
         # may act on it, by sending SIGTERM to the workers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})

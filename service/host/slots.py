@@ -75,8 +75,8 @@ class Slot:
     """Earliest time at which to start the next worker."""
     failures: int = 0
     """Number of failures in a row: failed starts, and deaths soon after a start."""
-    is_failing: bool = False
-    """Whether the next worker starts after a pause, because of failures."""
+    failing_since: float = math.inf
+    """Time of the first pause after a failure; infinity if a worker has started since."""
 
     def delay_restart(self, now: float, worker: Worker | None = None) -> float:
         """Schedule the next worker after a death or a failed fork; return the seconds to wait.
@@ -94,6 +94,6 @@ class Slot:
             if has_started and self.failures == 0:
                 seconds = 0.0
             self.failures += 1
-        self.is_failing = seconds > 0
+        self.failing_since = min(self.failing_since, now) if seconds else math.inf
         self.restart_time = now + seconds
         return seconds

@@ -99,3 +99,11 @@ def assign_connections(listeners: Sequence[socket.socket], excluded: Collection[
         with contextlib.suppress(OSError):
             # The program applies to all sockets that share the port.
             listeners[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option)
+
+
+def close_queued_connections(listener: socket.socket) -> None:
+    """Close the connections that a listener has queued and that no worker accepts."""
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):  # the queue is empty
+        while True:
+            listener.accept()[0].close()

@@ -20,7 +20,7 @@ from service.host.heartbeat import Heartbeats
 from service.host.replacement import Replacement, ReplacementError
 from service.host.signals import open_signal_pipe
 from service.host.slots import Slot, Worker
-from service.host.sockets import assign_connections
+from service.host.sockets import IS_LINUX, assign_connections, close_queued_connections
 
 START_POLL_SECONDS = 0.05
 """Seconds between two checks while a worker is starting."""
@@ -76,6 +76,8 @@ class Supervisor:
     """Seconds without a heartbeat after which a worker is killed."""
     start_seconds: float = 300.0
     """Seconds after which a worker that has not started is killed."""
+    abandon_seconds: float = 30.0
+    """Seconds for which a slot keeps its queued connections while its workers fail to start."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ class Supervisor:
                 if not slot.worker and slot.restart_time <= now:
                     self._restart(slot)
             self._replace()
-            self._assign_connections()
+            self._assign_connections(now)
 
     def handle_signal(self, number: int) -> None:
         """Drain, stop or replace the workers, depending on the signal."""
@@ -240,20 +242,28 @@ class Supervisor:
 
     def _retire(self, worker: Worker) -> None:
         """Let a worker finish the requests on its connections, and schedule its SIGTERM."""
+        log.info("%s is retired; its successor is ready", worker)
         if worker.has_started:  # otherwise it has no connections
             self.retire_worker(worker.row, worker.process)
         worker.stop_time = self.clock() + self.drain_seconds * worker.has_started
 
-    def _assign_connections(self) -> None:
-        """Keep new connections away from slots whose workers fail, unless all fail."""
-        failing = [
-            slot.number
-            for slot in self._slots
-            if slot.is_failing and not (slot.worker and slot.worker.has_started)
-        ]
+    def _assign_connections(self, now: float) -> None:
+        """Keep new connections away from slots whose workers fail, unless all fail.
+
+        Connections that such a slot has queued wait for `abandon_seconds`. Then they are closed,
+        and the clients may connect to another worker.
+        """
+        for slot in self._slots:
+            if slot.worker and slot.worker.has_started:
+                slot.failing_since = math.inf
+        failing = [slot.number for slot in self._slots if slot.failing_since < math.inf]
         if failing != self._failing:
             self._failing = failing
             assign_connections(self.listeners, excluded=failing)
+        if IS_LINUX and any(worker.has_started for worker in self._workers):
+            for slot in self._slots:
+                if slot.failing_since + self.abandon_seconds <= now:
+                    close_queued_connections(slot.listener)
 
     def _stop(self) -> None:
         """Stop accepting connections and end the workers; a second call kills the workers."""
