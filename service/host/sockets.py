@@ -101,9 +101,12 @@ def assign_connections(listeners: Sequence[socket.socket], excluded: Collection[
             listeners[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option)
 
 
-def close_queued_connections(listener: socket.socket) -> None:
-    """Close the connections that a listener has queued and that no worker accepts."""
+def close_queued_connections(listener: socket.socket) -> int:
+    """Close the connections that a listener has queued; return their number."""
     listener.setblocking(False)
+    count = 0
     with contextlib.suppress(OSError):  # the queue is empty
         while True:
             listener.accept()[0].close()
+            count += 1
+    return count

@@ -76,7 +76,7 @@ class Supervisor:
     """Seconds without a heartbeat after which a worker is killed."""
     start_seconds: float = 300.0
     """Seconds after which a worker that has not started is killed."""
-    abandon_seconds: float = 30.0
+    abandon_seconds: float = 60.0
     """Seconds for which a slot keeps its queued connections while its workers fail to start."""
     clock: Callable[[], float] = time.monotonic
 
@@ -262,8 +262,11 @@ class Supervisor:
             assign_connections(self.listeners, excluded=failing)
         if IS_LINUX and any(worker.has_started for worker in self._workers):
             for slot in self._slots:
-                if slot.failing_since + self.abandon_seconds <= now:
-                    close_queued_connections(slot.listener)
+                if slot.failing_since + self.abandon_seconds > now:
+                    continue
+                if count := close_queued_connections(slot.listener):
+                    message = "worker %d does not start: closed %d connections that waited for it"
+                    log.warning(message, slot.number, count)
 
     def _stop(self) -> None:
         """Stop accepting connections and end the workers; a second call kills the workers."""

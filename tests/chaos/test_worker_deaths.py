@@ -134,6 +134,7 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         )
     ports = set().union(*(series.ports for series in done))
     assert [] == [text for client in (*clients, probe) for text in client.wrong]
-    assert [] == [error for error in broken if error.local_port not in ports]
+    unexplained = [error for error in broken if error.local_port not in ports]
+    assert [] == unexplained, (unexplained, server.log_lines())
     assert NEW_CONNECTIONS == answers.count(200)
     assert 0 == exit_code
