@@ -7,29 +7,31 @@ digits    64 -> 100 -> 10, one row per request in JSON
 All workers run on one core, where a successor that starts competes with the workers that serve.
 Each round measures the peak rate of a closed loop, then sends a share of it in an open loop twice:
 without a signal ("before"), and with SIGHUP at the start ("during"). Requests that are due after
-the last old worker has ended do not count. "failed" is the share of requests without a response of
-status 200, "replaced s" the time from SIGHUP to the end of the last old worker, and the last row
-the ratio of the two 99th percentiles within a round.
+the last old worker has ended do not count. "unsent" is the number of requests that were not sent
+because every connection waited for a response, "failed" the number of requests that were sent but
+have no response with status 200, and "replaced s" the time from SIGHUP to the end of the last old
+worker. The last line is the ratio of the two 99th percentiles within a round.
 """
 
 import json
 import signal
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from bench.arguments import new_parser
 from bench.cores import assign_cores
 from bench.load.closed_loop import require_wrk, run_wrk
-from bench.load.open_loop import Load, OpenLoop, collect
+from bench.load.open_loop import UNSENT, Load, OpenLoop, collect
 from bench.report import new_console, print_medians
 from bench.serve.requests import NATIVE_JSON
 from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
 from bench.serve.stacks import SERVICE
 from service.runtime.predictor import Predictor
 
-CONNECTIONS = 64
+CONNECTIONS = 256
 """Maximum number of open connections of the open loop."""
 PEAK_CONNECTIONS = 16
 """Number of connections of the closed loop."""
@@ -60,8 +62,9 @@ def measure(server: Server, loop: OpenLoop, load: Load, *, reload: bool) -> dict
             "p99_ms": p99_ms,
             "max_ms": float(responses.latency[good].max()) * 1e3,
         },
-        "requests": float(counted.sum()),
-        "failed": float(1 - good.sum() / counted.sum()),
+        "per_s": float(counted.sum()) / replaced,
+        "unsent": float((counted & (responses.status == UNSENT)).sum()),
+        "failed": float((counted & ~good & (responses.status != UNSENT)).sum()),
         "lag_ms": float(np.quantile(responses.lag, 0.99)) * 1e3,
         "replaced_s": replaced,
     }
@@ -81,11 +84,11 @@ def main() -> None:
     server_core, load_core = assign_cores(2)
     artifact, rows = find_or_build_artifact("digits"), example_rows("digits", 1)
     request, expected = NATIVE_JSON.request("digits", rows), Predictor(artifact).predict(rows)
-    environment = {"TWOLAYERNET_WORKERS": str(arguments.workers)}
+    stack = replace(SERVICE, command=(*SERVICE.command, "--workers", str(arguments.workers)))
     series: dict[str, list[dict[str, float]]] = {"before": [], "during": []}
     with (
         OpenLoop([load_core]) as loop,
-        Server(SERVICE, artifact, server_core, **environment) as server,
+        Server(stack, artifact, server_core) as server,
     ):
         server.start(request)
         server.verify(NATIVE_JSON, request, expected["probabilities"])
@@ -97,7 +100,8 @@ def main() -> None:
                 start, requests = time.monotonic() + PAUSE_SECONDS, [request.encode(server.port)]
                 seconds = arguments.seconds
                 load = Load(server.port, requests, rate, seconds, start, CONNECTIONS, seed)
-                figures.append(measure(server, loop, load, reload=name == "during"))
+                result = measure(server, loop, load, reload=name == "during")
+                figures.append({"peak_per_s": peak.requests_per_second, **result})
     medians = print_medians(new_console(), f"{arguments.workers} workers on one core", series)
     ratios = [
         during["p99_ms"] / before["p99_ms"]
