@@ -185,6 +185,12 @@ class HostSettings(Settings):
     drain_seconds: float = setting(
         2.0, "Time in seconds from SIGTERM to shutdown, in which /readyz returns 503.", maximum=3600
     )
+    hang_seconds: float = setting(
+        30.0,
+        "Time in seconds without a sign of life after which a worker is killed and replaced.",
+        minimum=0.5,
+        maximum=86400,
+    )
     tls_certificate: Path | None = setting(
         None, "PEM file with the certificate and its chain; enables HTTPS."
     )

@@ -183,6 +183,15 @@ class Server:
         yield
         self.move_to(idle_core)
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process that was started, and not to its children."""
+        assert self._process
+        self._process.send_signal(number)
+
+    def worker_ids(self) -> set[int]:
+        """Return the process IDs of all children of the process that was started."""
+        return {process.pid for process in self._tree()[1:]}
+
     def memory_megabytes(self) -> float:
         """Return the proportional set size (PSS) of the process tree, in 10^6 bytes."""
         return sum(process.memory_full_info().pss for process in self._tree()) / 1e6

@@ -1,10 +1,10 @@
 """The command `serve`, which reads the settings and starts the host and its workers."""
 
-import functools
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -75,7 +75,8 @@ def serve(artifact: Path | None, **options: Any) -> None:
 def _run_host(
     settings: ServiceSettings, hosting: HostSettings, workers: int, threads: int, version: Path
 ) -> None:
-    from service.host.granian_adapter import GranianWorkers  # not needed by --help
+    from service.host.granian_adapter import GranianWorkers, retire  # not needed by --help
+    from service.host.heartbeat import Heartbeats
     from service.host.sockets import listen
     from service.host.supervisor import Supervisor
 
@@ -84,21 +85,42 @@ def _run_host(
         key_pair = KeyPair(hosting.tls_certificate, hosting.tls_key)
     check_key_pair(key_pair)
     metrics, schema = SharedMetrics(workers), ServedSchema()
+    heartbeats = Heartbeats(metrics.rows)
     listeners = listen(hosting.host, hosting.port, workers)
 
-    def load(slot: int) -> WSGIApplication:
+    def load(row: int) -> WSGIApplication:
         from service.web.app import create_app  # only in workers, to save memory in the supervisor
 
-        return create_app(settings, WorkerMetrics(metrics, slot), schema)
+        return create_app(settings, WorkerMetrics(metrics, row), schema)
 
-    granian = GranianWorkers(listeners, load, threads=threads, key_pair=key_pair)
+    def retire_worker(row: int, process: BaseProcess) -> None:
+        metrics.close_connections(row)
+        retire(process)
+
+    def check_reload() -> None:
+        settings.tokens()
+        check_key_pair(key_pair)
+        storage.find_version(settings.artifact or storage.only_artifact(settings.artifacts))
+
+    granian = GranianWorkers(
+        listeners,
+        load,
+        heartbeats,
+        threads=threads,
+        key_pair=key_pair,
+        hang_seconds=hosting.hang_seconds,
+    )
     supervisor = Supervisor(
         listeners,
         granian.start,
+        heartbeats,
+        is_ready=metrics.is_ready,
+        retire_worker=retire_worker,
         on_drain=metrics.drain,
         on_worker_exit=metrics.forget,
-        check_reload=functools.partial(check_key_pair, key_pair),
+        check_reload=check_reload,
         drain_seconds=hosting.drain_seconds,
+        hang_seconds=hosting.hang_seconds,
     )
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
     logs.configure(settings.log_format, access_log=access_log)

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 from granian._granian import SocketHolder
@@ -20,6 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from service.host.heartbeat import Heartbeats, HeartbeatThread, beat_interval
 from service.host.signals import HANDLED_SIGNALS, STOP_SIGNALS
 from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
@@ -30,6 +32,8 @@ HEADER_TIMEOUT_SECONDS = 75
 """Seconds to wait for request headers; load balancers keep idle connections for 60 seconds."""
 PR_SET_PDEATHSIG = 1
 """Operation number of prctl(2), from <linux/prctl.h>."""
+RETIRE_SIGNAL = signal.SIGUSR1
+"""Signal after which a worker accepts no more connections."""
 log = logging.getLogger(__name__)
 
 
@@ -43,17 +47,22 @@ class GranianWorkers(MPServer):
         self,
         listeners: Sequence[socket.socket],
         load: Callable[[int], WSGIApplication],
+        heartbeats: Heartbeats,
         *,
         threads: int,
         key_pair: KeyPair | None = None,
+        hang_seconds: float = 30.0,
     ) -> None:
         """Configure granian.
 
         Args:
             listeners: one socket per worker, from listen().
-            load: returns the application for a slot's number (from 0); called in the worker.
+            load: returns the application for a row of shared memory; called in the worker.
+            heartbeats: memory with two rows per listener: the rows `number` and `number +
+                len(listeners)` are for the two workers that a listener may have at a time.
             threads: number of request threads per worker; a stalled upload occupies one.
             key_pair: certificate and key for HTTPS; each new worker reads them again.
+            hang_seconds: seconds without a heartbeat after which a worker counts as hung.
         """
         super().__init__(
             "service",
@@ -75,7 +84,8 @@ class GranianWorkers(MPServer):
             paths = (str(key_pair.certificate.absolute()), str(key_pair.key.absolute()))
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
-        self._listeners, self._load = listeners, load
+        self._listeners, self._load, self._heartbeats = listeners, load, heartbeats
+        self._beat_interval = beat_interval(hang_seconds)
         # Forked workers share the modules that this process has imported. Fork is the default on
         # Linux only up to Python 3.13.
         multiprocessing.set_start_method("fork", force=True)
@@ -85,12 +95,13 @@ class GranianWorkers(MPServer):
         # MPServer would start and supervise the workers here.
         self._spawn_target = spawn_target
 
-    def start(self, slot: int) -> BaseProcess:
-        """Fork the worker of a slot; raise OSError if the system refuses."""
+    def start(self, row: int) -> BaseProcess:
+        """Fork the worker of a row; raise OSError if the system refuses."""
+        slot = row % len(self._listeners)
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
         # False leaves the ownership of the descriptor to this process.
         self._shd = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[assignment,call-arg]
-        begin = functools.partial(self._begin, slot)
+        begin = functools.partial(self._begin, row)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
         # Until _begin() runs, a worker has the supervisor's handlers, which would write its signals
         # into the supervisor's pipe. The signals are thus blocked until _begin() unblocks them.
@@ -101,28 +112,56 @@ class GranianWorkers(MPServer):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         return process
 
-    def _begin(self, slot: int) -> WSGIApplication:
+    def _begin(self, row: int) -> WSGIApplication:
         """Reset the signals and sockets inherited from the supervisor; return the application."""
         signal.set_wakeup_fd(-1)
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         # A terminal sends SIGHUP to every process, but only the supervisor may act on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        listener = self._listeners[row % len(self._listeners)]
         for other in self._listeners:
-            if other is not self._listeners[slot]:
+            if other is not listener:
                 other.close()
-        self._listeners[slot].detach()  # granian owns the descriptor from here on
+        signal.signal(
+            RETIRE_SIGNAL, functools.partial(_stop_accepting, os.fstat(listener.fileno()))
+        )
+        listener.detach()  # granian owns the descriptor from here on
         _raise_file_limit(self.backpressure + SPARE_FILES)
         _schedule_as_batch()
         _die_with_parent()
+        heartbeat = HeartbeatThread(self._heartbeats, row, self._beat_interval)
+        heartbeat.start()
         # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
         # may act on it, by sending SIGTERM to the workers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
         try:
-            return self._load(slot)
+            application = self._load(row)
         except Exception:
-            log.exception("worker %d cannot create its application", slot)
+            log.exception("worker %d cannot create its application", row % len(self._listeners))
             sys.exit(1)
+        heartbeat.confirm_application()
+        return application
+
+
+def retire(process: BaseProcess) -> None:
+    """Tell a worker that has started to accept no more connections, and to serve those it has."""
+    with contextlib.suppress(ProcessLookupError):  # it may have ended
+        os.kill(process.pid or 0, RETIRE_SIGNAL)
+
+
+def _stop_accepting(listener: os.stat_result, number: int, frame: object) -> None:
+    """Replace the listener in this process by a socket to which nobody connects.
+
+    The successor shares the listener, therefore shutdown() would stop both. SIGTERM would end
+    keep-alive connections between two requests, which a client may be sending at that moment.
+    """
+    unused = socket.create_server(("127.0.0.1", 0), backlog=0)
+    unused.setblocking(False)
+    for path in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # the folder's own descriptor is closed by now
+            if os.path.samestat(os.fstat(int(path.name)), listener):
+                os.dup2(unused.fileno(), int(path.name))
 
 
 def _raise_file_limit(count: int) -> None:

@@ -1,10 +1,13 @@
 """The sockets on which the workers accept connections."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
+import struct
 import sys
+from collections.abc import Collection, Sequence
 
 from service.settings import SettingsError
 
@@ -15,6 +18,12 @@ A worker with more threads than this may have one open connection per thread."""
 TCP_KEEPALIVE_SECONDS = 60
 """Seconds after which a connection is closed if the peer does not answer keep-alive probes."""
 IS_LINUX = sys.platform == "linux"
+SO_ATTACH_REUSEPORT_CBPF = 51
+"""Socket option from <asm-generic/socket.h>; Python has no name for it."""
+BPF_LOAD, BPF_MODULO, BPF_JUMP_IF_EQUAL, BPF_RETURN = 0x20, 0x94, 0x15, 0x06
+"""Codes of the classic BPF instructions in <linux/filter.h>."""
+BPF_RANDOM_NUMBER = 0xFFFFF000 + 56
+"""Address from which BPF_LOAD reads a random number (SKF_AD_OFF + SKF_AD_RANDOM)."""
 # Connections inherit these options from the socket that accepts them.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -64,3 +73,40 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
             raise SettingsError(f"{host}:{port}: {reason}; {remedy}") from None
         stack.pop_all()
     return sockets
+
+
+def assign_connections(listeners: Sequence[socket.socket], excluded: Collection[int]) -> None:
+    """Have the kernel assign new connections to all listeners but some, or to all if none is left.
+
+    The connections that an excluded listener has queued stay there. Closing the listener or
+    shutting it down would reset them, and shutdown() also breaks the connections that it accepts
+    later. Outside Linux, or in a sandbox that does not support the option, nothing changes.
+
+    Args:
+        listeners: the sockets from listen(), in the same order.
+        excluded: indices of listeners whose workers do not start.
+    """
+    numbers = range(len(listeners))
+    chosen = [number for number in numbers if number not in excluded] or list(numbers)
+    program = [(BPF_LOAD, 0, 0, BPF_RANDOM_NUMBER), (BPF_MODULO, 0, 0, len(chosen))]
+    for remainder, number in enumerate(chosen):
+        program += [(BPF_JUMP_IF_EQUAL, 0, 1, remainder), (BPF_RETURN, 0, 0, number)]
+    program.append((BPF_RETURN, 0, 0, chosen[0]))  # a program must end so, although none gets here
+    instructions = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(instructions)
+    option = struct.pack("HP", len(program), ctypes.addressof(buffer))
+    if IS_LINUX:
+        with contextlib.suppress(OSError):
+            # The program applies to all sockets that share the port.
+            listeners[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, option)
+
+
+def close_queued_connections(listener: socket.socket) -> int:
+    """Close the connections that a listener has queued; return their number."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(OSError):  # the queue is empty
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count

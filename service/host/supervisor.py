@@ -1,10 +1,10 @@
 """A supervisor that starts, replaces, drains and stops worker processes.
 
 granian's own supervisor is not used: it stops the whole server when a worker dies twice within
-seconds, and it cannot drain. This one is single-threaded, because forking with threads is unsafe.
+seconds, it cannot drain, and it does not notice a worker that hangs. This one is single-threaded,
+because forking with threads is unsafe.
 """
 
-import contextlib
 import enum
 import logging
 import math
@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
+from service.host.heartbeat import Heartbeats
+from service.host.replacement import Replacement, ReplacementError
 from service.host.signals import open_signal_pipe
-from service.host.sockets import IS_LINUX
-from service.settings import SettingsError
+from service.host.slots import Slot, Worker
+from service.host.sockets import IS_LINUX, assign_connections, close_queued_connections
 
-EARLY_DEATH_SECONDS = 1.0
-"""Age in seconds below which the death of a worker counts as early and causes back-off."""
-MIN_BACKOFF_SECONDS = 0.1
-"""Seconds to wait after the first early death; doubled after each further one in a row."""
-MAX_BACKOFF_SECONDS = 5.0
-"""Maximum number of seconds to wait before starting the next worker."""
+START_POLL_SECONDS = 0.05
+"""Seconds between two checks while a worker is starting."""
+MAX_POLL_SECONDS = 1.0
+"""Maximum number of seconds between two checks of the heartbeats."""
+POLLS_PER_HANG = 8
+"""Minimum number of checks before a silent worker counts as hung."""
 log = logging.getLogger(__name__)
 
 
@@ -38,52 +40,55 @@ class Stage(enum.Enum):
 
 
 @dataclass(eq=False)
-class Slot:
-    """One worker and its listening socket, which outlives the worker and serves its successor.
-
-    Times are in seconds on the supervisor's clock.
-    """
-
-    number: int
-    listener: socket.socket
-    process: BaseProcess | None = None
-    start_time: float = 0.0
-    kill_time: float = math.inf
-    """Time at which to kill the worker; infinity until it has received SIGTERM."""
-    restart_time: float = 0.0
-    """Earliest time at which to start the next worker."""
-    early_deaths: int = 0
-    """Number of early deaths in a row."""
-
-
-@dataclass(eq=False)
 class Supervisor:
     """Keeps one worker running in every slot until SIGTERM or SIGINT.
 
     On SIGTERM, `on_drain` is called and the workers continue for `drain_seconds`. Then they accept
     no more connections and finish the requests in flight; they are killed after `grace_seconds`.
     SIGINT skips the drain. A further SIGTERM or SIGINT skips the rest of the current step. SIGHUP
-    replaces the workers, while the sockets queue new connections.
+    replaces the workers, each when its successor is ready.
     """
 
     listeners: Sequence[socket.socket]
     """One listening socket per worker."""
     start_worker: Callable[[int], BaseProcess]
-    """Starts the worker of a slot; raises OSError if that fails."""
+    """Starts the worker of a row in shared memory; raises OSError if that fails.
+
+    The rows `number` and `number + len(listeners)` belong to the slot with this number.
+    """
+    heartbeats: Heartbeats
+    """Memory with two rows per listener."""
+    is_ready: Callable[[int], bool] = lambda row: True
+    """Returns whether the worker of a row, which has started, can predict."""
+    retire_worker: Callable[[int, BaseProcess], object] = lambda row, process: None
+    """Lets a worker, by row and process, accept no more connections and close those it has."""
     on_drain: Callable[[], object] = lambda: None
-    on_worker_exit: Callable[[int], object] = lambda slot: None
-    """Called with the number of the slot whose worker has ended."""
+    on_worker_exit: Callable[[int], object] = lambda row: None
+    """Called with the row of a worker that has ended."""
     check_reload: Callable[[], object] = lambda: None
-    """Called on SIGHUP; if it raises SettingsError or OSError, the workers are not replaced."""
+    """Called on SIGHUP; if it raises OSError or ValueError, the workers are not replaced."""
     drain_seconds: float = 2.0
-    """Seconds to keep serving after SIGTERM, while load balancers notice that readiness fails."""
+    """Seconds to keep serving after SIGTERM, while load balancers notice that readiness fails, and
+    to keep the connections of a worker that is replaced."""
     grace_seconds: float = 6.0
     """Seconds to wait for requests in flight; `docker stop` allows ten, including the drain."""
+    hang_seconds: float = 30.0
+    """Seconds without a heartbeat after which a worker is killed."""
+    start_seconds: float = 300.0
+    """Seconds after which a worker that has not started is killed."""
+    abandon_seconds: float = 60.0
+    """Seconds for which a slot keeps its queued connections while its workers fail to start."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._slots = [Slot(number, listener) for number, listener in enumerate(self.listeners)]
+        self._workers: list[Worker] = []  # all that run, with successors and retired ones
         self._stage, self._drain_end = Stage.SERVING, math.inf
+        self._replacement: Replacement | None = None
+        self._is_reload_pending = False
+        self._poll_seconds = min(MAX_POLL_SECONDS, self.hang_seconds / POLLS_PER_HANG)
+        self._check_time = self.clock()
+        self._failing: list[int] = []  # numbers of the slots that get no new connections
 
     def run(self) -> None:
         """Supervise until a signal has ended all workers."""
@@ -100,39 +105,47 @@ class Supervisor:
 
     def is_finished(self) -> bool:
         """Return whether a signal has ended all workers."""
-        return self._stage is not Stage.SERVING and not self.sentinels()
+        return self._stage is not Stage.SERVING and not self._workers
 
     def sentinels(self) -> list[int]:
         """Return the sentinels of the running workers."""
-        return [slot.process.sentinel for slot in self._slots if slot.process]
+        return [worker.process.sentinel for worker in self._workers]
 
-    def seconds_until_due(self) -> float | None:
-        """Return the seconds until advance() has work to do, or None if no work is scheduled."""
-        times = [self._drain_end]
-        for slot in self._slots:
-            if slot.process:
-                times.append(slot.kill_time)
-            elif self._stage is Stage.SERVING:
-                times.append(slot.restart_time)
-        return max(0.0, min(times) - self.clock()) if min(times) < math.inf else None
+    def seconds_until_due(self) -> float:
+        """Return the seconds until the next call of advance()."""
+        times = [self._drain_end, self._check_time + self._poll_seconds]
+        for worker in self._workers:
+            times += [worker.stop_time, math.inf if worker.is_killed else worker.kill_time]
+            if not worker.has_started:
+                times.append(self._check_time + START_POLL_SECONDS)
+        if self._stage is Stage.SERVING:
+            times += [slot.restart_time for slot in self._slots if not slot.worker]
+        return max(0.0, min(times) - self.clock())
 
     def advance(self) -> None:
-        """End the drain, kill workers after their grace period and start missing ones, if due."""
-        if self._drain_end <= self.clock():
-            self._stop()
+        """Check the workers, and take the steps that are due: starts, replacements, kills."""
         now = self.clock()
-        for slot in self._slots:
-            if slot.process and slot.kill_time <= now:
-                slot.process.kill()
-                self._handle_exit(slot, slot.process)
-            if not slot.process and slot.restart_time <= now and self._stage is Stage.SERVING:
-                self._start(slot)
+        if self._drain_end <= now:
+            self._stop()
+        self._watch(now)
+        for worker in self._workers:
+            if worker.stop_time <= now:
+                self._terminate(worker, self.grace_seconds)
+            if worker.kill_time <= now and not worker.is_killed:
+                worker.process.kill()
+                worker.is_killed = True  # its exit is handled when its sentinel is ready
+        if self._stage is Stage.SERVING:
+            for slot in self._slots:
+                if not slot.worker and slot.restart_time <= now:
+                    self._restart(slot)
+            self._replace()
+            self._assign_connections(now)
 
     def handle_signal(self, number: int) -> None:
         """Drain, stop or replace the workers, depending on the signal."""
         if number == signal.SIGHUP:
-            if self._stage is Stage.SERVING:
-                self._replace()
+            # During a replacement the signal takes effect at its end.
+            self._is_reload_pending = self._stage is Stage.SERVING
         elif number == signal.SIGTERM and self._stage is Stage.SERVING:
             self._stage, self._drain_end = Stage.DRAINING, self.clock() + self.drain_seconds
             log.info("draining for %g s", self.drain_seconds)
@@ -142,71 +155,132 @@ class Supervisor:
 
     def reap(self, ready: Sequence[object]) -> None:
         """Handle the exit of the workers whose sentinels are ready."""
-        for slot in self._slots:
-            if slot.process and slot.process.sentinel in ready:
-                self._handle_exit(slot, slot.process)
+        for worker in [worker for worker in self._workers if worker.process.sentinel in ready]:
+            self._handle_exit(worker)
 
-    def _start(self, slot: Slot) -> None:
-        slot.start_time, slot.kill_time = self.clock(), math.inf
+    def _watch(self, now: float) -> None:
+        """Note which workers have started, and kill those that hang.
+
+        Time for which the supervisor itself was suspended, alone or with its workers, counts as
+        one check at most: only a worker that is silent while it is watched hangs.
+        """
+        seconds = min(now - self._check_time, 2 * self._poll_seconds)
+        self._check_time = now
+        for worker in self._workers:
+            beats, row = self.heartbeats, worker.row
+            worker.observe(beats.count(row), beats.has_started(row), seconds, now)
+            fault = worker.fault(self.hang_seconds, self.start_seconds)
+            if fault and worker.kill_time == math.inf:
+                log.error("%s %s; it is killed", worker, fault)
+                worker.kill_time = now
+
+    def _restart(self, slot: Slot) -> None:
         try:
-            slot.process = self.start_worker(slot.number)
+            slot.worker = self._start(slot)
         except OSError as error:
+            seconds = slot.delay_restart(self.clock())
             message = "worker %d cannot be started: %s; next try in %.1f s"
-            log.error(message, slot.number, error, self._back_off(slot))
+            log.error(message, slot.number, error, seconds)
 
-    def _handle_exit(self, slot: Slot, process: BaseProcess) -> None:
-        """Log how a worker ended and decide when the next one starts."""
+    def _start(self, slot: Slot) -> Worker:
+        """Start a worker in the row of the slot that is free; raise OSError if that fails."""
+        used = {worker.row for worker in self._workers}
+        row = next(row for row in (slot.number, slot.number + len(self._slots)) if row not in used)
+        self.heartbeats.reset(row)
+        worker = Worker(slot, row, self.start_worker(row), self.clock())
+        self._workers.append(worker)
+        return worker
+
+    def _handle_exit(self, worker: Worker) -> None:
+        """Log how a worker ended, and decide when the next one of its slot starts."""
+        process, now = worker.process, self.clock()
         process.join()
-        code, age = process.exitcode or 0, self.clock() - slot.start_time
+        code = process.exitcode or 0
         cause = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
-        death = f"worker {slot.number} (process {process.pid}) ended after {age:.1f} s: {cause}"
+        death = f"{worker} ended after {now - worker.fork_time:.1f} s: {cause}"
         process.close()
-        slot.process = None
-        self.on_worker_exit(slot.number)
-        if slot.kill_time < math.inf or self._stage is not Stage.SERVING:
-            log.log(logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING, death)
-        elif age < EARLY_DEATH_SECONDS:
-            log.error("%s; the next one starts in %.1f s", death, self._back_off(slot))
+        self._workers.remove(worker)
+        worker.has_ended = True
+        self.on_worker_exit(worker.row)
+        slot = worker.slot
+        if slot.worker is worker and self._stage is Stage.SERVING:
+            slot.worker, seconds = None, slot.delay_restart(now, worker)
+            start = f"in {seconds:.1f} s" if seconds else "now"
+            log.error("%s; the next one starts %s", death, start)
         else:
-            slot.early_deaths = 0
-            log.error("%s; the next one starts now", death)
-
-    def _back_off(self, slot: Slot) -> float:
-        """Delay a slot's next worker, longer after each early death; return the seconds."""
-        doublings = min(slot.early_deaths, 10)  # 2.0 ** 1024 would overflow
-        seconds = min(MIN_BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
-        slot.early_deaths += 1
-        slot.restart_time = self.clock() + seconds
-        if slot.early_deaths > 1 and IS_LINUX:
-            # Stop listening: new connections go to the other workers or are refused, instead of
-            # waiting for a worker that may never start. The next worker listens again.
-            with contextlib.suppress(OSError):  # it may never have listened
-                slot.listener.shutdown(socket.SHUT_RDWR)
-        return seconds
+            log.log(logging.INFO if code in (0, -signal.SIGTERM) else logging.WARNING, death)
 
     def _replace(self) -> None:
-        try:
-            self.check_reload()
-        except (SettingsError, OSError) as error:
-            log.error("SIGHUP: %s; the workers are not replaced", error)
-        else:
-            log.info("SIGHUP: replacing the workers")
-            self._terminate(self.grace_seconds)
+        """Continue a replacement, or begin the one that SIGHUP has requested."""
+        if self._replacement:
+            try:
+                if self._replacement.advance():
+                    log.info("SIGHUP: all workers are replaced")
+                    self._replacement = None
+            except ReplacementError as error:
+                log.error("SIGHUP: %s; the old workers stay", error)
+                self._replacement = None
+        # A successor that was not ready may still be stopping, and occupies a row.
+        elif self._is_reload_pending and all(
+            worker is worker.slot.worker for worker in self._workers
+        ):
+            self._is_reload_pending = False
+            try:
+                self.check_reload()
+            except (OSError, ValueError) as error:
+                log.error("SIGHUP: %s; the workers are not replaced", error)
+            else:
+                log.info("SIGHUP: replacing the workers")
+                self._replacement = Replacement(
+                    self._slots,
+                    start=self._start,
+                    is_ready=lambda worker: self.is_ready(worker.row),
+                    retire=self._retire,
+                    stop=lambda worker: self._terminate(worker, self.grace_seconds),
+                )
+                self._replace()
+
+    def _retire(self, worker: Worker) -> None:
+        """Let a worker finish the requests on its connections, and schedule its SIGTERM."""
+        log.info("%s is retired; its successor is ready", worker)
+        if worker.has_started:  # otherwise it has no connections
+            self.retire_worker(worker.row, worker.process)
+        worker.stop_time = self.clock() + self.drain_seconds * worker.has_started
+
+    def _assign_connections(self, now: float) -> None:
+        """Keep new connections away from slots whose workers fail, unless all fail.
+
+        Connections that such a slot has queued wait for `abandon_seconds`. Then they are closed,
+        and the clients may connect to another worker.
+        """
+        for slot in self._slots:
+            if slot.worker and slot.worker.has_started:
+                slot.failing_since = math.inf
+        failing = [slot.number for slot in self._slots if slot.failing_since < math.inf]
+        if failing != self._failing:
+            self._failing = failing
+            assign_connections(self.listeners, excluded=failing)
+        if IS_LINUX and any(worker.has_started for worker in self._workers):
+            for slot in self._slots:
+                if slot.failing_since + self.abandon_seconds > now:
+                    continue
+                if count := close_queued_connections(slot.listener):
+                    message = "worker %d does not start: closed %d connections that waited for it"
+                    log.warning(message, slot.number, count)
 
     def _stop(self) -> None:
         """Stop accepting connections and end the workers; a second call kills the workers."""
-        if self._stage is Stage.STOPPING:
-            self._terminate(0.0)
-            return
-        self._stage, self._drain_end = Stage.STOPPING, math.inf
-        log.info("stopping")
-        for slot in self._slots:
-            slot.listener.close()
-        self._terminate(self.grace_seconds)
+        grace_seconds = 0.0 if self._stage is Stage.STOPPING else self.grace_seconds
+        if self._stage is not Stage.STOPPING:
+            self._stage, self._drain_end = Stage.STOPPING, math.inf
+            log.info("stopping")
+            for listener in self.listeners:
+                listener.close()
+        for worker in self._workers:
+            self._terminate(worker, grace_seconds)
 
-    def _terminate(self, grace_seconds: float) -> None:
-        """Send SIGTERM to the workers, and schedule their kill after the grace period."""
-        for slot in self._slots:
-            if slot.process:
-                slot.process.terminate()
-                slot.kill_time = min(slot.kill_time, self.clock() + grace_seconds)
+    def _terminate(self, worker: Worker, grace_seconds: float) -> None:
+        """Send SIGTERM to a worker, and schedule its kill after the grace period."""
+        worker.process.terminate()
+        worker.stop_time = math.inf
+        worker.kill_time = min(worker.kill_time, self.clock() + grace_seconds)

@@ -33,8 +33,8 @@ LATENCY_BUCKETS_SECONDS = (
 """Upper bounds of the buckets of the latency histogram, in seconds."""
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 """Upper bounds of the buckets of the histogram of rows per run."""
-GAUGES = ("ready", "version", "in_flight", "waiting")
-"""Names of the gauges of a worker; its successor resets them, but continues the counters."""
+GAUGES = ("ready", "version", "in_flight", "waiting", "closing")
+"""Names of the gauges of a worker; the next worker in its row resets them, but not the counters."""
 
 STATUS_CELLS = len(STATUSES) + 1
 """Number of request counters of a route: one for each status, and one for all other statuses."""
@@ -56,7 +56,7 @@ REQUESTS, LATENCY, LATENCY_SUM, REFUSALS, RUNS, RUN_ROWS, RELOADS, STARTS, CELLS
     )
 )
 """Index of the first cell of each group of counters, and the number of cells in a row."""
-_READY, _VERSION, _IN_FLIGHT, _WAITING = range(len(GAUGES))
+_READY, _VERSION, _IN_FLIGHT, _WAITING, _CLOSING = range(len(GAUGES))
 _STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 _REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
 _FLAG_BYTES = 8
@@ -66,14 +66,17 @@ _DIGEST_BYTES = 64
 class SharedMetrics:
     """Memory that all workers share; create it before the workers are forked.
 
-    The memory holds a flag that is set while the service drains, then a row of CELLS float64 cells
-    for each worker, then the digest of the version that each worker serves.
+    The memory holds a flag that is set while the service drains, then rows of CELLS float64 cells,
+    then the digest of the version that the worker of each row serves. Every worker has two rows,
+    `number` and `number + workers`: when it is replaced, it and its successor run at the same time,
+    and two processes must not add to the same cell.
     """
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
-        cells_end = _FLAG_BYTES + workers * CELLS * 8
-        self._memory = mmap.mmap(-1, cells_end + workers * _DIGEST_BYTES)
+        self.rows = 2 * workers
+        cells_end = _FLAG_BYTES + self.rows * CELLS * 8
+        self._memory = mmap.mmap(-1, cells_end + self.rows * _DIGEST_BYTES)
         view = memoryview(self._memory)
         self._cells = view[_FLAG_BYTES:cells_end].cast("d")
         self._digests = view[cells_end:]
@@ -86,18 +89,28 @@ class SharedMetrics:
     def drain(self) -> None:
         """Tell all workers that the service is about to stop."""
         self._memory[0] = 1
+        for row in range(self.rows):
+            self.close_connections(row)
 
-    def forget(self, slot: int) -> None:
+    def close_connections(self, row: int) -> None:
+        """Tell the worker of a row to close each connection after its next reply."""
+        self.row(row)[_CLOSING] = 1
+
+    def is_ready(self, row: int) -> bool:
+        """Return whether the worker of a row has loaded a version."""
+        return self.row(row)[_READY] != 0
+
+    def forget(self, row: int) -> None:
         """Set the gauges of a worker that has exited to zero, but keep its counters."""
-        self.row(slot)[: len(GAUGES)] = memoryview(bytes(8 * len(GAUGES))).cast("d")
+        self.row(row)[: len(GAUGES)] = memoryview(bytes(8 * len(GAUGES))).cast("d")
 
-    def row(self, slot: int) -> "memoryview[float]":
-        """Return a writable view of the cells of a worker."""
-        return self._cells[slot * CELLS : (slot + 1) * CELLS]
+    def row(self, row: int) -> "memoryview[float]":
+        """Return a writable view of the cells of a row."""
+        return self._cells[row * CELLS : (row + 1) * CELLS]
 
-    def digest(self, slot: int) -> "memoryview[int]":
-        """Return a writable view of the digest of a worker's version, 64 hexadecimal digits."""
-        return self._digests[slot * _DIGEST_BYTES : (slot + 1) * _DIGEST_BYTES]
+    def digest(self, row: int) -> "memoryview[int]":
+        """Return a writable view of the digest of a row's version, 64 hexadecimal digits."""
+        return self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES]
 
 
 class WorkerMetrics:
@@ -107,12 +120,17 @@ class WorkerMetrics:
     therefore never within `cells[i] += n`. A free-threaded build would need a lock here.
     """
 
-    def __init__(self, shared: SharedMetrics | None = None, slot: int = 0) -> None:
-        """Take over the row and counters of a slot, by default in private memory."""
+    def __init__(self, shared: SharedMetrics | None = None, row: int = 0) -> None:
+        """Take over a row and its counters, by default in private memory."""
         self.shared = shared or SharedMetrics()
-        self._cells, self._digest = self.shared.row(slot), self.shared.digest(slot)
-        self.shared.forget(slot)
+        self._cells, self._digest = self.shared.row(row), self.shared.digest(row)
+        self.shared.forget(row)
         self._cells[STARTS] += 1
+
+    @property
+    def closing(self) -> bool:
+        """Whether to close each connection after a reply: this worker is about to stop."""
+        return self._cells[_CLOSING] != 0
 
     def count_arrival(self) -> None:
         """Count a request as in flight."""

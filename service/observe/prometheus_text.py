@@ -42,19 +42,23 @@ class _Collector(Collector):
         self._shared, self._name = shared, name
 
     def collect(self) -> Iterator[Metric]:
-        rows = [self._shared.row(slot).tolist() for slot in range(self._shared.workers)]
-        total = [sum(cells) for cells in zip(*rows, strict=True)]
+        rows = [self._shared.row(row).tolist() for row in range(self._shared.rows)]
+        total = _add(rows)
         yield from _request_families(total)
         yield from _run_families(total)
         yield from self._worker_families(rows)
 
     def _worker_families(self, rows: Sequence[Sequence[float]]) -> Iterator[Metric]:
+        workers = [
+            _add(rows[number :: self._shared.workers]) for number in range(self._shared.workers)
+        ]
         for gauge, documentation in WORKER_GAUGES.items():
             is_hidden = gauge == "ready" and self._shared.draining
             family = GaugeMetricFamily(f"twolayernet_{gauge}", documentation, labels=["worker"])
-            for slot, cells in enumerate(rows):
+            for worker, cells in enumerate(workers):
                 value = 0 if is_hidden else cells[metrics.GAUGES.index(gauge)]
-                family.add_metric([str(slot)], value)
+                # A worker and its successor are both ready while one replaces the other.
+                family.add_metric([str(worker)], min(value, 1) if gauge == "ready" else value)
             yield family
         starts = CounterMetricFamily(
             "twolayernet_worker_starts", "Number of starts of the worker.", labels=["worker"]
@@ -64,13 +68,23 @@ class _Collector(Collector):
             "The value 1, labelled with the version that the worker serves.",
             labels=["worker", "name", "version", "digest"],
         )
-        for slot, cells in enumerate(rows):
-            starts.add_metric([str(slot)], cells[metrics.STARTS])
-            if version := int(cells[metrics.GAUGES.index("version")]):
-                digest = self._shared.digest(slot).tobytes().decode()
-                model.add_metric([str(slot), self._name, str(version), digest], 1)
+        for worker, cells in enumerate(workers):
+            starts.add_metric([str(worker)], cells[metrics.STARTS])
+        versions = set()  # a worker and its successor may serve the same version
+        for row, row_cells in enumerate(rows):
+            if version := int(row_cells[metrics.GAUGES.index("version")]):
+                digest = self._shared.digest(row).tobytes().decode()
+                worker = row % self._shared.workers
+                versions.add((str(worker), self._name, str(version), digest))
+        for labels in sorted(versions):
+            model.add_metric(labels, 1)
         yield starts
         yield model
+
+
+def _add(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Return the sum of rows, cell by cell."""
+    return [sum(cells) for cells in zip(*rows, strict=True)]
 
 
 def _request_families(total: Sequence[float]) -> Iterator[Metric]:

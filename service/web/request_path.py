@@ -95,7 +95,7 @@ class PredictionPath:
         headers: Headers = (("X-Request-ID", request_id), NOSNIFF)
         if self.access.origins:
             headers += self.access.cors(environ)
-        if self.metrics.shared.draining:
+        if self.metrics.closing:
             headers += (("Connection", "close"),)
         return headers
 

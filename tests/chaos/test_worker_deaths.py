@@ -1,16 +1,16 @@
 """Worker deaths under load: the death of a worker breaks no connection of another worker.
 
-CHAOS_WORKER_KILLS sets the number of kills (default: 3), and CHAOS_SEED the seed to choose workers.
+Workers are killed in any pattern: two in a row, or while they start. CHAOS_WORKER_KILLS sets the
+number of kills (default: 6), and CHAOS_SEED the seed of the pattern.
 """
 
 import contextlib
-import functools
 import os
 import random
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,74 +18,73 @@ import psutil
 import pytest
 
 from service.artifact import manifest
-from service.host.supervisor import EARLY_DEATH_SECONDS
-from tests.chaos.load import (
-    BrokenConnection,
-    Client,
-    LoadRequest,
-    client_ports,
-    connect,
-    exchange,
-    load,
-)
+from tests.chaos.load import Client, LoadRequest, client_ports, connect, exchange, load
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
-KILLS = int(os.environ.get("CHAOS_WORKER_KILLS", "3"))
+KILLS = int(os.environ.get("CHAOS_WORKER_KILLS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
+WORKERS = 2
 CLIENTS = 4
-REPLIES_BETWEEN_KILLS = 500
-MIN_AGE_SECONDS = 2 * EARLY_DEATH_SECONDS
-"""Minimum age of a worker that is killed.
-
-After two early deaths in a row the supervisor closes the worker's listener, which resets the
-connections in its accept queue.
-"""
+REPLIES_BETWEEN_SERIES = 500
+MAX_KILLS_IN_SERIES = 10
+"""Maximum number of workers killed while no worker of their slot has replied."""
+NEW_CONNECTIONS = 200
+"""Number of new connections at the end, all of which must be answered."""
 PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).read_bytes())
 READYZ = LoadRequest("GET", "/readyz")
 
 
-class Kill(NamedTuple):
-    """The clients' ports of a killed worker's connections, and times by time.monotonic()."""
+class Series(NamedTuple):
+    """Kills in a row, and the time from the last of them until all workers reply."""
 
+    kills: int
     ports: set[int]
-    suspended: float
-    killed: float
-    replaced: float
-    """Time of the first reply of the new worker."""
-
-    def explains(self, broken: BrokenConnection) -> bool:
-        """Return whether the kill may have broken a connection."""
-        if broken.local_port:
-            return broken.local_port in self.ports
-        # The port of a connection that is reset during connect() is unknown.
-        return self.suspended <= broken.seconds <= self.replaced
+    """The clients' ports of the killed workers' connections."""
+    seconds: float
 
 
-def kill_worker(server: Server, worker: psutil.Process) -> Kill:
-    """Kill a worker, and wait for a reply of the worker that replaces it."""
-    before, suspended = {process.pid for process in server.workers()}, time.monotonic()
+def kill_worker(worker: psutil.Process) -> set[int]:
+    """Kill a worker, and return the clients' ports of its connections."""
     worker.suspend()  # A suspended worker accepts no connection after its ports are listed.
     until(lambda: worker.status() == psutil.STATUS_STOPPED)
     ports = client_ports(worker)
     worker.kill()
-    killed = time.monotonic()
+    worker.wait()
+    return ports
 
-    def replaced() -> bool:
-        new = [process for process in server.workers() if process.pid not in before]
-        if not new:
-            return False
-        with contextlib.closing(connect(server.port)) as connection:
-            status, _ = exchange(connection, READYZ)
-            local_port = connection.sock.getsockname()[1]
+
+def repliers(server: Server) -> set[int]:
+    """Return the process IDs of the workers that answer any of a few new connections."""
+    replies = set()
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(contextlib.closing(connect(server.port))) for _ in range(8)
+        ]
+        ports = set()
+        for connection in connections:
+            assert 200 == exchange(connection, READYZ)[0]
+            ports.add(connection.sock.getsockname()[1])
+        for worker in server.workers():
             with contextlib.suppress(psutil.Error):  # A process may end before it is inspected.
-                return status == 200 and any(local_port in client_ports(other) for other in new)
-        return False
+                if ports & client_ports(worker):
+                    replies.add(worker.pid)
+    return replies
 
-    until(replaced)
-    return Kill(ports, suspended, killed, time.monotonic())
+
+def kill_series(server: Server, choices: random.Random) -> Series:
+    """Kill a random number of workers, whatever they do, and wait until all slots reply again."""
+    kills, ports = choices.randint(1, MAX_KILLS_IN_SERIES), set[int]()
+    one_slot = choices.random() < 0.5
+    spared = choices.choice(server.workers()).pid if one_slot else 0
+    for _ in range(kills):
+        candidates = until(lambda: [w for w in server.workers() if w.pid != spared])
+        ports |= kill_worker(choices.choice(candidates))
+    start = time.monotonic()
+    until(lambda: len(repliers(server)) == WORKERS)
+    return Series(kills, ports, time.monotonic() - start)
 
 
 def wait_for_replies(clients: Sequence[Client], count: int) -> None:
@@ -94,16 +93,20 @@ def wait_for_replies(clients: Sequence[Client], count: int) -> None:
     until(lambda: sum(client.replies for client in clients) >= before + count)
 
 
-def has_passed(moment: float) -> bool:
-    """Return whether a moment on the clock time.monotonic() has passed."""
-    return time.monotonic() >= moment
+def all_series(server: Server, clients: Sequence[Client]) -> Iterator[Series]:
+    """Kill workers in one series after the other, until there were KILLS of them."""
+    choices, kills = random.Random(SEED), 0  # noqa: S311 # no cryptography
+    while kills < KILLS:
+        wait_for_replies(clients, REPLIES_BETWEEN_SERIES)
+        series = kill_series(server, choices)
+        kills += series.kills
+        yield series
 
 
 def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Killed workers are replaced, no reply is wrong, and other workers' connections survive."""
-    port = free_port()
-    command = granian(FLOWERS.artifact, port, "--workers", "2", "--no-access-log")
-    choices, stop = random.Random(SEED), threading.Event()  # noqa: S311 # no cryptography
+    port, stop = free_port(), threading.Event()
+    command = granian(FLOWERS.artifact, port, "--workers", str(WORKERS), "--no-access-log")
     with serving(command, port, log=tmp_path / "log") as server:
         with contextlib.closing(connect(port)) as connection:
             expected = exchange(connection, PREDICT)
@@ -116,24 +119,22 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
         clients = [Client(port, [PREDICT], lambda: check_prediction, stop) for _ in range(CLIENTS)]
         probe = Client(port, [READYZ], lambda: check_readiness, stop, persistent=False)
-        kills: list[Kill] = []
-        start = time.monotonic()
         with load([*clients, probe], stop):
-            for _ in range(KILLS):
-                wait_for_replies(clients, REPLIES_BETWEEN_KILLS)
-                old_enough = (kills[-1].replaced if kills else start) + MIN_AGE_SECONDS
-                until(functools.partial(has_passed, old_enough))
-                kills.append(kill_worker(server, choices.choice(server.workers())))
+            done = list(all_series(server, clients))
+        answers = [server.request("GET", "/healthz")[0] for _ in range(NEW_CONNECTIONS)]
         exit_code = server.stop()
-    seconds = [kill.replaced - kill.killed for kill in kills]
     broken = [connection for client in (*clients, probe) for connection in client.broken]
+    seconds = [series.seconds for series in done]
     with capsys.disabled():
         print(
-            f"\n{KILLS} workers killed, replaced after {statistics.median(seconds):.2f} s "
-            f"(median), {max(seconds):.2f} s (slowest); "
-            f"{sum(client.replies for client in clients)} predictions, {probe.replies} readiness "
-            f"checks; {len(broken)} connections broke with their worker"
+            f"\n{sum(series.kills for series in done)} workers killed in {len(done)} series; all "
+            f"replied {statistics.median(seconds):.2f} s later (median), {max(seconds):.2f} s "
+            f"(slowest); {sum(client.replies for client in clients)} predictions, {probe.replies} "
+            f"readiness checks; {len(broken)} connections broke with their worker"
         )
+    ports = set().union(*(series.ports for series in done))
     assert [] == [text for client in (*clients, probe) for text in client.wrong]
-    assert [] == [error for error in broken if not any(kill.explains(error) for kill in kills)]
+    unexplained = [error for error in broken if error.local_port not in ports]
+    assert [] == unexplained, (unexplained, server.log_lines())
+    assert NEW_CONNECTIONS == answers.count(200)
     assert 0 == exit_code

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.commands.serve import SPARE_THREADS
 from service.host.granian_adapter import GranianWorkers
+from service.host.heartbeat import Heartbeats
 from service.host.sockets import listen
 from service.host.supervisor import Supervisor
 from service.settings import ServiceSettings
@@ -65,5 +66,6 @@ if __name__ == "__main__":
     settings = ServiceSettings()
     threads = (settings.in_flight or 1) + settings.queue + SPARE_THREADS
     listeners = listen("127.0.0.1", int(sys.argv[1]), 1)
-    workers = GranianWorkers(listeners, lambda slot: create_app(), threads=threads)
-    Supervisor(listeners, workers.start, drain_seconds=0).run()
+    heartbeats = Heartbeats(2)
+    workers = GranianWorkers(listeners, lambda row: create_app(), heartbeats, threads=threads)
+    Supervisor(listeners, workers.start, heartbeats, drain_seconds=0).run()

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication
 
-from service.host.granian_adapter import GranianWorkers
+from service.host.granian_adapter import GranianWorkers, retire
+from service.host.heartbeat import Heartbeats
 from service.host.sockets import listen
 from service.host.supervisor import Supervisor
 from service.host.tls import KeyPair, check_key_pair
@@ -28,15 +30,30 @@ def main() -> None:
     broken = options.pop("broken", [])
     paths = options.pop("key_pair", None)
     key_pair = KeyPair(*map(Path, paths)) if paths else None
+    heartbeats = Heartbeats(2 * len(listeners))
 
-    def load(slot: int) -> WSGIApplication:
+    def load(row: int) -> WSGIApplication:
+        slot = row % len(listeners)
         if slot in broken:
             raise RuntimeError("no application here")
         return functools.partial(answer, slot)
 
+    def retire_worker(row: int, process: BaseProcess) -> None:
+        retire(process)
+
+    workers = GranianWorkers(
+        listeners,
+        load,
+        heartbeats,
+        threads=32,
+        key_pair=key_pair,
+        hang_seconds=options.get("hang_seconds", 30.0),
+    )
     Supervisor(
         listeners,
-        GranianWorkers(listeners, load, threads=32, key_pair=key_pair).start,
+        workers.start,
+        heartbeats,
+        retire_worker=retire_worker,
         check_reload=functools.partial(check_key_pair, key_pair),
         **options,
     ).run()

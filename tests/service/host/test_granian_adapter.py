@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import http.client
 import json
 import os
 import resource
@@ -48,13 +49,6 @@ def hosting(**options: Any) -> Iterator[Server]:
     port = free_port()
     with serving(command(port, **options), port) as server:
         yield server
-
-
-def two_workers(server: Server) -> dict[int, int]:
-    """Return the process IDs of the workers by slot, or {} unless two workers replied."""
-    replies = [server.request("GET", "/")[1] for _ in range(20)]
-    processes = {reply["slot"]: reply["process"] for reply in replies}
-    return processes if len(processes) == 2 else {}
 
 
 def is_refused(server: Server) -> bool:
@@ -109,8 +103,8 @@ def test_connections_wait_for_the_next_worker() -> None:
 
 
 def test_crash_loop_of_one_worker_leaves_the_others() -> None:
-    """No connection is assigned to a slot whose worker crashes repeatedly."""
-    with hosting(workers=2, broken=[1]) as server:
+    """No connection is assigned to a slot whose worker crashes repeatedly, or waits there long."""
+    with hosting(workers=2, broken=[1], abandon_seconds=0.1) as server:
         wait_for_log(server, "exit code 1; the next one starts in 0.2 s")
         assert {200} == {server.request("GET", "/")[0] for _ in range(30)}
 
@@ -130,19 +124,39 @@ def test_requests_in_flight_are_answered(number: signal.Signals, tmp_path: Path)
         assert 0 == server.process.wait(timeout=DEADLINE_SECONDS)
 
 
+def test_a_hung_worker_is_replaced() -> None:
+    """A suspended worker is killed, and its successor answers what it had not accepted."""
+    with hosting(hang_seconds=0.5) as server:
+        worker = psutil.Process(server.process.pid).children()[0]
+        worker.suspend()
+        until(lambda: worker.status() == psutil.STATUS_STOPPED)
+        with connect(server, GET) as connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert not worker.is_running()
+        wait_for_log(server, "has not responded")
+
+
 def test_sighup_replaces_the_workers() -> None:
-    """New processes replace the workers without a refused or broken connection."""
-    with hosting(workers=2) as server:
-        old = until(lambda: two_workers(server))
-        server.process.send_signal(signal.SIGHUP)
+    """A replaced worker answers on its connections, but accepts none; its successor does."""
+    with hosting(drain_seconds=600, grace_seconds=600) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
 
-        def is_replaced() -> bool:
-            replies = [server.request("GET", "/") for _ in range(10)]
-            assert {200} == {status for status, _ in replies}
-            return not {reply["process"] for _, reply in replies} & {*old.values()}
+        def process_of_connection() -> int:
+            connection.request("GET", "/")
+            return int(json.loads(connection.getresponse().read())["process"])
 
-        until(is_replaced)
-        until(lambda: two_workers(server))
+        with contextlib.closing(connection):
+            old = process_of_connection()
+            server.process.send_signal(signal.SIGHUP)
+            wait_for_log(server, "is retired")
+
+            def new_connections() -> set[int]:
+                return {server.request("GET", "/")[1]["process"] for _ in range(10)}
+
+            until(lambda: old not in new_connections())
+            assert {old} | new_connections() == {worker.pid for worker in server.workers()}
+            assert old not in new_connections()
+            assert old == process_of_connection()
         assert 0 == server.stop(signal.SIGINT)
         assert " ERROR " not in log_of(server).read()
 
@@ -228,8 +242,7 @@ def test_tls_and_its_renewal(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
 
         def is_renewed() -> bool:
-            # A worker that is being replaced may reset a connection that it has not answered.
-            with contextlib.suppress(ssl.SSLCertVerificationError, ConnectionError):
+            with contextlib.suppress(ssl.SSLCertVerificationError):
                 return request_tls(server, new)[1] != old_certificate
             return False
 

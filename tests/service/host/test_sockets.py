@@ -1,11 +1,13 @@
 """Tests of service.host.sockets: listening sockets."""
 
 import contextlib
+import select
 import socket
+import sys
 
 import pytest
 
-from service.host.sockets import TCP_KEEPALIVE_SECONDS, listen
+from service.host.sockets import TCP_KEEPALIVE_SECONDS, assign_connections, listen
 from service.settings import SettingsError
 from tests.serving import free_port
 
@@ -43,3 +45,21 @@ def test_tcp_keepalive() -> None:
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         idle, interval, count = (accepted.getsockopt(socket.IPPROTO_TCP, name) for name in options)
         assert TCP_KEEPALIVE_SECONDS == idle + interval * count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems share one socket")
+@pytest.mark.parametrize(
+    ("excluded", "expected"),
+    [([], {0, 1, 2}), ([1], {0, 2}), ([0, 1], {2}), ([0, 1, 2], {0, 1, 2})],
+)
+def test_assign_connections(excluded: list[int], expected: set[int]) -> None:
+    """New connections reach all listeners that are not excluded, or all if none is left."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(each) for each in listen("127.0.0.1", free_port(), 3)]
+        address = listeners[0].getsockname()
+        assign_connections(listeners, [2])
+        assign_connections(listeners, excluded)
+        connections = [stack.enter_context(socket.create_connection(address)) for _ in range(60)]
+        readable, _, _ = select.select(listeners, [], [], 0)
+        assert expected == {listeners.index(listener) for listener in readable}
+        assert 60 == len(connections)
