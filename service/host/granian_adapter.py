@@ -12,14 +12,19 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from typing import Any
 from wsgiref.types import WSGIApplication
 
+import granian.server.mp
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
+from granian.wsgi import _callback_wrapper
 
+from service.host.abort import ABORT, abort
+from service.host.memory import return_large_blocks
 from service.host.signals import HANDLED_SIGNALS, STOP_SIGNALS
 from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
@@ -76,6 +81,7 @@ class GranianWorkers(MPServer):
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
         self._listeners, self._load = listeners, load
+        granian.server.mp._wsgi_call_wrap = _call_with_abort  # type: ignore[assignment, attr-defined]
         # Forked workers share the modules that this process has imported. Fork is the default on
         # Linux only up to Python 3.13.
         multiprocessing.set_start_method("fork", force=True)
@@ -115,6 +121,7 @@ class GranianWorkers(MPServer):
         _raise_file_limit(self.backpressure + SPARE_FILES)
         _schedule_as_batch()
         _die_with_parent()
+        return_large_blocks()
         # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
         # may act on it, by sending SIGTERM to the workers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
@@ -123,6 +130,17 @@ class GranianWorkers(MPServer):
         except Exception:
             log.exception("worker %d cannot create its application", slot)
             sys.exit(1)
+
+
+def _call_with_abort(*arguments: Any) -> Callable[[Any, dict[str, Any]], int]:
+    """Return granian's function that calls an application, extended by ABORT in the environ."""
+    call = _callback_wrapper(*arguments)
+
+    def handle(protocol: Any, scope: dict[str, Any]) -> int:
+        scope[ABORT] = functools.partial(abort, protocol)
+        return call(protocol, scope)  # type: ignore[no-any-return]
+
+    return handle
 
 
 def _raise_file_limit(count: int) -> None:
