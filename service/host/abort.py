@@ -8,8 +8,10 @@ ABORT = "service.abort"
 """Key in the environ of the function that aborts the request, of type Abort.
 
 Only granian_adapter.py sets it; under other hosts, a request cannot be aborted."""
-FLUSH_SECONDS = 0.01
-"""Time in seconds in which the reply of an aborted request is sent before the connection closes."""
+FLUSH_SECONDS = 0.05
+"""Time in seconds in which hyper sends a reply that it has received from granian."""
+CHANNEL_PARTS = 4
+"""Number of parts of a reply that granian queues for hyper."""
 
 Headers = Sequence[tuple[str, str]]
 Abort = Callable[[int, Headers, bytes], None]
@@ -18,6 +20,8 @@ Abort = Callable[[int, Headers, bytes], None]
 
 def abort(protocol: Any, status: int, headers: Headers, body: bytes) -> None:
     """Send a reply and close the connection while another thread waits for the request's body.
+
+    It returns when the reply has been sent, which takes as long as the client makes it take.
 
     granian has no timeout for bodies and no function that ends the wait. But hyper, its HTTP
     library, drops the connection when a reply ends before its Content-Length, and the wait then
@@ -35,10 +39,14 @@ def abort(protocol: Any, status: int, headers: Headers, body: bytes) -> None:
 
 
 class _Body:
-    """An iterator over one part, which ends late enough for the part to be sent."""
+    """An iterator over a body, which ends late enough for the body to be sent.
 
-    def __init__(self, part: bytes) -> None:
-        self._parts = [part]
+    It adds as many empty parts as granian queues: the last of them waits until hyper has taken the
+    body. hyper ignores empty parts.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._parts = [*[b""] * CHANNEL_PARTS, body]
 
     def __next__(self) -> bytes:
         if self._parts:

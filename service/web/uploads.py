@@ -96,12 +96,15 @@ class Uploads:
 
     def admit(self) -> None:
         """Admit a request, if necessary in place of late bodies; raise Refused (503) otherwise."""
-        try:
-            self._admission.enter()
-        except Refused:
-            if not self._move_late_bodies():
-                raise
-            self._admission.enter()
+        deadline = None
+        while True:
+            try:
+                return self._admission.enter()
+            except Refused:
+                now = monotonic()
+                deadline = deadline or now + self._admission.deadline_seconds
+                if now > deadline or not self._move_late_bodies():
+                    raise
 
     def start(self, environ: Environ, request_id: str) -> Upload:
         """Register the body of an admitted request; call finish() when it has been read."""
@@ -189,7 +192,8 @@ class Uploads:
                         self._doom(upload, problem)
                 doomed, self._doomed = self._doomed, []
             for upload in doomed:
-                _abort(upload)
+                # A client that does not read delays this for up to send_seconds.
+                threading.Thread(target=_abort, args=(upload,), name="abort", daemon=True).start()
 
     def _problem(self, upload: Upload, now: float) -> str | None:
         """Return which limit a body breaks, or None."""
