@@ -98,6 +98,27 @@ class ServiceSettings(Settings):
     max_body_bytes: int = setting(
         16 << 20, "Maximum size of a request body in bytes, after decompression too.", minimum=1
     )
+    memory_bytes: int | None = setting(
+        None,
+        "Memory for the requests of one worker in bytes; by default half of the memory limit / "
+        "workers, at most 1 GiB.",
+        minimum=1,
+    )
+    slow_uploads: int = setting(
+        64,
+        "Maximum number of slow uploads in a worker; then the slowest is closed.",
+        minimum=1,
+        maximum=1024,
+    )
+    upload_grace_seconds: float = setting(
+        5.0, "Time that an upload may stand still, in seconds.", minimum=0.1, maximum=3600
+    )
+    min_upload_bytes_per_second: float = setting(
+        500.0, "Minimum rate of an upload in bytes per second.", minimum=1
+    )
+    upload_seconds: float = setting(
+        300.0, "Maximum time of an upload, in seconds.", minimum=0.1, maximum=86400
+    )
     max_rows: int = setting(1 << 16, "Maximum number of rows in one request.", minimum=1)
     max_elements: int = setting(
         1 << 22, "Maximum number of values (rows times features) in one request.", minimum=1
@@ -189,6 +210,12 @@ class HostSettings(Settings):
         30.0,
         "Time in seconds without a sign of life after which a worker is killed and replaced.",
         minimum=0.5,
+        maximum=86400,
+    )
+    send_seconds: float = setting(
+        30.0,
+        "Time in seconds after which a connection is closed if its client reads no more.",
+        minimum=1,
         maximum=86400,
     )
     tls_certificate: Path | None = setting(

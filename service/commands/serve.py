@@ -13,12 +13,15 @@ import click
 
 from service.artifact import storage
 from service.host.cores import available_cores
+from service.host.memory import default_memory_bytes
 from service.host.tls import KeyPair, check_key_pair
 from service.injected_variables import log_injected
 from service.observe import logs
 from service.observe.metrics import SharedMetrics, WorkerMetrics
+from service.runtime.request_memory import MIN_BODIES
 from service.runtime.served_schema import ServedSchema
 from service.settings import HostSettings, ServiceSettings
+from service.web.sending import MAX_HELD_REPLIES
 
 SPARE_THREADS = 56
 """Number of extra threads per worker, for rejected requests and health probes."""
@@ -65,11 +68,21 @@ def serve(artifact: Path | None, **options: Any) -> None:
     cores_per_worker = max(1, available_cores() // workers)
     in_flight = settings.in_flight or cores_per_worker
     threads = settings.threads or cores_per_worker
-    settings = replace(settings, artifact=artifact, threads=threads, in_flight=in_flight)
+    settings = replace(
+        settings,
+        artifact=artifact,
+        threads=threads,
+        in_flight=in_flight,
+        memory_bytes=settings.memory_bytes
+        or default_memory_bytes(workers, MIN_BODIES * settings.max_body_bytes),
+    )
     # Process 1 of a container ignores a signal without a handler, and the supervisor installs its
     # own handlers only when it runs.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    _run_host(settings, hosting, workers, in_flight + settings.queue + SPARE_THREADS, version)
+    request_threads = (
+        in_flight + settings.queue + settings.slow_uploads + MAX_HELD_REPLIES + SPARE_THREADS
+    )
+    _run_host(settings, hosting, workers, request_threads, version)
 
 
 def _run_host(
@@ -86,7 +99,7 @@ def _run_host(
     check_key_pair(key_pair)
     metrics, schema = SharedMetrics(workers), ServedSchema()
     heartbeats = Heartbeats(metrics.rows)
-    listeners = listen(hosting.host, hosting.port, workers)
+    listeners = listen(hosting.host, hosting.port, workers, hosting.send_seconds)
 
     def load(row: int) -> WSGIApplication:
         from service.web.app import create_app  # only in workers, to save memory in the supervisor

@@ -13,15 +13,20 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from wsgiref.types import WSGIApplication
 
+import granian.server.mp
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
+from granian.wsgi import _callback_wrapper
 
+from service.host.abort import ABORT, abort
 from service.host.heartbeat import Heartbeats, HeartbeatThread, beat_interval
+from service.host.memory import return_large_blocks
 from service.host.signals import HANDLED_SIGNALS, STOP_SIGNALS
 from service.host.sockets import IS_LINUX, MAX_CONNECTIONS
 from service.host.tls import KeyPair
@@ -86,6 +91,7 @@ class GranianWorkers(MPServer):
         self._ssp = self._sso = None  # granian's other ways to pass a socket
         self._listeners, self._load, self._heartbeats = listeners, load, heartbeats
         self._beat_interval = beat_interval(hang_seconds)
+        granian.server.mp._wsgi_call_wrap = _call_with_abort  # type: ignore[assignment, attr-defined]
         # Forked workers share the modules that this process has imported. Fork is the default on
         # Linux only up to Python 3.13.
         multiprocessing.set_start_method("fork", force=True)
@@ -130,6 +136,7 @@ class GranianWorkers(MPServer):
         _raise_file_limit(self.backpressure + SPARE_FILES)
         _schedule_as_batch()
         _die_with_parent()
+        return_large_blocks()
         heartbeat = HeartbeatThread(self._heartbeats, row, self._beat_interval)
         heartbeat.start()
         # SIGINT stays blocked: Ctrl-C reaches every process of a terminal, but only the supervisor
@@ -162,6 +169,17 @@ def _stop_accepting(listener: os.stat_result, number: int, frame: object) -> Non
         with contextlib.suppress(OSError):  # the folder's own descriptor is closed by now
             if os.path.samestat(os.fstat(int(path.name)), listener):
                 os.dup2(unused.fileno(), int(path.name))
+
+
+def _call_with_abort(*arguments: Any) -> Callable[[Any, dict[str, Any]], int]:
+    """Return granian's function that calls an application, extended by ABORT in the environ."""
+    call = _callback_wrapper(*arguments)
+
+    def handle(protocol: Any, scope: dict[str, Any]) -> int:
+        scope[ABORT] = functools.partial(abort, protocol)
+        return call(protocol, scope)  # type: ignore[no-any-return]
+
+    return handle
 
 
 def _raise_file_limit(count: int) -> None:

@@ -37,11 +37,13 @@ if sys.platform == "linux":
     ]
 
 
-def listen(host: str, port: int, workers: int) -> list[socket.socket]:
+def listen(host: str, port: int, workers: int, send_seconds: float = 30) -> list[socket.socket]:
     """Return one listening socket per worker, which queues connections until they are accepted.
 
-    On Linux the kernel spreads the connections over the sockets. Raise SettingsError if the host is
-    unknown or the port is in use.
+    On Linux the kernel spreads the connections over the sockets, and it closes a connection whose
+    client has accepted none of the sent data for `send_seconds`: TCP_USER_TIMEOUT also limits how
+    long a receive window may stay closed. Raise SettingsError if the host is unknown or the port is
+    in use.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -61,7 +63,10 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
             bind().close()  # SO_REUSEPORT below would silently share the port with another server
             if IS_LINUX:
                 reuse_port = (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                sockets = [bind(reuse_port, *SOCKET_OPTIONS) for _ in range(workers)]
+                milliseconds = max(1, round(send_seconds * 1000))
+                timeout = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+                options = (reuse_port, timeout, *SOCKET_OPTIONS)
+                sockets = [bind(*options) for _ in range(workers)]
             else:  # other kernels do not spread connections, so the workers share one socket
                 sockets = [bind(*SOCKET_OPTIONS)] * workers
             for listener in sockets:

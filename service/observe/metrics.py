@@ -11,11 +11,11 @@ from bisect import bisect_left
 from itertools import accumulate
 
 ROUTES = ("/predict", "/v2/infer", "/v1/predict", "other")
-STATUSES = (200, 400, 401, 404, 405, 406, 411, 413, 415, 422, 500, 503)
+STATUSES = (200, 400, 401, 404, 405, 406, 408, 411, 413, 415, 422, 500, 503)
 REASONS = (
     "unparseable", "wrong_for_this_model", "length_required", "too_large", "unsupported_media_type",
     "not_acceptable", "unauthorized", "not_found", "method_not_allowed", "not_ready", "overloaded",
-    "deadline", "failed", "other",
+    "deadline", "memory", "slow_upload", "failed", "other",
 )  # fmt: skip
 DEFAULT_REASONS = {
     400: "unparseable",

@@ -60,7 +60,7 @@ class Admission:
             self._admission_permits.get_nowait()
         except Empty:
             if not self._wait_briefly():
-                detail = f"{self.max_admitted} requests are being answered already"
+                detail = f"{self.max_admitted} other requests are running or waiting to run"
                 raise overloaded(detail, self.deadline_seconds) from None
 
     def _wait_briefly(self) -> bool:

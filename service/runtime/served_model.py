@@ -12,6 +12,7 @@ from service.errors import BadInput
 from service.observe.metrics import WorkerMetrics
 from service.runtime.batcher import Batcher, batching_pays
 from service.runtime.predictor import Predictor
+from service.runtime.request_memory import RequestMemory
 from service.runtime.session import Outputs, Rows, all_finite
 from service.settings import ServiceSettings
 
@@ -27,6 +28,17 @@ class ServedModel:
     """Maximum number of rows in one request."""
     is_batched: bool = False
     """Whether `run` is a Batcher, whose queue and deadline replace those of Admission."""
+
+    @cached_property
+    def memory(self) -> RequestMemory:
+        """Estimate of the memory that a request needs."""
+        manifest = self.predictor.manifest
+        return RequestMemory(len(manifest.features), manifest.out_features, self.max_rows)
+
+    @cached_property
+    def uncounted_body_bytes(self) -> int:
+        """Size in bytes of the largest body whose memory is not counted."""
+        return self.memory.uncounted_body_bytes
 
     @cached_property
     def features(self) -> tuple[str, ...]:

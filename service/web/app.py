@@ -11,7 +11,7 @@ from service.injected_variables import log_injected
 from service.observe.metrics import DEFAULT_REASONS, ROUTES, WorkerMetrics
 from service.runtime.served_schema import ServedSchema
 from service.settings import ServiceSettings
-from service.web import body, replies
+from service.web import replies
 from service.web.context import ServiceContext, load_context
 from service.web.information_routes import information_routes
 from service.web.protocol_routes import PREDICTIONS, prediction_routes, v1_routes, v2_routes
@@ -87,7 +87,7 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         environ, status = request.environ, response.status_code
         context.metrics.count_reply(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
         if status >= 400:
-            body.drain_body(environ)
+            context.predict.drain(environ, g.request_id)
         headers = context.predict.finish_reply(status, environ, g.request_id, g.start)
         response.headers.extend(headers)
         return response

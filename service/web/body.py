@@ -3,8 +3,8 @@
 import contextlib
 import gzip
 import io
-import threading
 import zlib
+from time import monotonic
 from typing import Any
 
 from werkzeug.http import parse_options_header
@@ -14,23 +14,42 @@ from service.protocols.messages import JSON, Request
 
 Environ = dict[str, Any]
 """The environ of a WSGI request (PEP 3333)."""
-CHUNK_BYTES = 1 << 16
+PIECE_BYTES = 1 << 14
+"""Size in bytes of the first piece of a body; further pieces are larger if they arrive quickly."""
+QUICK_SECONDS = 0.1
+"""Time in seconds in which a piece must arrive for the next one to have twice its size."""
+MAX_DEFLATE_RATIO = 1032
+"""Maximum ratio of the sizes of data before and after deflate (https://zlib.net/zlib_tech.html)."""
 MAX_DRAINED_BYTES = 1 << 20
 """Maximum number of bytes to drain from the body of a rejected request."""
-MAX_CONCURRENT_DRAINS = 16
-"""Maximum number of rejected bodies that are drained at the same time."""
 BODY_STARTED = "service.body_started"
 """Key that is set in the environ when reading of the body begins."""
 MAX_LENGTH_DIGITS = 15
 """Maximum number of digits of a length in a header; such numbers are exact even as float64."""
-_drain_slots = threading.Semaphore(MAX_CONCURRENT_DRAINS)
 
 
-def read_request(environ: Environ, max_bytes: int) -> Request:
+class Receiver:
+    """Accounts for the memory of one body; this class reserves nothing."""
+
+    __slots__ = ()
+
+    def expect(self, count: int) -> None:
+        """Reserve memory for `count` further bytes, or raise Refused."""
+
+    def hold(self, count: int) -> None:
+        """Reduce the reserved memory to that of a complete body of `count` bytes."""
+
+
+UNLIMITED = Receiver()
+
+
+def read_request(environ: Environ, max_bytes: int, receiver: Receiver = UNLIMITED) -> Request:
     """Read and decompress a request; max_bytes limits its body before and after decompression.
 
-    Raise Refused: 413 for a larger body, 415 for an unknown Content-Encoding; or BadInput (400) for
-    a truncated or corrupt body, or a length that is not a number.
+    The memory for the body is reserved before it is read, except for the first PIECE_BYTES.
+
+    Raise Refused: 413 for a larger body, 415 for an unknown Content-Encoding, 503 without memory;
+    or BadInput (400) for a truncated or corrupt body, or a length that is not a number.
     """
     stream, header = environ["wsgi.input"], environ.get("CONTENT_LENGTH")
     environ[BODY_STARTED] = True
@@ -38,16 +57,25 @@ def read_request(environ: Environ, max_bytes: int) -> Request:
         length = _parse_length(header, "Content-Length")
         if length > max_bytes:
             raise _too_large(max_bytes)
-        body, is_complete = stream.read(length), True
+        body, is_complete = stream.read(min(length, PIECE_BYTES)), True
         if len(body) < length:
-            body = _read_remaining(stream, body, length)
+            body = _read_remaining(stream, body, length, receiver)
+            if len(body) < length:
+                detail = f"expected a body of {length} bytes, found {len(body)}"
+                raise BadInput(detail, status=UNPARSEABLE)
     elif environ.get("wsgi.input_terminated"):
-        body, is_complete = _read_chunked(stream, max_bytes), False
+        body, is_complete = stream.read(PIECE_BYTES), False
+        if body:
+            body = _read_remaining(stream, body, max_bytes + 1, receiver)
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
     else:  # a request with neither a length nor chunks has no body
         body, is_complete = b"", False
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding and (encoding := encoding.strip().lower()) != "identity":
+        receiver.expect(min(max_bytes, MAX_DEFLATE_RATIO * len(body)))
         body, is_complete = _decompress(body, encoding, max_bytes), True
+        receiver.hold(len(body))
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:
         json_length = _parse_length(json_length, "Inference-Header-Content-Length")
@@ -58,47 +86,44 @@ def read_request(environ: Environ, max_bytes: int) -> Request:
     return Request(body, content_type.lower(), accept, json_length, is_complete, parameters)
 
 
-def drain_body(environ: Environ) -> None:
-    """Read and discard the body of a rejected request, unless it is large or has been read.
+def is_drainable(environ: Environ) -> bool:
+    """Return whether to read and discard the body of a rejected request, unless it has been read.
 
-    Hosts close a connection with an unread body, and the client may then lose the reply. The number
-    of concurrent drains is limited, because the rest of a body may never arrive.
+    Hosts close a connection with an unread body, and the client may then lose the reply. A large
+    body is not worth reading.
     """
-    header = environ.get("CONTENT_LENGTH") or ""
-    if not header and environ.get("HTTP_TRANSFER_ENCODING"):
-        header = str(MAX_DRAINED_BYTES)
-    small = len(header) <= 7 and header.isdecimal() and int(header) <= MAX_DRAINED_BYTES
     # A client that sent Expect: 100-continue receives the rejection before it sends the body.
-    if environ.get(BODY_STARTED) or not small or "HTTP_EXPECT" in environ:
-        return
-    if not _drain_slots.acquire(blocking=False):
-        return
-    try:
-        environ["wsgi.input"].read(int(header))
-    except OSError:  # the client closed the connection
-        pass
-    finally:
-        _drain_slots.release()
+    if environ.get(BODY_STARTED) or "HTTP_EXPECT" in environ:
+        return False
+    header = environ.get("CONTENT_LENGTH") or ""
+    if not header:
+        return "HTTP_TRANSFER_ENCODING" in environ
+    return len(header) <= 7 and header.isdecimal() and 0 < int(header) <= MAX_DRAINED_BYTES
 
 
-def _read_remaining(stream: Any, body: bytes, length: int) -> bytes:
-    """Read the rest of a body after a short read; raise BadInput if the body ends early."""
-    while len(body) < length:
-        if not (part := stream.read(length - len(body))):
-            detail = f"expected a body of {length} bytes, found {len(body)}"
-            raise BadInput(detail, status=UNPARSEABLE)
-        body += part
-    return body
+def drain_body(environ: Environ) -> None:
+    """Read and discard a body, up to MAX_DRAINED_BYTES."""
+    with contextlib.suppress(OSError):  # the client closed the connection
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or MAX_DRAINED_BYTES))
 
 
-def _read_chunked(stream: Any, max_bytes: int) -> bytes:
-    """Read a body without Content-Length up to its end, which the host marks."""
-    parts, size = [], 0
-    while part := stream.read(CHUNK_BYTES):
+def _read_remaining(stream: Any, body: bytes, end: int, receiver: Receiver) -> bytes:
+    """Read the rest of a body after its first piece, up to `end` bytes in all, or to its end.
+
+    The body is read in pieces because the host does not tell how much of a piece has arrived. The
+    pieces grow, as each of them costs a switch of threads.
+    """
+    parts, size, piece_bytes = [body], len(body), PIECE_BYTES
+    while size < end:
+        count = min(piece_bytes, end - size)
+        receiver.expect(count)
+        start = monotonic()
+        if not (part := stream.read(count)):
+            break
         parts.append(part)
         size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
+        is_quick = monotonic() - start < QUICK_SECONDS
+        piece_bytes = 2 * piece_bytes if is_quick else PIECE_BYTES
     return b"".join(parts)
 
 

@@ -8,12 +8,14 @@ from service.artifact import storage
 from service.errors import Refused
 from service.observe.metrics import WorkerMetrics
 from service.runtime.admission import Admission
+from service.runtime.request_memory import MIN_BODIES, split_memory
 from service.runtime.served_model import ServedModel, load_served_model
 from service.runtime.served_schema import ServedSchema
 from service.runtime.versions import NOT_READY_HEADERS, Versions
 from service.settings import ServiceSettings
 from service.web.request_path import NATIVE, V1, V2, PredictionPath, Protocol
 from service.web.security import AccessControl
+from service.web.uploads import UploadLimits, Uploads
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,24 @@ def load_context(
     )
     slots = settings.in_flight or 1
     admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.count_wait)
-    predict = PredictionPath(versions.find, access, admission, metrics, settings.max_body_bytes)
+    memory = split_memory(
+        settings.memory_bytes or MIN_BODIES * settings.max_body_bytes, settings.queue_seconds
+    )
+    limits = UploadLimits(
+        settings.slow_uploads,
+        settings.min_upload_bytes_per_second,
+        settings.upload_grace_seconds,
+        settings.upload_seconds,
+    )
+    predict = PredictionPath(
+        find=versions.find,
+        access=access,
+        admission=admission,
+        uploads=Uploads(limits, admission, memory.bodies),
+        memory=memory,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+    )
     return ServiceContext(settings, versions, access, metrics, predict, fast_routes)
 
 

@@ -8,6 +8,7 @@ from service.protocols import tfserving, v2
 from service.web.context import ServiceContext, find_model, require_ready
 from service.web.replies import document, respond
 from service.web.request_path import NATIVE, V1, V2, Protocol
+from service.web.sending import body_parts
 
 PREDICTIONS = "predictions"
 """Name of the blueprint whose requests the hooks in app.py skip."""
@@ -17,13 +18,16 @@ def prediction_routes(context: ServiceContext) -> Blueprint:
     """Return the POST routes of predictions, all handled by PredictionPath."""
     routes = Blueprint(PREDICTIONS, __name__)
 
-    def predict(protocol: Protocol, model: str, version: str | None) -> Response:
-        find = partial(find_model, context, model, version)
-        return respond(*context.predict(request.environ, protocol, find))
+    def predict(
+        protocol: Protocol, model: str | None = None, version: str | None = None
+    ) -> Response:
+        find = None if model is None else partial(find_model, context, model, version)
+        reply, headers = context.predict(request.environ, protocol, find)
+        return respond(reply, headers, body_parts(reply.body, context.predict.memory.replies))
 
     @routes.post("/predict")
     def native_predict() -> Response:
-        return respond(*context.predict(request.environ, NATIVE))
+        return predict(NATIVE)
 
     @routes.post("/v2/models/<model>/infer")
     @routes.post("/v2/models/<model>/versions/<version>/infer")

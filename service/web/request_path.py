@@ -4,6 +4,7 @@ An empty Flask view takes longer than a whole prediction of one row, so Dispatch
 routes without Flask. See docs/http.md.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from service.observe.metrics import ROUTES, WorkerMetrics
 from service.protocols import native, tfserving, v2
 from service.protocols.messages import Reply, Request
 from service.runtime.admission import Admission
+from service.runtime.request_memory import MemoryBudgets
 from service.runtime.served_model import ServedModel
 from service.web import body, replies
 from service.web.body import Environ
 from service.web.security import NOSNIFF, AccessControl, Headers
+from service.web.sending import MIN_HELD_BYTES, body_parts, hold_reply
+from service.web.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -51,6 +55,8 @@ class PredictionPath:
     """Returns the current version, or raises Refused (503) if none is loaded."""
     access: AccessControl
     admission: Admission
+    uploads: Uploads
+    memory: MemoryBudgets
     metrics: WorkerMetrics
     max_body_bytes: int
     """Maximum size of a body in bytes, compressed and decompressed."""
@@ -70,10 +76,10 @@ class PredictionPath:
             if self.access.tokens:
                 self.access.check(environ)
             served = (find or self.find)()
-            reply = self._answer(environ, protocol, served)
+            reply = self._answer(environ, protocol, served, request_id)
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
-            body.drain_body(environ)
+            self.drain(environ, request_id)
         self.metrics.count_reply(protocol.route, reply.status, perf_counter() - start, reason)
         return reply, self.finish_reply(reply.status, environ, request_id, start)
 
@@ -99,20 +105,62 @@ class PredictionPath:
             headers += (("Connection", "close"),)
         return headers
 
-    def _answer(self, environ: Environ, protocol: Protocol, served: ServedModel) -> Reply:
-        admission = self.admission
-        admission.enter()
+    def drain(self, environ: Environ, request_id: str) -> None:
+        """Discard the small body of a rejected request, within the limits on late bodies."""
+        if body.is_drainable(environ) and (upload := self.uploads.start_late(environ, request_id)):
+            body.drain_body(environ)
+            with contextlib.suppress(Refused):  # if aborted, the client has had its reply
+                self.uploads.finish(upload)
+
+    def _answer(
+        self, environ: Environ, protocol: Protocol, served: ServedModel, request_id: str
+    ) -> Reply:
+        self.uploads.admit()
+        upload = self.uploads.start(environ, request_id)
         try:
-            request = body.read_request(environ, self.max_body_bytes)
-            if served.is_batched:
-                return protocol.answer(request, served)
-            admission.begin()
+            request = self._read(environ, upload)
             try:
-                return protocol.answer(request, served)
+                return self._predict(request, protocol, served)
             finally:
-                admission.end()
+                self.admission.leave()
         finally:
-            admission.leave()
+            upload.release()
+
+    def _read(self, environ: Environ, upload: Upload) -> Request:
+        """Read the body of a request, which is admitted before and after, but not on an error."""
+        try:
+            request = body.read_request(environ, self.max_body_bytes, upload)
+        except BaseException:
+            if self.uploads.finish(upload):
+                self.admission.leave()
+            raise
+        if not self.uploads.finish(upload):
+            self.admission.enter()
+        return request
+
+    def _predict(self, request: Request, protocol: Protocol, served: ServedModel) -> Reply:
+        """Answer an admitted request, with memory reserved for it and its reply if it is large."""
+        count = 0
+        if len(request.body) > served.uncounted_body_bytes:
+            count = self.memory.answers.reserve(served.memory.estimate(len(request.body)))
+        try:
+            reply = self._run(request, protocol, served)
+            if len(reply.body) > MIN_HELD_BYTES:
+                hold_reply(reply.body, self.memory.replies)
+            return reply
+        finally:
+            if count:
+                self.memory.answers.release(count)
+
+    def _run(self, request: Request, protocol: Protocol, served: ServedModel) -> Reply:
+        """Answer a request when it may run; batched requests wait in the batcher instead."""
+        if served.is_batched:
+            return protocol.answer(request, served)
+        self.admission.begin()
+        try:
+            return protocol.answer(request, served)
+        finally:
+            self.admission.end()
 
 
 @dataclass(frozen=True)
@@ -134,7 +182,7 @@ class Dispatch:
         reply, headers = self.predict(environ, protocol)
         entity = (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
         start_response(replies.STATUS_LINES[reply.status], [*entity, *headers, *reply.headers])
-        return [reply.body]
+        return body_parts(reply.body, self.predict.memory.replies)
 
 
 def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Reply, str | None]:

@@ -21,7 +21,7 @@ HTML = "text/html"
 TRUE = {"const": True}
 METRICS = {"text/plain": STRING, "application/openmetrics-text": STRING}
 ALIVE = {JSON: members({"status": {"const": "alive"}})}
-PREDICTION_ERRORS = (400, 406, 411, 413, 415, 422, 500, 503)
+PREDICTION_ERRORS = (400, 406, 408, 411, 413, 415, 422, 500, 503)
 MODEL_ERRORS = (500, 503)
 """Statuses of errors on a path that needs a model."""
 NO_MODEL_ERRORS = (500,)

@@ -42,7 +42,7 @@ def test_requests_beyond_the_limit_are_refused() -> None:
     admission = Admission(max_running=1, max_admitted=2, deadline_seconds=1.5)
     admission.enter()
     admission.enter()
-    with pytest.raises(Refused, match=r"^overloaded: 2 requests are being answered") as error:
+    with pytest.raises(Refused, match=r"^overloaded: 2 other requests are running") as error:
         admission.enter()
     expected = (503, "overloaded", (("Retry-After", "2"),))
     assert expected == (error.value.status, error.value.reason, error.value.headers)

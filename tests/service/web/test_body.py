@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadInput, Refused
-from service.web.body import BODY_STARTED, MAX_DRAINED_BYTES, drain_body, read_request
+from service.web.body import (
+    BODY_STARTED,
+    MAX_DRAINED_BYTES,
+    PIECE_BYTES,
+    Receiver,
+    drain_body,
+    is_drainable,
+    read_request,
+)
 from tests.service.protocols.refusal import refusal
 
 
@@ -134,17 +142,65 @@ def test_headers_of_a_body() -> None:
     ("environ", "size"),
     [
         (sized(b"abc"), 3),
+        (sized(b""), None),
         (sized(b"abcdef", "3"), 3),
-        (sized(b"abc") | {"HTTP_EXPECT": "100-continue"}, 0),
-        (sized(b"abc") | {BODY_STARTED: True}, 0),
-        (sized(b"abc", str(MAX_DRAINED_BYTES + 1)), 0),
-        (chunked(b"abc"), 0),
+        (sized(b"abc") | {"HTTP_EXPECT": "100-continue"}, None),
+        (sized(b"abc") | {BODY_STARTED: True}, None),
+        (sized(b"abc", str(MAX_DRAINED_BYTES + 1)), None),
+        (chunked(b"abc"), None),
         (chunked(b"abc", HTTP_TRANSFER_ENCODING="chunked"), 3),
-        (sized(b"abc", "x"), 0),
+        (sized(b"abc", "x"), None),
         ({"wsgi.input": Trickle(), "CONTENT_LENGTH": "1"}, 0),
     ],
 )
-def test_rejected_bodies_are_drained(environ: dict[str, Any], size: int) -> None:
+def test_rejected_bodies_are_drained(environ: dict[str, Any], size: int | None) -> None:
     """A small body is read to its end if the client has sent it and no parser has read it."""
-    drain_body(environ)
-    assert size == environ["wsgi.input"].tell()
+    assert is_drainable(environ) == (size is not None)
+    if size is not None:
+        drain_body(environ)
+        assert size == environ["wsgi.input"].tell()
+
+
+class Memory(Receiver):
+    """Records the sizes of the pieces, and refuses the first one above a limit."""
+
+    def __init__(self, limit: int = 1 << 30) -> None:
+        self.limit = limit
+        self.pieces: list[int] = []
+        self.held: int | None = None
+
+    def expect(self, count: int) -> None:
+        """Record a piece."""
+        if sum(self.pieces) + count > self.limit:
+            raise Refused(503, "full", reason="memory")
+        self.pieces.append(count)
+
+    def hold(self, count: int) -> None:
+        """Record the size of the complete body."""
+        self.held = count
+
+
+@pytest.mark.parametrize("environ", [sized, chunked])
+def test_memory_is_reserved_before_a_piece_is_read(
+    environ: Callable[[bytes], dict[str, Any]],
+) -> None:
+    """A large body is read in growing pieces; without memory for one, reading stops before it."""
+    request, memory = environ(bytes(9 * PIECE_BYTES)), Memory()
+    assert 9 * PIECE_BYTES == len(read_request(request, 9 * PIECE_BYTES, memory).body)
+    assert [PIECE_BYTES, 2 * PIECE_BYTES, 4 * PIECE_BYTES] == memory.pieces[:3]
+    request = environ(bytes(9 * PIECE_BYTES))
+    with pytest.raises(Refused, match="full"):
+        read_request(request, 9 * PIECE_BYTES, Memory(3 * PIECE_BYTES))
+    assert 4 * PIECE_BYTES == request["wsgi.input"].tell()
+    memory = Memory()
+    read_request(environ(bytes(PIECE_BYTES)), PIECE_BYTES, memory)
+    assert sum(memory.pieces) <= 1  # only a chunked body needs another read to find its end
+
+
+def test_memory_of_a_compressed_body() -> None:
+    """Memory for the largest possible content is reserved first, then reduced to its true size."""
+    memory = Memory()
+    read_request(gzipped(bytes(5000)), 9000, memory)
+    assert ([9000], 5000) == (memory.pieces, memory.held)
+    with pytest.raises(Refused, match="full"):
+        read_request(gzipped(bytes(5000)), 9000, Memory(8999))

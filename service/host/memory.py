@@ -1,0 +1,68 @@
+"""The memory that this process may use: the machine's, or less if a control group limits it."""
+
+import contextlib
+import ctypes
+import re
+from pathlib import Path, PurePosixPath
+
+LIMIT_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
+"""File that holds the memory limit of a control group, by version."""
+REQUEST_SHARE = 0.5
+"""Share of the memory for requests; the rest is for the programs, the networks and the kernel."""
+MAX_DEFAULT_BYTES = 1 << 30
+"""Maximum default of a worker's budget: a worker answers only a few large requests at a time."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameter numbers of mallopt(3), from <malloc.h>."""
+LARGE_BLOCK_BYTES = 1 << 20
+"""Size in bytes from which a freed block of memory goes back to the system."""
+
+
+def default_memory_bytes(workers: int, minimum: int) -> int:
+    """Return the number of bytes that the requests of each worker may use.
+
+    `minimum` is what one request of the maximum size needs; the result is never below it.
+    """
+    share = int(available_memory() * REQUEST_SHARE) // workers
+    return max(minimum, min(share, MAX_DEFAULT_BYTES))
+
+
+def available_memory(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of the machine's memory, or of the lowest limit of a control group.
+
+    Ancestors of the process's group may have limits too (cgroups(7)). On systems without /proc,
+    assume 4 GiB.
+    """
+    total = re.search(r"^MemTotal: +(\d+) kB$", _read(proc / "meminfo"), re.MULTILINE)
+    limits = [int(total[1]) * 1024 if total else 4 << 30]
+    for line in _read(proc / "self" / "cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version, folder = (1, mount / "memory") if controllers else (2, mount)
+        # Without "..", a path from outside the cgroup namespace stays below the mount.
+        own = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
+        for path in (own, *own.parents):
+            text = _read(folder / path / LIMIT_FILES[version]).strip()
+            if text.isdecimal() and int(text) > 0:  # "max" is no limit
+                limits.append(int(text))
+    return min(limits)
+
+
+def return_large_blocks() -> None:
+    """Have the C library give large blocks of memory back to the system when they are freed.
+
+    By default glibc raises this size up to 32 MiB after the first large block, and each thread
+    keeps its freed blocks. Thirty requests of 8 MB each then leave 1.4 GB behind instead of 0.4.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BLOCK_BYTES)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,39 @@
+"""Tests of service.host.memory: the limits of the machine and of control groups."""
+
+from pathlib import Path
+
+import pytest
+
+from service.host.memory import MAX_DEFAULT_BYTES, available_memory, default_memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/a/b\n", {}, 8 << 30),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "1000\n"}, 1000),
+        ("0::/a/b\n", {"a/b/memory.max": "2000\n", "a/memory.max": "max\n"}, 2000),
+        ("0::/../../other\n", {"memory.max": "3000\n"}, 3000),
+        ("0::/\n", {"memory.max": "9223372036854771712\n"}, 8 << 30),
+        ("5:cpu:/a\n4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 4000),
+        ("5:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 8 << 30),
+        ("nonsense\n", {}, 8 << 30),
+    ],
+)
+def test_lowest_limit(groups: str, files: dict[str, str], expected: int, tmp_path: Path) -> None:
+    """The lowest limit of a group or its ancestors counts; "max" and huge numbers are none."""
+    proc, mount = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text(f"MemTotal:       {8 << 20} kB\nMemFree: 1 kB\n")
+    (proc / "self" / "cgroup").write_text(groups)
+    for name, text in files.items():
+        (mount / name).parent.mkdir(parents=True, exist_ok=True)
+        (mount / name).write_text(text)
+    assert expected == available_memory(proc, mount)
+
+
+def test_default_budget() -> None:
+    """The default lies between what one request needs and MAX_DEFAULT_BYTES."""
+    assert MAX_DEFAULT_BYTES + 1 == default_memory_bytes(1, MAX_DEFAULT_BYTES + 1)
+    assert 1 <= default_memory_bytes(1, 1) <= MAX_DEFAULT_BYTES
+    assert default_memory_bytes(1024, 1) <= default_memory_bytes(1, 1)
