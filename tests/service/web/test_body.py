@@ -15,6 +15,7 @@ from service.errors import BadInput, Refused
 from service.web.body import (
     BODY_STARTED,
     MAX_DRAINED_BYTES,
+    MAX_GZIP_MEMBERS,
     PIECE_BYTES,
     Receiver,
     drain_body,
@@ -86,6 +87,13 @@ def test_members_of_gzip(members: list[bytes]) -> None:
     """Joined gzip files are one body, up to the limit on its size."""
     body, encoded = b"".join(members), b"".join(map(gzip.compress, members))
     assert body == read_request(sized(encoded, HTTP_CONTENT_ENCODING="gzip"), 2000).body
+
+
+def test_number_of_gzip_members_is_limited() -> None:
+    """A body of empty members, which decompresses to nothing, is refused instead of read."""
+    body = gzip.compress(b"") * (MAX_GZIP_MEMBERS + 2)
+    with pytest.raises(BadInput, match="expected at most 1001 gzip members, found more"):
+        read_request(sized(body, HTTP_CONTENT_ENCODING="gzip"), len(body))
 
 
 def test_limit_covers_the_members_of_gzip() -> None:
