@@ -198,6 +198,7 @@ def _describe_run(
         baselines=result.baselines,
         notes=(*table.notes, *data.warnings, *divergence),
         versions={"python": platform.python_version()} | versions,
+        source=table.source,
     )
 
 

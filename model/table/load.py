@@ -1,6 +1,7 @@
 """Load a Table from a bundled data set or a file."""
 
 import contextlib
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import polars as pl
 from model.config import BUNDLED_DATASETS
 from model.errors import DataError
 from model.table.columns import parse_numbers
-from model.table.dataset import Kind, Table, Task
+from model.table.dataset import Kind, Source, Table, Task
 from model.table.files import count_rows, read_columns, read_frame, require_columns
 from model.table.target import encode_target, infer_task
 from tabular.names import near_miss, quote_names
@@ -66,6 +67,7 @@ def load_table(
             y=y,
             classes=classes,
             notes=(note,),
+            source=_describe_source(source, drop),
         )
 
 
@@ -112,6 +114,16 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
         return frame, ()
     columns = frame.collect_schema().names()
     return frame, tuple(column for column in columns if column.startswith("y"))
+
+
+def _describe_source(source: str, drop: Sequence[str]) -> Source:
+    dropped = tuple(dict.fromkeys(drop))
+    if source in BUNDLED_DATASETS:
+        return Source(path=source, size_bytes=None, sha256=None, dropped=dropped)
+    path = Path(source).absolute()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Source(path=str(path), size_bytes=file.tell(), sha256=digest, dropped=dropped)
 
 
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
