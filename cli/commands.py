@@ -2,11 +2,19 @@
 
 import importlib
 import importlib.util
+import re
 import signal
 from collections.abc import Collection
 from typing import Any
 
 import click
+
+from cli.interruption import interrupt_on_signals
+
+OUT_OF_MEMORY = re.compile(
+    "can't allocate|not enough memory|out of memory|failed to allocate", re.I
+)
+"""Texts in PyTorch's and ONNX Runtime's errors for a failed allocation, which share no class."""
 
 
 class InputError(click.ClickException):
@@ -16,15 +24,22 @@ class InputError(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """Interruption by Ctrl-C; the exit code is 128 plus the number of SIGINT, as in a shell."""
+    """Interruption by Ctrl-C; the exit code is 128 plus the number of the signal, as in a shell."""
 
     exit_code = 130
+
+
+class Terminated(click.ClickException):
+    """Interruption by SIGTERM."""
+
+    exit_code = 143
 
 
 class CommandGroup(click.Group):
     """A group of commands that report an expected error in one line, without a traceback.
 
-    The exit code is 2 for bad input, 1 for a failure such as a failed proof, 130 after Ctrl-C.
+    The exit code is 2 for bad input or too little memory, 1 for a failure such as a failed proof,
+    130 after Ctrl-C and 143 after SIGTERM.
     """
 
     input_errors: tuple[type[Exception], ...] = ()
@@ -33,39 +48,46 @@ class CommandGroup(click.Group):
     """Error types that mean a failure not caused by the input."""
     failure_prefix: str = ""
     """Text to print before the message of a failure."""
+    memory_advice: str = "free memory, or raise the memory limit"
+    """What to do if the memory is exhausted."""
     extra: str = ""
     """Extra (optional dependencies) of pyproject.toml that the commands need."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and turn its expected errors into click's one-line errors."""
-        # Some libraries swallow KeyboardInterrupt or replace it, so each SIGINT is recorded here.
-        interrupts: list[int] = []
+        with interrupt_on_signals() as signals:
+            try:
+                return super().invoke(ctx)
+            except (Exception, KeyboardInterrupt) as error:
+                # Some libraries replace KeyboardInterrupt by an error of their own.
+                if signals or isinstance(error, KeyboardInterrupt):
+                    if signal.SIGTERM in signals:
+                        raise Terminated("terminated; no incomplete files remain") from None
+                    raise Interrupted("interrupted; no incomplete files remain") from None
+                if message := self._expected(error, ctx):
+                    raise message from None
+                raise
 
-        def interrupt(number: int, frame: object) -> None:
-            interrupts.append(number)
-            raise KeyboardInterrupt
-
-        previous_handler = signal.signal(signal.SIGINT, interrupt)
-        try:
-            return super().invoke(ctx)
-        except self.input_errors as error:
-            raise InputError(_one_line(error)) from None
-        except OSError as error:
-            place = error.filename or ctx.command_path
-            raise InputError(f"{place}: {error.strerror or error}") from None
-        except (Exception, KeyboardInterrupt) as error:
-            if interrupts or isinstance(error, KeyboardInterrupt):
-                raise Interrupted("interrupted; no incomplete files remain") from None
-            if isinstance(error, self.failure_errors):
-                raise click.ClickException(self.failure_prefix + _one_line(error)) from None
-            if isinstance(error, ModuleNotFoundError):
-                name = ctx.invoked_subcommand or ctx.command_path
-                extra = getattr(self.commands.get(name), "extra", "") or self.extra
-                if message := _how_to_install(error, name, extra):
-                    raise InputError(message) from None
-            raise
-        finally:
-            signal.signal(signal.SIGINT, previous_handler)
+    def _expected(self, error: Exception, ctx: click.Context) -> click.ClickException | None:
+        """Return an expected error with its one-line message, or None for a defect."""
+        if isinstance(error, self.input_errors):
+            return InputError(_one_line(error))
+        if isinstance(error, OSError):
+            return InputError(f"{error.filename or ctx.command_path}: {error.strerror or error}")
+        if isinstance(error, click.ClickException):
+            return None
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            size = re.search(r"allocate ([\d.]+ \w+)", str(error))
+            needed = f" ({size[1]} more are needed)" if size else ""
+            return InputError(f"out of memory{needed}: {self.memory_advice}")
+        if isinstance(error, self.failure_errors):
+            return click.ClickException(self.failure_prefix + _one_line(error))
+        if isinstance(error, ModuleNotFoundError):
+            name = ctx.invoked_subcommand or ctx.command_path
+            extra = getattr(self.commands.get(name), "extra", "") or self.extra
+            message = _how_to_install(error, name, extra)
+            return InputError(message) if message else None
+        return None
 
 
 class LazyCommand(click.Command):
@@ -98,6 +120,7 @@ class LazyCommand(click.Command):
                 group.input_errors = command.input_errors
                 group.failure_errors = command.failure_errors
                 group.failure_prefix = command.failure_prefix
+                group.memory_advice = command.memory_advice
             command = command.commands[self.subcommand]
         return command.make_context(info_name, args, parent=parent, **kw)
 

@@ -12,6 +12,9 @@ from click.types import FloatParamType, IntParamType
 from cli.commands import InputError
 from tabular.names import near_miss, quote_names
 
+CONFIG_PATH = "cli.toml_config.path"
+"""Key of a context's `meta` under which read_config() stores the path of the file."""
+
 
 def read_config(
     ctx: click.Context,
@@ -39,6 +42,7 @@ def read_config(
         if isinstance(known, click.Option) and known.expose_value and not known.is_flag
     }
     ctx.default_map = {}
+    ctx.meta[CONFIG_PATH] = path
     for key, value in document.items():
         flag = key.replace("_", "-")
         if flag not in options:

@@ -23,6 +23,7 @@ class ProofCommands(CommandGroup):
     input_errors = (DataError,)
     failure_errors = (ProofError, ArtifactError)
     failure_prefix = "not published: "
+    memory_advice = "free memory, or train with a smaller --hidden"
     extra = "train"
 
 
@@ -42,7 +43,7 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
     published as <name>/<version>, unless the newest version already equals it.
 
     Exit code 0: the run is published; 1: the proof failed, and nothing was published; 2: the run
-    does not exist, or the artifact cannot be written.
+    does not exist, the artifact cannot be written, or memory runs out.
     """
     import torch  # Takes seconds; imported here so that Ctrl-C ends it without a traceback.
 
@@ -78,7 +79,8 @@ def verify(artifact: Path, as_json: bool) -> None:
     ARTIFACT is artifacts/<name>, for its newest version, or artifacts/<name>/<version>. The proof
     uses the rows of golden.json, because the training data are not published.
 
-    Exit code 0: the artifact is proved; 1: the proof failed; 2: the artifact does not exist.
+    Exit code 0: the artifact is proved; 1: the proof failed; 2: the artifact does not exist, or
+    memory runs out.
     """
     path, verification, error, code = artifact, None, None, 0
     try:

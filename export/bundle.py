@@ -67,9 +67,16 @@ def features_of(run: Run) -> tuple[Feature, ...]:
 
 
 def is_unchanged(artifact: storage.Artifact, files: Mapping[str, bytes], run: Run) -> bool:
-    """Return whether an artifact contains the given files and the manifest of a run."""
-    description = _manifest(run, artifact.manifest.version, artifact.manifest.proof)
-    description = dataclasses.replace(description, created=artifact.manifest.created)
+    """Return whether an artifact contains the given files and the manifest of a run.
+
+    A repeated fit with the same result is unchanged, although the run has another number. So is a
+    run of which an older version of this program wrote less into the manifest.
+    """
+    published = artifact.manifest
+    description = _manifest(run, published.version, published.proof)
+    training = {**description.training, "run": published.training.get("run")}
+    training = {name: training[name] for name in training if name in published.training}
+    description = dataclasses.replace(description, created=published.created, training=training)
     expected = {**files, manifest.MANIFEST: description.to_json()}
     return all(artifact.files[name] == content for name, content in expected.items())
 
@@ -114,6 +121,16 @@ def _manifest(run: Run, version: int, proof: Mapping[str, Any]) -> Manifest:
         metrics=record.metrics,
         baselines=record.baselines,
         training=dataclasses.asdict(record.config)
-        | {"device": record.device, "threads": record.threads, "versions": record.versions},
+        | {"device": record.device, "threads": record.threads, "versions": record.versions}
+        | _origin(run),
         proof=proof,
     )
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """Return the run's name and the data's hash, without paths, which are private."""
+    number, source = run.path.resolve().name, run.record.source
+    origin: dict[str, Any] = {"run": f"{run.record.name}/{number}"}
+    if source:
+        origin |= {"data_sha256": source.sha256, "dropped": source.dropped}
+    return origin

@@ -3,18 +3,20 @@
 import contextlib
 import dataclasses
 import functools
+import os
+import shlex
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from cli.commands import CommandGroup, reject_overridden_options
-from cli.toml_config import read_config, read_list
+from cli.commands import CommandGroup, InputError, reject_overridden_options
+from cli.toml_config import CONFIG_PATH, read_config, read_list
 from model.config import BUNDLED_DATASETS, CHECKPOINT_INTERVAL_SECONDS, TrainConfig
-from model.errors import DataError
+from model.errors import DataError, SettingError
 from model.table.dataset import Task
 
 if TYPE_CHECKING:
@@ -23,17 +25,14 @@ if TYPE_CHECKING:
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
 
-def parse_class_weights(
+def split_class_weights(
     ctx: click.Context, option: click.Parameter, text: str
 ) -> str | tuple[float, ...]:
-    """Return text if it is "equal" or "balanced", otherwise its comma-separated numbers."""
-    if text in ("equal", "balanced"):
-        return text
+    """Return comma-separated numbers as a tuple, and any other text as it is."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        expected = "expected equal, balanced, or numbers like 1,2.5,1"
-        raise DataError(f"class_weights: {expected}, found {text!r}") from None
+        return text
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,16 +41,30 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for field in reversed(dataclasses.fields(TrainConfig)):
         hint, flag = hints[field.name], field.metadata["flag"]
         choice = click.Choice(get_args(hint)) if get_origin(hint) is Literal else None
-        callback = parse_class_weights if field.name == "class_weights" else None
+        callback = split_class_weights if field.name == "class_weights" else None
         option = {"type": choice, "callback": callback, "help": field.metadata["help"]}
         command = click.option(flag, field.name, default=field.default, **option)(command)
     return command
+
+
+@contextlib.contextmanager
+def settings_by_option() -> Iterator[None]:
+    """Name a setting in an error as the user knows it: by its flag, or by the key in the file."""
+    ctx = click.get_current_context()
+    try:
+        yield
+    except SettingError as error:
+        flag = next(option.opts[0] for option in ctx.command.params if option.name == error.name)
+        if ctx.get_parameter_source(error.name) == click.core.ParameterSource.DEFAULT_MAP:
+            flag = f"{ctx.meta[CONFIG_PATH]}: {flag.removeprefix('--')}"
+        raise InputError(f"{flag}: {error.problem}") from None
 
 
 class TrainingCommands(CommandGroup):
     """Command group that turns a DataError into one line and exit code 2."""
 
     input_errors = (DataError,)
+    memory_advice = "use a smaller --hidden or --batch-size, or fewer rows or columns"
     extra = "train"
 
 
@@ -123,6 +136,7 @@ def main() -> None:
     type=click.IntRange(min=0),
     help="Seconds between checkpoints of the fit.",
 )
+@settings_by_option()
 def train(
     source: str,
     targets: tuple[str, ...],
@@ -174,7 +188,7 @@ def _fit(
     start_time = time.perf_counter()
     device = find_device(request.device)
     with process_group(device) as is_first, contextlib.ExitStack() as stack:
-        if not is_first:  # Only the first process prints and keeps its run.
+        if not is_first:  # Only the first process prints, saves checkpoints and keeps its run.
             runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         console = _console(quiet=not is_first)
         table = load_table(
@@ -191,12 +205,30 @@ def _fit(
             device,
             runs,
             console,
-            request=request,
+            request=request if is_first else None,
             checkpoint=checkpoint,
             checkpoint_seconds=save_every,
+            resume_command=resume_command(table.name, runs, save_every),
         )
         seconds = time.perf_counter() - start_time
         console.print(f"{path}: complete after {seconds:.1f} s on {device}")
+
+
+def resume_command(name: str, runs: Path, save_every: int) -> str:
+    """Return the command that resumes a fit of this name, in the way this one was started."""
+    options = ["--resume", "--name", name]
+    if runs != Path("runs"):
+        options += ["--runs", str(runs)]
+    if save_every != CHECKPOINT_INTERVAL_SECONDS:
+        options += ["--save-every", str(save_every)]
+    if "MAKELEVEL" in os.environ and len(options) == 3:  # Make has started this process.
+        return f"make resume NAME={name}"
+    command = f"{click.get_current_context().command_path} {shlex.join(options)}"
+    if "MAKELEVEL" in os.environ:
+        command = f".venv/bin/{command}"
+    if (processes := os.environ.get("LOCAL_WORLD_SIZE", "1")) == "1":
+        return command
+    return f"torchrun --nproc-per-node {processes} {command.removeprefix('python ')}"
 
 
 @main.command()

@@ -26,7 +26,7 @@ from model.errors import DataError
 from model.fit.loop import Epoch
 from model.metrics import Metrics
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
-from model.table.dataset import ClassValue, Float32Array, Kind, Task
+from model.table.dataset import ClassValue, Float32Array, Kind, Source, Task
 from tabular.names import near_miss
 
 FORMAT_VERSION = 1
@@ -73,6 +73,8 @@ class RunRecord:
     notes: tuple[str, ...]
     """Inferred properties of the data, warnings, and the error if the loss diverged."""
     versions: dict[str, str]
+    source: Source | None = None
+    """Where the data come from; None if they come from Python or from an older version of this."""
 
     @property
     def out_features(self) -> int:
@@ -133,6 +135,8 @@ def _parse_record(text: str) -> RunRecord:
     document["features"] = tuple(Feature(**feature) for feature in document["features"])
     document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
     document["config"] = TrainConfig(**document["config"])
+    if source := document.get("source"):
+        document["source"] = Source(**source)
     return RunRecord(**document)
 
 
@@ -189,7 +193,8 @@ def net_from_weights(weights: Mapping[str, Float32Array]) -> ScaledNet:
     """Return a network with these tensors, by name, on the CPU and in eval mode."""
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
     hidden_features, in_features = weights["net.linear1.weight"].shape
-    inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
+    with torch.random.fork_rng(devices=[]):  # The initial weights are replaced below.
+        inner = TwoLayerNet(in_features, hidden_features, len(weights["net.linear2.bias"]))
     net: ScaledNet = ScaledClassifier(inner, tensors["shift"], tensors["scale"])
     if "output_scale" in tensors:
         outputs = tensors["output_scale"], tensors["output_shift"]

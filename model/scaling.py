@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.errors import DataError
+from model.errors import DataError, SettingError
 from model.fit.batches import Rows
 from model.fit.loop import MAX_SLICE_VALUES
 from model.net import ScaledClassifier, ScaledNet, ScaledRegressor, TwoLayerNet
@@ -36,7 +36,7 @@ def build_net(
         net = TwoLayerNet(*shape)
     except RuntimeError:  # torch has no narrower error for a failed allocation
         sizes = " -> ".join(map(str, shape))
-        raise DataError(f"hidden_features: no memory for a network of {sizes}") from None
+        raise SettingError("hidden_features", f"no memory for a network of {sizes}") from None
     shift, scale = _float32(features.mean), _float32(features.scale)
     if targets is None:
         return ScaledClassifier(net, shift, scale)

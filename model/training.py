@@ -1,7 +1,6 @@
 """Train a network on a Table: split and standardise the rows, fit, measure, and save the run."""
 
 import platform
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +12,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cli.progress import progress_bar
 from cli.staging import publish, staged
 from model.config import CHECKPOINT_INTERVAL_SECONDS, TrainConfig
-from model.errors import DataError, Diverged
-from model.fit.batches import Rows
+from model.errors import DataError, Diverged, SettingError
 from model.fit.checkpoint import Checkpoint, CheckpointWriter, TrainRequest
-from model.fit.devices import CORES, thread_count
-from model.fit.loop import Epoch, FitState, run_epochs
+from model.fit.devices import float32_arithmetic, max_threads, thread_count
+from model.fit.loop import Epoch, FitState
+from model.fit.progress import resumable, run_to_end
 from model.measurement import Measurement, measure
 from model.net import ScaledNet
 from model.report import metrics_table, plot_curves
@@ -37,9 +35,6 @@ from model.table.dataset import IntArray, Table
 from model.table.split import split
 from tabular.names import quote_names
 from tabular.number_format import format_number
-
-LOG_INTERVAL_SECONDS = 10
-"""Seconds between two progress lines in a log; a terminal shows a progress bar instead."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +69,13 @@ def train(
     request: TrainRequest | None = None,
     checkpoint: Checkpoint | None = None,
     checkpoint_seconds: float = CHECKPOINT_INTERVAL_SECONDS,
+    resume_command: str = "",
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    With a request, which records how to load the table, the fit writes checkpoints. With a
-    checkpoint of the same table, config and request, the fit continues from it.
+    With a request, which records how to load the table, the fit writes checkpoints, at the latest
+    when SIGINT or SIGTERM ends it; then it prints resume_command. With a checkpoint of the same
+    table, config and request, the fit continues from it. Torch's settings are as before afterwards.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
@@ -94,14 +91,15 @@ def train(
         writer = None
         if request:
             writer = CheckpointWriter(runs, table, request, config, threads, checkpoint_seconds)
-            writer.epochs = len(state.history)
-        result = _fit(state, net, data, writer, console)
-        measurement = measure(net.cpu().eval(), table, data.parts, data.target_statistics)
-        record = _describe_run(state, data, result, measurement, str(device), threads)
-        save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
-        curves = plot_curves(state.history, result.best.number, f"{table.name}, loss")
-        (folder / "curves.png").write_bytes(curves)
-        path = publish(folder)
+            writer.progress = len(state.history), len(state.losses)
+        with float32_arithmetic(threads), resumable(state, writer, resume_command, console):
+            result = _fit(state, net, data, writer, console)
+            measurement = measure(net.cpu().eval(), table, data.parts, data.target_statistics)
+            record = _describe_run(state, data, result, measurement, str(device), threads)
+            save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
+            curves = plot_curves(state.history, result.best.number, f"{table.name}, loss")
+            (folder / "curves.png").write_bytes(curves)
+            path = publish(folder)
     if writer:
         writer.path.unlink(missing_ok=True)
     console.print(
@@ -136,13 +134,13 @@ def prepare_table(table: Table, config: TrainConfig) -> PreparedTable:
 def _start_fit(
     data: PreparedTable, config: TrainConfig, device: torch.device, checkpoint: Checkpoint | None
 ) -> tuple[ScaledNet, FitState, int]:
-    """Set the number of threads; return the network, its fit state, and the number of threads."""
-    torch.manual_seed(config.seed)
-    net = build_net(data.table, data.statistics, data.target_statistics, config.hidden_features)
+    """Return the network, its fit state, and the number of threads."""
+    with torch.random.fork_rng(devices=[]):  # restores the state of the global CPU generator
+        torch.default_generator.manual_seed(config.seed)
+        net = build_net(data.table, data.statistics, data.target_statistics, config.hidden_features)
     net = net.to(device)
-    threads = thread_count(net.net, config.batch_size, CORES)
+    threads = thread_count(net.net, config.batch_size, max_threads())
     threads = checkpoint.threads if checkpoint else threads
-    torch.set_num_threads(threads)
     state = FitState(net.net, config, classification=bool(data.table.classes))
     if checkpoint:
         checkpoint.restore(state)
@@ -158,14 +156,14 @@ def class_weights(table: Table, train: IntArray, config: TrainConfig) -> Tensor 
     if config.class_weights == "equal":
         return None
     if not table.classes:
-        raise DataError("class_weights: a regression has no classes")
+        raise SettingError("class_weights", "a regression has no classes")
     if config.class_weights == "balanced":
         counts = np.bincount(table.y[train].astype(np.int64), minlength=len(table.classes))
         return torch.from_numpy((len(train) / (len(counts) * counts)).astype(np.float32))
     if len(config.class_weights) != len(table.classes):
         names = quote_names([str(value) for value in table.classes])
         expected = f"expected {len(table.classes)}, one for each of {names}"
-        raise DataError(f"class_weights: {expected}, found {len(config.class_weights)}")
+        raise SettingError("class_weights", f"{expected}, found {len(config.class_weights)}")
     return torch.tensor(config.class_weights)
 
 
@@ -181,43 +179,10 @@ def _fit(
     rows = {part: standardise_rows(net, table, indices) for part, indices in parts.items()}
     weights = class_weights(table, parts["train"], state.config)
     weights = None if weights is None else weights.to(net.shift.device)
-    divergence = _run_with_progress(state, rows, weights, writer, console)
+    divergence = run_to_end(state, rows, weights, writer, console)
     if state.best_epoch is None:
         raise divergence or DataError("no epoch has run")
     return FitResult(state.best_epoch, divergence)
-
-
-def _run_with_progress(
-    state: FitState,
-    rows: Mapping[str, Rows],
-    weights: Tensor | None,
-    writer: CheckpointWriter | None,
-    console: Console,
-) -> Diverged | None:
-    """Run the epochs with progress and checkpoints; return the error if the loss diverged."""
-    log_time = checkpoint_time = time.monotonic()
-    epochs = state.config.epochs
-    with progress_bar(console) as bar:
-        task = bar.add_task("fit", total=epochs, completed=len(state.history), note="")
-        try:
-            for epoch in run_epochs(state, rows["train"], rows["validation"], weights):
-                now = time.monotonic()
-                note = f"validation loss {format_number(epoch.validation_loss)}"
-                bar.update(task, advance=1, note=note)
-                if not console.is_terminal and now - log_time >= LOG_INTERVAL_SECONDS:
-                    log_time = now
-                    console.print(f"epoch {epoch.number} of {epochs}, {note}")
-                if writer and now - checkpoint_time >= writer.interval_seconds:
-                    writer.save(state)
-                    checkpoint_time = time.monotonic()
-        except Diverged as error:
-            return error
-        except BaseException:
-            if writer and writer.epochs:
-                where = f"{writer.path}: checkpoint after epoch {writer.epochs}"
-                console.print(f"{where}; continue it with --resume")
-            raise
-    return None
 
 
 def _describe_run(
@@ -255,6 +220,7 @@ def _describe_run(
             *divergence,
         ),
         versions={"python": platform.python_version()} | versions,
+        source=table.source,
     )
 
 

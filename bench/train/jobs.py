@@ -25,7 +25,7 @@ from bench.train.peers import (
     torch_predict,
 )
 from model.config import TrainConfig
-from model.fit.devices import CORES, thread_count
+from model.fit.devices import max_threads, thread_count
 from model.fit.loop import FitState, run_epochs
 from model.fit.step import Batch, Step, squared_error
 from model.lessons import comparison
@@ -45,7 +45,7 @@ RunSteps = Callable[[int], float]
 
 def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
     """Return a function that runs the training steps of model/fit/step.py."""
-    torch.set_num_threads(thread_count(net, len(x), CORES))
+    torch.set_num_threads(thread_count(net, len(x), max_threads()))
     step = Step(net, squared_error)
     batch = Batch(x, y.t().contiguous(), torch.ones(1, len(x)))
 
@@ -59,7 +59,7 @@ def engine(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
 
 def plain(net: nn.Module, x: Tensor, y: Tensor) -> RunSteps:
     """Return a function that runs a tutorial's loop: nn.Module, Adam, .item() and print."""
-    torch.set_num_threads(CORES)
+    torch.set_num_threads(max_threads())
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
 
     def run(steps: int) -> float:
@@ -80,7 +80,7 @@ def floor(net: TwoLayerNet, x: Tensor, y: Tensor) -> RunSteps:
     It trains nothing, but runs these operations in the order of a training step, so that the CPU
     caches hold the same data.
     """
-    torch.set_num_threads(thread_count(net, len(x), CORES))
+    torch.set_num_threads(thread_count(net, len(x), max_threads()))
     weight1, weight2 = net.linear1.weight.detach(), net.linear2.weight.detach()
     hidden, scores = torch.rand(len(weight1), len(x)), torch.rand(len(weight2), len(x))
     hidden_gradient = torch.empty_like(hidden)
@@ -164,7 +164,7 @@ def table(parts: Parts, epochs: int, seed: int) -> Predict:
     )
     config = TrainConfig(epochs=epochs, seed=seed)
     net, *_ = torch_objects(parts, seed)
-    torch.set_num_threads(thread_count(net, config.batch_size, CORES))
+    torch.set_num_threads(thread_count(net, config.batch_size, max_threads()))
     state = FitState(net, config, classification=train[1].dtype == torch.int64)
     for _ in run_epochs(state, train, validation):
         pass

@@ -14,8 +14,13 @@ from model.fit.step import Batch
 
 MAX_CHUNK_VALUES = 1 << 18
 """Maximum number of feature values in a chunk on the CPU, small enough for its caches."""
+MAX_CHUNK_PRODUCTS = 1 << 30
+"""Maximum number of multiplications in the forward passes of a chunk on the CPU, about 0.1 s.
+
+Checkpoints are saved and signals obeyed between two chunks.
+"""
 MAX_CHUNK_BATCHES = 256
-"""Maximum number of batches in a chunk on a GPU; one CUDA graph captures a chunk's steps."""
+"""Maximum number of batches in a chunk; on a GPU, one CUDA graph captures a chunk's steps."""
 Rows = tuple[Tensor, Tensor]
 """Standardised rows, (rows, in_features) float32, and their targets.
 
@@ -68,20 +73,24 @@ class Batches:
         mean: bool = True,
         class_weights: Tensor | None = None,
         share: ProcessShare | None = None,
+        row_products: int = 1,
     ) -> None:
         """Allocate the buffers; batch_size is the number of rows per step, over all processes.
 
         If `mean`, the loss of a batch is the mean over its elements (squared error) or its rows
         (cross-entropy, weighted by class), otherwise the sum of the losses. class_weights is
         (classes,) float32, or None for equal weights. By default, the share is the whole batch.
+        row_products is the number of multiplications in the forward pass of a row.
         """
         self.rows, self.mean, self.class_weights = rows, mean, class_weights
         x, y = rows
         count = len(x)
         batch_size = min(batch_size, count)
         full, rest = divmod(count, batch_size)
-        limit = max(1, MAX_CHUNK_VALUES // (batch_size * x.shape[1]))
-        limit = MAX_CHUNK_BATCHES if x.is_cuda else limit
+        limit = MAX_CHUNK_BATCHES
+        if not x.is_cuda:
+            row_limits = MAX_CHUNK_VALUES // x.shape[1], MAX_CHUNK_PRODUCTS // row_products
+            limit = max(1, min(limit, *(rows // batch_size for rows in row_limits)))
         sizes = [(min(limit, full - start), batch_size) for start in range(0, full, limit)]
         sizes += [(1, rest)] * bool(rest)
         share = share or ProcessShare()
@@ -99,20 +108,23 @@ class Batches:
         if self.steps == 1:
             self._fill(self.chunks[0], torch.arange(count, device=x.device))
 
-    def epoch(self, order: torch.Generator) -> Iterator[Sequence[Batch]]:
-        """Yield every row once, one chunk of batches at a time.
+    def epoch(self, order: torch.Generator, skip: int = 0) -> Iterator[Sequence[Batch]]:
+        """Yield every row once, one chunk of batches at a time, without the first `skip` batches.
 
         The generator `order` is on the CPU, so the shuffled order does not depend on the device. If
         one batch holds all rows, their order does not matter, and nothing is drawn.
         """
         if self.steps == 1:
-            yield self.chunks[0].batches
+            if not skip:
+                yield self.chunks[0].batches
             return
         shuffled = torch.randperm(len(self.rows[0]), generator=order).to(self.rows[0].device)
         parts = torch.split(shuffled, [chunk.size for chunk in self.chunks])
         for chunk, indices in zip(self.chunks, parts, strict=True):
-            self._fill(chunk, indices)
-            yield chunk.batches
+            if skip < len(chunk.batches):
+                self._fill(chunk, indices)
+                yield chunk.batches[skip:]
+            skip = max(0, skip - len(chunk.batches))
 
     def _fill(self, chunk: Chunk, indices: Tensor) -> None:
         """Gather a chunk; indices, (chunk.size,), are the rows of all processes."""

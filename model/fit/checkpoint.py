@@ -8,12 +8,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -24,7 +26,8 @@ from model.fit.devices import process_share
 from model.fit.loop import Epoch, FitState
 from model.table.dataset import Table, Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version of the format; version 1 has no losses of an unfinished epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state of a fit between two epochs, as read from its file."""
+    """The state of an unfinished fit, as read from its file."""
 
     path: Path
     request: TrainRequest
@@ -86,12 +89,20 @@ class CheckpointWriter:
         self.settings = [dataclasses.asdict(request), dataclasses.asdict(config)]
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         self.path = runs / table.name / f"resume-{digest[:8]}.safetensors"
-        self.epochs = 0
-        """Number of epochs in the file; 0 before the first checkpoint."""
-        self._sha256 = ""
+        self.progress = 0, 0
+        """Number of epochs in the file, and of steps of the next one; 0, 0 if there is no file."""
+        self._sha256, self._saved_at = "", time.monotonic()
+
+    def save_if_due(self, state: FitState) -> None:
+        """Save the state if the interval since the last checkpoint has passed."""
+        if time.monotonic() - self._saved_at >= self.interval_seconds:
+            self.save(state)
 
     def save(self, state: FitState) -> None:
-        """Replace the file atomically by a checkpoint of the state."""
+        """Replace the file atomically by a checkpoint of the state, unless it holds this state."""
+        progress = len(state.history), len(state.losses)
+        if progress == self.progress:
+            return
         self._sha256 = self._sha256 or table_sha256(self.table)
         request, config = self.settings
         document = {
@@ -106,7 +117,7 @@ class CheckpointWriter:
         text, tensors = json.dumps(document), state.tensors()
         header = {"fit": text, "sha256": checksum(text, tensors)}
         replace_file(self.path, safetensors.torch.save(tensors, header))
-        self.epochs = len(state.history)
+        self.progress, self._saved_at = progress, time.monotonic()
 
 
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
@@ -130,8 +141,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if header["sha256"] != checksum(text, tensors):
             raise ValueError("wrong checksum")
         document = json.loads(text, object_hook=lists_as_tuples)
-        if (version := document["format_version"]) != FORMAT_VERSION:
-            raise ValueError(f"expected format_version {FORMAT_VERSION}, found {version}")
+        if (version := document["format_version"]) not in (1, FORMAT_VERSION):
+            raise ValueError(f"expected format_version 1 or {FORMAT_VERSION}, found {version}")
+        if version == 1:
+            tensors["losses"] = torch.zeros(0)
         return Checkpoint(
             path=path,
             request=TrainRequest(**document["request"]),

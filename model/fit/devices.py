@@ -1,18 +1,17 @@
-"""The device, the threads and the processes of a fit."""
+"""The device, the arithmetic, the threads and the processes of a fit."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import distributed
 
+from cli.cores import available_cores
 from model.errors import DataError
 from model.fit.batches import ProcessShare
 from model.net import TwoLayerNet
 
-CORES = torch.get_num_threads()
-"""Number of threads torch chose at import: the processor's cores, or OMP_NUM_THREADS."""
 PRODUCTS_PER_THREAD = 1 << 24
 """Number of multiplications in a forward pass that warrants one additional thread."""
 
@@ -46,6 +45,60 @@ def process_group(device: torch.device) -> Iterator[bool]:
         yield distributed.get_rank() == 0
     finally:
         distributed.destroy_process_group()
+
+
+def first_process_values(values: Sequence[float], device: torch.device) -> list[float]:
+    """Return the values of the first process, so that all processes take the same decisions."""
+    if not distributed.is_initialized():
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    distributed.broadcast(tensor, src=0)
+    return tensor.tolist()
+
+
+def largest_of_processes(value: int, device: torch.device) -> int:
+    """Return the largest of the processes' values; each of them must call this."""
+    if not distributed.is_initialized():
+        return value
+    tensor = torch.tensor(value, device=device)
+    distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+    return int(tensor)
+
+
+@contextlib.contextmanager
+def float32_arithmetic(threads: int) -> Iterator[None]:
+    """Compute in float32 with this number of threads, without TF32; restore torch's settings after.
+
+    The program and TORCH_ALLOW_TF32_CUBLAS_OVERRIDE can permit TF32, which rounds the factors of
+    matrix products to 11 bits. cuDNN's own permission concerns no operation of a fit.
+    """
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    precisions, previous_threads = [b.fp32_precision for b in backends], torch.get_num_threads()
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # The program has set the backends one by one, which has no name here.
+        precision = "highest"
+    torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous_threads)
+        torch.set_float32_matmul_precision(precision)
+        for backend, value in zip(backends, precisions, strict=True):
+            backend.fp32_precision = value
+
+
+def max_threads() -> int:
+    """Return the number of cores for this process, or OMP_NUM_THREADS if that is smaller.
+
+    The processes that torchrun starts on one machine share its cores.
+    """
+    torchrun = distributed.is_torchelastic_launched()
+    processes = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    cores = available_cores() // processes
+    return max(1, min(cores, int(limit)) if limit.isdecimal() else cores)
 
 
 def thread_count(net: TwoLayerNet, batch_size: int, max_threads: int) -> int:

@@ -16,6 +16,20 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a table comes from."""
+
+    path: str
+    """Absolute path of the file, or name of a bundled data set."""
+    size_bytes: int | None
+    """Size of the file; None for a bundled data set."""
+    sha256: str | None
+    """Hexadecimal SHA-256 of the file; None for a bundled data set."""
+    dropped: tuple[str, ...]
+    """Columns that were left out on request."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows of feature values with their targets."""
 
@@ -33,6 +47,8 @@ class Table:
     """Classes in sorted order; empty for a regression."""
     notes: tuple[str, ...]
     """Inferred properties, each with the option that overrides the inference."""
+    source: Source | None = None
+    """None if the table was made in Python."""
 
     @property
     def out_features(self) -> int:

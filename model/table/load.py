@@ -1,6 +1,7 @@
 """Load a Table from a bundled data set or a file."""
 
 import contextlib
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import polars as pl
 from model.config import BUNDLED_DATASETS
 from model.errors import DataError
 from model.table.columns import parse_numbers
-from model.table.dataset import Kind, Table, Task
+from model.table.dataset import Kind, Source, Table, Task
 from model.table.files import count_rows, read_columns, read_frame, require_columns
 from model.table.target import encode_target, infer_task
 from tabular.names import near_miss, quote_names
@@ -44,6 +45,7 @@ def load_table(
         schema = frame.collect_schema()
         columns = schema.names()
         targets = require_columns(targets, columns, "target column") or own_targets
+        drop = require_columns(drop, columns, "column to drop")
         features = _choose_features(columns, targets, own_targets, drop)
         rows = count_rows(frame)
         if rows < MIN_ROWS:
@@ -67,6 +69,7 @@ def load_table(
             y=y,
             classes=classes,
             notes=(note,),
+            source=_describe_source(source, drop),
         )
 
 
@@ -90,7 +93,6 @@ def _choose_features(
     """Return the columns that are neither targets nor dropped; raise DataError if none is left."""
     if not targets:
         raise DataError(f"choose a column to predict (--target); there are {quote_names(columns)}")
-    drop = require_columns(drop, columns, "column to drop")
     if both := [target for target in targets if target in drop]:
         raise DataError(f"column '{both[0]}' is both target and dropped")
     features = tuple(column for column in columns if column not in {*targets, *drop, *own_targets})
@@ -112,6 +114,16 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
         return frame, ()
     columns = frame.collect_schema().names()
     return frame, tuple(column for column in columns if column.startswith("y"))
+
+
+def _describe_source(source: str, drop: Sequence[str]) -> Source:
+    dropped = tuple(dict.fromkeys(drop))
+    if source in BUNDLED_DATASETS:
+        return Source(path=source, size_bytes=None, sha256=None, dropped=dropped)
+    path = Path(source).absolute()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Source(path=str(path), size_bytes=file.tell(), sha256=digest, dropped=dropped)
 
 
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:

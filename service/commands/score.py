@@ -6,7 +6,9 @@ The destination file appears only once it is complete.
 import csv
 import functools
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -72,7 +74,15 @@ def _stream(
     rows: int = frame.select(pl.len()).collect().item()
     with progress_bar(console) as bar:
         advance = functools.partial(bar.advance, bar.add_task("score", total=rows, note=""))
-        _sink(_score_frame(frame.select(*inputs), predictor, source, keep, advance), destination)
+        stop = threading.Event()
+
+        def on_rows_scored(count: int) -> None:
+            if stop.is_set():
+                raise InputError("interrupted")
+            advance(count)
+
+        scored = _score_frame(frame.select(*inputs), predictor, source, keep, on_rows_scored)
+        _sink(scored, destination, stop)
     return rows
 
 
@@ -164,16 +174,21 @@ def _numbers(column: pl.Series, kind: str, source: Path, rows: pl.Series) -> NDA
     return values
 
 
-def _sink(frame: pl.LazyFrame, destination: Path) -> None:
-    """Stream a frame into a temporary file, then rename the file to the destination."""
-    # After Ctrl-C polars may continue to write; its file is then removed with the folder.
+def _sink(frame: pl.LazyFrame, destination: Path, stop: threading.Event) -> None:
+    """Stream a frame into a temporary file, then rename the file to the destination.
+
+    If a signal interrupts this, `stop` is set, which the frame's next batch should obey.
+    """
     # cli.staging is unsuitable here: it is for folders that only this program writes to.
-    with tempfile.TemporaryDirectory(
-        prefix=".tmp-", dir=destination.parent, ignore_cleanup_errors=True
-    ) as folder:
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=destination.parent) as folder:
         draft = Path(folder) / destination.name
-        if destination.suffix == ".csv":
-            frame.sink_csv(draft)
-        else:
-            frame.sink_parquet(draft)
+        write = frame.sink_csv if destination.suffix == ".csv" else frame.sink_parquet
+        # Only the main thread can handle signals, and polars would block it until the end.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            writing = thread.submit(write, draft)
+            try:
+                writing.result()
+            except KeyboardInterrupt:
+                stop.set()
+                raise
         draft.replace(destination)

@@ -11,8 +11,8 @@ from wsgiref.types import WSGIApplication
 
 import click
 
+from cli.cores import available_cores
 from service.artifact import storage
-from service.host.cores import available_cores
 from service.host.memory import default_memory_bytes
 from service.host.tls import KeyPair, check_key_pair
 from service.injected_variables import log_injected

@@ -1,11 +1,13 @@
 """Tests of `python -m export build`: only a complete and proved artifact is published."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from export.__main__ import main
 from export.golden import golden_document, golden_rows
 from model.errors import DataError
 from model.metrics import baseline_warning
+from model.run import load_run
 from service.artifact import manifest, storage
 from service.artifact.manifest import Feature
 from service.runtime.predictor import Predictor
@@ -73,6 +76,38 @@ def test_small_tables(tmp_path: Path, classes: int, rows: int) -> None:
     assert fits
     assert rows == sum(trained.run.record.rows.values())
     assert "t" == Predictor(trained.artifact).manifest.name
+
+
+def test_manifest_names_the_run(flowers: Trained) -> None:
+    """The manifest names the run and the data by hash, with the dropped columns but no path."""
+    training = Predictor(flowers.artifact).manifest.training
+    digest = hashlib.sha256(flowers.csv.read_bytes()).hexdigest()
+    expected = {"run": "flowers/1", "data_sha256": digest, "dropped": ["id"]}
+    assert expected == {name: training[name] for name in expected}
+    assert str(flowers.csv.parent) not in (flowers.artifact / manifest.MANIFEST).read_text()
+
+
+def test_repeated_fit_is_unchanged(flowers: Trained, published: Path, tmp_path: Path) -> None:
+    """A run with another number but the same result publishes nothing."""
+    run = load_run(Path(shutil.copytree(flowers.run.path, tmp_path / "runs" / "flowers" / "2")))
+    assert bundle.build(run, published).proof is None
+
+
+def test_run_of_an_artifact_without_its_origin_is_unchanged(
+    flowers: Trained, published: Path, repack: Callable[[Path], None]
+) -> None:
+    """An artifact that was published before manifests named the run is not published again."""
+    path = published / "flowers" / "1"
+    described = storage.read_artifact(path).manifest
+    training = {
+        name: value
+        for name, value in described.training.items()
+        if name not in ("run", "data_sha256", "dropped")
+    }
+    older = dataclasses.replace(described, training=training)
+    (path / manifest.MANIFEST).write_bytes(older.to_json())
+    repack(path)
+    assert bundle.build(flowers.run, published).proof is None
 
 
 @pytest.mark.slow

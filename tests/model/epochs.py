@@ -1,5 +1,6 @@
 """Functions that run test code after each epoch of a training run."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,14 +17,14 @@ def watch_epochs(monkeypatch: pytest.MonkeyPatch, look: Callable[[FitState], obj
             look(state)
             yield epoch
 
-    monkeypatch.setattr("model.training.run_epochs", run_watched)
+    monkeypatch.setattr("model.fit.progress.run_epochs", run_watched)
 
 
 def interrupt_after(epochs: int) -> Callable[[FitState], object]:
-    """Return a callback for watch_epochs that interrupts after this number of checkpoints."""
+    """Return a callback for watch_epochs that sends SIGINT after this number of epochs."""
 
     def interrupt(state: FitState) -> None:
-        if len(state.history) > epochs:
-            raise KeyboardInterrupt
+        if len(state.history) == epochs:
+            signal.raise_signal(signal.SIGINT)
 
     return interrupt

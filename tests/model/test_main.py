@@ -1,24 +1,15 @@
 """Tests of model.__main__: the train command, in this process and in subprocesses."""
 
-import os
 import re
-import resource
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from torch import distributed
-from torch.distributed.run import main as torchrun
 
-from model.__main__ import main
+from model.__main__ import main, resume_command
 from model.run import load_run
 from tests.model.epochs import interrupt_after, watch_epochs
-from tests.serving import ROOT, free_port
 
 QUICK = ("--hidden", "4", "--epochs", "2")
 HOUSES = ("--data", "houses.csv", "--target", "price")
@@ -72,9 +63,13 @@ def test_markup_in_names_is_printed_as_it_is() -> None:
     [
         ("--data none.csv --target t", "none.csv: no such file"),
         ("--data newline.csv --target t", "newline.csv: column 'a b', row 1: expected a number, "),
-        ("--epochs 0", "epochs: expected 1 to 2**31 - 1, found 0"),
-        ("--class-weights 1,x", "class_weights: expected equal, balanced, or numbers like "),
-        ("--config fit.toml", "class_weights: expected equal, balanced, or numbers like "),
+        ("--epochs 0", "--epochs: expected 1 to 2**31 - 1, found 0"),
+        ("--lr nan", "--lr: expected a positive number, found nan"),
+        ("--class-weights 1,x", "--class-weights: expected equal, balanced, or numbers like "),
+        ("--data diabetes --class-weights balanced", "--class-weights: a regression has no "),
+        ("--config fit.toml", "fit.toml: class-weights: expected equal, balanced, or numbers "),
+        ("--config fit.toml --class-weights x", "--class-weights: expected equal, balanced, or "),
+        ("--config rate.toml", "rate.toml: lr: expected a positive number, found nan"),
         ("--config none.toml", "none.toml: No such file or directory"),
         ("--data wine --lr 1e30 --epochs 2", "the loss is "),
         ("--data wine --runs /proc/none", "/proc/none: No such file or directory"),
@@ -85,6 +80,7 @@ def test_bad_input(folder: Path, arguments: str, expected: str) -> None:
     """Invalid data or options give a one-line error and exit code 2, and leave no run."""
     Path("newline.csv").write_text('"a\nb",t\n' + "x,1.5\n" * 20)
     Path("fit.toml").write_text("class-weights = []")
+    Path("rate.toml").write_text("lr = nan")
     result = run_train(*arguments.split())
     last = result.output.splitlines()[-1]
     assert 2 == result.exit_code
@@ -101,10 +97,12 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 == run_train(*arguments, "--runs", "whole").exit_code
     with monkeypatch.context() as patch:
         watch_epochs(patch, interrupt_after(4))
-        result = run_train(*arguments, "--name", "Some name", "--save-every", "0")
+        result = run_train(*arguments, "--name", "Some name")
     (path,) = Path("runs/some-name").iterdir()
-    expected = f"{path}: checkpoint after epoch 4; continue it with --resume"
-    assert (130, expected) == (result.exit_code, result.output.splitlines()[-2])
+    assert (130, f"{path}: checkpoint after 4 of 9 epochs") == (
+        result.exit_code,
+        result.output.splitlines()[-3],
+    )
 
     write_houses(63)
     result = run_train("--resume")
@@ -124,6 +122,48 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [resumed.path] == list(resumed.path.parent.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("variables", "runs", "save_every", "expected"),
+    [
+        ({}, "runs", 30, "python -m model train --resume --name houses"),
+        (
+            {},
+            "my runs",
+            5,
+            "python -m model train --resume --name houses --runs 'my runs' --save-every 5",
+        ),
+        ({"MAKELEVEL": "1"}, "runs", 30, "make resume NAME=houses"),
+        (
+            {"MAKELEVEL": "1"},
+            "x",
+            30,
+            ".venv/bin/python -m model train --resume --name houses --runs x",
+        ),
+        (
+            {"LOCAL_WORLD_SIZE": "2"},
+            "runs",
+            30,
+            "torchrun --nproc-per-node 2 -m model train --resume --name houses",
+        ),
+    ],
+)
+def test_resume_command(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    runs: str,
+    save_every: int,
+    expected: str,
+) -> None:
+    """The command names the fit and repeats the options that are not stored with it."""
+    for name in ("MAKELEVEL", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    group = click.Context(main, info_name="python -m model")
+    with click.Context(main.commands["train"], parent=group, info_name="train"):
+        assert expected == resume_command("houses", Path(runs), save_every)
+
+
 @pytest.mark.parametrize("arguments", ["--epochs 9", "--lr 0.001", "--config fit.toml"])
 def test_resume_takes_no_other_settings(arguments: str) -> None:
     """--resume with another option of the fit gives a one-line error."""
@@ -141,52 +181,3 @@ def test_nothing_to_resume(folder: Path, options: list[str], runs: str) -> None:
     expected = f"Error: {runs}: no checkpoint to resume\n"
     assert (2, expected) == (result.exit_code, result.output)
     assert before == sorted(folder.rglob("*"))
-
-
-# Subprocesses
-
-
-@pytest.mark.e2e
-def test_failed_write(folder: Path) -> None:
-    """A failed write, as on a full disk, gives a one-line error and leaves no draft."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
-
-    command = [sys.executable, "-B", "-m", "model", "train", *HOUSES, *QUICK]
-    # Without these variables, coverage writes no file in the subprocess.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    variables["PYTHONPATH"] = str(ROOT)
-    child = subprocess.run(command, capture_output=True, text=True, env=variables, preexec_fn=limit)
-    assert (2, "Error: runs/houses: File too large\n") == (child.returncode, child.stderr)
-    assert [folder / "houses.csv", folder / "runs"] == sorted(folder.rglob("*"))
-
-
-@pytest.mark.e2e
-@pytest.mark.skipif(not distributed.is_gloo_available(), reason="this PyTorch has no gloo")
-def test_two_processes(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two processes under torchrun give the same losses as one; only rank 0 prints and writes.
-
-    Gradients are summed in another order, a relative change of 1e-6. Five epochs of one or two Adam
-    steps with learning rate 0.001 pass on a thousandth of it, so the losses agree to 1e-5.
-    """
-    options = "train --data wine --epochs 5 --schedule cosine --device cpu --class-weights balanced"
-    fit = options.split()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # Calling torchrun in this process avoids another import of torch, which takes seconds.
-    torchrun(["--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "model", *fit])
-    (path,) = Path("runs/wine").iterdir()
-    output = capfd.readouterr().out
-    for beginning in ("wine: ", "best epoch ", "runs/wine/1: complete after "):
-        assert 1 == sum(line.startswith(beginning) for line in output.splitlines()), output
-
-    assert 0 == run_train(*fit[1:], "--runs", "one").exit_code
-    runs = load_run(Path("one/wine/1")), load_run(path)
-    expected, actual = (
-        np.array([(epoch.train_loss, epoch.validation_loss) for epoch in run.record.history])
-        for run in runs
-    )
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=0)
-    assert runs[0].content != runs[1].content, "two processes should give another rounding"

@@ -27,7 +27,7 @@ from model.run import (
     newest_run,
     save_run,
 )
-from model.table.dataset import ClassValue
+from model.table.dataset import ClassValue, Source
 
 CLASSES: tuple[ClassValue, ...] = ("a, €", 1, 1.5, True)
 """Classes of each JSON type."""
@@ -55,6 +55,7 @@ def record(classes: tuple[ClassValue, ...]) -> RunRecord:
         baselines={"linear": {"accuracy": 0.1}},
         notes=("target 'price €' holds ...",),
         versions={"torch": torch.__version__},
+        source=Source(path="/data/häuser.csv", size_bytes=7, sha256="0" * 64, dropped=("id, 2",)),
     )
 
 
@@ -116,6 +117,12 @@ def test_files_are_deterministic_and_hold_no_pickle(run_path: Path, tmp_path: Pa
     assert dataclasses.asdict(record(CLASSES)).keys() == document.keys()
 
 
+def test_older_run(run_path: Path) -> None:
+    """A run that was written before runs named their data is read."""
+    edit_record(source=None)(run_path)
+    assert dataclasses.replace(record(CLASSES), source=None) == load_run(run_path).record
+
+
 # Damaged runs
 
 Damage = Callable[[Path], object]
@@ -163,6 +170,7 @@ ONE_NETWORK = UNREADABLE + "weights, rows and run.json do not match"
         (edit_record(format_version=None), UNREADABLE + "'format_version'"),
         (edit_record(history=[1]), UNREADABLE),
         (edit_record(surprise=1), UNREADABLE),
+        (edit_record(source={"path": "t.csv"}), UNREADABLE),
         (edit_record(config={"epochs": 0}), UNREADABLE + "epochs: expected 1 to 2**31 - 1, "),
         (edit_record(features=[]), ONE_NETWORK),
         (edit_record(task="regression"), ONE_NETWORK),

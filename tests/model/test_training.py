@@ -1,5 +1,6 @@
 """Tests of model.training: runs, failed fits, checkpoints and output of train()."""
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -16,6 +17,7 @@ from sklearn.utils import compute_class_weight
 from model.config import TrainConfig
 from model.errors import DataError, Diverged
 from model.fit.checkpoint import CheckpointWriter, TrainRequest, load_checkpoint
+from model.fit.devices import float32_arithmetic
 from model.fit.loop import FitState
 from model.metrics import baseline_warning, compute_metrics
 from model.run import Run, load_run, net_from_weights
@@ -247,7 +249,7 @@ def test_small_tables_have_every_class_in_every_part(
 def test_checkpoint_exists_only_during_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: TrainRequest | None
 ) -> None:
-    """With an interval of 0 and a request, each epoch is saved; the fit removes the file last."""
+    """With an interval of 0 and a request, each chunk is saved; the fit removes the file last."""
     saved_epochs = []
 
     def look(state: FitState) -> None:
@@ -257,7 +259,7 @@ def test_checkpoint_exists_only_during_the_fit(
     watch_epochs(monkeypatch, look)
     options: dict[str, Any] = {"request": request_, "checkpoint_seconds": 0}
     path = train(make_table(), CONFIG, CPU, tmp_path, Console(quiet=True), **options)
-    assert [[], *([number] if request_ else [] for number in range(1, 8))] == saved_epochs
+    assert [[number] if request_ else [] for number in range(8)] == saved_epochs
     assert [path] == list((tmp_path / "t").iterdir())
 
 
@@ -272,12 +274,47 @@ def test_resumed_run_equals_the_uninterrupted_one(
         whole = trained(tmp_path, table)
     checkpoint = load_checkpoint(writer.path)
     assert 8 == len(checkpoint.history)
-    threads, console = torch.get_num_threads(), Console(quiet=True)
+    console = Console(quiet=True)
     resumed = load_run(train(table, CONFIG, CPU, tmp_path / "2", console, checkpoint=checkpoint))
-    torch.set_num_threads(threads)
     assert whole.content == resumed.content
     expected = dataclasses.replace(whole.record, threads=3, created=resumed.record.created)
     assert expected == resumed.record
+
+
+# Settings of the program
+
+
+def global_settings() -> list[Any]:
+    """Return the settings of torch that a fit could change."""
+    return [
+        torch.get_num_threads(),
+        torch.initial_seed(),
+        torch.get_rng_state().tolist(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        float(torch.tensor(1e-39) + 0),  # 0 if subnormal numbers are flushed
+    ]
+
+
+@pytest.mark.parametrize("learning_rate", [1e-2, 1e30], ids=["complete", "diverged"])
+def test_program_keeps_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learning_rate: float
+) -> None:
+    """A fit computes in float32; torch's settings are as before, also after loading the run."""
+    inside = []
+    watch_epochs(monkeypatch, lambda state: inside.append(global_settings()[3:5]))
+    with float32_arithmetic(2):  # restores what the test changes
+        torch.set_float32_matmul_precision("high")
+        before = global_settings()
+        with contextlib.suppress(Diverged, DataError):
+            trained(tmp_path, make_table(), learning_rate=learning_rate)
+        assert before == global_settings()
+    assert {("highest", False)} >= {tuple(settings) for settings in inside}
+    assert len(inside) == (8 if learning_rate < 1 else 0)
 
 
 # Output
@@ -285,7 +322,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 def test_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log has plain lines of warnings, epochs, the best epoch, the metrics and a comparison."""
-    monkeypatch.setattr("model.training.LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("model.fit.progress.LOG_INTERVAL_SECONDS", 0)
     log = io.StringIO()
     train(make_table(), CONFIG, CPU, tmp_path, Console(file=log, width=200))
     assert "\x1b" not in log.getvalue()

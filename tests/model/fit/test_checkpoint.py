@@ -41,15 +41,22 @@ def new_state(config: TrainConfig = CONFIG, classes: tuple[str, ...] = ()) -> Fi
 
 
 def run_fit(
-    state: FitState, classes: tuple[str, ...], after: Callable[[], object] = lambda: None
+    state: FitState, classes: tuple[str, ...], before_chunk: Callable[[], object] = lambda: None
 ) -> None:
     """Run all epochs on 40 noisy rows, few enough that an epoch before the last is the best."""
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(60, 4, generator=generator), torch.randn(60, 1, generator=generator)
     y = x[:, :1] - x[:, 1:2] + noise
     y = (y[:, 0] > 0).long() if classes else y
-    for _ in run_epochs(state, (x[:40], y[:40]), (x[40:], y[40:])):
-        after()
+    for _ in run_epochs(state, (x[:40], y[:40]), (x[40:], y[40:]), None, before_chunk):
+        pass
+
+
+def started_state() -> FitState:
+    """Return the state of a fit after two epochs."""
+    state = new_state()
+    state.history = [Epoch(1, 0.1, 1 / 3), Epoch(2, 1e-300, 0.5)]
+    return state
 
 
 def make_writer(
@@ -70,9 +77,8 @@ def check_equal(expected: FitState, actual: FitState) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Path of the checkpoint of a fit after two epochs."""
-    state, writer = new_state(), make_writer(tmp_path)
-    state.history = [Epoch(1, 0.1, 1 / 3), Epoch(2, 1e-300, 0.5)]
-    writer.save(state)
+    writer = make_writer(tmp_path)
+    writer.save(started_state())
     return writer.path
 
 
@@ -110,26 +116,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @BOTH_TASKS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resumed_fit_equals_the_uninterrupted_one(
-    tmp_path: Path, variant: str, classes: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, classes: tuple[str, ...]
 ) -> None:
-    """A fit resumed from the checkpoint of any epoch ends with the same bits."""
+    """A fit resumed from any checkpoint, also within an epoch, ends with the same bits."""
     config = dataclasses.replace(CONFIG, **VARIANTS[variant])
+    monkeypatch.setattr("model.fit.loop.MAX_SLICE_VALUES", 10 * 6)  # two validation batches
     whole = new_state(config, classes)
     run_fit(whole, classes)
     assert whole.best_epoch is not None
     assert 1 < whole.best_epoch.number < len(whole.history), "expected a middle epoch to be best"
 
-    # Saving a checkpoint after every epoch must not change the fit; every checkpoint is resumed.
+    # Small chunks and saved checkpoints must not change the fit; checkpoints are resumed.
+    monkeypatch.setattr("model.fit.batches.MAX_CHUNK_VALUES", 2 * 8 * 4)
     writer, paths = make_writer(tmp_path, config), list[Path]()
     state = new_state(config, classes)
 
     def save() -> None:
         writer.save(state)
-        paths.append(writer.path.rename(tmp_path / f"{len(paths)}.safetensors"))
+        if writer.path.exists():
+            paths.append(writer.path.rename(tmp_path / f"{len(paths)}.safetensors"))
 
     run_fit(state, classes, save)
     check_equal(whole, state)
-    for path in paths:
+    chunks = 1 if config.batch_size >= 40 else 3  # of two batches, but the last of one
+    assert len(paths) == len(whole.history) * (chunks + 1) - 1
+    for path in paths[::3]:  # all positions within an epoch
         checkpoint = load_checkpoint(path)
         resumed = new_state(checkpoint.config, classes)
         checkpoint.restore(resumed)
@@ -137,6 +148,33 @@ def test_resumed_fit_equals_the_uninterrupted_one(
         check_equal(whole, resumed)
         for expected, actual in zip(whole.net.parameters(), resumed.net.parameters(), strict=True):
             assert torch.equal(expected, actual)
+
+
+def test_older_version_is_resumed(file: Path) -> None:
+    """A checkpoint of version 1, which had no losses of an unfinished epoch, is restored."""
+    tensors = safetensors.torch.load_file(file)
+    del tensors["losses"]
+    edit(lambda fit: fit.update(format_version=1), tensors)(file)
+    restored = new_state()
+    load_checkpoint(file).restore(restored)
+    check_equal(started_state(), restored)
+
+
+def test_file_is_written_only_if_due(tmp_path: Path) -> None:
+    """A fit without progress is not saved, nor a state that the file holds already."""
+    writer, state = make_writer(tmp_path), new_state()
+    writer.save_if_due(state)
+    assert not writer.path.exists()
+    writer.save_if_due(started_state())
+    writer.path.unlink()
+    writer.save_if_due(started_state())
+    assert not writer.path.exists()
+    writer.interval_seconds = 1e9
+    state.history = [*started_state().history, Epoch(3, 0.1, 0.1)]
+    writer.save_if_due(state)
+    assert not writer.path.exists()
+    writer.save(state)
+    assert writer.path.exists()
 
 
 # File names
@@ -158,7 +196,7 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
     """The newest checkpoint is found for one name or all names; runs and drafts are ignored."""
     for index, (name, seed) in enumerate((("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2))):
         writer = make_writer(tmp_path, dataclasses.replace(CONFIG, seed=seed), name=name)
-        writer.save(new_state())
+        writer.save(started_state())
         os.utime(writer.path, (4e9 - index, 4e9 - index))
     (tmp_path / "a" / "1").mkdir()
     (tmp_path / "a" / ".tmp-x").mkdir()
@@ -202,16 +240,18 @@ def test_other_number_of_processes(file: Path) -> None:
         checkpoint.check_resumable(make_table())
 
 
-def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
-    """Return a function that edits the JSON in a file's header and updates the checksum."""
+def edit(
+    change: Callable[[dict[str, Any]], object], tensors: dict[str, torch.Tensor] | None = None
+) -> Callable[[Path], object]:
+    """Return a function that edits the JSON in a file's header, and may replace the tensors."""
 
     def apply(path: Path) -> None:
         with safe_open(path, framework="pt") as checkpoint:
             document = json.loads(checkpoint.metadata()["fit"])
         change(document)
-        text, tensors = json.dumps(document), safetensors.torch.load_file(path)
-        header = {"fit": text, "sha256": checksum(text, tensors)}
-        path.write_bytes(safetensors.torch.save(tensors, header))
+        text, content = json.dumps(document), tensors or safetensors.torch.load_file(path)
+        header = {"fit": text, "sha256": checksum(text, content)}
+        path.write_bytes(safetensors.torch.save(content, header))
 
     return apply
 
@@ -241,8 +281,8 @@ UNREADABLE = "not a readable checkpoint: "
         (overwrite(safetensors.torch.save(ONES)), UNREADABLE),
         (overwrite(safetensors.torch.save(ONES, {"fit": "{"})), UNREADABLE),
         (
-            edit(lambda fit: fit.update(format_version=2)),
-            UNREADABLE + "expected format_version 1",
+            edit(lambda fit: fit.update(format_version=3)),
+            UNREADABLE + "expected format_version 1 or 2, found 3",
         ),
         (edit(lambda fit: fit.pop("format_version")), UNREADABLE + "'format_version'"),
         (edit(lambda fit: fit["config"].update(epochs=0)), UNREADABLE + "epochs: expected 1 to "),
@@ -263,10 +303,11 @@ def test_unreadable_file(file: Path, damage: Callable[[Path], object], expected:
     "damage",
     [
         lambda tensors: tensors.pop("best"),
+        lambda tensors: tensors.pop("losses"),
         lambda tensors: tensors.update(parameters=tensors["parameters"][:-1]),
         lambda tensors: tensors["order"].zero_(),
     ],
-    ids=["missing", "shape", "generator"],
+    ids=["missing", "no losses", "shape", "generator"],
 )
 def test_tensors_of_another_network(file: Path, damage: Callable[[Any], object]) -> None:
     """Tensors that do not match the network give a one-line error with the path."""

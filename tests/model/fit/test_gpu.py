@@ -1,5 +1,6 @@
-"""Tests of training on CUDA: losses agree with the CPU, and runs repeat bit for bit."""
+"""Tests of training on CUDA: agreement with the CPU, repetition bit for bit, and no TF32."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from rich.console import Console
 
 from model.config import TrainConfig
-from model.fit.devices import find_device
+from model.fit.devices import find_device, float32_arithmetic
 from model.run import Run, load_run
 from model.table.load import load_table
 from model.training import train
@@ -51,3 +52,30 @@ def test_run_repeats_bit_for_bit(tmp_path: Path) -> None:
     first, second = (trained("digits", "auto", tmp_path) for _ in range(2))
     assert "cuda" == first.record.device
     assert first.content == second.content
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """Permit TF32, as a program or TORCH_ALLOW_TF32_CUBLAS_OVERRIDE may do."""
+    with float32_arithmetic(torch.get_num_threads()):  # restores the setting
+        torch.set_float32_matmul_precision("high")
+        yield
+
+
+def product_error() -> float:
+    """Return the relative error of a matrix product on the GPU."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 512, generator=generator)
+    exact = x.double() @ x.double()
+    return float(((x.cuda() @ x.cuda()).cpu() - exact).norm() / exact.norm())
+
+
+@pytest.mark.usefixtures("tf32")
+def test_products_are_float32(tmp_path: Path) -> None:
+    """A fit gives the bits of float32 products even where the program permits TF32."""
+    permitted = trained("digits", "cuda", tmp_path)
+    with float32_arithmetic(torch.get_num_threads()):
+        assert product_error() < 1e-6
+        assert permitted.content == trained("digits", "cuda", tmp_path).content
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert product_error() > 1e-5, "TF32 should have been permitted outside of the fit"

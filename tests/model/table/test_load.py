@@ -1,5 +1,6 @@
 """Tests of model.table.load: the Table of a file or data set, its name and its errors."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from model.errors import DataError
+from model.table.dataset import Source
 from model.table.load import load_table, run_name
 from tests.model.table.conftest import WriteFile
 
@@ -57,6 +59,20 @@ def test_several_targets(write_columns: WriteColumns) -> None:
     expected = ("u", "t"), ("a",), "regression"
     assert expected == (table.targets, table.features, table.task)
     assert np.array_equal(np.stack([A[::-1], A], axis=1), table.y)
+
+
+def test_source(write_columns: WriteColumns) -> None:
+    """A table names its file by absolute path, size and hash, and the dropped columns."""
+    path = Path(write_columns(PRICES | {"id": A}))
+    content = path.read_bytes()
+    source = load_table(str(path), targets=["a"], drop=["id", "id"]).source
+    digest = hashlib.sha256(content).hexdigest()
+    expected = Source(
+        path=str(Path.cwd() / path), size_bytes=len(content), sha256=digest, dropped=("id",)
+    )
+    assert expected == source
+    bundled = load_table("wine", drop=["hue"]).source
+    assert Source(path="wine", size_bytes=None, sha256=None, dropped=("hue",)) == bundled
 
 
 def test_npz_names_its_targets(tmp_path: Path) -> None:

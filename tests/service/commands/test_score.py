@@ -1,9 +1,12 @@
 """Tests of the command `score`: columns are matched by name; errors leave no partial file."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -164,3 +167,37 @@ def test_bad_files(
     assert message in text
     assert 1 == len(text.splitlines())
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("destination", ["out.csv", "out.parquet"])
+def test_signal_leaves_no_files(
+    flowers: StoredArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    destination: str,
+) -> None:
+    """A signal while polars writes ends the command at the next batch and removes the draft."""
+    predict = Predictor.predict
+
+    def predict_and_signal(predictor: Predictor, rows: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return predict(predictor, rows)
+
+    monkeypatch.setattr(Predictor, "predict", predict_and_signal)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    text = run_score(flowers.artifact, flowers.csv, tmp_path / destination, code=128 + number)
+    assert f"Error: {word}; no incomplete files remain" == text.splitlines()[-1]
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_out_of_memory(
+    flowers: StoredArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed allocation while polars calls the predictor gives one line and no file."""
+    monkeypatch.setattr(Predictor, "predict", lambda predictor, rows: np.empty(1 << 57))
+    text = run_score(flowers.artifact, flowers.csv, tmp_path / "out.csv", code=2)
+    expected = "Error: out of memory (1.00 EiB more are needed): free memory, or raise the memory "
+    assert text.splitlines()[-1].startswith(expected)
+    assert [] == list(tmp_path.iterdir())

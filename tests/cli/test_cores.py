@@ -1,4 +1,4 @@
-"""Tests of service.host.cores: CPU affinity and the CPU quotas of control groups."""
+"""Tests of cli.cores: CPU affinity and the CPU quotas of control groups."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.host import cores
+from cli import cores
 
 HYBRID = """12:cpuset:/
 5:cpu,cpuacct:/docker/ab12

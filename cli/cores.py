@@ -14,7 +14,7 @@ def available_cores() -> int:
     """Return the number of cores that this process may keep busy, at least one.
 
     A quota is rounded down to leave a margin: the kernel suspends threads that exhaust it until the
-    next period, and a worker can exceed one core, as a separate thread handles its sockets.
+    next period, and both services and fits have threads that are not counted here.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, math.floor(min(cores, cgroup_quota())))
