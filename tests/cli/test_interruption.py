@@ -90,8 +90,13 @@ def test_error_of_the_block_is_not_hidden() -> None:
 
 def test_default_action_is_kept() -> None:
     """In a program that does not handle SIGTERM, it still ends the process at once."""
-    with defer_signals():
-        assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    # A command that another test has run in this process may have set a handler.
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with defer_signals():
+            assert signal.SIG_DFL == signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 @BOTH_BLOCKS
