@@ -5,8 +5,8 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import psutil
@@ -24,6 +24,8 @@ class LoadRequest:
     method: str
     path: str
     body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers besides Content-Type."""
 
 
 class BrokenConnection(NamedTuple):
@@ -41,7 +43,7 @@ Check = Callable[[int, int, bytes], str | None]
 class Client(threading.Thread):
     """A client that cycles through requests until `stop` is set, with a new check per connection.
 
-    A persistent client reuses a connection until it breaks; other clients open one per request.
+    It uses a connection until it breaks, or for a number of requests.
     """
 
     def __init__(
@@ -50,12 +52,11 @@ class Client(threading.Thread):
         requests: Sequence[LoadRequest],
         new_check: Callable[[], Check],
         stop: threading.Event,
-        persistent: bool = True,
+        requests_per_connection: int | None = None,
     ) -> None:
         super().__init__()
         self.port, self.new_check, self.stop = port, new_check, stop
-        self.requests = itertools.cycle(enumerate(requests))
-        self.persistent = persistent
+        self.requests, self.requests_per_connection = requests, requests_per_connection
         self.replies = 0
         self.wrong: list[str] = []
         self.broken: list[BrokenConnection] = []
@@ -72,29 +73,30 @@ class Client(threading.Thread):
                 self.broken.append(BrokenConnection(repr(error), local_port, time.monotonic()))
             finally:
                 connection.close()
-            if not self.persistent:
+            if self.requests_per_connection:
                 self.stop.wait(INTERVAL_SECONDS)
 
     def _send(self, connection: http.client.HTTPConnection) -> None:
         check = self.new_check()
-        for position, request in self.requests:
+        cycle = itertools.cycle(enumerate(self.requests))
+        for position, request in itertools.islice(cycle, self.requests_per_connection):
             status, body = exchange(connection, request)
             self.replies += 1
             if text := check(position, status, body):
                 self.wrong.append(f"{request.path}: {text}")
-            if self.stop.is_set() or not self.persistent:
+            if self.stop.is_set():
                 return
 
 
-def connect(port: int) -> http.client.HTTPConnection:
-    """Return a connection to a server, not yet open."""
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+def connect(port: int, timeout: float = DEADLINE_SECONDS) -> http.client.HTTPConnection:
+    """Return a connection to a server, not yet open, with a timeout in seconds."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
 
 def exchange(connection: http.client.HTTPConnection, request: LoadRequest) -> tuple[int, bytes]:
     """Send a request; return status and body of the reply."""
-    headers = {"Content-Type": "application/json"} if request.body else {}
-    connection.request(request.method, request.path, request.body, headers)
+    entity = {"Content-Type": "application/json"} if request.body else {}
+    connection.request(request.method, request.path, request.body, {**entity, **request.headers})
     reply = connection.getresponse()
     return reply.status, reply.read()
 
@@ -106,8 +108,8 @@ def client_ports(worker: psutil.Process) -> set[int]:
 
 
 @contextlib.contextmanager
-def load(clients: Sequence[Client], stop: threading.Event) -> Iterator[None]:
-    """Run clients until the end of the block."""
+def load(clients: Sequence[threading.Thread], stop: threading.Event) -> Iterator[None]:
+    """Run clients, which end once `stop` is set, until the end of the block."""
     for client in clients:
         client.start()
     try:
