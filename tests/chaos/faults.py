@@ -151,11 +151,13 @@ class Faults:
     def _ready_worker(self, condition: Callable[[State], bool]) -> set[int]:
         """Return the process number of the worker that answers, if it meets the condition."""
         with contextlib.closing(connect(self.server.port, PROBE_TIMEOUT_SECONDS)) as connection:
+            connection.connect()
+            local_port = connection.sock.getsockname()[1]
             status, body = exchange(connection, READYZ)
             state = json.loads(body)
             version = str(self.current_version)
             if status == 200 and state["model"]["version"] == version and condition(state):
-                return self._owners(connection.sock.getsockname()[1])
+                return self._owners(local_port)
         return set()
 
     def _owners(self, port: int) -> set[int]:

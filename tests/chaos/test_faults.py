@@ -4,7 +4,7 @@ Workers are killed and stopped, SIGHUP comes with good and bad token files, vers
 that are good, damaged or have reordered features, and clients stall uploads and leave replies
 unread, while others send requests in every protocol. A connection may break only if its worker was
 killed or stopped. CHAOS_MINUTES sets the duration (default: 1), CHAOS_SEED the seed of the faults,
-and CHAOS_FAULTS the faults to choose from, such as "kill,stop" (default: all).
+and CHAOS_FAULTS the faults and slow clients, such as "kill,swap,drip writer" (default: all).
 """
 
 import contextlib
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "1"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
-FAULTS = os.environ.get("CHAOS_FAULTS", ",".join(WEIGHTS)).split(",")
+FAULTS = os.environ.get("CHAOS_FAULTS", ",".join((*WEIGHTS, *KINDS))).split(",")
 WORKERS = 2
 CLIENTS = 4
 HANG_SECONDS = 2.0
@@ -123,14 +123,14 @@ def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\nseed {SEED}, {MINUTES:g} minutes; events: {journal.path}")
     with serving(command, port, log=tmp_path / "log") as server:
-        weights = {name: WEIGHTS[name] for name in FAULTS}
+        weights = {name: weight for name, weight in WEIGHTS.items() if name in FAULTS}
         faults = Faults(server, WORKERS, publisher, tokens, choices, journal, weights)
         clients = [Client(port, PREDICTIONS, publisher.new_check, stop) for _ in range(CLIENTS)]
         ready = [READYZ, *PREDICTIONS[:1]]
         new_check = functools.partial(readiness_check, publisher)
         clients += [Client(port, ready, new_check, stop, requests_per_connection=len(ready))]
         large = dataclasses.replace(post(V2, LARGE_REPLY_ROWS), headers=AUTHORIZATION)
-        slow = [SlowClients(kind, port, large, journal, stop) for kind in KINDS]
+        slow = [SlowClients(kind, port, large, journal, stop) for kind in KINDS if kind in FAULTS]
         memory = MemorySampler(server, stop)
         faults.wait()
         files = open_files(server)
