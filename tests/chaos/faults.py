@@ -67,7 +67,7 @@ class Faults:
     def kill(self) -> None:
         """Kill one worker or several in a row, whatever their age."""
         for _ in range(self.choices.choice((1, 1, 2, 3, 5, 10))):
-            self._hit(self.choices.choice(self._processes()), signal.SIGKILL)
+            self._hit(self.choices.choice(until(self._processes)), signal.SIGKILL)
             pause = self.choices.choice((0.0, self.choices.uniform(0.0, MAX_PAUSE_SECONDS)))
             threading.Event().wait(pause)
         self.wait()
