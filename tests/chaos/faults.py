@@ -52,17 +52,17 @@ class Faults:
     """Relative frequency of each fault, by the name of its method with spaces."""
     current_version: int = 1
     """The newest good version."""
+    recovery_seconds: float = 0.0
+    """Time from the last fault until all workers were ready again."""
     longest: dict[str, float] = field(default_factory=dict)
-    """Longest time from an event until all workers were ready again, in seconds, by event."""
+    """Longest recovery_seconds, by fault."""
 
     def run_one(self) -> None:
         """Cause one fault, chosen at random, and wait for the recovery."""
         name = self.choices.choices(list(self.weights), list(self.weights.values()))[0]
-        started = time.monotonic()
         getattr(self, name.replace(" ", "_"))()
-        seconds = time.monotonic() - started
-        self.longest[name] = max(self.longest.get(name, 0.0), seconds)
-        self.journal.write("recovered", after=name, recovery_seconds=round(seconds, 3))
+        self.longest[name] = max(self.longest.get(name, 0.0), self.recovery_seconds)
+        self.journal.write("recovered", after=name, wait=round(self.recovery_seconds, 3))
 
     def kill(self) -> None:
         """Kill one worker or several in a row, whatever their age."""
@@ -146,7 +146,9 @@ class Faults:
                 ready.update(self._ready_worker(condition))
             return False
 
+        started = time.monotonic()
         until(all_ready)
+        self.recovery_seconds = time.monotonic() - started
 
     def _ready_worker(self, condition: Callable[[State], bool]) -> set[int]:
         """Return the process number of the worker that answers, if it meets the condition."""
