@@ -14,7 +14,7 @@ import psutil
 from tests.serving import DEADLINE_SECONDS
 
 INTERVAL_SECONDS = 0.01
-"""Seconds between two requests of a client that opens a connection for each."""
+"""Seconds between two connections of a client that is not persistent."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ Check = Callable[[int, int, bytes], str | None]
 class Client(threading.Thread):
     """A client that cycles through requests until `stop` is set, with a new check per connection.
 
-    It uses a connection until it breaks, or for a number of requests.
+    A persistent client reuses a connection until it breaks; other clients open one per cycle.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Client(threading.Thread):
         requests: Sequence[LoadRequest],
         new_check: Callable[[], Check],
         stop: threading.Event,
-        requests_per_connection: int | None = None,
+        persistent: bool = True,
     ) -> None:
         super().__init__()
         self.port, self.new_check, self.stop = port, new_check, stop
-        self.requests, self.requests_per_connection = requests, requests_per_connection
+        self.requests, self.persistent = requests, persistent
         self.replies = 0
         self.wrong: list[str] = []
         self.broken: list[BrokenConnection] = []
@@ -73,13 +73,13 @@ class Client(threading.Thread):
                 self.broken.append(BrokenConnection(repr(error), local_port, time.monotonic()))
             finally:
                 connection.close()
-            if self.requests_per_connection:
+            if not self.persistent:
                 self.stop.wait(INTERVAL_SECONDS)
 
     def _send(self, connection: http.client.HTTPConnection) -> None:
         check = self.new_check()
-        cycle = itertools.cycle(enumerate(self.requests))
-        for position, request in itertools.islice(cycle, self.requests_per_connection):
+        cycle = enumerate(self.requests)
+        for position, request in itertools.cycle(cycle) if self.persistent else cycle:
             status, body = exchange(connection, request)
             self.replies += 1
             if text := check(position, status, body):

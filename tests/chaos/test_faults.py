@@ -128,7 +128,7 @@ def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         clients = [Client(port, PREDICTIONS, publisher.new_check, stop) for _ in range(CLIENTS)]
         ready = [READYZ, *PREDICTIONS[:1]]
         new_check = functools.partial(readiness_check, publisher)
-        clients += [Client(port, ready, new_check, stop, requests_per_connection=len(ready))]
+        clients += [Client(port, ready, new_check, stop, persistent=False)]
         large = dataclasses.replace(post(V2, LARGE_REPLY_ROWS), headers=AUTHORIZATION)
         slow = [SlowClients(kind, port, large, journal, stop) for kind in KINDS if kind in FAULTS]
         memory = MemorySampler(server, stop)

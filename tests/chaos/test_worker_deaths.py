@@ -28,7 +28,6 @@ from tests.chaos.load import (
     exchange,
     load,
 )
-from tests.chaos.publisher import READYZ
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS
 
@@ -45,6 +44,7 @@ After two early deaths in a row the supervisor closes the worker's listener, whi
 connections in its accept queue.
 """
 PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).read_bytes())
+READYZ = LoadRequest("GET", "/readyz")
 
 
 class Kill(NamedTuple):
@@ -115,7 +115,7 @@ def test_worker_deaths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
             return None if status == 200 else f"{status} {body[:200]!r}"
 
         clients = [Client(port, [PREDICT], lambda: check_prediction, stop) for _ in range(CLIENTS)]
-        probe = Client(port, [READYZ], lambda: check_readiness, stop, requests_per_connection=1)
+        probe = Client(port, [READYZ], lambda: check_readiness, stop, persistent=False)
         kills: list[Kill] = []
         start = time.monotonic()
         with load([*clients, probe], stop):
