@@ -12,6 +12,7 @@ from export.errors import ProofError
 from model.errors import DataError
 from service.artifact import storage
 from service.artifact.manifest import ArtifactError
+from service.artifact.schema import schema_notice
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -59,6 +60,8 @@ def build(run: str | None, runs: Path, artifacts: Path) -> None:
         return
     print_proof(artifact.proof)
     seconds = time.perf_counter() - started
+    for line in schema_notice(artifact.path):
+        click.echo(line)
     click.echo(f"published {artifact.path} in {seconds:.1f} s; digest {artifact.digest}")
 
 

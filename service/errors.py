@@ -32,6 +32,12 @@ class BadInput(ValueError):
         self.where = where
 
 
+class NonFiniteToken(str):
+    """NaN, Infinity or -Infinity in a JSON text, which JSON does not have."""
+
+    __slots__ = ()
+
+
 class Refused(Exception):
     """A request that is rejected for a reason outside its body.
 
@@ -50,6 +56,8 @@ class Refused(Exception):
 
 def describe_value(value: object) -> str:
     """Return "a list" or "an object" for a container, and shortened JSON for any other value."""
+    if isinstance(value, NonFiniteToken):
+        return f"{value}; replace it with a number or leave out the row"
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):

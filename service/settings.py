@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
-PREFIX = "TWOLAYERNET_"
-"""Prefix of the names of environment variables."""
+from service.injected_variables import PREFIX, is_injected
+from tabular.names import near_miss
+
 TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 Kind = type | tuple[str, ...]
@@ -54,15 +55,19 @@ class Settings:
         """Read each field from the variable TWOLAYERNET_<FIELD>, or use the default of the field.
 
         Args:
-            environment: variables by name; an empty variable counts as not set.
+            environment: variables by name; empty and injected ones count as not set.
             flags: values by field; they take precedence unless they are None.
+
+        Raises:
+            SettingsError: a value is invalid, or no setting has the name of a variable.
         """
+        _reject_unknown_variables(environment)
         values = {}
         for field in fields(cls):
             variable = PREFIX + field.name.upper()
             if flags.get(field.name) is not None:
                 values[field.name] = flags[field.name]
-            elif text := environment.get(variable):
+            elif (text := environment.get(variable)) and not is_injected(variable, text):
                 values[field.name] = _parse(variable, text, cls.kind(field.name))
         return cls(**values)
 
@@ -76,13 +81,16 @@ class ServiceSettings(Settings):
         "Artifact to serve: artifacts/<name> (its newest version) or artifacts/<name>/<version>.",
     )
     artifacts: Path = setting(
-        Path("artifacts"), "Folder of artifacts; the last published one is served by default."
+        Path("artifacts"), "Folder of artifacts; if it holds only one, that one is the default."
     )
     expect_digest: str | None = setting(
         None, "Digest that the artifact must have: 64 lower-case hex digits."
     )
     poll_seconds: float = setting(
         2.0, "Time between checks for a new version, in seconds.", minimum=0.05, maximum=86400
+    )
+    allow_schema_change: bool = setting(
+        False, "Let a version replace one with other features, targets, task or classes."
     )
     threads: int | None = setting(
         None, "Number of threads per run; cores / workers by default.", minimum=1, maximum=1024
@@ -186,6 +194,23 @@ class HostSettings(Settings):
         super().__post_init__()
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key: expected both or neither, found one")
+
+
+def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError if a variable begins with PREFIX but is neither a setting nor injected.
+
+    Ignoring a misspelt name could be dangerous: without a token file, clients need no token.
+    """
+    known = {
+        field.name.upper() for kind in (ServiceSettings, HostSettings) for field in fields(kind)
+    }
+    for variable, text in environment.items():
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and name not in known and not is_injected(variable, text):
+            # Names are compared without the prefix, which would make all of them similar.
+            suggestion = near_miss(name, known).replace("'", f"'{PREFIX}", 1)
+            problem = f"no setting has this name{suggestion}; correct the variable or unset it"
+            raise SettingsError(f"{variable}: {problem}")
 
 
 def _parse(variable: str, text: str, kind: Kind) -> Any:

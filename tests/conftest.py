@@ -1,5 +1,6 @@
 """Fixtures for all tests; those that train a network are in tests/trained.py."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -44,3 +45,18 @@ def repack() -> Callable[[Path], None]:
         (path / manifest.SUMS).write_bytes(storage.sha256_sums(files))
 
     return recompute
+
+
+@pytest.fixture
+def add_version(artifact: Path, repack: Callable[[Path], None]) -> Callable[..., Path]:
+    """A function that publishes `artifact` again under a number, with some members changed."""
+
+    def publish(number: int, **members: object) -> Path:
+        draft = shutil.copytree(artifact, artifact.parent / ".draft")
+        document = json.loads((draft / manifest.MANIFEST).read_bytes())
+        text = json.dumps(document | {"version": number} | members)
+        (draft / manifest.MANIFEST).write_text(text)
+        repack(draft)
+        return Path(draft.rename(artifact.parent / str(number)))
+
+    return publish

@@ -85,7 +85,7 @@ def _v2_binary_probabilities(headers: Mapping[str, str], body: bytes, rows: int)
 
 
 JSON_HEADERS = {"Content-Type": JSON}
-BINARY_HEADERS = {"Content-Type": BINARY, "Accept": BINARY}
+BINARY_HEADERS = {"Content-Type": f"{BINARY}; dtype=float32", "Accept": BINARY}
 NATIVE_JSON = Protocol(
     "JSON",
     lambda model, rows: HttpRequest("/predict", to_json({"instances": rows}), JSON_HEADERS),

@@ -11,7 +11,7 @@ import polars as pl
 from model.errors import DataError
 from model.table.csv_file import first_line, read_csv
 from model.table.npz_file import read_npz
-from tabular.names import near_miss, quote_names
+from tabular.names import find_name, name_key, names_by_key, near_miss, quote_names
 
 MAX_VALUES_PER_READ = 1 << 23
 """Maximum number of values read from a Parquet file at once."""
@@ -58,12 +58,28 @@ def read_columns(frame: pl.LazyFrame, names: Sequence[str]) -> Iterator[pl.Serie
         yield from _collect(frame.select(names[start : start + count])).iter_columns()
 
 
-def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> None:
-    """Raise a DataError for the first name that is not in columns, with the most similar column."""
+def require_columns(names: Sequence[str], columns: Sequence[str], role: str) -> tuple[str, ...]:
+    """Return the columns with these names, each once, spelled as in the table.
+
+    Raise a DataError for the first name that is not in columns, with the most similar column.
+    """
+    known = names_by_key(columns)
+    spelled: dict[str, None] = {}
     for name in names:
-        if name not in columns:
+        if (column := find_name(name, known)) is None:
             hint = near_miss(name, columns)
             raise DataError(f"no {role} '{name}'{hint}; there are {quote_names(columns)}")
+        spelled[column] = None
+    return tuple(spelled)
+
+
+def require_different_names(columns: Sequence[str]) -> None:
+    """Raise a DataError if the names of two columns differ only in their Unicode spelling."""
+    positions: dict[str, int] = {}
+    for position, name in enumerate(columns, start=1):
+        if (first := positions.setdefault(name_key(name), position)) != position:
+            problem = f"expected different names, found two spellings of '{name_key(name)}'"
+            raise DataError(f"columns {first} and {position}: {problem}; rename one")
 
 
 def _collect(frame: pl.LazyFrame) -> pl.DataFrame:

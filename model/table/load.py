@@ -13,7 +13,13 @@ from model.config import BUNDLED_DATASETS
 from model.errors import DataError
 from model.table.columns import parse_numbers
 from model.table.dataset import Kind, Table, Task
-from model.table.files import count_rows, read_columns, read_frame, require_columns
+from model.table.files import (
+    count_rows,
+    read_columns,
+    read_frame,
+    require_columns,
+    require_different_names,
+)
 from model.table.target import encode_target, infer_task
 from tabular.names import near_miss, quote_names
 
@@ -42,8 +48,10 @@ def load_table(
     with _errors_about(source):
         frame, own_targets = _open_source(source)
         schema = frame.collect_schema()
-        targets = tuple(dict.fromkeys(targets)) or own_targets
-        features = _choose_features(schema.names(), targets, own_targets, drop)
+        columns = schema.names()
+        require_different_names(columns)
+        targets = require_columns(targets, columns, "target column") or own_targets
+        features = _choose_features(columns, targets, own_targets, drop)
         rows = count_rows(frame)
         if rows < MIN_ROWS:
             raise DataError(f"expected at least {MIN_ROWS} rows, found {rows}")
@@ -89,8 +97,7 @@ def _choose_features(
     """Return the columns that are neither targets nor dropped; raise DataError if none is left."""
     if not targets:
         raise DataError(f"choose a column to predict (--target); there are {quote_names(columns)}")
-    require_columns(targets, columns, "target column")
-    require_columns(drop, columns, "column to drop")
+    drop = require_columns(drop, columns, "column to drop")
     if both := [target for target in targets if target in drop]:
         raise DataError(f"column '{both[0]}' is both target and dropped")
     features = tuple(column for column in columns if column not in {*targets, *drop, *own_targets})

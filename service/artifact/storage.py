@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.artifact import manifest
 from service.artifact.manifest import SUMS, ArtifactError, Manifest
+from tabular.names import quote_names
 
 MEGABYTE = 10**6
 MAX_FILE_BYTES = {
@@ -28,6 +29,7 @@ FILES = frozenset(MAX_FILE_BYTES)
 MAX_SUMS_BYTES = 4096
 """Maximum size of SHA256SUMS in bytes."""
 _FILE_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+_VERSION = "[1-9][0-9]*"
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 
 
@@ -47,8 +49,11 @@ class Artifact:
 def read_artifact(path: Path) -> Artifact:
     """Read `artifacts/<name>/<version>` and check every file against SHA256SUMS.
 
+    A folder of another form, such as /model, may hold any version.
+
     Raises:
-        ArtifactError: a file is missing, unexpected, not regular, too large, or has another hash.
+        ArtifactError: a file is missing, unexpected, not regular, too large, or has another hash,
+            or the manifest has another version than the folder.
     """
     try:
         names = {entry.name for entry in path.iterdir()}
@@ -63,6 +68,11 @@ def read_artifact(path: Path) -> Artifact:
     if sums != sha256_sums(files):
         raise ArtifactError(f"{path}: {_first_mismatch(sums, files)}")
     description = Manifest.from_json(files[manifest.MANIFEST])
+    if re.fullmatch(_VERSION, path.name) and path.name != str(description.version):
+        versions = (
+            f"expected version {path.name}, the name of the folder, found {description.version}"
+        )
+        raise ArtifactError(f"{path}: {manifest.MANIFEST}: {versions}")
     return Artifact(path, hashlib.sha256(sums).hexdigest(), description, files)
 
 
@@ -93,7 +103,7 @@ def list_versions(parent: Path) -> list[int]:
     if not parent.is_dir():
         return []
     names = (entry.name for entry in parent.iterdir() if (entry / SUMS).is_file())
-    return sorted(int(name) for name in names if re.fullmatch(r"[1-9][0-9]*", name))
+    return sorted(int(name) for name in names if re.fullmatch(_VERSION, name))
 
 
 def find_version(path: Path) -> Path:
@@ -113,16 +123,28 @@ def candidate_versions(path: Path) -> list[Path]:
         return [path / str(version) for version in reversed(versions)]
     problem = "holds no artifact" if path.is_dir() else "no such folder"
     expected = "artifacts/<name> or artifacts/<name>/<version>"
-    raise ArtifactError(f"{path}: {problem}; expected {expected}")
+    example = "".join(f", such as {name}" for name in _artifact_folders(path)[:1])
+    raise ArtifactError(f"{path}: {problem}; expected {expected}{example}")
 
 
-def last_published(root: Path) -> Path:
-    """Return the last published `root/<name>`; raise ArtifactError if nothing is published."""
-    names = [parent for parent in root.iterdir() if list_versions(parent)] if root.is_dir() else []
-    if not names:
+def only_artifact(root: Path) -> Path:
+    """Return the only published `root/<name>`; raise ArtifactError if there is none, or several."""
+    folders = _artifact_folders(root)
+    if not folders:
         problem = "nothing is published here; export a run first (python -m export build)"
         raise ArtifactError(f"{root}: {problem}")
-    return max(names, key=lambda parent: (find_version(parent) / SUMS).stat().st_mtime_ns)
+    if len(folders) > 1:
+        names, first = quote_names([folder.name for folder in folders]), folders[0]
+        ways = f"serve {first}, make serve ARTIFACT={first} or TWOLAYERNET_ARTIFACT={first}"
+        raise ArtifactError(f"{root}: expected one artifact, found {names}; choose one: {ways}")
+    return folders[0]
+
+
+def _artifact_folders(root: Path) -> list[Path]:
+    """Return every `root/<name>` that holds a version, sorted by name."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.name[0] != "." and list_versions(path))
 
 
 def _first_mismatch(sums: bytes, files: Mapping[str, bytes]) -> str:

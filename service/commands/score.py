@@ -19,7 +19,7 @@ from cli.commands import InputError
 from cli.progress import progress_bar
 from service.artifact.manifest import Manifest
 from service.runtime.predictor import Predictor
-from tabular.names import near_miss
+from tabular.names import find_name, names_by_key, near_miss
 from tabular.separator import guess_separator
 
 
@@ -56,9 +56,12 @@ def _stream(
     frame = _scan(source)
     columns = frame.collect_schema().names()
     inputs = dict.fromkeys([*(feature.name for feature in predictor.manifest.features), *keep])
+    known = names_by_key(columns)
     for name in inputs:
-        if name not in columns:
+        if (column := find_name(name, known)) is None:
             raise InputError(f"{source}: no column '{name}'{near_miss(name, columns)}")
+        frame = frame if column == name else frame.rename({column: name})
+    columns = frame.collect_schema().names()
     predictions = _prediction_columns(predictor.manifest)
     for name in keep:
         if name in predictions:

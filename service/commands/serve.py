@@ -14,8 +14,10 @@ import click
 from service.artifact import storage
 from service.host.cores import available_cores
 from service.host.tls import KeyPair, check_key_pair
+from service.injected_variables import log_injected
 from service.observe import logs
 from service.observe.metrics import SharedMetrics, WorkerMetrics
+from service.runtime.served_schema import ServedSchema
 from service.settings import HostSettings, ServiceSettings
 
 SPARE_THREADS = 56
@@ -50,12 +52,12 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
 def serve(artifact: Path | None, **options: Any) -> None:
     """Serve predictions over HTTP until SIGTERM or Ctrl-C.
 
-    ARTIFACT is artifacts/NAME, to follow its newest version, or artifacts/NAME/VERSION. The default
-    is the artifact that was published last.
+    ARTIFACT is artifacts/NAME, to follow its newest version, or artifacts/NAME/VERSION. It may be
+    omitted if artifacts/ holds only one NAME.
     """
     settings = ServiceSettings.from_environment(artifact=artifact, **options)
     hosting = HostSettings.from_environment(**options)
-    artifact = settings.artifact or storage.last_published(settings.artifacts)
+    artifact = settings.artifact or storage.only_artifact(settings.artifacts)
     # A bad path or token file ends the command here, before any worker starts.
     version = storage.find_version(artifact)
     settings.tokens()
@@ -81,13 +83,13 @@ def _run_host(
     if hosting.tls_certificate and hosting.tls_key:
         key_pair = KeyPair(hosting.tls_certificate, hosting.tls_key)
     check_key_pair(key_pair)
-    metrics = SharedMetrics(workers)
+    metrics, schema = SharedMetrics(workers), ServedSchema()
     listeners = listen(hosting.host, hosting.port, workers)
 
     def load(slot: int) -> WSGIApplication:
         from service.web.app import create_app  # only in workers, to save memory in the supervisor
 
-        return create_app(settings, WorkerMetrics(metrics, slot))
+        return create_app(settings, WorkerMetrics(metrics, slot), schema)
 
     granian = GranianWorkers(listeners, load, threads=threads, key_pair=key_pair)
     supervisor = Supervisor(
@@ -100,6 +102,7 @@ def _run_host(
     )
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
     logs.configure(settings.log_format, access_log=access_log)
+    log_injected()
     scheme = "https" if key_pair else "http"
     host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
     click.echo(f"serving {version} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")

@@ -1,6 +1,6 @@
 """Write the metrics of all workers in the text formats of Prometheus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -25,8 +25,16 @@ WORKER_GAUGES = {
 
 def metrics_text(shared: SharedMetrics, name: str, accept: str) -> tuple[bytes, str]:
     """Return all metrics in the format that the Accept header selects, and its content type."""
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = _encoder(accept)
     return encode(_Collector(shared, name)), content_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Return the function that writes the preferred format, and the content type of the format."""
+    try:
+        return choose_encoder(accept)
+    except Exception:  # prometheus_client raises various errors for a version such as "x"
+        return choose_encoder("")
 
 
 class _Collector(Collector):

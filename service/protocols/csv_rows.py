@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from service.errors import MAX_SHOWN_CHARACTERS, UNPARSEABLE, BadInput, first_duplicate, shorten
 from service.protocols.rows import first_non_finite, name_mismatch, require_row_count, to_float32
 from service.runtime.session import Rows
+from tabular.names import find_name, names_by_key
 from tabular.separator import guess_separator
 
 
-def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
-    """Parse CSV as (rows, in_features) float32; a header may reorder the columns.
+def rows_from_csv(
+    body: bytes, features: Sequence[str], max_rows: int
+) -> tuple[Rows, Sequence[int]]:
+    """Parse CSV as (rows, in_features) float32; also return the line of each row, from 1.
 
-    The first line is a header if one of its cells is not a number. Raise BadInput: 400 for a body
-    that is not CSV, 422 with line and column for an invalid cell, 413 for too many rows.
+    The first line is a header if one of its cells is not a number; it may reorder the columns.
+    Raise BadInput: 400 for a body that is not CSV, 422 with line and column for an invalid cell,
+    413 for too many rows.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -32,7 +36,7 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
                 continue
             if not rows and names is features and _is_header(cells, features):
                 names = [cell.strip() for cell in cells]
-                order = _column_order(names, features)
+                order = _column_order(names, features, f"line {reader.line_num}")
                 continue
             if len(cells) != len(features):
                 detail = f"expected {len(features)} values, found {len(cells)}"
@@ -50,7 +54,7 @@ def rows_from_csv(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
         i, j = place
         detail = f"expected a number within float32, found {rows[i][j]:g}"
         raise BadInput(detail, where=f"line {lines[i]}, column '{features[j]}'")
-    return matrix
+    return matrix, lines
 
 
 def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
@@ -64,14 +68,21 @@ def _is_header(cells: Sequence[str], features: Sequence[str]) -> bool:
     return False
 
 
-def _column_order(names: Sequence[str], features: Sequence[str]) -> list[int]:
+def _column_order(names: Sequence[str], features: Sequence[str], where: str) -> list[int]:
     """Return the index of each feature in a header."""
+    _reject_duplicates(names, where)
+    if problem := name_mismatch(names, features):
+        raise BadInput(problem, where=where)
+    known = names_by_key(features)
+    columns = [find_name(name, known) or name for name in names]
+    _reject_duplicates(columns, where)
+    return [columns.index(name) for name in features]
+
+
+def _reject_duplicates(names: Sequence[str], where: str) -> None:
     if (name := first_duplicate(names)) is not None:
         detail = f"the column '{name[:MAX_SHOWN_CHARACTERS]}' appears twice"
-        raise BadInput(detail, where="line 1", status=UNPARSEABLE)
-    if problem := name_mismatch(names, features):
-        raise BadInput(problem, where="line 1")
-    return [names.index(name) for name in features]
+        raise BadInput(detail, where=where, status=UNPARSEABLE)
 
 
 def _parse_cell(cell: str, line: int, column: str) -> float:

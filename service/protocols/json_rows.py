@@ -6,6 +6,7 @@ then accepts it or reports the error. Limits are enforced before any array or ob
 
 import json
 import math
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from service.errors import (
     TOO_LARGE,
     UNPARSEABLE,
     BadInput,
+    NonFiniteToken,
     describe_value,
     first_duplicate,
     shorten,
@@ -49,11 +51,13 @@ A parser may be pooled only after its document has been released: otherwise, par
 
 
 def load_json(body: bytes, max_values: int) -> Any:
-    """Parse strict JSON: UTF-8, no NaN, no duplicate keys.
+    """Parse strict JSON: UTF-8, with or without a byte-order mark, and no duplicate keys.
 
-    The rows may hold `max_values` values; the rest of the JSON may hold MAX_EXTRA_VALUES. Raise
-    BadInput: 400 with the parser's position or the duplicate key, 413 for too many values.
+    The rows may hold `max_values` values; the rest of the JSON may hold MAX_EXTRA_VALUES. NaN and
+    Infinity become NonFiniteToken. Raise BadInput: 400 with the parser's position or the duplicate
+    key, 413 for too many values.
     """
+    body = body.removeprefix(BOM_UTF8)
     if not body.strip():
         raise BadInput("the body is empty", status=UNPARSEABLE)
     _require_value_count(body, max_values)
@@ -62,7 +66,9 @@ def load_json(body: bytes, max_values: int) -> Any:
     except orjson.JSONDecodeError as error:
         if "depth" in str(error):  # the wording differs between versions of orjson
             raise BadInput(TOO_DEEP, status=UNPARSEABLE) from None
-        raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
+        document = _with_non_finite_tokens(body)
+        if document is None:
+            raise BadInput(f"not JSON: {error}", status=UNPARSEABLE) from None
     # Every key is followed by one colon, and orjson drops duplicate keys, so equal counts of colons
     # and keys rule out duplicates. Otherwise the slow parser decides, as strings may hold colons.
     if _count_byte(body, b":") != _count_keys(document):
@@ -96,7 +102,7 @@ def rows_from_member(body: bytes, member: str, width: int, max_rows: int) -> Row
 
 
 def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) -> Any | None:
-    """Parse JSON like load_json, but read the list at `place` straight into a float32 array.
+    """Parse JSON like load_json, but read the list at `place` straight into a float64 array.
 
     `place` is the path of a list of numbers or of rows, such as ("inputs", 0, "data"), that may
     hold `max_values` values. Return None for any other body, which load_json parses or rejects.
@@ -122,13 +128,35 @@ def load_with_array(body: bytes, place: Sequence[str | int], max_values: int) ->
             return None
         if _count_byte(body, b":") != text.count(b":"):
             return None
-        values = to_float32(np.frombuffer(target.as_buffer(of_type="d"), np.float64).reshape(shape))
+        values = np.frombuffer(target.as_buffer(of_type="d"), np.float64).reshape(shape)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError):
         return None
     for step in place[:-1]:
         holder = holder[step]
     holder[place[-1]] = values
-    return rest if np.isfinite(values).all() else None
+    return rest
+
+
+def _with_non_finite_tokens(body: bytes) -> Any | None:
+    """Parse JSON with the tokens NaN, Infinity or -Infinity; return None for an error elsewhere.
+
+    Every check of a value rejects a NonFiniteToken and names its place.
+    """
+    if b"NaN" not in body and b"Infinity" not in body:
+        return None
+    try:
+        text = body.decode()
+        document = json.loads(text, parse_constant=NonFiniteToken, parse_int=_parse_integer)
+        orjson.dumps(document)  # rejects lone surrogates, which json accepts
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return document
+
+
+def _parse_integer(text: str) -> int | float:
+    """Return an integer of up to 64 bits, else a float, as orjson does."""
+    number = int(text)
+    return number if number.bit_length() < 64 else float(number)
 
 
 def _flat_values(

@@ -1,6 +1,8 @@
 """The types of requests and replies in all protocols, and the negotiation of a media type."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from service.errors import MAX_SHOWN_CHARACTERS, Refused
@@ -26,6 +28,8 @@ class Request(NamedTuple):
     """Number of bytes of JSON before binary tensors (Open Inference Protocol, binary extension)."""
     is_complete: bool = True
     """Whether Content-Length or the end of the compressed data proves that no byte is missing."""
+    parameters: Mapping[str, str] = MappingProxyType({})
+    """Parameters of Content-Type by name in lower case."""
 
 
 class Reply(NamedTuple):

@@ -1,7 +1,8 @@
-"""The protocol of POST /predict: requests and replies in JSON, CSV or float32 bytes."""
+"""The protocol of POST /predict: requests and replies in JSON, CSV or raw numbers."""
 
 import csv
 import io
+from codecs import BOM_UTF8
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import orjson
 
 from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, UNPARSEABLE, BadInput, Refused
-from service.protocols import csv_rows, json_rows, messages
+from service.protocols import byte_rows, csv_rows, json_rows, messages
+from service.protocols.byte_rows import rows_from_bytes
 from service.protocols.messages import BYTES, CSV, CURL_DEFAULT, JSON, Reply, Request
-from service.protocols.rows import rows_from_bytes, rows_from_instances
+from service.protocols.rows import Place, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
@@ -34,17 +36,22 @@ def answer(request: Request, served: ServedModel) -> Reply:
     return Reply(orjson.dumps(document(outputs, manifest), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def rows(request: Request, served: ServedModel) -> tuple[Rows, str]:
-    """Return (rows, in_features) float32, and a format string for the location of a row."""
+def rows(request: Request, served: ServedModel) -> tuple[Rows, Place]:
+    """Return (rows, in_features) float32, and a function that names the place of a row."""
     body, media_type, features = request.body, request.content_type, served.features
-    if media_type in UNSPECIFIC_MEDIA_TYPES and body.lstrip()[:1] == b"{":
+    if media_type in UNSPECIFIC_MEDIA_TYPES and body.removeprefix(BOM_UTF8).lstrip()[:1] == b"{":
         media_type = JSON
     if media_type == JSON:
         matrix = json_rows.rows_from_member(body, "instances", len(features), served.max_rows)
-        return _parse_instances(body, served) if matrix is None else matrix, "instances[{}]"
-    if media_type in (CSV, BYTES):
-        read = csv_rows.rows_from_csv if media_type == CSV else rows_from_bytes
-        return read(messages.complete_body(request), features, served.max_rows), "row {}"
+        return _parse_instances(body, served) if matrix is None else matrix, "instances[{}]".format
+    if media_type == CSV:
+        body = messages.complete_body(request)
+        matrix, lines = csv_rows.rows_from_csv(body, features, served.max_rows)
+        return matrix, lambda row: f"line {lines[row]}"
+    if media_type == BYTES:
+        dtype, count = byte_rows.read_layout(request.parameters)
+        body = messages.complete_body(request)
+        return rows_from_bytes(body, features, served.max_rows, dtype, count), "row {}".format
     if not body:
         raise BadInput("the body is empty", status=UNPARSEABLE)
     header = media_type[:MAX_SHOWN_CHARACTERS] or "no Content-Type"

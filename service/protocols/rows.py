@@ -1,7 +1,7 @@
-"""Conversion of Python values and raw bytes to float32 rows; errors name the first bad value."""
+"""Conversion of Python values to float32 rows; errors name the first invalid value."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -9,25 +9,44 @@ import numpy as np
 
 from service.errors import MAX_SHOWN_CHARACTERS, TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.runtime.session import Rows
-from tabular.names import near_miss
+from tabular.names import find_name, names_by_key, near_miss
 
+Place = Callable[[int], str]
+"""Function from the index of a row to its location in the request, such as instances[3]."""
 NUMBER_TYPES = {int, float}
 """Python types of JSON numbers; compare them with type(), as isinstance() would accept bool."""
 
 
 def rows_from_instances(
-    instances: Any, features: Sequence[str], max_rows: int, where: str = "instances"
+    instances: Any,
+    features: Sequence[str],
+    max_rows: int,
+    where: str = "instances",
+    *,
+    records: bool = True,
 ) -> Rows:
     """Convert a list of rows, or of records by feature name, to (rows, in_features) float32.
 
-    Raise BadInput: 422 with the location of the first invalid value, 413 for too many rows.
+    Raise BadInput: 422 with the location of the first invalid value, 413 for too many rows, 400 for
+    a record that has two spellings of one name.
+
+    Args:
+        instances: parsed JSON.
+        features: names in the order of the columns.
+        max_rows: maximum number of rows.
+        where: location of `instances` in the request.
+        records: whether records are accepted; a tensor consists of rows only.
     """
     if type(instances) is not list:
-        raise mismatch("a list of rows or records", instances, where)
+        rows = "a list of rows or records" if records else "a list of rows"
+        raise mismatch(rows, instances, where)
     require_row_count(len(instances), max_rows, where)
-    matrix = _as_matrix(instances, features)
+    matrix = _as_matrix(instances, features, records)
+    if matrix is None and records and dict in map(type, instances):
+        instances = _with_known_spellings(instances, features, where)
+        matrix = _as_matrix(instances, features, records)
     if matrix is None:
-        raise _first_fault(instances, features, where)
+        raise _first_fault(instances, features, where, records)
     return matrix
 
 
@@ -44,27 +63,6 @@ def array_from_list(values: list[Any], where: str) -> Rows:
     return numbers
 
 
-def rows_from_bytes(body: bytes, features: Sequence[str], max_rows: int) -> Rows:
-    """Read little-endian, row-major float32 values as (rows, in_features).
-
-    Raise BadInput: 400 for an empty body, 422 for a partial row or a value that is not finite, 413
-    for too many rows.
-    """
-    if not body:
-        raise BadInput("the body is empty", status=UNPARSEABLE)
-    width = 4 * len(features)
-    if len(body) % width:
-        row = f"{len(features)} float32 values a row"
-        raise BadInput(f"expected a multiple of {width} bytes ({row}), found {len(body)}")
-    require_row_count(len(body) // width, max_rows)
-    rows = np.frombuffer(body, dtype="<f4").reshape(-1, len(features))
-    if (place := first_non_finite(rows)) is not None:
-        i, j = place
-        detail = f"expected a finite number, found {rows[i, j]}"
-        raise BadInput(detail, where=f"row {i}, column {j}")
-    return rows.astype(np.float32, copy=False)  # convert to native byte order
-
-
 def mismatch(expected: str, value: object, where: str | None = None) -> BadInput:
     """Return the error (422) for a JSON value other than the expected one."""
     return BadInput(f"expected {expected}, found {describe_value(value)}", where=where)
@@ -79,11 +77,12 @@ def require_row_count(rows: int, max_rows: int, where: str | None = None) -> Non
 
 def name_mismatch(names: Sequence[str], features: Sequence[str]) -> str | None:
     """Return a message about the first unknown or missing feature, or None if all names match."""
-    known, present = set(features), set(names)
+    known, present = names_by_key(features), set()
     for name in names:
-        if name not in known:
+        if (feature := find_name(name, known)) is None:
             short = name[:MAX_SHOWN_CHARACTERS]
             return f"unknown feature '{short}'{near_miss(short, features)}"
+        present.add(feature)
     missing = next((name for name in features if name not in present), None)
     return f"missing feature '{missing}'" if missing is not None else None
 
@@ -103,11 +102,11 @@ def first_non_finite(rows: Rows) -> tuple[int, int] | None:
     return i, j
 
 
-def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
+def _as_matrix(instances: list[Any], features: Sequence[str], records: bool) -> Rows | None:
     """Return (rows, in_features) float32, or None if any row or value is invalid."""
     width = len(features)
     kinds = set(map(type, instances))
-    if kinds == {dict}:
+    if records and kinds == {dict}:
         if set(map(len, instances)) != {width}:
             return None
         try:
@@ -122,7 +121,26 @@ def _as_matrix(instances: list[Any], features: Sequence[str]) -> Rows | None:
     return rows if first_non_finite(rows) is None else None
 
 
-def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> BadInput:
+def _with_known_spellings(instances: list[Any], features: Sequence[str], where: str) -> list[Any]:
+    """Return records with the features' spellings as keys, up to the first unknown key."""
+    known = names_by_key(features)
+    renamed: list[Any] = []
+    for i, row in enumerate(instances):
+        record = {}
+        for name, value in row.items() if type(row) is dict else ():
+            if (feature := find_name(name, known)) is None:
+                return renamed + instances[i:]
+            if feature in record:
+                detail = f"the feature {describe_value(feature)} appears twice"
+                raise BadInput(detail, where=f"{where}[{i}]", status=UNPARSEABLE)
+            record[feature] = value
+        renamed.append(record or row)
+    return renamed
+
+
+def _first_fault(
+    instances: list[Any], features: Sequence[str], where: str, records: bool
+) -> BadInput:
     """Return the error for the first invalid row or value; at least one must be invalid."""
     first, known = type(instances[0]), set(features)
     keys: Sequence[object] = range(len(features))
@@ -130,8 +148,8 @@ def _first_fault(instances: list[Any], features: Sequence[str], where: str) -> B
         keys = [json.dumps(name, ensure_ascii=False) for name in features]
     for i, row in enumerate(instances):
         place = f"{where}[{i}]"
-        if type(row) not in (list, dict):
-            return mismatch("a list or an object", row, place)
+        if type(row) not in ((list, dict) if records else (list,)):
+            return mismatch("a list or an object" if records else "a list", row, place)
         if type(row) is not first:
             return BadInput("rows and records do not mix in one request", where=place)
         if first is dict and row.keys() != known:

@@ -14,11 +14,13 @@ from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, BadInput, Refused
 from service.protocols import json_rows, messages
 from service.protocols.messages import CURL_DEFAULT, JSON, Reply, Request
-from service.protocols.rows import mismatch, rows_from_instances
+from service.protocols.rows import Place, mismatch, rows_from_instances
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
 
 SIGNATURE = "serving_default"
+SIGNATURES = (SIGNATURE, "", None)
+"""Accepted values of `signature_name`; an empty name means the default signature."""
 STATUS_OK = {"error_code": "OK", "error_message": ""}
 REQUEST_MEDIA_TYPES = (JSON, "", CURL_DEFAULT)
 """Content types that are read as JSON."""
@@ -67,13 +69,13 @@ def metadata(about: Manifest) -> dict[str, Any]:
     }
 
 
-def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
-    """Return the member with the rows, the rows, and a format string for a row's location."""
+def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, Place]:
+    """Return the member with the rows, the rows, and a function that names the place of a row."""
     features, max_rows = served.features, served.max_rows
     # A wrong guess only costs time, because the strict parser then reads the body again.
     member = "inputs" if body.startswith(b'{"inputs"') else "instances"
     if (rows := json_rows.rows_from_member(body, member, len(features), max_rows)) is not None:
-        return member, rows, member + "[{}]"
+        return member, rows, (member + "[{}]").format
     document = json_rows.load_json(body, max_rows * len(features))
     if type(document) is not dict or ("instances" in document) == ("inputs" in document):
         raise BadInput('expected an object with either "instances" or "inputs"')
@@ -81,16 +83,18 @@ def _read(body: bytes, served: ServedModel) -> tuple[str, Rows, str]:
     for name in document:
         if name not in (member, "signature_name"):
             raise mismatch(f"no member other than {member} and signature_name", name)
-    signature = document.get("signature_name", SIGNATURE)
-    if signature != SIGNATURE:
+    signature = document.get("signature_name")
+    if signature not in SIGNATURES:
         raise mismatch(f'"{SIGNATURE}"', signature, "signature_name")
-    values = document[member]
-    if member == "inputs" and type(values) is dict and list(values) == [manifest.INPUT]:
+    values, by_row = document[member], member == "instances"
+    if not by_row and type(values) is dict:
+        if list(values) != [manifest.INPUT]:
+            expected = f'a list of rows, or an object with the one member "{manifest.INPUT}"'
+            raise mismatch(expected, values, where)
         where, values = f"inputs.{manifest.INPUT}", values[manifest.INPUT]
     # Under "inputs" the rows are a tensor, which cannot hold records.
-    if member == "inputs" and type(values) is list and values and type(values[0]) is dict:
-        raise mismatch("a list", values[0], f"{where}[0]")
-    return member, rows_from_instances(values, features, max_rows, where), where + "[{}]"
+    rows = rows_from_instances(values, features, max_rows, where, records=by_row)
+    return member, rows, (where + "[{}]").format
 
 
 def _by_row(outputs: Outputs) -> Any:

@@ -5,17 +5,16 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import orjson
 
 from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.errors import MAX_SHOWN_CHARACTERS, Refused
 from service.protocols import messages, v2_request
+from service.protocols.byte_rows import read_layout, rows_from_bytes
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
-from service.protocols.rows import rows_from_bytes
+from service.protocols.rows import Place
 from service.protocols.v2_request import JSON_LENGTH_HEADER, Document, RequestedOutputs
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs
@@ -25,7 +24,6 @@ SERVER = {"name": "twolayernet", "version": "0.1.0", "extensions": ["binary_tens
 PLATFORM = "onnx_onnxv1"
 DATA_TYPES = {"float32": "FP32", "int64": "INT64"}
 """The protocol's names of NumPy's data types."""
-LITTLE_ENDIAN: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 REQUEST_MEDIA_TYPES = (JSON, BYTES, "", CURL_DEFAULT)
 """Accepted content types; Triton's client sends none."""
 
@@ -41,7 +39,9 @@ def answer(request: Request, served: ServedModel) -> Reply:
     document: Document = {}
     if length == 0:  # without JSON the body is the tensor, and every output is requested as bytes
         body = messages.complete_body(request)
-        rows, place = rows_from_bytes(body, served.features, served.max_rows), "row {}"
+        dtype, count = read_layout(request.parameters, required=False)
+        rows = rows_from_bytes(body, served.features, served.max_rows, dtype, count)
+        place: Place = "row {}".format
         requested = dict.fromkeys(manifest.OUTPUTS[about.task], True)
     else:
         document, tail = v2_request.parse_body(request, served.max_rows * len(served.features))
@@ -84,7 +84,7 @@ def _reply(
         values, datatype = outputs[name], DATA_TYPES[dtypes[name]]
         tensor: Document = {"name": name, "datatype": datatype, "shape": values.shape}
         if binary:
-            tail.append(values.astype(LITTLE_ENDIAN[datatype], copy=False).tobytes())
+            tail.append(values.astype(v2_request.DATATYPES[datatype], copy=False).tobytes())
             tensor["parameters"] = {"binary_data_size": values.nbytes}
         else:
             tensor["data"] = values.reshape(-1)

@@ -12,12 +12,21 @@ from service.artifact import manifest
 from service.artifact.manifest import Manifest
 from service.errors import TOO_LARGE, UNPARSEABLE, BadInput, describe_value
 from service.protocols import json_rows
+from service.protocols.byte_rows import DTYPES, DType, rows_from_bytes
 from service.protocols.messages import Request
-from service.protocols.rows import array_from_list, mismatch, rows_from_bytes, rows_from_instances
+from service.protocols.rows import (
+    Place,
+    array_from_list,
+    mismatch,
+    rows_from_instances,
+    to_float32,
+)
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Rows
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+DATATYPES = {name.replace("float", "fp").upper(): dtype for name, dtype in DTYPES.items()}
+"""Accepted datatypes of the input; its numbers are rounded to float32, as in JSON."""
 MAX_SHOWN_DIMENSIONS = 4
 """Maximum number of dimensions of a shape that an error message shows."""
 REQUEST_MEMBERS = ("model_name", "id", "parameters", "inputs", "outputs")
@@ -38,7 +47,7 @@ RequestedOutputs = dict[str, bool]
 def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
     """Return the JSON document of a request, and the bytes that follow it.
 
-    If the fast path succeeds, the data of the input is a float32 array.
+    If the fast path succeeds, the data of the input is a float64 array.
     """
     body = request.body
     length = len(body) if request.json_length is None else request.json_length
@@ -52,16 +61,18 @@ def parse_body(request: Request, max_values: int) -> tuple[Document, bytes]:
     return _object(document, None, ("inputs",), REQUEST_MEMBERS), tail
 
 
-def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Rows, str]:
-    """Return (rows, in_features) float32, and a format string for the location of a row."""
+def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Rows, Place]:
+    """Return (rows, in_features) float32, and a function that names the place of a row."""
     inputs, width = document["inputs"], len(served.features)
     if type(inputs) is not list or len(inputs) != 1:
         actual = len(inputs) if type(inputs) is list else describe_value(inputs)
         raise BadInput(f"expected a list of one input, found {actual}", where="inputs")
     tensor = _object(inputs[0], "inputs[0]", ("name", "shape", "datatype"), ("parameters", "data"))
     _expect(tensor, "name", manifest.INPUT, "inputs[0]")
-    _expect(tensor, "datatype", "FP32", "inputs[0]")
-    count = _row_count(tensor["shape"], served)
+    datatype = tensor["datatype"]
+    if type(datatype) is not str or datatype not in DATATYPES:
+        raise mismatch(f"one of {', '.join(DATATYPES)}", datatype, "inputs[0].datatype")
+    dtype, count = DATATYPES[datatype], _row_count(tensor["shape"], served)
     size = _parameters(tensor, "inputs[0]").get("binary_data_size")
     if (size is None) != ("data" in tensor):
         detail = 'expected either "data" or the parameter binary_data_size'
@@ -70,16 +81,19 @@ def read_rows(document: Document, tail: bytes, served: ServedModel) -> tuple[Row
         if tail:
             detail = f"{len(tail)} bytes follow the JSON, and no input has a binary_data_size"
             raise BadInput(detail, status=UNPARSEABLE)
-        return _rows_from_data(tensor["data"], count, served)
-    if type(size) is not int or size != 4 * count * width:
-        expected = f"{4 * count * width} bytes for the shape [{count}, {width}]"
+        rows, place = _rows_from_data(tensor["data"], count, served)
+        if dtype.kind in "iu":
+            _require_integers(tensor["data"], dtype)
+        return rows, place
+    if type(size) is not int or size != count * width * dtype.itemsize:
+        layout = f"{datatype} of the shape [{count}, {width}]"
+        expected = f"{count * width * dtype.itemsize} bytes for {layout}"
         raise mismatch(expected, size, "inputs[0].parameters.binary_data_size")
     if len(tail) != size:
         expected = f"expected {size} bytes after the JSON, the input's binary_data_size"
         raise BadInput(f"{expected}, found {len(tail)}", status=UNPARSEABLE)
-    if not size:
-        return np.zeros((0, width), np.float32), "row {}"
-    return rows_from_bytes(tail, served.features, served.max_rows), "row {}"
+    rows = rows_from_bytes(tail, served.features, served.max_rows, dtype, count)
+    return rows, "row {}".format
 
 
 def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutputs:
@@ -96,7 +110,8 @@ def read_requested_outputs(document: Document, about: Manifest) -> RequestedOutp
     requested: RequestedOutputs = {}
     for index, output in enumerate(outputs):
         where = f"outputs[{index}]"
-        name = _object(output, where, ("name",), ("parameters",))["name"]
+        output = _object(output, where, ("name",), ("parameters",))
+        name = output["name"]
         if type(name) is not str or name not in known:
             raise mismatch(f"one of {', '.join(known)}", name, f"{where}.name")
         if name in requested:
@@ -117,12 +132,13 @@ def _row_count(shape: Any, served: ServedModel) -> int:
     return int(shape[0])
 
 
-def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, str]:
+def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, Place]:
     """Read a tensor in JSON, either nested (a list of rows) or flat (one list, row by row)."""
     where, width = "inputs[0].data", len(served.features)
     if isinstance(data, np.ndarray):
-        if data.shape in ((count, width), (count * width,)):
-            return data.reshape(count, width), where + "[{}]" if data.ndim == 2 else "row {}"
+        rows, is_nested = to_float32(data), data.ndim == 2
+        if data.shape in ((count, width), (count * width,)) and np.isfinite(rows).all():
+            return rows.reshape(count, width), (where + "[{}]" if is_nested else "row {}").format
         data = data.tolist()
     if type(data) is not list:
         raise mismatch("a list", data, where)
@@ -133,14 +149,26 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, s
         detail = f"expected {size} {noun} for the shape [{count}, {width}], found {len(data)}"
         raise BadInput(detail, where=where)
     if nested:
-        return rows_from_instances(data, served.features, served.max_rows, where), where + "[{}]"
-    return array_from_list(data, where).reshape(count, width), "row {}"
+        rows = rows_from_instances(data, served.features, served.max_rows, where, records=False)
+        return rows, (where + "[{}]").format
+    return array_from_list(data, where).reshape(count, width), "row {}".format
+
+
+def _require_integers(data: Any, dtype: DType) -> None:
+    """Raise BadInput (422) for the first number that an integer type cannot represent."""
+    numbers, limits = np.asarray(data, np.float64), np.iinfo(dtype)
+    valid = (numbers == np.trunc(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
+    if not valid.all():
+        index = tuple(np.argwhere(~valid)[0].tolist())
+        number = np.format_float_positional(numbers[index], trim="-")
+        place = "inputs[0].data" + "".join(f"[{i}]" for i in index)
+        raise BadInput(f"expected a number of type {dtype.name}, found {number}", where=place)
 
 
 def _object(
     value: Any, where: str | None, required: Sequence[str], optional: Sequence[str]
 ) -> Document:
-    """Return an object after a check for missing and unknown members."""
+    """Return an object without null members, after a check for missing and unknown members."""
     if type(value) is not dict:
         raise mismatch("an object", value, where)
     for name in required:
@@ -150,14 +178,15 @@ def _object(
         if name not in required and name not in optional:
             known = ", ".join(dict.fromkeys((*required, *optional)))
             raise mismatch(f"no member other than {known}", name, where)
-    return value
+    return {name: item for name, item in value.items() if item is not None or name in required}
 
 
 def _parameters(holder: Document, where: str = "") -> Document:
-    """Return the parameters of a request, an input or an output, which must be scalars."""
+    """Return the parameters of a request, an input or an output, without those that are null."""
     parameters, where = holder.get("parameters", {}), f"{where}.parameters".lstrip(".")
     if type(parameters) is not dict:
         raise mismatch("an object", parameters, where)
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     for name, value in parameters.items():
         if type(value) not in (str, int, float, bool):
             raise mismatch("a string, a number, true or false", value, f"{where}.{name[:40]}")

@@ -33,12 +33,12 @@ class ServedModel:
         """Names of the features in the order of the network's columns."""
         return tuple(feature.name for feature in self.predictor.manifest.features)
 
-    def infer(self, rows: Rows, place: str = "instances[{}]") -> Outputs:
+    def infer(self, rows: Rows, place: Callable[[int], str]) -> Outputs:
         """Evaluate rows and check that the outputs are finite.
 
         Args:
             rows: finite float32 values of shape (batch, in_features).
-            place: format string for the location of a row in the request.
+            place: function from the index of a row to its location in the request.
 
         Raises:
             BadInput: an output overflows float32.
@@ -50,7 +50,7 @@ class ServedModel:
         if not all_finite(first):
             row = int(np.isfinite(first).all(axis=1).argmin())
             detail = "the values are too large: the network's output for this row overflows float32"
-            raise BadInput(detail, where=place.format(row))
+            raise BadInput(detail, where=place(row))
         return outputs
 
 

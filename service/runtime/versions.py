@@ -1,8 +1,9 @@
 """The versions of an artifact in memory, and the thread that replaces the current version.
 
-The current version is the newest version that is undamaged and passes its self-test. Bad versions
-are skipped, and deleting the newest version makes the version before it current. The current
-version stays in memory if its folder is damaged, or is removed without a replacement.
+The current version is the newest version that is undamaged, passes its self-test and has the schema
+of the version that the server served first (served_schema.py). Other versions are skipped, and
+deleting the newest version makes the version before it current. The current version stays in memory
+if its folder is damaged, or is removed without a replacement.
 """
 
 import logging
@@ -14,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.artifact import manifest, storage
-from service.artifact.manifest import ArtifactError
+from service.artifact import storage
+from service.artifact.manifest import ArtifactError, Manifest
 from service.errors import Refused
 from service.runtime.served_model import ServedModel
 
@@ -53,6 +54,7 @@ class Versions:
         find_path: Callable[[], Path],
         load: Callable[[Path], ServedModel],
         *,
+        check_schema: Callable[[Manifest], object],
         poll_seconds: float,
         on_reload: Callable[[ServedModel | None], object] = lambda served: None,
     ) -> None:
@@ -62,10 +64,13 @@ class Versions:
             find_path: returns the folder to follow, or raises ArtifactError if no folder exists;
                 each poll calls it until it returns a folder.
             load: reads, checks and warms up a version folder; raises ArtifactError if it is bad.
+            check_schema: called with the manifest of a loaded version before it becomes current;
+                raises ArtifactError if clients of the former version would misread it.
             poll_seconds: time between polls in seconds.
             on_reload: called with each new current version, and with None for each new problem.
         """
         self._find_path, self._load, self._on_reload = find_path, load, on_reload
+        self._check_schema = check_schema
         self._path: Path | None = None
         self._current: Snapshot | None = None
         self._rejected: dict[Snapshot, str] = {}
@@ -162,7 +167,7 @@ class Versions:
         path = snapshot[0]
         try:
             served = self._load(path)
-            self._check_identity(path, served.predictor.manifest)
+            self._check_schema(served.predictor.manifest)
         except (OSError, MemoryError) as error:
             # The machine causes these errors, not the files, so the next poll tries again.
             return _one_line(error, path)
@@ -173,14 +178,6 @@ class Versions:
             self._rejected[snapshot] = _one_line(error, path)
             return self._rejected[snapshot]
         return served
-
-    def _check_identity(self, path: Path, actual: manifest.Manifest) -> None:
-        """Raise ArtifactError if the manifest contradicts the folder, or names another model."""
-        file, current = manifest.MANIFEST, self.state.current
-        if path != self._path and path.name != str(actual.version):
-            raise ArtifactError(f"{file}: expected version {path.name}, found {actual.version}")
-        if current and actual.name != (name := current.predictor.manifest.name):
-            raise ArtifactError(f"{file}: expected the model {name}, found {actual.name}")
 
     def _poll_repeatedly(self, poll_seconds: float) -> None:
         # A path that is itself a version folder needs no polling after it has been loaded.

@@ -7,7 +7,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from service.errors import Refused
+from service.injected_variables import log_injected
 from service.observe.metrics import DEFAULT_REASONS, ROUTES, WorkerMetrics
+from service.runtime.served_schema import ServedSchema
 from service.settings import ServiceSettings
 from service.web import body, replies
 from service.web.context import ServiceContext, load_context
@@ -27,7 +29,9 @@ class PathSegment(BaseConverter):
 
 
 def create_app(
-    settings: ServiceSettings | None = None, metrics: WorkerMetrics | None = None
+    settings: ServiceSettings | None = None,
+    metrics: WorkerMetrics | None = None,
+    schema: ServedSchema | None = None,
 ) -> Flask:
     """Return the WSGI application; the host calls this once per process.
 
@@ -37,9 +41,12 @@ def create_app(
     Args:
         settings: By default read from the environment.
         metrics: Metrics of this worker; by default not shared with other workers.
+        schema: Schema that every version must have; by default that of the first version.
     """
-    settings = settings or ServiceSettings.from_environment()
-    context = load_context(settings, metrics or WorkerMetrics())
+    if settings is None:
+        settings = ServiceSettings.from_environment()
+        log_injected()
+    context = load_context(settings, metrics or WorkerMetrics(), schema or ServedSchema())
     app = Flask(__name__, template_folder="pages", static_folder=None)
     app.url_map.converters["default"] = PathSegment
     app.url_map.merge_slashes = False

@@ -1,8 +1,12 @@
 """Reading of request bodies within limits; the only module that uses wsgi.input."""
 
+import gzip
+import io
 import threading
 import zlib
 from typing import Any
+
+from werkzeug.http import parse_options_header
 
 from service.errors import UNPARSEABLE, BadInput, Refused
 from service.protocols.messages import JSON, Request
@@ -46,10 +50,11 @@ def read_request(environ: Environ, max_bytes: int) -> Request:
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:
         json_length = _parse_length(json_length, "Inference-Header-Content-Length")
-    content_type = environ.get("CONTENT_TYPE", "")
-    if content_type != JSON:
-        content_type = content_type.partition(";")[0].strip().lower()
-    return Request(body, content_type, environ.get("HTTP_ACCEPT", ""), json_length, is_complete)
+    content_type, accept = environ.get("CONTENT_TYPE", ""), environ.get("HTTP_ACCEPT", "")
+    if content_type == JSON:
+        return Request(body, content_type, accept, json_length, is_complete)
+    content_type, parameters = parse_options_header(content_type)
+    return Request(body, content_type.lower(), accept, json_length, is_complete, parameters)
 
 
 def drain_body(environ: Environ) -> None:
@@ -111,9 +116,17 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
             reason = str(error)
     else:
         raise BadInput(f"not {encoding}: {reason}", status=UNPARSEABLE)
+    rest = decompressor.unused_data
+    if encoding == "gzip" and rest and len(content) <= max_bytes:
+        try:  # the further members of a file that several gzip files were joined into
+            with gzip.GzipFile(fileobj=io.BytesIO(rest)) as members:
+                content += members.read(max_bytes + 1 - len(content))
+            rest = b""
+        except (OSError, EOFError, zlib.error):
+            pass  # reported below
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
-    if not decompressor.eof or decompressor.unused_data:
+    if rest or not decompressor.eof:
         detail = f"not {encoding}: it is truncated, or data follows its end"
         raise BadInput(detail, status=UNPARSEABLE)
     return content

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from service.artifact import storage
 from service.errors import Refused
 from service.observe.metrics import WorkerMetrics
 from service.runtime.admission import Admission
 from service.runtime.served_model import ServedModel, load_served_model
+from service.runtime.served_schema import ServedSchema
 from service.runtime.versions import NOT_READY_HEADERS, Versions
 from service.settings import ServiceSettings
 from service.web.request_path import NATIVE, V1, V2, PredictionPath, Protocol
@@ -27,7 +29,9 @@ class ServiceContext:
     """Protocols by path, for Dispatch; a loaded model adds the paths that contain its name."""
 
 
-def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceContext:
+def load_context(
+    settings: ServiceSettings, metrics: WorkerMetrics, schema: ServedSchema
+) -> ServiceContext:
     """Load the artifact and return the context; a broken artifact makes the service not ready.
 
     Raise SettingsError if the token file is unusable.
@@ -45,8 +49,9 @@ def load_context(settings: ServiceSettings, metrics: WorkerMetrics) -> ServiceCo
             metrics.set_ready(True)
 
     versions = Versions(
-        lambda: settings.artifact or storage.last_published(settings.artifacts),
+        lambda: settings.artifact or storage.only_artifact(settings.artifacts),
         lambda path: load_served_model(path, settings, metrics),
+        check_schema=partial(schema.require, allow_change=settings.allow_schema_change),
         poll_seconds=settings.poll_seconds,
         on_reload=on_reload,
     )

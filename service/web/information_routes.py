@@ -5,10 +5,12 @@ import shlex
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, render_template, request
 
 from service.protocols.messages import Reply
+from service.runtime.served_model import ServedModel
 from service.web.context import ServiceContext, require_ready
+from service.web.document_cache import DocumentCache
 from service.web.openapi.document import openapi_document
 from service.web.replies import document, page, respond
 
@@ -16,6 +18,7 @@ from service.web.replies import document, page, respond
 def information_routes(context: ServiceContext) -> Blueprint:
     """Return the routes of health, the manifest, the metrics, the OpenAPI document and pages."""
     routes = Blueprint("information", __name__)
+    cache = DocumentCache()
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -32,8 +35,8 @@ def information_routes(context: ServiceContext) -> Blueprint:
 
     @routes.get("/model")
     def model() -> Response:
-        predictor = context.versions.current.predictor
-        return document({"digest": predictor.digest, **orjson.loads(predictor.manifest.to_json())})
+        served = context.versions.current
+        return respond(Reply(cache.get(served, "/model", lambda: _manifest_document(served))))
 
     @routes.get("/metrics")
     def metrics() -> Response:
@@ -47,29 +50,51 @@ def information_routes(context: ServiceContext) -> Blueprint:
 
     @routes.get("/openapi.json")
     def openapi() -> Response:
-        return document(_description(context))
+        served = context.versions.current
+        body = cache.get(served, "/openapi.json", lambda: orjson.dumps(_openapi(context, served)))
+        return respond(Reply(body))
 
     @routes.get("/docs")
     def docs() -> Response:
-        return page("docs.html", document=_description(context), text=_format_value)
+        served = context.versions.current
+        return page("docs.html", cache.get(served, "/docs", lambda: _docs_page(context, served)))
 
     @routes.get("/")
     def index() -> Response:
         # KServe's V1 client sends GET / to check that the server is alive.
         if "text/html" not in request.headers.get("Accept", ""):
             return document({"status": "alive"})
-        about = context.versions.current.predictor
-        example = shlex.quote(about.example.decode().strip())
-        return page("index.html", manifest=about.manifest, digest=about.digest, example=example)
+        served = context.versions.current
+        return page("index.html", cache.get(served, "/", lambda: _index_page(served)))
 
     return routes
 
 
-def _description(context: ServiceContext) -> dict[str, Any]:
+def _manifest_document(served: ServedModel) -> bytes:
+    predictor = served.predictor
+    return orjson.dumps({"digest": predictor.digest, **orjson.loads(predictor.manifest.to_json())})
+
+
+def _docs_page(context: ServiceContext, served: ServedModel) -> bytes:
+    html = render_template("docs.html", document=_openapi(context, served), text=_format_value)
+    return html.encode()
+
+
+def _index_page(served: ServedModel) -> bytes:
+    about = served.predictor
+    example = shlex.quote(about.example.decode().strip())
+    values = {"manifest": about.manifest, "digest": about.digest, "example": example}
+    return render_template("index.html", **values).encode()
+
+
+def _openapi(context: ServiceContext, served: ServedModel) -> dict[str, Any]:
+    """Return the OpenAPI document of the current version, which also lists the previous one."""
     return openapi_document(
-        context.versions.current,
+        served,
         max_body_bytes=context.settings.max_body_bytes,
         authenticated=bool(context.access.tokens),
+        # Read after `served`. If a poll has replaced that version in between, this is the wrong
+        # previous version, but no later request receives the document.
         previous=context.versions.state.previous,
     )
 

@@ -1,20 +1,26 @@
 """Replies in HTTP: JSON documents, pages and errors, with request IDs and trace IDs."""
 
+import functools
 import random
 import re
-import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Response, render_template, request
+from flask import Response, request
+from markupsafe import escape
 
 from service.protocols.messages import JSON, PROBLEM, Reply
 from service.web.body import Environ
 from service.web.security import Headers, page_policy
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+PAGES = Path(__file__).parent / "pages"
+"""Folder of the templates of pages."""
+ROOT_MARK = b"<!--root-->"
+"""Stands for the root URL in a template; a value cannot contain it because `<` is escaped."""
 _REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -31,11 +37,15 @@ def document(content: Mapping[str, Any]) -> Response:
     return respond(Reply(orjson.dumps(content)))
 
 
-def page(template: str, **values: Any) -> Response:
-    """Render an HTML page whose Content-Security-Policy allows only its own style and script."""
-    nonce = secrets.token_urlsafe(16)
-    html = render_template(template, nonce=nonce, root=request.root_url, **values)
-    return respond(Reply(html.encode(), "text/html; charset=utf-8", headers=page_policy(nonce)))
+def page(template: str, html: bytes) -> Response:
+    """Return a rendered page, completed with the root URL of the request, under its policy."""
+    body = html.replace(ROOT_MARK, escape(request.root_url).encode())
+    return respond(Reply(body, "text/html; charset=utf-8", headers=_policy(template)))
+
+
+@functools.cache
+def _policy(template: str) -> Headers:
+    return page_policy((PAGES / template).read_text("utf-8"))
 
 
 def problem_reply(

@@ -28,6 +28,9 @@ class LoadRequest:
     """Headers besides Content-Type."""
 
 
+READYZ = LoadRequest("GET", "/readyz")
+
+
 class BrokenConnection(NamedTuple):
     """An error, the client's port (0 if connect() failed), and time.monotonic() at the error."""
 

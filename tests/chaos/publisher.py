@@ -9,6 +9,7 @@ import numpy as np
 
 from cli.staging import publish, staged
 from service.artifact import manifest, storage
+from service.artifact.manifest import Manifest
 from service.artifact.storage import Artifact
 from service.runtime.predictor import Predictor
 from tests.chaos.load import Check, LoadRequest
@@ -16,7 +17,6 @@ from tests.stored import FLOWERS, RETRAINED_FLOWERS
 
 NAME = "flowers"
 ROWS = np.repeat(FLOWERS.rows, 2, axis=0)[:64]
-READYZ = LoadRequest("GET", "/readyz")
 V2_INFER = 3
 """Index in REQUESTS of the V2 request with all rows."""
 
@@ -52,10 +52,7 @@ def read_reply(position: int, body: bytes) -> tuple[int | None, bytes]:
 
 
 def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
-    """Damage the files of a version, or reorder its features, for which rows mean something else.
-
-    Only a flipped bit contradicts SHA256SUMS.
-    """
+    """Damage a version, or change its schema; only a flipped bit contradicts SHA256SUMS."""
     match fault:
         case "flipped bit":
             files[manifest.SUMS] = storage.sha256_sums(files)
@@ -67,14 +64,16 @@ def damage(files: dict[str, bytes], fault: str, other: Artifact) -> None:
             files[manifest.MANIFEST] = dataclasses.replace(other.manifest, version=1).to_json()
         case "empty graph":
             files[manifest.MODEL] = b""
-        case fault if fault == REORDERED:
-            description = manifest.Manifest.from_json(files[manifest.MANIFEST])
+        case "reordered features":
+            description = Manifest.from_json(files[manifest.MANIFEST])
             reordered = dataclasses.replace(description, features=description.features[::-1])
             files[manifest.MANIFEST] = reordered.to_json()
 
 
-REORDERED = "reordered features"
-FAULTS = ("flipped bit", "graph of another network", "version of another folder", "empty graph")
+FAULTS = (
+    *("reordered features", "flipped bit", "graph of another network"),
+    *("version of another folder", "empty graph"),
+)
 
 
 class Publisher:

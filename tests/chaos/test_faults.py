@@ -23,8 +23,8 @@ import pytest
 
 from tests.chaos.faults import AUTHORIZATION, TOKEN, WEIGHTS, Faults
 from tests.chaos.journal import Journal
-from tests.chaos.load import Check, Client, connect, exchange, load
-from tests.chaos.publisher import NAME, READYZ, REQUESTS, V2, Publisher, post
+from tests.chaos.load import READYZ, Check, Client, connect, exchange, load
+from tests.chaos.publisher import NAME, REQUESTS, V2, Publisher, post
 from tests.chaos.slow_clients import KINDS, SlowClients
 from tests.serving import DEADLINE_SECONDS, Server, free_port, granian, serving, until
 

@@ -1,8 +1,9 @@
 """Hot swaps under load: every reply contains the predictions of the version that it names.
 
 Two networks alternate as versions 1, 2, 3 ... of one artifact, published as export publishes them,
-while clients send requests in every protocol. A damaged version follows every tenth version; every
-worker must reject it and report it in /readyz. CHAOS_SWAPS sets the number of swaps (default: 10).
+while clients send requests in every protocol. A damaged version, or one with another schema,
+follows every tenth version; every worker must reject it and report it in /readyz. CHAOS_SWAPS sets
+the number of swaps (default: 10).
 """
 
 import itertools
@@ -18,11 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.load import Client, LoadRequest, client_ports, connect, exchange, load
+from tests.chaos.load import READYZ, Client, LoadRequest, client_ports, connect, exchange, load
 from tests.chaos.publisher import (
     FAULTS,
     NAME,
-    READYZ,
     REQUESTS,
     V2_INFER,
     Publisher,

@@ -131,7 +131,22 @@ class Draw:
 
     def float32(self, index: Index) -> bytes:
         """Return rows as little-endian float32, row-major."""
-        return self.model.rows[index].astype("<f4").tobytes()
+        return self.raw(index, "<f4")
+
+    def raw(self, index: Index, dtype: str) -> bytes:
+        """Return rows as bytes of a NumPy type, row-major."""
+        return self.model.rows[index].astype(dtype).tobytes()
+
+    def raw_type(self, rows: int | None, dtype: str = "float32") -> str:
+        """Return a Content-Type that declares the type of raw numbers, their rows or both."""
+        parameters = [f"dtype={dtype}"]
+        if rows is not None and self.chance(0.6):
+            parameters.append(self.choice((f"rows={rows}", f'Rows="{rows}"')))
+            if dtype == "float32" and self.chance(0.5):
+                del parameters[0]
+        self.random.shuffle(parameters)
+        separator: str = self.choice(("; ", ";", " ; ", ";a=b; "))
+        return separator.join((self.choice((BYTES, BYTES.title())), *parameters))
 
     def cells(self, index: Index) -> list[list[Any]]:
         """Return rows with each number as JSON text in a random format."""

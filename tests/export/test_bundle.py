@@ -58,16 +58,29 @@ def test_bytes_are_the_same_from_another_process_folder_and_time(
 
 
 def test_changed_run_is_the_next_version(flowers: Trained, published: Path, tmp_path: Path) -> None:
-    """A newer run with other weights becomes version 2 and leaves version 1 unchanged."""
+    """A newer run with other weights becomes version 2 and leaves version 1 unchanged.
+
+    The command reports that a feature has another name.
+    """
     before = (published / "flowers" / "1" / manifest.SUMS).read_bytes()
     run = Path(shutil.copytree(flowers.run.path, tmp_path / "runs" / "flowers" / "2"))
     weights = dict(flowers.run.weights) | {"shift": flowers.run.weights["shift"][::-1].copy()}
     (run / manifest.WEIGHTS).write_bytes(safetensors.numpy.save(weights))
+    record = json.loads((run / "run.json").read_bytes())
+    record["features"][0]["name"] = "petal"
+    (run / "run.json").write_text(json.dumps(record))
     command = ["build", "--runs", str(tmp_path / "runs"), "--artifacts", str(published)]
-    for line in ("published ", "already published as "):
+    notice = [
+        "the schema of version 2 differs from that of version 1:",
+        "  features: expected 'petal, length', found 'petal'",
+        "running servers refuse version 2, unless started with --allow-schema-change",
+    ]
+    for line, expected in (("published ", notice), ("already published as ", [])):
         result = CliRunner().invoke(main, command)
         assert 0 == result.exit_code, result.output
-        assert result.stdout.splitlines()[-1].startswith(f"{line}{published / 'flowers' / '2'}")
+        _, *lines, last = result.stdout.splitlines()
+        assert last.startswith(f"{line}{published / 'flowers' / '2'}")
+        assert expected == lines[-3:]
     assert 2 == Predictor(published / "flowers").manifest.version
     assert before == (published / "flowers" / "1" / manifest.SUMS).read_bytes()
 

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from service.commands.serve import serve
-from service.settings import PREFIX, HostSettings, ServiceSettings, Settings, SettingsError
+from service.injected_variables import PREFIX
+from service.settings import HostSettings, ServiceSettings, Settings, SettingsError
 from tests.serving import ROOT
 
 FIELDS = [
@@ -76,6 +77,36 @@ def test_wrong_value_is_rejected(name: str, value: str, problem: str) -> None:
     """The message names the setting, the expected value and the actual value."""
     with pytest.raises(SettingsError, match=f"^{re.escape(problem)}$"):
         ServiceSettings.from_environment({PREFIX + name: value})
+
+
+@pytest.mark.parametrize("kind", [ServiceSettings, HostSettings])
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("TOKENFILE", " (did you mean 'TWOLAYERNET_TOKEN_FILE'?)"),
+        ("token_file", " (did you mean 'TWOLAYERNET_TOKEN_FILE'?)"),
+        ("TOKEN_FILES", " (did you mean 'TWOLAYERNET_TOKEN_FILE'?)"),
+        ("PROT", " (did you mean 'TWOLAYERNET_PORT'?)"),
+        ("XYZ", ""),
+        ("", ""),
+    ],
+)
+def test_unknown_variable_is_rejected(kind: type[Settings], name: str, suggestion: str) -> None:
+    """A variable that sets nothing is an error, even if empty; its value may be a secret."""
+    for text in ("secret", ""):
+        problem = f"no setting has this name{suggestion}; correct the variable or unset it"
+        with pytest.raises(SettingsError, match=f"^{re.escape(f'{PREFIX}{name}: {problem}')}$"):
+            kind.from_environment({PREFIX + name: text})
+    assert kind() == kind.from_environment({f"_{PREFIX}COMPLETE": "bash_complete", "OTHER": "1"})
+
+
+def test_address_of_a_service_is_not_the_port() -> None:
+    """The port is the default if Kubernetes sets its variable; another text remains an error."""
+    port = f"{PREFIX}PORT"
+    assert 8000 == HostSettings.from_environment({port: "tcp://10.0.0.1:9000"}).port
+    assert 9000 == HostSettings.from_environment({port: "9000"}).port
+    with pytest.raises(SettingsError, match="TWOLAYERNET_PORT: expected a whole number"):
+        HostSettings.from_environment({port: "http://10.0.0.1:9000"})
 
 
 def test_certificate_without_key_is_rejected() -> None:

@@ -2,7 +2,31 @@
 
 import pytest
 
-from tabular.names import near_miss, quote_names
+from tabular.names import find_name, name_key, names_by_key, near_miss, quote_names
+
+COMPOSED, COMBINING = "gr\xf6\xdfe", "gro\u0308\xdfe"
+LONG = "a" + "\u0315\u0327" * 600
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        (COMBINING, [COMPOSED], COMPOSED),
+        (COMPOSED, [COMBINING], COMBINING),
+        (COMBINING, [COMPOSED, COMBINING], COMBINING),
+        (COMPOSED, [COMPOSED, COMBINING], COMPOSED),
+        ("\ufb01", ["fi"], None),
+        ("A", ["a"], None),
+    ],
+)
+def test_find_name(name: str, known: list[str], expected: str | None) -> None:
+    """The two spellings of an accent are one name; ligatures and case make another name."""
+    assert expected == find_name(name, names_by_key(known))
+
+
+def test_long_name_is_compared_as_it_is() -> None:
+    """Long names are not normalized, because that would take quadratic time."""
+    assert (LONG, "\xe9" * 9) == (name_key(LONG), name_key("e\u0301" * 9))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def create_app() -> Application:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         content_type = environ["CONTENT_TYPE"]
-        if content_type == "application/octet-stream":
+        if content_type.startswith("application/octet-stream"):
             rows = np.frombuffer(body, np.float32).reshape(-1, width)
             content = session.run(["probabilities"], {"input": rows})[0].tobytes()
         else:

@@ -3,12 +3,11 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from service.artifact.manifest import Manifest
+from service.artifact.schema import schema_differences
 from service.errors import BadInput, Refused
 from service.protocols import messages, native
 from service.protocols.messages import CSV, JSON, PROBLEM
@@ -54,7 +53,8 @@ CONDITIONS = {
     406: "Accept names no media type that the service can send.",
     411: "CSV or bytes without Content-Length: truncation of the body could not be detected.",
     413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
-    415: "A Content-Type or Content-Encoding that the service does not support.",
+    415: "A Content-Type or Content-Encoding that the service does not support; among them, on "
+    "/predict, bytes without a dtype or a number of rows.",
     422: "The request does not fit this model, or a prediction overflows float32.",
     500: "An internal error; the server's log has the cause under the request_id.",
     503: "Not ready, overloaded or draining; retry after Retry-After seconds.",
@@ -63,9 +63,6 @@ CONDITIONS = {
 EXTRA_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
 
 
-# The versions are compared by identity. The cache keeps a replaced version in memory until the
-# document of the next version is requested.
-@lru_cache(maxsize=1)
 def openapi_document(
     served: ServedModel,
     *,
@@ -73,15 +70,15 @@ def openapi_document(
     authenticated: bool = False,
     previous: ServedModel | None = None,
 ) -> dict[str, Any]:
-    """Return the OpenAPI document, which is cached and must not be changed.
+    """Return the OpenAPI document.
 
     `served` is the current version; its predictor computes the examples outside the request queue.
-    The previous version is listed if its features and outputs are the same.
+    The previous version is listed if it has the same schema.
     """
     served = replace(served, run=served.predictor.predict)
     manifest = served.predictor.manifest
     models = [served]
-    if previous and _interface(previous.predictor.manifest) == _interface(manifest):
+    if previous and not any(schema_differences(previous.predictor.manifest, manifest)):
         models.append(previous)
     versions = [str(model.predictor.manifest.version) for model in models]
     targets, width = ", ".join(manifest.targets), len(manifest.features)
@@ -116,13 +113,6 @@ def _require_tokens(document: dict[str, Any]) -> dict[str, Any]:
                 operation["responses"] |= refs("responses", [401])
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
     return document | {"security": [{scheme: []} for scheme in SECURITY_SCHEMES]}
-
-
-def _interface(manifest: Manifest) -> object:
-    """Return the parts of a manifest that determine the model's requests and replies."""
-    names = tuple(feature.name for feature in manifest.features)
-    classes = [(type(value), value) for value in manifest.classes]
-    return manifest.name, manifest.task, names, manifest.targets, classes
 
 
 def _error_responses(served: ServedModel, max_body_bytes: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import orjson
 from service.artifact.manifest import INPUT, OUTPUTS
 from service.errors import BadInput
 from service.protocols import tfserving, v2
+from service.protocols.byte_rows import DTYPES
 from service.protocols.messages import BYTES, CSV, JSON, Request
 from service.protocols.v2_request import JSON_LENGTH_HEADER
 from service.runtime.served_model import ServedModel
@@ -27,15 +28,18 @@ NO_MODEL_ERRORS = (500,)
 """Statuses of errors on a path that needs no model, where only a defect causes an error."""
 LINES = describe(STRING, "A line for each row.")
 FLOATS = describe({}, "Little-endian float32, row after row.")
+FLOAT32_BYTES = f"{BYTES}; dtype=float32"
 TENSORS = describe({}, "JSON, followed by the bytes of the tensors.")
 PREDICT_DESCRIPTION = """\
-The body is JSON, CSV or little-endian float32 ({row_bytes} bytes a row). The first line of a CSV \
-is a header if a cell is not a number; a header may reorder the columns. `Accept` selects one of \
-the same three formats for the reply; a reply in float32 contains the {numbers}."""
+The body is JSON, CSV or little-endian numbers, row after row. The first line of a CSV is a header \
+if a cell is not a number; a header may reorder the columns. The Content-Type of numbers declares \
+their `dtype` ({dtypes}), or the number of `rows` in float32 ({row_bytes} bytes a row), or both. \
+`Accept` selects JSON, CSV or float32 for the reply; a reply in float32 contains the {numbers}."""
 INFER_DESCRIPTION = f"""\
 A binary request has the header `{JSON_LENGTH_HEADER}: n`: n bytes of JSON, then the bytes of the \
-tensor, as many as the input's `binary_data_size`. If n is 0, the body is only the tensor. The \
-reply has the same binary format if `binary_data_output` or an output's `binary_data` is true."""
+tensor, as many as the input's `binary_data_size`. If n is 0, the body is only the tensor, in \
+float32 unless the Content-Type declares another `dtype`. The reply has the same binary format if \
+`binary_data_output` or an output's `binary_data` is true."""
 JSON_LENGTH_PARAMETER = describe(
     {"name": JSON_LENGTH_HEADER, "in": "header", "schema": COUNT},
     "Number of bytes of JSON before the tensor in a binary request, after decompression.",
@@ -108,8 +112,10 @@ def _native_predict(served: ServedModel) -> Operation:
     numbers = "probabilities" if served.predictor.manifest.classes else "predictions"
     replies = {JSON: ref("PredictReply"), CSV: LINES, BYTES: FLOATS}
     operation = _route("native", "predict", "Predict", replies, PREDICTION_ERRORS)
-    operation["description"] = PREDICT_DESCRIPTION.format(row_bytes=4 * len(row), numbers=numbers)
-    requests = {JSON: ref("PredictRequest"), CSV: LINES, BYTES: FLOATS}
+    operation["description"] = PREDICT_DESCRIPTION.format(
+        dtypes=", ".join(DTYPES), row_bytes=4 * len(row), numbers=numbers
+    )
+    requests = {JSON: ref("PredictRequest"), CSV: LINES, FLOAT32_BYTES: FLOATS}
     return _post(operation, requests, examples, NATIVE, served)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.artifact.manifest import INPUT, OUTPUTS, Feature, Manifest
 from service.protocols import tfserving, v2
-from service.protocols.v2_request import UNSUPPORTED_PARAMETERS
+from service.protocols.v2_request import DATATYPES, UNSUPPORTED_PARAMETERS
 
 Schema = dict[str, Any]
 MIN_OVERFLOW = 2.0**128 - 2.0**103
@@ -18,8 +18,10 @@ NUMBER: Schema = {"type": "number"}
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
+NULL: Schema = {"type": "null"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 DIGEST = STRING | {"pattern": "^[0-9a-f]{64}$", "description": "Hexadecimal SHA-256 of SHA256SUMS."}
+DATATYPE_TEXT = "An integer type needs integers in its range; all numbers are rounded to float32."
 JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
@@ -36,6 +38,11 @@ def refs(component: str, names: Iterable[str | int]) -> dict[str, Schema]:
 def describe(schema: Schema, description: str) -> Schema:
     """Return a schema with a description."""
     return schema | {"description": description}
+
+
+def or_null(schema: Schema) -> Schema:
+    """Return the schema of an optional value; null counts as absent."""
+    return {"anyOf": [schema, NULL]}
 
 
 def members(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
@@ -171,31 +178,29 @@ def _infer_request(manifest: Manifest, max_rows: int) -> dict[str, Schema]:
     requested = array(ref("InferRequestedOutput"), 0, len(outputs)) | {"allOf": at_most_once}
     tensor: dict[str, Schema] = {
         "name": {"const": INPUT},
-        "datatype": {"const": "FP32"},
+        "datatype": describe({"enum": list(DATATYPES)}, DATATYPE_TEXT),
         "shape": describe(shape, "The number of rows in data, and the number of features."),
         "data": {"anyOf": [nested, flat]},
     }
     options = {
-        "id": describe(STRING, "Returned in the reply."),
-        "model_name": {"const": manifest.name},
-        "outputs": describe(requested, "Each at most once; all outputs by default."),
-        "parameters": _parameters(binary_data_output=BOOLEAN),
+        "id": describe(or_null(STRING), "Returned in the reply."),
+        "model_name": or_null({"const": manifest.name}),
+        "outputs": describe(or_null(requested), "Each at most once; all outputs by default."),
+        "parameters": _parameters(binary_data_output=or_null(BOOLEAN)),
     }
-    output_parameters = {"parameters": _parameters(binary_data=BOOLEAN)}
+    output_parameters = {"parameters": _parameters(binary_data=or_null(BOOLEAN))}
     return {
         "InferRequest": members({"inputs": array(ref("InferInput"), 1, 1)}, options),
-        "InferInput": members(tensor, {"parameters": _parameters(binary_data_size=False)}),
+        "InferInput": members(tensor, {"parameters": _parameters(binary_data_size=NULL)}),
         "InferRequestedOutput": members({"name": {"enum": outputs}}, output_parameters),
     }
 
 
-def _parameters(**known: Schema | bool) -> Schema:
+def _parameters(**known: Schema) -> Schema:
     """Return the schema of V2's parameters; the service ignores unknown ones."""
-    return OBJECT | {
-        "properties": known,
-        "additionalProperties": {"type": ["string", "number", "boolean"]},
-        "propertyNames": {"not": {"enum": list(UNSUPPORTED_PARAMETERS)}},
-    }
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    properties = known | dict.fromkeys(UNSUPPORTED_PARAMETERS, NULL)
+    return or_null(OBJECT | {"properties": properties, "additionalProperties": scalar})
 
 
 def _infer_reply(manifest: Manifest, version: Schema) -> dict[str, Schema]:
@@ -219,7 +224,7 @@ def _infer_reply(manifest: Manifest, version: Schema) -> dict[str, Schema]:
 
 
 def _v1_schemas(manifest: Manifest, max_rows: int, version: Schema) -> dict[str, Schema]:
-    signature: dict[str, Schema] = {"signature_name": {"const": tfserving.SIGNATURE}}
+    signature: dict[str, Schema] = {"signature_name": {"enum": list(tfserving.SIGNATURES)}}
     rows = {"instances": ref("Rows"), "inputs": array(ref("Row"), 0, max_rows)}
     request = {"anyOf": [members({name: schema}, signature) for name, schema in rows.items()]}
     width = manifest.out_features

@@ -7,6 +7,7 @@ paths and headers: it replies with a status without a body, and closes the conne
 import gzip
 import zlib
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,8 @@ def chunks_cut_short(draw: Draw) -> Case:
     text = draw.json({"instances": draw.cells(index)}).rstrip()
     rows_error = ErrorReply(411, None, "Content-Length")
     part = text[: draw.random.randrange(1, len(text))]
-    rows = ((csv_lines(draw, index), CSV, rows_error), (draw.float32(index), BYTES, rows_error))
+    raw = draw.float32(index), draw.raw_type(len(index)), rows_error
+    rows = ((csv_lines(draw, index), CSV, rows_error), raw)
     content, content_type, outcome = draw.choice(((part, JSON, ErrorReply(400)), *rows))
     body = b"%x\r\n%b\r\n" % (len(content), content) + draw.choice(INVALID_CHUNKS)
     headers = [("Content-Type", content_type), ("Transfer-Encoding", "chunked")]
@@ -240,6 +242,18 @@ def unsupported_encoding(draw: Draw) -> Case:
     return draw.post(path, b'{"instances": []}', outcome, headers=headers, framing="length")
 
 
+@kind("valid", 2)
+def joined_gzip_files(draw: Draw) -> Case:
+    """A body of several gzip members, as `cat a.gz b.gz` makes them (RFC 1952, 2.2)."""
+    index = draw.index()
+    plain = draw.json({"instances": draw.cells(index)})
+    cuts = sorted(draw.random.randrange(len(plain) + 1) for _ in range(draw.choice((1, 2, 5))))
+    parts = [plain[start:end] for start, end in pairwise((0, *cuts, len(plain)))]
+    body = b"".join(compress("gzip", part) for part in parts)
+    headers, outcome = [("Content-Encoding", "gzip")], Predictions(draw.model, index)
+    return draw.post("/predict", body, outcome, headers=headers, framing="length")
+
+
 @kind("hostile", 4)
 def invalid_compressed_stream(draw: Draw) -> Case:
     """Uncompressed text, a truncated stream, trailing bytes, or a wrong checksum."""
@@ -248,7 +262,8 @@ def invalid_compressed_stream(draw: Draw) -> Case:
     good = compress("gzip" if encoding == "gzip" else "zlib", plain)
     checksum = bytearray(good)
     checksum[-1 if encoding == "deflate" else -5] ^= 0x55
+    second = compress("gzip", b" ")[: draw.random.randrange(1, 20)]
     truncated = (b"", good[:-1], good[: len(good) // 2], good[:1])
-    body = draw.choice((plain, *truncated, good + b"\0", good + plain, bytes(checksum)))
+    body = draw.choice((plain, *truncated, good + second, good + plain, bytes(checksum)))
     headers, outcome = [("Content-Encoding", encoding)], ErrorReply(400, None, encoding)
     return draw.post(predict_path(draw), body, outcome, headers=headers, framing="length")

@@ -1,7 +1,9 @@
 """Requests with rows as JSON, in the native protocol and in V1."""
 
 import json
-from typing import Any
+from codecs import BOM_UTF8
+from typing import Any, Literal
+from unicodedata import normalize
 
 from tests.conformance import json_text
 from tests.conformance.draw import Case, Draw, words
@@ -28,11 +30,13 @@ NOT_NUMBERS: tuple[Any, ...] = (
     *([], [1], {}, {"a": 1}, [[1]], {"b64": "aGVsbG8="}),
 )
 NOT_JSON_NUMBERS = (
-    *words("NaN Infinity -Infinity nan inf -nan +1 01 -01 .5 5. 1e 1e+ - --1 0x10 1_000 1,5, 1f"),
+    *words("nan inf -nan +1 01 -01 .5 5. 1e 1e+ - --1 0x10 1_000 1,5, 1f"),
     *words("1.0f '1' True None undefined /**/1 \\u0031"),
     *("1 2", "//\n1", "1e400", "-1e309", "1e99999", "9" * 400, "-" + "8" * 5000, "1.8e308"),
 )
 """Texts that are not JSON numbers, and numbers beyond float64 (RFC 8259, section 6)."""
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""Numbers that Python's json writes, although JSON does not have them."""
 NESTED_NUMBERS = tuple(
     Raw(opening * depth + "1" + closing * depth)
     for depth in (1, 2, 3, 10, 100)
@@ -41,18 +45,20 @@ NESTED_NUMBERS = tuple(
 WRONG_CELLS: dict[str, tuple[tuple[Any, ...], str]] = {
     "no number": ((*NOT_NUMBERS, *NESTED_NUMBERS), "expected a number"),
     "beyond float32": (tuple(map(Raw, TOO_LARGE)), "float32"),
+    "not finite": (tuple(map(Raw, NOT_FINITE)), "replace it"),
 }
 """Wrong cells, and a part of the error message, by variant."""
 NOT_JSON = (
     *(b"", b" ", b"\n\t ", b"{", b"[", b'"', b"{]", b"{}}", b"null,", b"{'instances': []}"),
     *(b"{instances: []}", b'{"instances": [],}', b'{"instances": []} {"instances": []}'),
     *(b'{"instances" []}', b'{"instances": []', b"\x00", b'{"instances": []}\x00', b"{,}"),
-    *('{"instances": []}'.encode(encoding) for encoding in ("utf-8-sig", "utf-16", "utf-32")),
+    *('{"instances": []}'.encode(encoding) for encoding in ("utf-16", "utf-32")),
     *(b'{"instances": [] // none\n}', b"instances = [1, 2]", b"<a/>", b"{:1}", b'{"\xff": 1}'),
     *(b'{"a": "\xc3\x28"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\\ud800"}', b'{"a": "\\x41"}'),
     *(b'{"a": "\n"}', b'{"a": "\x00"}', b'{"a": tru}', b'{"instances": [[1, 2]}'),
     *(b'{"instances": [1 2]}', b"\xff\xfe", b"0\x80\x80\x06World!\x00\x00"),
 )
+UNUSUAL_BODIES = ("maximum size", "any content type", "escapes in the key", "byte-order mark")
 ZEROS = (
     *("0", "-0", "0.0", "-0.0", "0e5", "1e-60", "-1e-400", "0.000", "0E-0", "1e-99999"),
     "0." + "0" * 300 + "1",
@@ -88,6 +94,19 @@ def records(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, draw.records(draw.cells(index)), index)
 
 
+@row_kind("valid", 2, 1, variants=("NFC", "NFD"))
+def names_in_another_spelling(
+    draw: Draw, protocol: RowProtocol, variant: Literal["NFC", "NFD"]
+) -> Case:
+    """Records whose names have composed or combining characters, whatever the artifact has."""
+    index = draw.index()
+    records = [
+        Members((normalize(variant, name), value) for name, value in record)
+        for record in draw.records(draw.cells(index))
+    ]
+    return predict(draw, protocol, records, index)
+
+
 @row_kind("valid", 2, 1, 1)
 def fewest_and_most_rows(draw: Draw, protocol: RowProtocol) -> Case:
     """No rows (FromJsonSingleZeroBatchTensor of TF Serving), or as many as the limit allows."""
@@ -95,9 +114,9 @@ def fewest_and_most_rows(draw: Draw, protocol: RowProtocol) -> Case:
     return predict(draw, protocol, draw.numbers(index), index)
 
 
-@row_kind("valid", 2, 1, 1, variants=("maximum size", "any content type", "escapes in the key"))
+@row_kind("valid", 2, 1, 1, variants=UNUSUAL_BODIES)
 def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
-    r"""The largest allowed body, any usual Content-Type or none, or \u escapes in the key."""
+    r"""The largest body, any usual Content-Type or none, \u escapes, or a byte-order mark."""
     index, options, key = draw.index(at_most=33), {}, protocol.member
     body = draw.choice((b"", b" ", b"\r\n\t")) + draw.json({key: draw.cells(index)})
     match variant:
@@ -105,6 +124,9 @@ def unusual_body(draw: Draw, protocol: RowProtocol, variant: str) -> Case:
             body = body.ljust(draw.model.limits.body_bytes)
             options["framing"] = draw.choice(("length", "chunked", "gzip", "zlib"))
         case "any content type":
+            options["content_type"] = draw.choice(CONTENT_TYPES)
+        case "byte-order mark":
+            body = BOM_UTF8 + body
             options["content_type"] = draw.choice(CONTENT_TYPES)
         case _:
             escapes = "".join(f"\\u{ord(c):04x}" if draw.chance(0.4) else c for c in key)

@@ -1,4 +1,4 @@
-"""Requests that only POST /predict accepts: CSV and float32 bytes, and Accept for its replies."""
+"""Requests that only POST /predict accepts: CSV and raw numbers, and Accept for its replies."""
 
 import csv
 import io
@@ -172,7 +172,8 @@ def csv_rows_beyond_limits(draw: Draw, variant: str) -> Case:
         return reject_csv(draw, cells, limit, str(limit), status=413)
     rows, i = draw.overflow(draw.index())
     lines = maybe_with_header(draw, [list(map(repr, row)) for row in rows])
-    return send_csv(draw, write_csv(draw, lines), ErrorReply(422, f"row {i}", "float32"))
+    line = i + 1 + len(lines) - len(rows)
+    return send_csv(draw, write_csv(draw, lines), ErrorReply(422, f"line {line}", "float32"))
 
 
 @kind("hostile", 3)
@@ -197,7 +198,7 @@ def accept(draw: Draw, variant: str) -> Case:
         return send_csv(draw, body, outcome, headers=headers)
     body, content_type = draw.json({"instances": draw.cells(index)}), JSON
     if variant == "bytes":
-        body, content_type = draw.float32(index), draw.choice((BYTES, f"{BYTES.title()}; a=b"))
+        body, content_type = draw.float32(index), draw.raw_type(len(index))
     return draw.post(PATH, body, outcome, content_type=content_type, headers=headers)
 
 
@@ -228,7 +229,35 @@ def wrong_float32(draw: Draw) -> tuple[bytes, ErrorReply]:
 @kind("nearly valid", 5)
 def wrong_bytes(draw: Draw) -> Case:
     """Bytes with no, incomplete or too many rows, a value that is not finite, or an overflow."""
-    return draw.post(PATH, *wrong_float32(draw), content_type=BYTES)
+    return draw.post(PATH, *wrong_float32(draw), content_type=draw.raw_type(None))
+
+
+@kind("valid", 3)
+def numbers_of_other_types(draw: Draw) -> Case:
+    """float64 bytes, which are rounded as in JSON, or zeros of an integer type."""
+    index, dtype = draw.index(), "<f8"
+    if draw.chance(0.3):
+        index, dtype = draw.model.zero, draw.choice(("<i1", "<i8", "<u2", "<u4"))
+    body, content_type = draw.raw(index, dtype), draw.raw_type(len(index), np.dtype(dtype).name)
+    return draw.post(PATH, body, Predictions(draw.model, index), content_type=content_type)
+
+
+@kind("nearly valid", 4)
+def undeclared_numbers(draw: Draw) -> Case:
+    """Bytes without a type and a row count, or with those of another array."""
+    index, other = draw.index(), "<f8"
+    rows = len(index)
+    wrong = (
+        (BYTES, "<f4", ErrorReply(415, None, "dtype")),
+        (f"{BYTES}; a=b", other, ErrorReply(415, None, "dtype")),
+        (f"{BYTES}; dtype=bfloat16", "<f4", ErrorReply(415, None, "bfloat16")),
+        (f"{BYTES}; rows=-1", "<f4", ErrorReply(400, None, "-1")),
+        (f"{BYTES}; rows={rows}", other, ErrorReply(422, None, f"{rows} rows")),
+        (f"{BYTES}; rows={rows + 1}", "<f4", ErrorReply(422, None, f"{rows + 1} rows")),
+        (f"{BYTES}; rows={rows}; dtype=float64", "<f4", ErrorReply(422, None, "float64")),
+    )
+    content_type, dtype, outcome = draw.choice(wrong)
+    return draw.post(PATH, draw.raw(index, dtype), outcome, content_type=content_type)
 
 
 @kind("nearly valid", 3)

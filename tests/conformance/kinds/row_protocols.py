@@ -40,7 +40,8 @@ class RowProtocol:
     def document(self, draw: Draw, values: Any) -> Members:
         """Return a request document with the given rows; a V1 document may have a signature."""
         signed = self is not NATIVE and draw.chance(0.3)
-        return draw.shuffled([(self.member, values), *[("signature_name", SIGNATURE)] * signed])
+        signature = [("signature_name", draw.choice((SIGNATURE, "", None)))]
+        return draw.shuffled([(self.member, values), *signature * signed])
 
 
 NATIVE = RowProtocol("native", "instances", Predictions)

@@ -43,7 +43,7 @@ def wrong(draw: Draw, variant: str) -> Case:
         document = draw.choice((both, {"examples": cells}, {"signature_name": SIGNATURE}))
         outcome = ErrorReply(422, None, '"instances"')
     elif variant == "signature":
-        signature = draw.choice((5, "predict_images", "", None, [], "serving_default "))
+        signature = draw.choice((5, "predict_images", False, [], "serving_default "))
         document = {"instances": cells, "signature_name": signature}
         outcome = ErrorReply(422, "signature_name", SIGNATURE)
     return draw.post(v1_path(draw), draw.json(document), outcome)

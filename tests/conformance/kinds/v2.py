@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tests.conformance.draw import Case, Draw, Headers, kind
-from tests.conformance.json_text import Members
+from tests.conformance.json_text import Members, Raw
 from tests.conformance.kinds.json_rows import CONTENT_TYPES, NOT_JSON
 from tests.conformance.outcomes import BYTES, CSV, JSON, ErrorReply, Outcome
 from tests.conformance.predictions import Tensors
@@ -32,7 +32,7 @@ WRONG_VALUES: dict[str, Sequence[Any]] = {
     "outputs[0].parameters.shared_memory_region": ("x",),
     "inputs[0].parameters.shared_memory_region": ("x",),
     "parameters": ([], 1, "a", [{}]),
-    "parameters.a": ([], {}, None, [1]),
+    "parameters.a": ([], {}, [1], Raw("NaN")),
     "parameters.binary_data_output": NOT_BOOLEANS,
     "parameters.sequence_id": (7,),
     "parameters.sequence_start": (True,),
@@ -115,6 +115,18 @@ def json_tensors(draw: Draw) -> Case:
     outcome = Tensors(draw.model, index, dict.fromkeys(draw.model.outputs, False), request_id)
     content_type = draw.choice(CONTENT_TYPES)
     return infer(draw, draw.shuffled(document.items()), outcome, content_type=content_type)
+
+
+@kind("valid", 2)
+def null_members(draw: Draw) -> Case:
+    """Null for optional members and for parameters, as clients with typed requests send it."""
+    index = draw.index()
+    parameters = dict.fromkeys(("binary_data_output", "sequence_id", "priority"))
+    document: dict[str, Any] = dict.fromkeys(("id", "outputs", "model_name"))
+    document["parameters"] = draw.choice((None, parameters))
+    members = tensor(draw, index) | {"parameters": draw.choice((None, {"binary_data_size": None}))}
+    document["inputs"] = [draw.shuffled(members.items())]
+    return infer(draw, draw.shuffled(document.items()), all_outputs(draw, index))
 
 
 @kind("valid", 8)

@@ -23,7 +23,7 @@ from tests.conformance.kinds.v2 import (
 )
 from tests.conformance.outcomes import BYTES, JSON, ErrorReply
 
-DATATYPES = words("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP64 BYTES BF16")
+OTHER_DATATYPES = words("BOOL FP16 BYTES BF16")
 
 WRONG_NAMES = ("INPUT0", "Input", "input ", "", None, 0, ["input"], "output", "input\x00")
 WRONG_SIZES = ("48", 1.5, True, -1, -48, 0, 7, 2**31, 2**63, 2**64, 2**80, 1e300)
@@ -34,8 +34,8 @@ NO_JSON = [(JSON_LENGTH, "0")]
 """Header of a request without JSON: the body holds only the bytes of the input."""
 WRONG_MEMBERS: dict[str, tuple[tuple[Any, ...], str]] = {
     "name": (WRONG_NAMES, '"input"'),
-    "datatype": ((*DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, [], "INVALID"), '"FP32"'),
-    "data": ((1, "1", None, True, {}, {"0": [1]}, 1.5), "expected a list"),
+    "datatype": ((*OTHER_DATATYPES, "fp32", "FP32 ", "FLOAT", "", None, 1, []), "one of FP32"),
+    "data": ((1, "1", True, {}, {"0": [1]}, 1.5), "expected a list"),
 }
 """Wrong values and a part of the error, by member.
 
@@ -163,6 +163,33 @@ def binary_input(draw: Draw, variant: str) -> Case:
     document = {"inputs": [members], "parameters": {"binary_data_output": binary}}
     outcome = all_outputs(draw, index, binary=binary)
     return infer(draw, draw.shuffled(document.items()), outcome, draw.float32(index))
+
+
+@kind("valid", 4, variants=("JSON", "binary"))
+def numbers_of_other_types(draw: Draw, variant: str) -> Case:
+    """FP64 data, which are rounded as in JSON, or zeros of an integer type."""
+    index, name, dtype = draw.index(), "FP64", "<f8"
+    if draw.chance(0.3):
+        types = (("INT8", "<i1"), ("INT32", "<i4"), ("INT64", "<i8"), ("UINT16", "<u2"))
+        index, (name, dtype) = draw.model.zero, draw.choice(types)
+    members = tensor(draw, index) | {"datatype": name}
+    if variant == "JSON":
+        return infer(draw, {"inputs": [members]}, all_outputs(draw, index))
+    tail = draw.raw(index, dtype)
+    del members["data"]
+    members["parameters"] = {"binary_data_size": len(tail)}
+    return infer(draw, {"inputs": [members]}, all_outputs(draw, index), tail)
+
+
+@kind("nearly valid", 2)
+def number_outside_its_type(draw: Draw) -> Case:
+    """A fraction or a number out of range in a tensor of integers."""
+    width = len(draw.model.features)
+    name, value = draw.choice((("INT64", 0.5), ("INT8", 128), ("UINT32", -1), ("INT32", 2**31)))
+    j = draw.random.randrange(width)
+    data = [value if index == j else 1 for index in range(width)]
+    members = {"name": "input", "datatype": name, "shape": [1, width], "data": data}
+    return reject_tensor(draw, members, f".data[{j}]", name.lower())
 
 
 @kind("nearly valid", 3, variants=("declared", "sent"))

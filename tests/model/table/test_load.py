@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from model.table.load import load_table, run_name
 from tests.model.table.conftest import WriteFile
 
 WriteColumns = Callable[..., str]
+Form = Literal["NFC", "NFD"]
 ROWS = 42
 A = [index / 8 for index in range(ROWS)]
 LABELS = [1, 2] * (ROWS // 2)
@@ -68,6 +70,16 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
     assert np.array_equal([0, 1, 1] * 10, table.y)
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("table_form", ["NFC", "NFD"])
+def test_spellings_of_a_name(write_columns: WriteColumns, form: Form, table_form: Form) -> None:
+    """--target and --drop may spell a name otherwise than the table, whose spelling is kept."""
+    price, year, area = (normalize(table_form, name) for name in ("prix é", "année", "größe"))
+    path = write_columns({price: A, year: A, area: A})
+    table = load_table(path, targets=[normalize(form, price)], drop=[normalize(form, year)])
+    assert ((price,), (area,)) == (table.targets, table.features)
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "expected"),
     [
@@ -80,6 +92,11 @@ def test_npz_names_its_targets(tmp_path: Path) -> None:
             PRICES,
             {"targets": ["Price"]},
             "no target column 'Price' (did you mean 'price €'?); there are 'a', 'price €'",
+        ),
+        (
+            {"t": A, "\xe9": A, "e\u0301": A},
+            {},
+            "columns 2 and 3: expected different names, found two spellings of '\xe9'; rename one",
         ),
         (A_AND_T, {"drop": ["s"]}, "no column to drop 's'; there are 'a', 't'"),
         (A_AND_T, {"drop": ["t"]}, "column 't' is both target and dropped"),

@@ -99,20 +99,46 @@ def test_newest_version_is_the_largest_number(tmp_path: Path) -> None:
     assert tmp_path / "9" == storage.find_version(tmp_path / "9")
 
 
-def test_last_published_name_is_chosen_by_time(tmp_path: Path) -> None:
-    """The name whose newest version was published most recently is chosen."""
-    for name, seconds in (("a", 300), ("b", 100), ("c", 200)):
-        (tmp_path / name / "1").mkdir(parents=True)
-        (tmp_path / name / "1" / manifest.SUMS).touch()
-        os.utime(tmp_path / name / "1" / manifest.SUMS, (seconds, seconds))
-    assert tmp_path / "a" == storage.last_published(tmp_path)
+def publish(folder: Path) -> None:
+    """Create a version that list_versions() finds."""
+    folder.mkdir(parents=True)
+    (folder / manifest.SUMS).touch()
+
+
+def test_only_artifact_is_the_default(tmp_path: Path) -> None:
+    """Folders without a version do not count; two names are refused, whatever their times."""
+    publish(tmp_path / "b" / "1")
+    publish(tmp_path / ".hidden" / "1")
+    (tmp_path / "c").mkdir()
+    assert tmp_path / "b" == storage.only_artifact(tmp_path)
+    publish(tmp_path / "a" / "1")
+    first = tmp_path / "a"
+    problem = (
+        f"{tmp_path}: expected one artifact, found 'a', 'b'; choose one: serve {first}, "
+        f"make serve ARTIFACT={first} or TWOLAYERNET_ARTIFACT={first}"
+    )
+    with pytest.raises(ArtifactError, match=f"^{re.escape(problem)}$"):
+        storage.only_artifact(tmp_path)
+    expected = f"expected artifacts/<name> or artifacts/<name>/<version>, such as {first}"
+    with pytest.raises(ArtifactError, match=re.escape(expected)):
+        storage.find_version(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["2", "10"])
+def test_folder_and_manifest_name_the_same_version(artifact: Path, name: str) -> None:
+    """A version in the folder of another version is rejected; a folder such as /model is not."""
+    moved = artifact.rename(artifact.parent / name)
+    problem = f"{moved}: manifest.json: expected version {name}, the name of the folder, found 1"
+    with pytest.raises(ArtifactError, match=f"^{re.escape(problem)}$"):
+        storage.read_artifact(moved)
+    assert 1 == storage.read_artifact(moved.rename(artifact.parent / "model")).manifest.version
 
 
 @pytest.mark.parametrize(
     ("call", "name", "problem"),
     [
-        (storage.last_published, "", "nothing is published here; export a run first"),
-        (storage.last_published, "x", "nothing is published here"),
+        (storage.only_artifact, "", "nothing is published here; export a run first"),
+        (storage.only_artifact, "x", "nothing is published here"),
         (storage.find_version, "", "holds no artifact; expected artifacts/<name> or artifacts/"),
         (storage.find_version, "x", "x: no such folder; expected artifacts/<name> or artifacts/"),
         (storage.read_artifact, "x", "x: not an artifact: no such folder"),

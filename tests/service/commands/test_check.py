@@ -1,11 +1,15 @@
-"""Test of the command `check` with a valid artifact."""
+"""Tests of the command `check` with valid artifacts."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 from click.testing import CliRunner
 
 from service.__main__ import main
 from service.runtime.predictor import Predictor
+from service.settings import ServiceSettings
+from service.web.app import create_app
 from tests.stored import StoredArtifact
 
 
@@ -16,5 +20,30 @@ def test_check(flowers: StoredArtifact) -> None:
     assert (0, "") == (result.exit_code, result.stderr)
     assert result.stdout.endswith(f"digest {digest}\n")
     result = CliRunner().invoke(main, ["check", "--json", path])
-    report = {"artifact": path, "holds": True, "digest": digest, "error": None}
+    report = {"artifact": path, "holds": True, "digest": digest, "error": None, "notice": []}
     assert (0, report) == (result.exit_code, json.loads(result.stdout))
+
+
+def test_other_schema_is_reported(artifact: Path, add_version: Callable[..., Path]) -> None:
+    """The command says that running servers refuse the version; the version is valid."""
+    add_version(2, targets=["kind"])
+    notice = [
+        "the schema of version 2 differs from that of version 1:",
+        "  targets: expected 'species', found 'kind'",
+        "running servers refuse version 2, unless started with --allow-schema-change",
+    ]
+    result = CliRunner().invoke(main, ["check", str(artifact.parent)])
+    assert (0, notice) == (result.exit_code, result.stdout.splitlines()[1:])
+    result = CliRunner().invoke(main, ["check", "--json", str(artifact.parent)])
+    assert (0, notice) == (result.exit_code, json.loads(result.stdout)["notice"])
+
+
+def test_check_passes_what_serve_accepts(artifact: Path) -> None:
+    """A version in the folder of another version fails, as it does when it is served."""
+    artifact.rename(artifact.parent / "2")
+    result = CliRunner().invoke(main, ["check", str(artifact.parent)])
+    assert 1 == result.exit_code
+    problem = "manifest.json: expected version 2, the name of the folder, found 1"
+    assert f"Error: {artifact.parent / '2'}: {problem}\n" == result.stderr
+    app = create_app(ServiceSettings(artifact=artifact.parent))
+    assert problem in app.test_client().get("/readyz").text

@@ -1,15 +1,18 @@
 """Tests of the command `serve` with real processes, and of its errors."""
 
 import contextlib
+import json
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from service.__main__ import main
+from service.artifact import manifest
 from service.runtime.predictor import Predictor
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS, StoredArtifact
@@ -45,6 +48,23 @@ def test_drain(flowers: StoredArtifact) -> None:
         assert "draining" in replies[0][1]["detail"]
         assert {200} == {predict(server) for _ in range(10)}
         assert 0 == server.stop(signal.SIGTERM)
+
+
+def test_restarted_worker_keeps_the_schema(
+    artifact: Path, add_version: Callable[..., Path]
+) -> None:
+    """A worker that replaces a killed one refuses the version that its predecessor refused."""
+    port = free_port()
+    command = granian(artifact.parent, port, "--workers", "1", "--poll-seconds", "0.05")
+    with serving(command, port) as server:
+        features = json.loads((artifact / manifest.MANIFEST).read_bytes())["features"]
+        add_version(2, features=features[::-1])
+        until(lambda: "problem" in server.request("GET", "/readyz")[1])
+        (worker,) = server.workers()
+        worker.kill()
+        until(lambda: server.workers() not in ([], [worker]))
+        reply = server.request("GET", "/readyz")[1]
+        assert ("1", True) == (reply["model"]["version"], "features: expected" in reply["problem"])
 
 
 @pytest.mark.parametrize(

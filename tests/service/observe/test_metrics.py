@@ -5,6 +5,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observe.metrics import SharedMetrics, WorkerMetrics
@@ -128,7 +130,25 @@ def test_threads_lose_no_counts() -> None:
     assert 0 == values["in_flight 0"]
 
 
-def test_accept_selects_openmetrics() -> None:
+@pytest.mark.parametrize("parameters", ["", "; version=1.0.0", ";version=0.0.1", "; q=0.5"])
+def test_accept_selects_openmetrics(parameters: str) -> None:
     """A client whose Accept header names OpenMetrics gets this format."""
-    text, content_type = metrics_text(SharedMetrics(), "x", "application/openmetrics-text")
-    assert ("application/openmetrics-text", b"# EOF") == (content_type[:28], text[-6:-1])
+    accept = f"application/openmetrics-text{parameters}, text/plain;q=0.1"
+    text, content_type = metrics_text(SharedMetrics(), "x", accept)
+    is_known = "0.0.1" not in parameters
+    assert is_known == (content_type[:28] == "application/openmetrics-text")
+    assert is_known == (text[-6:-1] == b"# EOF")
+
+
+@given(
+    st.sampled_from(["text/plain", "application/openmetrics-text"]),
+    st.sampled_from(["version", "escaping", "q", ""]),
+    st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"])) | st.from_regex(r"[\d.]+"),
+)
+def test_any_accept_gives_metrics(media_type: str, parameter: str, value: str) -> None:
+    """No value of a parameter prevents a reply, and the content type stays one line."""
+    text, content_type = metrics_text(
+        SharedMetrics(), "x", f"{media_type};{parameter}={value},text/plain;version=x"
+    )
+    assert b"twolayernet_requests" in text
+    assert content_type.isprintable()

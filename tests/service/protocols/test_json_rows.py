@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import NonFiniteToken
 from service.protocols import json_rows
 from service.protocols.json_rows import load_json, load_with_array, rows_from_member
 from service.protocols.rows import rows_from_instances
@@ -109,7 +110,11 @@ def test_pooled_parsers_share_nothing() -> None:
     [
         ("", None, "the body is empty"),
         ("{", None, "not JSON"),
-        ('{"instances": [[1, 2, NaN]]}', None, "not JSON"),
+        ('{"instances": [[1, 2, NaN]}', None, "not JSON"),
+        ('{"instances": [[1, 2, NaN]], "\\ud800": 1}', None, "not JSON"),
+        ('{"a": NaN, "b": %s}' % ("9" * 400), None, "not JSON"),
+        ('{"a": NaN, "b": %s}' % ("9" * 5000), None, "not JSON"),
+        ('{"a": NaN, "a": 1}', None, 'the key "a" appears twice'),
         ("[" * 1025 + "]" * 1025, None, "expected at most 1024 nested levels, found more"),
         pytest.param(
             '{"a:": ' * 1024 + "1" + "}" * 1024,
@@ -130,6 +135,15 @@ def test_json_that_does_not_parse(body: str, where: str | None, detail: str) -> 
     actual = refusal(load_json, body.encode(), 3000)
     assert (400, where) == actual[:2]
     assert detail in actual[2]
+
+
+def test_tokens_that_json_does_not_have() -> None:
+    """A byte-order mark is skipped, and NaN and infinities are read as tokens, not as numbers."""
+    body = b'\xef\xbb\xbf{"a": [NaN, -Infinity, {"b": Infinity}, %d]}'
+    document = load_json(body % 10**25, 10)
+    assert {"a": ["NaN", "-Infinity", {"b": "Infinity"}, 1e25]} == document
+    tokens = (*document["a"][:2], document["a"][2]["b"])
+    assert {NonFiniteToken} == set(map(type, tokens))
 
 
 @pytest.mark.parametrize(
@@ -192,14 +206,14 @@ def test_punctuation_in_strings_is_not_counted(name: str) -> None:
     "data", [[1.5] * 8, [[1.5, 2, 3, 4]] * 2, [[-(2**63), 2**64 - 1, 2**53 + 1, 1e-46]]]
 )
 def test_array_in_a_document(data: object) -> None:
-    """A list of numbers or of rows becomes a float32 array, unless a limit is exceeded."""
+    """A list of numbers or of rows becomes a float64 array, unless a limit is exceeded."""
     content = {"id": "a[1]:2", "parameters": {"x": 1}, "inputs": [{"data": data}]}
     text = json.dumps(content, ensure_ascii=False)
     document = load_with_array(text.encode(), ("inputs", 0, "data"), 8)
     assert document is not None
     array = document["inputs"][0].pop("data")
     assert {**content, "inputs": [{}]} == document
-    assert np.array_equal(np.array(data, np.float64).astype(np.float32), array)
+    assert np.array_equal(np.array(data, np.float64), array)
     assert load_with_array(text.encode(), ("inputs", 0, "data"), 3) is None
     too_long = text[:-1] + ', "more": [0' + ",0" * (json_rows.MAX_EXTRA_VALUES + 8) + "]}"
     assert load_with_array(too_long.encode(), ("inputs", 0, "data"), 8) is None
@@ -208,7 +222,7 @@ def test_array_in_a_document(data: object) -> None:
 @pytest.mark.usefixtures("_simdjson_always")
 @given(json_values, json_values, st.integers(0, 40))
 def test_array_agrees_with_the_strict_parser(data: object, other: object, number: int) -> None:
-    """The strict parser and simdjson read the same document, with the data as float32."""
+    """The strict parser and simdjson read the same document, with the data as float64."""
     content = {"id": other, "inputs": [{"data": data}], "outputs": other}
     text = json.dumps(content).encode()
     if number % 4 == 0:  # simdjson alone would drop a duplicate key.
@@ -216,7 +230,7 @@ def test_array_agrees_with_the_strict_parser(data: object, other: object, number
     document = load_with_array(text, ("inputs", 0, "data"), 100)
     if document is not None:
         expected = load_json(text, 100)
-        data = np.array(expected["inputs"][0].pop("data"), np.float64).astype(np.float32)
+        data = np.array(expected["inputs"][0].pop("data"), np.float64)
         array = document["inputs"][0].pop("data")
         assert (data.dtype, data.shape) == (array.dtype, array.shape)
         assert (data.tobytes(), expected) == (array.tobytes(), document)

@@ -14,6 +14,7 @@ from tests.service.protocols.refusal import refusal
 from tests.tables import CLASSES
 
 RECORD = '{"instances": [{"year": 4, "größe": 3, "sepal width": 2, "petal, length": 1}]}'
+NAN = Request(b'{"instances": [[1, 2, 3, 4], [1, 2, NaN, 4]]}', JSON)
 ROWS = {
     "classifier": np.array([[1, 2, 3, 2001], [0.1, -2.5, 1e-3, 1999]], np.float32),
     "regressor": np.array([[50, 10, 0.1], [60, 20, 0.1]], np.float32),
@@ -49,20 +50,23 @@ def test_replies_have_the_predictors_bits(task: str, request: pytest.FixtureRequ
 @pytest.mark.parametrize(
     ("body", "content_type", "location"),
     [
-        (b'{"instances": [[1, 2, 3, 4]]}', JSON, "instances[{}]"),
-        (b' {"instances": [[1, 2, 3, 4]]}', "", "instances[{}]"),
-        (b'{"instances": [[1, 2, 3, 4]]}', CURL_DEFAULT, "instances[{}]"),
-        (RECORD.encode(), JSON, "instances[{}]"),
-        (b"1,2,3,4\n", CSV, "row {}"),
-        (np.array([1, 2, 3, 4], "<f4").tobytes(), BYTES, "row {}"),
+        (b'{"instances": [[1, 2, 3, 4]]}', JSON, "instances[0]"),
+        (b' {"instances": [[1, 2, 3, 4]]}', "", "instances[0]"),
+        (b'\xef\xbb\xbf {"instances": [[1, 2, 3, 4]]}', "", "instances[0]"),
+        (b'\xef\xbb\xbf{"instances": [[1, 2, 3, 4]]}', JSON, "instances[0]"),
+        (b'{"instances": [[1, 2, 3, 4]]}', CURL_DEFAULT, "instances[0]"),
+        (RECORD.encode(), JSON, "instances[0]"),
+        (b"\n1,2,3,4\n", CSV, "line 2"),
+        (np.array([1, 2, 3, 4], "<f4").tobytes(), BYTES, "row 0"),
     ],
 )
 def test_request_media_types(
     classifier: ServedModel, body: bytes, content_type: str, location: str
 ) -> None:
     """Every media type gives the same row, in the order of the network's columns."""
-    rows, row_location = native.rows(Request(body, content_type), classifier)
-    assert ([[1, 2, 3, 4]], location) == (rows.tolist(), row_location)
+    request = Request(body, content_type, parameters={"rows": "1"})
+    rows, place = native.rows(request, classifier)
+    assert ([[1, 2, 3, 4]], location) == (rows.tolist(), place(0))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,13 @@ def test_request_media_types(
         (Request(b'{"instances": [], "x": 1}', JSON), 422, "x", "expected no member other than "),
         (Request(b"1,2", "text/plain"), 415, None, f"expected {JSON}, {CSV} or {BYTES}, found tex"),
         (Request(b"1,2"), 415, None, f"expected {JSON}, {CSV} or {BYTES}, found no Content-Type"),
+        (Request(bytes(32), BYTES), 415, None, "Content-Type: expected the dtype or the number of"),
+        (
+            NAN,
+            422,
+            "instances[1][2]",
+            "expected a number, found NaN; replace it with a number or l",
+        ),
     ],
 )
 def test_refused_bodies(

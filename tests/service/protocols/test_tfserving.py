@@ -20,8 +20,9 @@ OVERFLOW = [3e38, -3e38, 3e38, 3e38]
 EITHER = 'expected an object with either "instances" or "inputs"'
 NO_MEMBER = "expected no member other than"
 OTHER = ' and signature_name, found "x"'
-SIGNATURE = 'expected "serving_default", found null'
-NO_ROWS = "expected a list of rows or records, found an object"
+SIGNATURE = 'expected "serving_default", found "other"'
+NO_ROWS = 'expected a list of rows, or an object with the one member "input", found an object'
+NOT_A_NUMBER = "expected a number, found -Infinity; replace it with a number or leave out the row"
 OVERFLOWS = "the values are too large: the network's output for this row overflows float32"
 
 
@@ -43,7 +44,8 @@ def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows
     for document in (
         {"instances": wide},
         {"instances": records, "signature_name": "serving_default"},
-        {"inputs": wide},
+        {"instances": records, "signature_name": ""},
+        {"inputs": wide, "signature_name": None},
         {"inputs": {"input": wide}, "signature_name": "serving_default"},
     ):
         reply = post(classifier, document)
@@ -66,11 +68,15 @@ def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows
         ({}, 422, None, EITHER),
         ({"instances": [ROW], "inputs": [ROW]}, 422, None, EITHER),
         ({"inputs": [ROW], "x": 1}, 422, None, f"{NO_MEMBER} inputs{OTHER}"),
-        ({"inputs": [ROW], "signature_name": None}, 422, "signature_name", SIGNATURE),
+        ({"inputs": [ROW], "signature_name": "other"}, 422, "signature_name", SIGNATURE),
         ({"instances": [ROW, [1]]}, 422, "instances[1]", "expected 4 values, found 1"),
         ({"instances": [ROW, OVERFLOW]}, 422, "instances[1]", OVERFLOWS),
         ({"inputs": {"input": [ROW], "x": 1}}, 422, "inputs", NO_ROWS),
+        ({"inputs": 7}, 422, "inputs", "expected a list of rows, found 7"),
+        ({"inputs": [ROW, 7]}, 422, "inputs[1]", "expected a list, found 7"),
         ({"inputs": [{"year": 1}]}, 422, "inputs[0]", "expected a list, found an object"),
+        ({"inputs": [ROW, {"year": 1}]}, 422, "inputs[1]", "expected a list, found an object"),
+        ({"inputs": {"input": [[*ROW[1:], -np.inf]]}}, 422, "inputs.input[0][3]", NOT_A_NUMBER),
         ({"inputs": {"input": [[1]]}}, 422, "inputs.input[0]", "expected 4 values, found 1"),
         ({"inputs": [ROW] * 51}, 413, "inputs", "expected at most 50 rows, found 51 or more"),
     ],

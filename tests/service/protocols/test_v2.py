@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from numpy.typing import NDArray
 
-from service.protocols import json_rows, v2
+from service.protocols import json_rows, v2, v2_request
 from service.protocols.messages import BYTES, CURL_DEFAULT, JSON, Reply, Request
 from service.runtime.served_model import ServedModel
 from service.runtime.session import Outputs, Rows
@@ -29,6 +30,7 @@ NO_SCALAR = "expected a string, a number, true or false, found a list"
 STATELESS = "not supported: the model keeps no state"
 NO_OUTPUT = "expected one of logits, probabilities, label, found a list"
 SIZE = "inputs[0].parameters.binary_data_size"
+DATATYPES = f"expected one of {', '.join(v2_request.DATATYPES)}"
 EITHER = 'expected either "data" or the parameter binary_data_size'
 INFINITE = np.array([[0, 0, 0, 0], [0, np.inf, 0, 0]], "<f4").tobytes()
 AS_BYTES = {"binary_data_output": True}
@@ -123,6 +125,8 @@ def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows
         ("inputs", [tensor(ROWS)] * 2, "inputs", "expected a list of one input, found 2"),
         ("inputs.0", 1, "inputs[0]", "expected an object, found 1"),
         ("inputs.0.name", "x", "inputs[0].name", 'expected "input", found "x"'),
+        ("inputs.0.datatype", "BOOL", "inputs[0].datatype", f'{DATATYPES}, found "BOOL"'),
+        ("inputs.0.datatype", ["FP32"], "inputs[0].datatype", f"{DATATYPES}, found a list"),
         ("inputs.0.shape", 8, "inputs[0].shape", "expected [rows, 4], found 8"),
         ("inputs.0.shape", [4, 2], "inputs[0].shape", "expected [rows, 4], found [4, 2]"),
         ("inputs.0.shape", [-1, 4], "inputs[0].shape", "expected [rows, 4], found [-1, 4]"),
@@ -135,12 +139,16 @@ def test_every_format_gives_the_predictors_outputs(classifier: ServedModel, rows
         ("inputs.0.data", OVERFLOW * 2, "row 0", OVERFLOW_DETAIL),
         ("inputs.0.data.1.3", False, "inputs[0].data[1][3]", "expected a number, found false"),
         ("inputs.0.data", [1] * 7 + [True], "inputs[0].data[7]", "expected a number, found true"),
+        ("inputs.0.data.1", {}, "inputs[0].data[1]", "expected a list, found an object"),
+        ("inputs.0.data.1.3", np.nan, "inputs[0].data[1][3]", "expected a number, found NaN; rep"),
+        ("inputs.0.data.1.3", 1e39, "inputs[0].data[1][3]", "expected a number within float32, f"),
         ("inputs.0.x", 1, "inputs[0]", f"{NO_MEMBER} name, shape, datatype, parameters, data, f"),
         ("inputs.0.parameters", {"sequence_end": 1}, "inputs[0].parameters.sequence_", STATELESS),
         ("id", 7, "id", "expected a string, found 7"),
         ("model_name", "houses", "model_name", 'expected "flowers", found "houses"'),
         ("parameters", [], "parameters", "expected an object, found a list"),
         ("parameters", {"a": []}, "parameters.a", NO_SCALAR),
+        ("parameters", {"a": np.nan}, "parameters.a", "expected a string, a number, true or fal"),
         ("parameters", {"binary_data_output": 1}, "parameters.bin", "expected true or false, fou"),
         ("x", 1, None, f"{NO_MEMBER} inputs, model_name, id, parameters, outputs, found "),
         ("outputs", {}, "outputs", "expected a list of outputs, found an object"),
@@ -193,6 +201,78 @@ def test_wrong_bytes(
     actual = refusal(v2.answer, invalid, classifier)
     assert (status, where) == actual[:2]
     assert detail in actual[2]
+
+
+INTEGERS = np.array([[-128, 127, 0, 1], [1, 2, 3, -4]])
+DATATYPE_CASES = [
+    ("FP64", ROWS.astype("<f8") + 1e-12),
+    ("INT64", np.array([[2**24 + 1, -(2**53) - 1, 2**63 - 1, 2001], [1, 2, 3, 4]])),
+    *((f"INT{bits}", INTEGERS.astype(f"<i{bits // 8}")) for bits in (8, 16, 32, 64)),
+    *((f"UINT{bits}", abs(INTEGERS).astype(f"<u{bits // 8}")) for bits in (8, 16, 32, 64)),
+]
+
+
+@pytest.mark.parametrize(("datatype", "numbers"), DATATYPE_CASES)
+def test_datatypes(classifier: ServedModel, datatype: str, numbers: NDArray[Any]) -> None:
+    """Numbers of every type give, as JSON and as bytes, the reply to the same numbers as FP32."""
+    head = tensor(ROWS) | {"data": numbers.tolist()}
+    expected = v2.answer(request({"inputs": [head]}), classifier)
+    head |= {"datatype": datatype}
+    flat = head | {"data": numbers.ravel().tolist()}
+    size = {"data": None, "parameters": {"binary_data_size": numbers.nbytes}}
+    for each in (
+        request({"inputs": [head]}),
+        request({"inputs": [flat]}),
+        request({"inputs": [head | size]}, numbers.tobytes()),
+    ):
+        assert expected == v2.answer(each, classifier)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "number", "detail"),
+    [
+        ("INT32", 1.5, "expected a number of type int32, found 1.5"),
+        ("INT32", 16777217.5, "expected a number of type int32, found 16777217.5"),
+        ("INT8", 128, "expected a number of type int8, found 128"),
+        ("UINT64", -1, "expected a number of type uint64, found -1"),
+    ],
+)
+def test_number_outside_its_datatype(
+    classifier: ServedModel, datatype: str, number: float, detail: str
+) -> None:
+    """The error gives the place of a number that the declared type cannot represent."""
+    head = tensor(ROWS) | {"datatype": datatype, "data": [[1, 2, 3, 4], [1, 2, number, 4]]}
+    expected = (422, "inputs[0].data[1][2]", detail)
+    assert expected == refusal(v2.answer, request({"inputs": [head]}), classifier)
+    flat = head | {"data": [1, 2, 3, 4, 1, 2, number, 4]}
+    expected = (422, "inputs[0].data[6]", detail)
+    assert expected == refusal(v2.answer, request({"inputs": [flat]}), classifier)
+
+
+def test_null_members(classifier: ServedModel) -> None:
+    """Null for an optional member or a parameter counts as its absence."""
+    optional = dict.fromkeys(("id", "parameters", "outputs", "model_name"))
+    head = tensor(ROWS) | {"parameters": None}
+    expected = v2.answer(request({"inputs": [tensor(ROWS)]}), classifier)
+    assert expected == v2.answer(request({"inputs": [head], **optional}), classifier)
+    parameters = dict.fromkeys(("binary_data_output", "sequence_id", "priority"))
+    output = {"name": "label", "parameters": {"binary_data": None}}
+    document = {"inputs": [tensor(ROWS)], "parameters": parameters, "outputs": [output]}
+    label = v2.answer(request({"inputs": [tensor(ROWS)], "outputs": [LABEL]}), classifier)
+    assert label == v2.answer(request(document), classifier)
+
+
+def test_declared_layout_of_a_body_without_json(classifier: ServedModel) -> None:
+    """A Content-Type may declare the dtype and the number of rows of a body without JSON."""
+    wide, parameters = ROWS.astype("<f8").tobytes(), {"dtype": "float64", "rows": "2"}
+    expected = v2.answer(Request(ROWS.tobytes(), BYTES, "", 0), classifier)
+    valid = Request(wide, BYTES, "", 0, parameters=parameters)
+    assert expected == v2.answer(valid, classifier)
+    status, _, detail = refusal(v2.answer, valid._replace(parameters={"rows": "2"}), classifier)
+    assert (422, "expected 32 bytes (2 rows of 4 float32 values of 4 bytes), found 64") == (
+        status,
+        detail,
+    )
 
 
 def test_documents(classifier: ServedModel) -> None:

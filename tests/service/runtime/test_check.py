@@ -65,4 +65,5 @@ def test_command_reports_the_problem(artifact: Path) -> None:
     assert (1, f"Error: {problem}\n", "") == (result.exit_code, result.stderr, result.stdout)
     result = CliRunner().invoke(main, ["check", "--json", str(artifact)])
     expected = {"artifact": str(artifact), "holds": False, "digest": None, "error": problem}
+    expected["notice"] = []
     assert (1, "", expected) == (result.exit_code, result.stderr, json.loads(result.stdout))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadInput, Refused
 from service.web.body import BODY_STARTED, MAX_DRAINED_BYTES, drain_body, read_request
+from tests.service.protocols.refusal import refusal
 
 
 def sized(body: bytes = b"", length: str | None = None, **headers: str) -> dict[str, Any]:
@@ -29,6 +30,9 @@ def chunked(body: bytes, **headers: str) -> dict[str, Any]:
 def gzipped(body: bytes, length: int | None = None, tail: bytes = b"") -> dict[str, Any]:
     """Return the environ of a gzip request, cut to `length` bytes and followed by a tail."""
     return sized(gzip.compress(body)[:length] + tail, HTTP_CONTENT_ENCODING="gzip")
+
+
+SECOND = gzip.compress(b"abc")
 
 
 class Trickle(io.BytesIO):
@@ -69,6 +73,20 @@ def test_end_of_a_body() -> None:
     assert b"" == read_request({"wsgi.input": io.BytesIO(b"GET / HTTP/1.1")}, 10).body
 
 
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
+def test_members_of_gzip(members: list[bytes]) -> None:
+    """Joined gzip files are one body, up to the limit on its size."""
+    body, encoded = b"".join(members), b"".join(map(gzip.compress, members))
+    assert body == read_request(sized(encoded, HTTP_CONTENT_ENCODING="gzip"), 2000).body
+
+
+def test_limit_covers_the_members_of_gzip() -> None:
+    """The limit applies to all members of a gzip body together."""
+    for count, limit in ((2, 99), (300, 14_999)):
+        environ = sized(gzip.compress(bytes(50)) * count, HTTP_CONTENT_ENCODING="gzip")
+        assert 413 == refusal(read_request, environ, limit)[0]
+
+
 @pytest.mark.parametrize("environ", [sized, chunked, gzipped])
 def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
     """A body one byte above the limit gives status 413, compressed or not."""
@@ -87,6 +105,8 @@ def test_limit_is_exact(environ: Callable[[bytes], dict[str, Any]]) -> None:
         (sized(b"abc", HTTP_CONTENT_ENCODING="gzip"), "not gzip: "),
         (gzipped(b"abc", length=20), "not gzip: it is truncated"),
         (gzipped(b"abc", tail=b"x"), "not gzip: it is truncated, or data follows its end"),
+        (gzipped(b"abc", tail=SECOND[:20]), "not gzip: it is truncated, or data follows its end"),
+        (gzipped(b"abc", tail=SECOND[:-8] + bytes(8)), "not gzip: it is truncated, or data fol"),
         (sized(b"abc", HTTP_CONTENT_ENCODING="deflate"), "not deflate: "),
         (sized(HTTP_INFERENCE_HEADER_CONTENT_LENGTH="x"), "Inference-Header-Content-Length: "),
     ],
@@ -99,12 +119,15 @@ def test_corrupt_bodies(environ: dict[str, Any], detail: str) -> None:
 
 
 def test_headers_of_a_body() -> None:
-    """The error 415 lists the known encodings; parameters of a media type are dropped."""
+    """The error 415 lists the known encodings; a media type is split from its parameters."""
     with pytest.raises(Refused, match="expected gzip or deflate, found br") as error:
         read_request(sized(HTTP_CONTENT_ENCODING="br"), 10)
     headers = (("Accept-Encoding", "gzip, deflate, identity"),)
     assert (415, headers) == (error.value.status, error.value.headers)
-    assert "text/csv" == read_request(sized(CONTENT_TYPE="Text/CSV; header=x"), 10).content_type
+    request = read_request(sized(CONTENT_TYPE='Text/CSV; Header="x" ;rows=2; a'), 10)
+    assert ("text/csv", {"header": "x", "rows": "2"}) == (request.content_type, request.parameters)
+    request = read_request(sized(CONTENT_TYPE="application/json"), 10)
+    assert ("application/json", {}) == (request.content_type, request.parameters)
 
 
 @pytest.mark.parametrize(

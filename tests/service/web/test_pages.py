@@ -1,9 +1,13 @@
 """Tests of service.web.pages: the contents of / and /docs, and their security policy."""
 
+import base64
+import hashlib
 import html
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -40,19 +44,44 @@ def client(request: pytest.FixtureRequest) -> FlaskClient:
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_policy(client: FlaskClient, path: str) -> None:
-    """Only elements with the nonce of the reply run, and no other host is contacted."""
-    replies = [client.get(path, headers=HTML) for _ in range(2)]
-    assert "DENY" == replies[0].headers["X-Frame-Options"]
-    policies = [reply.headers["Content-Security-Policy"] for reply in replies]
-    nonces = [re.findall(r"'nonce-([^']+)'", policy) for policy in policies]
-    assert not set(nonces[0]) & set(nonces[1])
-    elements = Page(replies[0].text).elements
-    inline = [attributes for tag, attributes in elements if tag in ("style", "script")]
-    assert {nonces[0][0]} == {*nonces[0]} == {attributes.get("nonce") for attributes in inline}
-    for tag, attributes in elements:
+    """Only the page's own style and script run, and no other host is contacted."""
+    reply = client.get(path, headers=HTML)
+    assert "DENY" == reply.headers["X-Frame-Options"]
+    policy = dict(
+        part.split(" ", 1) for part in reply.headers["Content-Security-Policy"].split("; ")
+    )
+    assert "'none'" == policy["default-src"]
+    for element in ("style", "script"):
+        texts = re.findall(f"<{element}>(.*?)</{element}>", reply.text, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts]
+        sources = [f"'sha256-{digest.decode()}'" for digest in digests] or ["'none'"]
+        assert sources == policy[f"{element}-src"].split()
+    for tag, attributes in Page(reply.text).elements:
         assert tag not in ("img", "link", "iframe", "form", "base")
         assert not [name for name in attributes if re.fullmatch("style|src|on.*", name)]
         assert not (attributes.get("href") or "").startswith(("http", "//"))
+
+
+def test_values_in_a_page_cannot_run(artifact: Path, repack: Callable[[Path], None]) -> None:
+    """A script in the name of a feature is escaped, and its hash is not in the policy."""
+    script = "<script>alert()</script><!--root-->"
+    text = (artifact / manifest.MANIFEST).read_text("utf-8").replace("sepal width", script)
+    (artifact / manifest.MANIFEST).write_text(text, "utf-8")
+    repack(artifact)
+    client = create_app(ServiceSettings(artifact=artifact)).test_client()
+    for path in ("/", "/docs"):
+        reply = client.get(path, headers=HTML)
+        assert html.escape(script) in reply.text
+        assert script not in reply.text
+        digest = base64.b64encode(hashlib.sha256(b"alert()").digest()).decode()
+        assert digest not in reply.headers["Content-Security-Policy"]
+
+
+def test_root_is_that_of_the_request(client: FlaskClient) -> None:
+    """The command on the page names the host that the client has used, although it is cached."""
+    for host in ("a.example", "b.example:8000"):
+        page = client.get("/", headers=HTML, base_url=f"http://{host}").text
+        assert f"curl http://{host}/predict -H" in page
 
 
 def test_index(app: Flask, flowers: StoredArtifact) -> None:
