@@ -87,8 +87,8 @@ class Client(threading.Thread):
             self.replies += 1
             if text := check(position, status, body):
                 self.wrong.append(f"{request.path}: {text}")
-            if self.stop.is_set():
-                return
+            if self.stop.is_set() or connection.sock is None:
+                return  # Without a socket, http.client would connect again, from another port.
 
 
 def connect(port: int, timeout: float = DEADLINE_SECONDS) -> http.client.HTTPConnection:
