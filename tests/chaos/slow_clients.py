@@ -11,8 +11,8 @@ from tests.chaos.load import LoadRequest
 
 Kind = Literal["stalled upload", "drip writer", "unread reply", "drip reader"]
 KINDS: tuple[Kind, ...] = ("stalled upload", "drip writer", "unread reply", "drip reader")
-UPLOADS = 150
-"""Number of concurrent uploads of a group, more than the threads of a worker."""
+UPLOADS = 45
+"""Number of concurrent uploads of a group."""
 UPLOADED_BYTES = 1000
 """Number of bytes of a body that a stalled upload sends."""
 UNREAD_REPLIES = 30
