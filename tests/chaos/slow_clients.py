@@ -11,7 +11,7 @@ from tests.chaos.load import LoadRequest
 
 Kind = Literal["stalled upload", "drip writer", "unread reply", "drip reader"]
 KINDS: tuple[Kind, ...] = ("stalled upload", "drip writer", "unread reply", "drip reader")
-UPLOADS = 45
+UPLOADS = 32
 """Number of concurrent uploads of a group."""
 UPLOADED_BYTES = 1000
 """Number of bytes of a body that a stalled upload sends."""
@@ -59,6 +59,8 @@ class SlowClients(threading.Thread):
             with contextlib.suppress(OSError):
                 client.connect(("127.0.0.1", self.port))
                 client.sendall(self.content)
+                if not self.is_upload:
+                    client.recv(1, socket.MSG_PEEK)  # One large reply is written after the other.
                 client.setblocking(False)
                 clients[client.fileno()] = client
             if self.stop.is_set():

@@ -25,7 +25,7 @@ from tests.chaos.faults import AUTHORIZATION, TOKEN, WEIGHTS, Faults
 from tests.chaos.journal import Journal
 from tests.chaos.load import READYZ, Check, Client, connect, exchange, load
 from tests.chaos.publisher import NAME, REQUESTS, V2, Publisher, post
-from tests.chaos.slow_clients import KINDS, SlowClients
+from tests.chaos.slow_clients import KINDS, UPLOADS, SlowClients
 from tests.serving import DEADLINE_SECONDS, Server, free_port, granian, serving, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
@@ -44,7 +44,7 @@ MAX_NOT_READY_SECONDS = 30.0
 five seconds, and two slow starts."""
 MAX_LIE_SECONDS = 1.0
 """Maximum time from SIGTERM until /readyz says that the server is not ready."""
-MEMORY_BYTES = 128_000_000
+MEMORY_BYTES = 96_000_000
 """Memory for the requests of one worker."""
 SPARE_FILES = 4
 """Number of files that a worker may open for the first time during the run."""
@@ -53,9 +53,12 @@ SETTINGS = {
     "--hang-seconds": str(HANG_SECONDS),
     "--poll-seconds": "0.1",
     "--queue-seconds": "10",
-    # The uploads of two groups exceed the queue, but fit into one worker with its late uploads.
-    "--queue": "32",
-    "--slow-uploads": "64",
+    # One worker has places for the uploads of both groups, but not within its queue.
+    "--queue": str(UPLOADS - 8),
+    "--slow-uploads": str(2 * UPLOADS),
+    # An upload without progress is closed after nine seconds.
+    "--upload-grace-seconds": "1",
+    "--min-upload-bytes-per-second": "2000",
     "--memory-bytes": str(MEMORY_BYTES),
     "--send-seconds": "5",
 }
