@@ -70,7 +70,10 @@ class SlowClients(threading.Thread):
         return clients
 
     def _hold(self, clients: dict[int, socket.socket]) -> None:
-        """Hold connections until the server has closed them, or for MAX_HOLD_SECONDS."""
+        """Hold connections until the server has closed them, or for MAX_HOLD_SECONDS.
+
+        A client that does not read never learns that the server has closed its connection.
+        """
         poller, opened = select.poll(), len(clients)
         for descriptor in clients:
             poller.register(descriptor, select.POLLRDHUP)
