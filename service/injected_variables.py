@@ -19,18 +19,23 @@ PREFIX = "TWOLAYERNET_"
 MAX_LISTED_NAMES = 3
 """Maximum number of variables that the log line names."""
 _INJECTED = re.compile(
-    rf"{PREFIX}(\w+_)?("
+    r"(?P<service>TWOLAYERNET(_\w+)?)_("
     r"SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|"
-    r"PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_[A-Z_]+)?=.*|"
-    r"NAME=/.*|ENV_\w+=.*)",
+    r"PORT=(TCP|UDP|SCTP)://.*|PORT_\d+_(TCP|UDP|SCTP)(_[A-Z_]+)?=.*|"
+    r"NAME=/[^/]+/(?P=service)|ENV_\w+=.*)",
     re.ASCII | re.DOTALL,
 )
+"""Matches <name>=<value>, the value in the upper case and with the underscores of names.
+
+The values are part of the forms: TWOLAYERNET_TOKEN_FILE_NAME=/run/tokens is a misspelt setting, and
+the container `twolayernet`, linked to the container `web`, is TWOLAYERNET_NAME=/web/twolayernet.
+"""
 log = logging.getLogger(__name__)
 
 
 def is_injected(name: str, value: str) -> bool:
     """Return whether a variable has the form of those that Kubernetes and Docker inject."""
-    return _INJECTED.fullmatch(f"{name}={value}") is not None
+    return _INJECTED.fullmatch(f"{name}={value.upper().replace('-', '_')}") is not None
 
 
 def log_injected(environment: Mapping[str, str] = os.environ) -> None:

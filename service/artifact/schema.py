@@ -45,7 +45,8 @@ def schema_notice(path: Path) -> list[str]:
     before it is undamaged.
     """
     actual = storage.read_manifest(path)
-    expected = _manifest_before(path.parent, actual.version)
+    is_numbered = path.name == str(actual.version)
+    expected = _manifest_before(path.parent, actual.version) if is_numbered else None
     differences = list(schema_differences(expected, actual)) if expected else []
     if expected is None or not differences:
         return []
@@ -64,15 +65,16 @@ def _manifest_before(parent: Path, version: int) -> Manifest | None:
     """Return the manifest of the newest undamaged version before a version, or None."""
     for number in reversed(storage.list_versions(parent)):
         if number < version:
-            with contextlib.suppress(ArtifactError):
+            with contextlib.suppress(ArtifactError, OSError):
                 return storage.read_manifest(parent / str(number))
     return None
 
 
 def _list_differences(member: str, expected: Sequence[str], actual: Sequence[str]) -> Iterator[str]:
     """Yield a line for the names that only one of two lists has, or else for their order."""
-    missing = [name for name in expected if name not in set(actual)]
-    extra = [name for name in actual if name not in set(expected)]
+    common = set(expected) & set(actual)
+    missing = [name for name in expected if name not in common]
+    extra = [name for name in actual if name not in common]
     if missing or extra:
         names = [quote_names(only, MAX_LISTED_NAMES) for only in (missing, extra)]
         yield f"{member}: expected {names[0]}, found {names[1]}"

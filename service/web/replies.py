@@ -17,9 +17,9 @@ from service.web.body import Environ
 from service.web.security import Headers, page_policy
 
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-PAGES = Path(__file__).parent / "pages"
+_PAGES = Path(__file__).parent / "pages"
 """Folder of the templates of pages."""
-ROOT_MARK = b"<!--root-->"
+_ROOT_MARK = b"<!--root-->"
 """Stands for the root URL in a template; a value cannot contain it because `<` is escaped."""
 _REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -39,13 +39,13 @@ def document(content: Mapping[str, Any]) -> Response:
 
 def page(template: str, html: bytes) -> Response:
     """Return a rendered page, completed with the root URL of the request, under its policy."""
-    body = html.replace(ROOT_MARK, escape(request.root_url).encode())
+    body = html.replace(_ROOT_MARK, escape(request.root_url).encode())
     return respond(Reply(body, "text/html; charset=utf-8", headers=_policy(template)))
 
 
 @functools.cache
 def _policy(template: str) -> Headers:
-    return page_policy((PAGES / template).read_text("utf-8"))
+    return page_policy((_PAGES / template).read_text("utf-8"))
 
 
 def problem_reply(

@@ -25,7 +25,7 @@ def kubernetes(service: str) -> Iterator[tuple[str, str]]:
 
 def docker(alias: str) -> Iterator[tuple[str, str]]:
     """Yield the variables that `docker run --link` injects for a container of this image."""
-    yield f"{alias}_NAME", "/web/twolayernet"
+    yield f"{alias}_NAME", f"/web/{alias.lower().replace('_', '-')}"
     yield f"{alias}_ENV_TWOLAYERNET_ARTIFACTS", "/artifacts"
     yield f"{alias}_ENV_TEXT", "two\nlines"
     yield f"{alias}_PORT", "tcp://172.17.0.5:8000"
@@ -56,6 +56,7 @@ def test_injected_variables_set_nothing(
         ("TWOLAYERNET_PORT", "8000"),
         ("TWOLAYERNET_HOST", "10.96.0.7"),
         ("TWOLAYERNET_NAME", "flowers"),
+        ("TWOLAYERNET_TOKEN_FILE_NAME", "/run/tokens"),
         ("TWOLAYERNET_TOKEN_FILE", "/run/secrets/tokens"),
         ("TWOLAYERNET_QUEUE_PORT", "8000"),
         ("TWOLAYERNET_PORT_TCP", "tcp://10.96.0.7:8000"),

@@ -1,8 +1,6 @@
 """Tests of service.web.app: errors, internal errors, broken artifacts, and draining."""
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,9 @@ from werkzeug.test import Client
 from service.artifact import manifest
 from service.observe.metrics import WorkerMetrics
 from service.runtime.predictor import Predictor
-from service.runtime.served_schema import ServedSchema
 from service.settings import ServiceSettings
 from service.web.app import create_app
 from service.web.request_path import Dispatch
-from tests.serving import until
 from tests.stored import StoredArtifact
 
 INSTANCES = {"instances": [[1.0, 2.0, 3.0, 2001.0]]}
@@ -93,34 +89,3 @@ def test_draining(flowers: StoredArtifact) -> None:
     assert (200, "close") == (reply.status_code, reply.headers["Connection"])
     states = json.loads(client.get("/v1/models/flowers").data)["model_version_status"]
     assert ["UNLOADING"] == [state["state"] for state in states]
-
-
-@pytest.mark.parametrize("is_allowed", [False, True])
-def test_schema_change(artifact: Path, add_version: Callable[..., Path], is_allowed: bool) -> None:
-    """Reordered features are refused, also by a new worker, unless the change is allowed."""
-    settings = ServiceSettings(
-        artifact=artifact.parent, poll_seconds=0.05, allow_schema_change=is_allowed
-    )
-    schema, metrics = ServedSchema(), WorkerMetrics()
-    old = create_app(settings, metrics, schema).test_client()
-    features = json.loads((artifact / manifest.MANIFEST).read_bytes())["features"]
-    path = add_version(2, features=features[::-1])
-    until(lambda: b'"problem"' in old.get("/readyz").data or b'"2"' in old.get("/readyz").data)
-    version, counter = ("2", "taken") if is_allowed else ("1", "refused")
-    for client in (old, create_app(settings, WorkerMetrics(), schema).test_client()):
-        reply = json.loads(client.get("/readyz").data)
-        assert version == reply["model"]["version"]
-        assert is_allowed == (f"{path}: manifest.json: features: " not in reply.get("problem", ""))
-    expected = f'twolayernet_reloads_total{{result="{counter}"}} {1 + is_allowed}.0'
-    assert expected in old.get("/metrics").text.splitlines()
-
-
-def test_choice_of_an_artifact(artifact: Path, tmp_path: Path) -> None:
-    """Under another host, several artifacts make the service not ready until one is left."""
-    shutil.copytree(artifact.parent, tmp_path / "roses")
-    settings = ServiceSettings(artifacts=tmp_path, poll_seconds=0.05)
-    client = create_app(settings).test_client()
-    reply = client.get("/readyz")
-    assert (503, True) == (reply.status_code, "found 'flowers', 'roses'; choose one" in reply.text)
-    shutil.rmtree(tmp_path / "roses")
-    until(lambda: client.get("/readyz").status_code == 200)

@@ -1,5 +1,6 @@
 """Tests of service.web.document_cache: documents are rendered once per version."""
 
+import contextlib
 import gc
 import threading
 import weakref
@@ -8,14 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from service.artifact.manifest import Manifest
+from service.observe.metrics import WorkerMetrics
 from service.runtime.predictor import Predictor
 from service.runtime.served_model import ServedModel
+from service.runtime.served_schema import ServedSchema
 from service.settings import ServiceSettings
 from service.web.app import create_app
+from service.web.context import load_context
 from service.web.document_cache import DocumentCache
-from tests.serving import until
+from service.web.information_routes import information_routes
 from tests.stored import StoredArtifact
 
 PATHS = ("/docs", "/openapi.json", "/model", "/")
@@ -31,21 +36,23 @@ def serve(stored: StoredArtifact) -> ServedModel:
 
 def test_concurrent_requests_render_once(flowers: StoredArtifact) -> None:
     """The first of many concurrent requests renders a document, and all others wait for it."""
-    cache, served, start = DocumentCache(), serve(flowers), threading.Barrier(CLIENTS)
-    calls: list[str] = []
+    cache, served = DocumentCache(), serve(flowers)
+    start, second_call = threading.Barrier(CLIENTS), threading.Barrier(2)
+    calls: list[int] = []
 
-    def get(path: str) -> bytes:
-        def render() -> bytes:
-            calls.append(path)
-            return path.encode()
+    def render() -> bytes:
+        calls.append(1)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            second_call.wait(timeout=0.1)
+        return b"page"
 
+    def get(client: int) -> bytes:
         start.wait()
-        return cache.get(served, path, render)
+        return cache.get(served, "/docs", render)
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        paths = ["/docs", "/model"] * (CLIENTS // 2)
-        assert [path.encode() for path in paths] == list(clients.map(get, paths))
-    assert ["/docs", "/model"] == sorted(calls)
+        assert [b"page"] * CLIENTS == list(clients.map(get, range(CLIENTS)))
+    assert [1] == calls
 
 
 def test_failed_render_is_repeated(flowers: StoredArtifact) -> None:
@@ -78,10 +85,14 @@ def test_routes_use_the_cache(flowers: StoredArtifact, monkeypatch: pytest.Monke
 
 def test_new_version_has_new_documents(artifact: Path, add_version: Callable[..., Path]) -> None:
     """After a hot swap, every document describes the new version."""
-    settings = ServiceSettings(artifact=artifact.parent, poll_seconds=0.05)
-    client = create_app(settings).test_client()
-    first = [client.get(path, headers=HTML).data for path in PATHS]
-    add_version(2)
-    until(lambda: b'"version":"2"' in client.get("/readyz").data)
-    second = [client.get(path, headers=HTML).data for path in PATHS]
+    settings = ServiceSettings(artifact=artifact.parent)
+    context = load_context(settings, WorkerMetrics(), ServedSchema())
+    app = Flask("service.web.app", template_folder="pages")
+    app.register_blueprint(information_routes(context))
+    client = app.test_client()
+    with contextlib.closing(context.versions):
+        first = [client.get(path, headers=HTML).data for path in PATHS]
+        add_version(2)
+        context.versions.poll()
+        second = [client.get(path, headers=HTML).data for path in PATHS]
     assert not set(first) & set(second)
