@@ -44,7 +44,7 @@ MAX_NOT_READY_SECONDS = 30.0
 five seconds, and two slow starts."""
 MAX_LIE_SECONDS = 1.0
 """Maximum time from SIGTERM until /readyz says that the server is not ready."""
-MEMORY_BYTES = 96_000_000
+MEMORY_BYTES = 64_000_000
 """Memory for the requests of one worker."""
 SPARE_FILES = 4
 """Number of files that a worker may open for the first time during the run."""
@@ -60,7 +60,7 @@ SETTINGS = {
     "--upload-grace-seconds": "1",
     "--min-upload-bytes-per-second": "2000",
     "--memory-bytes": str(MEMORY_BYTES),
-    "--send-seconds": "5",
+    "--send-seconds": "2",
 }
 PREDICTIONS = [dataclasses.replace(request, headers=AUTHORIZATION) for request in REQUESTS]
 
