@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,11 +24,12 @@ AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
 PROBE_TIMEOUT_SECONDS = 1.0
 """Maximum time to wait for one reply about readiness; a stopped worker sends none."""
 MAX_PAUSE_SECONDS = 1.0
-"""Maximum pause between two kills in a row, so that some of them hit a starting worker."""
+"""Maximum pause between two kills in a row, short enough to hit workers that are starting."""
 WEIGHTS = {
     **{"kill": 5, "stop": 3, "reload": 2, "reload bad tokens": 2},
     **{"swap": 3, "publish bad version": 3},
 }
+"""Relative frequency of each fault, by the name of its method with spaces."""
 State = Mapping[str, Any]
 """The document of /readyz."""
 
@@ -48,7 +48,7 @@ class Faults:
     token_file: Path
     choices: random.Random
     journal: Journal
-    weights: Mapping[str, int] = field(default_factory=WEIGHTS.copy)
+    weights: Mapping[str, int]
     """Relative frequency of each fault, by the name of its method with spaces."""
     current_version: int = 1
     """The newest good version."""
@@ -64,12 +64,17 @@ class Faults:
         self.longest[name] = max(self.longest.get(name, 0.0), self.recovery_seconds)
         self.journal.write("recovered", after=name, wait=round(self.recovery_seconds, 3))
 
+    def summary(self) -> str:
+        """Return the number of events and the longest recoveries as text."""
+        counts = (f"{name} {count}" for name, count in sorted(self.journal.counts.items()))
+        longest = (f"{name} {seconds:.1f} s" for name, seconds in self.longest.items())
+        return f"{', '.join(counts)}\nlongest recovery: {', '.join(longest)}"
+
     def kill(self) -> None:
         """Kill one worker or several in a row, whatever their age."""
         for _ in range(self.choices.choice((1, 1, 2, 3, 5, 10))):
             self._hit(self.choices.choice(until(self._processes)), signal.SIGKILL)
-            pause = self.choices.choice((0.0, self.choices.uniform(0.0, MAX_PAUSE_SECONDS)))
-            threading.Event().wait(pause)
+            time.sleep(self.choices.choice((0.0, self.choices.uniform(0.0, MAX_PAUSE_SECONDS))))
         self.wait()
 
     def stop(self) -> None:

@@ -86,7 +86,7 @@ class Client(threading.Thread):
             status, body = exchange(connection, request)
             self.replies += 1
             if text := check(position, status, body):
-                self.wrong.append(f"{request.path}: {text}")
+                self.wrong.append(f"{request.path} at {time.monotonic():.3f} s: {text}")
             if self.stop.is_set() or connection.sock is None:
                 return  # Without a socket, http.client would connect again, from another port.
 
