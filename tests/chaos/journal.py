@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from tests.chaos.load import BrokenConnection
 
+MAX_DELAY_SECONDS = 30.0
+"""Maximum time from a hit to the end of a connection; later, another one may have its port."""
 MAX_LOGGED_REPLIES = 100
 """Maximum number of wrong replies in the log."""
 
@@ -52,7 +54,9 @@ class Journal:
         return unexplained
 
     def explains(self, broken: BrokenConnection) -> bool:
-        """Return whether a hit may have broken a connection, which ended after the hit."""
+        """Return whether a hit may have broken a connection, which ended soon after the hit."""
         return any(
-            broken.local_port in hit.ports and hit.seconds <= broken.seconds for hit in self.hits
+            broken.local_port in hit.ports
+            and hit.seconds <= broken.seconds <= hit.seconds + MAX_DELAY_SECONDS
+            for hit in self.hits
         )
