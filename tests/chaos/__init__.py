@@ -1,1 +1,1 @@
-"""Kills and hot swaps at random moments: `make chaos`."""
+"""Kills, hot swaps and other faults at random moments: `make chaos`."""

@@ -5,8 +5,8 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import psutil
@@ -14,7 +14,7 @@ import psutil
 from tests.serving import DEADLINE_SECONDS
 
 INTERVAL_SECONDS = 0.01
-"""Seconds between two requests of a client that opens a connection for each."""
+"""Seconds between two connections of a client that is not persistent."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class LoadRequest:
     method: str
     path: str
     body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers besides Content-Type."""
+
+
+READYZ = LoadRequest("GET", "/readyz")
 
 
 class BrokenConnection(NamedTuple):
@@ -41,7 +46,7 @@ Check = Callable[[int, int, bytes], str | None]
 class Client(threading.Thread):
     """A client that cycles through requests until `stop` is set, with a new check per connection.
 
-    A persistent client reuses a connection until it breaks; other clients open one per request.
+    A persistent client reuses a connection until it breaks; other clients open one per cycle.
     """
 
     def __init__(
@@ -54,8 +59,7 @@ class Client(threading.Thread):
     ) -> None:
         super().__init__()
         self.port, self.new_check, self.stop = port, new_check, stop
-        self.requests = itertools.cycle(enumerate(requests))
-        self.persistent = persistent
+        self.requests, self.persistent = requests, persistent
         self.replies = 0
         self.wrong: list[str] = []
         self.broken: list[BrokenConnection] = []
@@ -77,24 +81,25 @@ class Client(threading.Thread):
 
     def _send(self, connection: http.client.HTTPConnection) -> None:
         check = self.new_check()
-        for position, request in self.requests:
+        cycle = enumerate(self.requests)
+        for position, request in itertools.cycle(cycle) if self.persistent else cycle:
             status, body = exchange(connection, request)
             self.replies += 1
             if text := check(position, status, body):
-                self.wrong.append(f"{request.path}: {text}")
-            if self.stop.is_set() or not self.persistent:
-                return
+                self.wrong.append(f"{request.path} at {time.monotonic():.3f} s: {text}")
+            if self.stop.is_set() or connection.sock is None:
+                return  # Without a socket, http.client would connect again, from another port.
 
 
-def connect(port: int) -> http.client.HTTPConnection:
-    """Return a connection to a server, not yet open."""
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+def connect(port: int, timeout: float = DEADLINE_SECONDS) -> http.client.HTTPConnection:
+    """Return a connection to a server, not yet open, with a timeout in seconds."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
 
 def exchange(connection: http.client.HTTPConnection, request: LoadRequest) -> tuple[int, bytes]:
     """Send a request; return status and body of the reply."""
-    headers = {"Content-Type": "application/json"} if request.body else {}
-    connection.request(request.method, request.path, request.body, headers)
+    entity = {"Content-Type": "application/json"} if request.body else {}
+    connection.request(request.method, request.path, request.body, {**entity, **request.headers})
     reply = connection.getresponse()
     return reply.status, reply.read()
 
@@ -106,8 +111,8 @@ def client_ports(worker: psutil.Process) -> set[int]:
 
 
 @contextlib.contextmanager
-def load(clients: Sequence[Client], stop: threading.Event) -> Iterator[None]:
-    """Run clients until the end of the block."""
+def load(clients: Sequence[threading.Thread], stop: threading.Event) -> Iterator[None]:
+    """Run clients, which end once `stop` is set, until the end of the block."""
     for client in clients:
         client.start()
     try:

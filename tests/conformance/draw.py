@@ -15,7 +15,8 @@ from tests.conformance import json_text
 from tests.conformance.outcomes import BYTES, CSV, JSON, Outcome
 from tests.conformance.served import Index, ServedModel
 
-Group = Literal["valid", "nearly valid", "hostile"]
+Group = Literal["valid", "nearly valid", "hostile", "guarded"]
+"""A group of kinds; a guarded request needs a server with access tokens and CORS."""
 Headers = Sequence[tuple[str, str | bytes]]
 Framing = Literal["length", "chunked", "gzip", "chunked gzip", "zlib", "deflate", "identity"]
 

@@ -35,12 +35,12 @@ class Predictions(JsonReply):
         """Yield what is wrong with a reply."""
         if self.media_type == JSON:
             yield from super().differences(reply)
-        elif self.media_type == CSV:
-            yield from head_differences(reply, 200, f"{CSV}; charset=utf-8")
-            yield from self._csv(reply.body)
-        else:
-            yield from head_differences(reply, 200, BYTES)
-            yield from self._bytes(reply.body)
+            return
+        is_csv = self.media_type == CSV
+        wrong = list(head_differences(reply, 200, f"{CSV}; charset=utf-8" if is_csv else BYTES))
+        yield from wrong
+        if not wrong:
+            yield from self._csv(reply.body) if is_csv else self._bytes(reply.body)
 
     def _document_differences(self, document: dict[str, Any], reply: Reply) -> Iterator[str]:
         model = self.model

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,8 @@ from tests.conformance.kinds import MODULES
 from tests.conformance.outcomes import Reply, differences
 from tests.conformance.served import Limits, read_model
 
-GROUP_WEIGHTS: dict[Group, int] = {"valid": 5, "nearly valid": 4, "hostile": 2}
-"""Relative frequency of each group."""
+GROUP_WEIGHTS: dict[Group, int] = {"valid": 5, "nearly valid": 4, "hostile": 3}
+"""Relative frequency of each group of kinds that any server accepts."""
 BATCH_REQUESTS = 250
 """Number of requests after which a process returns its counts."""
 MAX_SHOWN_BYTES = 700
@@ -34,6 +34,8 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     kind_filter: str = ""
     """Substring of the names of the kinds to draw."""
+    group_weights: Mapping[Group, int] = field(default_factory=GROUP_WEIGHTS.copy)
+    """Relative frequency of each group of kinds."""
     timeout_seconds: float = 20
     """Maximum time to wait for a reply."""
 
@@ -95,7 +97,7 @@ class Sender:
         self.connections = [Connection(port, plan.timeout_seconds) for port in plan.ports]
         self.previous: dict[int, Request] = {}  # The last request to each server.
         kinds = [kind for kind in KINDS.values() if plan.kind_filter in kind.name]
-        groups = {group: [k for k in kinds if k.group == group] for group in GROUP_WEIGHTS}
+        groups = {group: [k for k in kinds if k.group == group] for group in plan.group_weights}
         self.groups = {group: members for group, members in groups.items() if members}
         if not self.groups:
             raise ValueError(f"no kind of request has {plan.kind_filter!r} in its name")
@@ -109,7 +111,7 @@ class Sender:
         """Return the request with a number."""
         random = Random(f"{self.plan.seed}:{number}")  # noqa: S311 # not used for cryptography
         server = random.randrange(len(self.models))
-        weights = [GROUP_WEIGHTS[group] for group in self.groups]
+        weights = [self.plan.group_weights[group] for group in self.groups]
         kinds = random.choices(list(self.groups.values()), weights)[0]
         kind = random.choices(kinds, [kind.weight for kind in kinds])[0]
         return Request(number, kind, server, kind.build(Draw(random, self.models[server])))

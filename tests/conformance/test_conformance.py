@@ -11,11 +11,12 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.conformance.kinds import guarded
 from tests.conformance.runner import Plan, Tally, send_all
 from tests.conformance.served import Limits
 from tests.serving import Server, free_port, granian, serving
@@ -31,6 +32,8 @@ KIND_FILTER = os.environ.get("CONFORMANCE_KINDS", "")
 ARTIFACTS = os.environ.get("CONFORMANCE_ARTIFACTS", f"{FLOWERS.artifact}:{HOUSES.artifact}")
 FIRST_NUMBER = int(os.environ.get("CONFORMANCE_FIRST", "0"))
 QUICK_REQUESTS = 300
+REQUESTS_PER_GUARDED = 10
+"""Number of requests to open servers for each request to the server with tokens and CORS."""
 MAX_GROWTH_MEGABYTES = 40
 """Maximum growth of a server after the first tenth of the requests."""
 FAILURE_TEXT = re.compile(r"Traceback|request failed|panicked|Error\b")
@@ -57,10 +60,10 @@ def plan(servers: Mapping[Path, Server], seed: int) -> Plan:
     return Plan(seed, tuple(servers), ports, kind_filter=KIND_FILTER)
 
 
-def check(tally: Tally, servers: Mapping[Path, Server]) -> None:
+def check(tally: Tally, servers: Iterable[Server]) -> None:
     """Assert that no reply was wrong and that no server logged a failure."""
     assert {} == tally.wrong, "\n\n".join(tally.examples.values())
-    logs = [line for server in servers.values() for line in server.log_lines()]
+    logs = [line for server in servers for line in server.log_lines()]
     assert [] == [line for line in logs if FAILURE_TEXT.search(line)]
 
 
@@ -69,7 +72,7 @@ def test_a_few_requests(servers: dict[Path, Server]) -> None:
     tally = Tally()
     for batch in send_all(plan(servers, SEED + 1), range(QUICK_REQUESTS), jobs=1):
         tally.add(batch)
-    check(tally, servers)
+    check(tally, servers.values())
 
 
 @pytest.mark.conformance
@@ -91,7 +94,25 @@ def test_many_requests(servers: dict[Path, Server], capsys: pytest.CaptureFixtur
             f"\n{tally.sent.total()} requests of {len(tally.sent)} kinds with seed {SEED}: "
             f"{tally.wrong.total()} wrong, slowest {duration:.3f} s ({request}), {seconds:.1f} s"
         )
-    check(tally, servers)
+    check(tally, servers.values())
     assert workers == [server.workers() for server in servers.values()]
     growth = [after - before for before, after in zip(warm, final, strict=True)]
     assert max(growth) <= MAX_GROWTH_MEGABYTES
+
+
+@pytest.mark.conformance
+@pytest.mark.skipif(bool(KIND_FILTER), reason="CONFORMANCE_KINDS selects kinds for open servers")
+def test_guarded_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server with access tokens and CORS refuses every request without a token."""
+    port, artifact, tokens = free_port(), FLOWERS.artifact, tmp_path / "tokens"
+    tokens.write_text("\n".join(guarded.TOKENS))
+    options = ("--token-file", str(tokens), "--cors-origins", ",".join(guarded.ORIGINS))
+    command = granian(artifact, port, "--workers", WORKERS, *options)
+    requests = Plan(SEED, (artifact,), (port,), group_weights={"guarded": 1})
+    tally = Tally()
+    with serving(command, port, Limits().environment(), log=tmp_path / "log") as server:
+        for batch in send_all(requests, range(REQUESTS // REQUESTS_PER_GUARDED), JOBS):
+            tally.add(batch)
+        check(tally, [server])
+    with capsys.disabled():
+        print(f"\n{tally.sent.total()} requests with and without tokens")

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from tests.conformance.connection import BrokenReplyError, Connection
+from tests.conformance.kinds.guarded import ORIGINS, Guarded
 from tests.conformance.outcomes import (
+    ANYWHERE,
     BYTES,
     CSV,
     JSON_LENGTH,
+    AnyOf,
     ErrorReply,
+    HostError,
     Outcome,
     Reply,
     differences,
@@ -197,6 +201,27 @@ CASES: dict[str, tuple[Outcome, Reply, list[Reply]]] = {
             reply([ERROR], 422),
             Reply(422, HEADERS, b"Traceback (most recent call last):"),
             Reply(0, (), b"", closed=True),
+        ],
+    ),
+    "error or rejection by the host": (
+        AnyOf([ErrorReply(422, ANYWHERE), HostError(400)]),
+        reply(ERROR, 422),
+        [
+            reply(ERROR | {"where": "instances[1]"}, 422),
+            reply(ERROR, 400),
+            reply(ERROR, 422, x_request_id="other"),
+            Reply(500, (), b"", closed=True),
+            Reply(400, (), b""),
+        ],
+    ),
+    "CORS": (
+        Guarded(ErrorReply(422, ANYWHERE), ORIGINS[0], preflight=False),
+        reply(ERROR, 422, access_control_allow_origin=ORIGINS[0], vary="Origin"),
+        [
+            reply(ERROR, 422, access_control_allow_origin=ORIGINS[0]),
+            reply(ERROR, 422, access_control_allow_origin="*", vary="Origin"),
+            reply(ERROR, 422, vary="Origin"),
+            reply(ERROR, 401, access_control_allow_origin=ORIGINS[0], vary="Origin"),
         ],
     ),
 }

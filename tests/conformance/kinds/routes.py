@@ -1,6 +1,7 @@
 """GET routes, wrong methods, unknown models and unknown paths."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from tests.conformance.draw import Case, Draw, kind, words
 from tests.conformance.kinds.row_protocols import v1_path
@@ -8,6 +9,7 @@ from tests.conformance.kinds.v2 import v2_path
 from tests.conformance.outcomes import (
     JSON,
     PROBLEM,
+    AnyOf,
     DocumentReply,
     ErrorReply,
     OptionsReply,
@@ -55,6 +57,11 @@ TRAVERSAL_PATHS = words(r"""
     /service/app.py /.git/config /artifacts/{}/1/manifest.json /proc/self/environ
     /cgi-bin/.%2e/bin/sh
 """)
+PATH_PARTS = (
+    *"az09-._~!$&'()*+,;=:@/|",
+    *words("%00 %2f %5C %ff %0a %c3%a9 %25 %zz % // /../ /./ infer :predict \u00e9"),
+)
+"""Parts to insert into a path; the host accepts all of them."""
 EMPTY_BATCH = b'{"instances": []}'
 ALIVE = DocumentReply({"status": "alive"})
 
@@ -191,6 +198,19 @@ def unknown_path(draw: Draw) -> Case:
     if draw.chance(0.4):
         return draw.post(path, EMPTY_BATCH, ErrorReply(404))
     return draw.send(draw.choice(("GET", "GET", "DELETE")), path, [], b"", ErrorReply(404))
+
+
+@kind("hostile", 4)
+def random_path(draw: Draw) -> Case:
+    """404 for a route with a random change; 405 if only the model's name or version changed."""
+    routes = [fill(draw, path) for path in (*GET_PATHS, *POST_PATHS)]
+    path = draw.choice(routes)
+    while unquote(path) in routes:
+        cut = draw.random.randrange(1, len(path) + 1)
+        added = "".join(draw.random.choices(PATH_PARTS, k=draw.choice((1, 1, 2, 9, 900))))
+        path = path[:cut] + added + path[draw.choice((cut, cut, len(path), cut + 1)) :]
+    outcome = AnyOf([ErrorReply(404), ErrorReply(405, headers={"allow": "POST"})])
+    return get(draw, path, outcome)
 
 
 @kind("valid", 1)

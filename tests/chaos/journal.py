@@ -1,0 +1,62 @@
+"""The events of a chaos run: a log file, and the connections that each event may break."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.chaos.load import BrokenConnection
+
+MAX_DELAY_SECONDS = 30.0
+"""Maximum time from a hit to the end of a connection; later, another one may have its port."""
+MAX_LOGGED_REPLIES = 100
+"""Maximum number of wrong replies in the log."""
+
+
+class Hit(NamedTuple):
+    """A worker that an event killed or stopped, with the client's ports of its connections."""
+
+    seconds: float
+    """Time of the event on the clock time.monotonic()."""
+    ports: frozenset[int]
+
+
+class Journal:
+    """A log of events, one JSON object a line, and the hits on workers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.counts, self.hits = path, Counter[str](), list[Hit]()
+        self._lock = threading.Lock()
+
+    def write(self, event: str, **details: object) -> None:
+        """Log an event with its time on the clock time.monotonic(), in seconds."""
+        line = {"seconds": round(time.monotonic(), 3), "event": event, **details}
+        with self._lock, self.path.open("a") as file:
+            self.counts[event] += 1
+            file.write(json.dumps(line) + "\n")
+
+    def add_hit(self, ports: set[int]) -> None:
+        """Record a hit on a worker now."""
+        self.hits.append(Hit(time.monotonic(), frozenset(ports)))
+
+    def write_failures(
+        self, wrong: Sequence[str], broken: Sequence[BrokenConnection]
+    ) -> list[BrokenConnection]:
+        """Log wrong replies and the broken connections that no hit explains; return the latter."""
+        for text in wrong[:MAX_LOGGED_REPLIES]:
+            self.write("wrong reply", text=text)
+        unexplained = [connection for connection in broken if not self.explains(connection)]
+        for error, port, seconds in unexplained:
+            self.write("broken connection", error=error, port=port, at=round(seconds, 3))
+        return unexplained
+
+    def explains(self, broken: BrokenConnection) -> bool:
+        """Return whether a hit may have broken a connection, which ended soon after the hit."""
+        return any(
+            broken.local_port in hit.ports
+            and hit.seconds <= broken.seconds <= hit.seconds + MAX_DELAY_SECONDS
+            for hit in self.hits
+        )

@@ -1,0 +1,93 @@
+"""Clients that stop in the middle: stalled uploads, unread replies, and both a byte at a time."""
+
+import contextlib
+import select
+import socket
+import threading
+from typing import Literal
+
+from tests.chaos.journal import Journal
+from tests.chaos.load import LoadRequest
+
+Kind = Literal["stalled upload", "drip writer", "unread reply", "drip reader"]
+KINDS: tuple[Kind, ...] = ("stalled upload", "drip writer", "unread reply", "drip reader")
+UPLOADS = 32
+"""Number of concurrent uploads of a group."""
+UPLOADED_BYTES = 1000
+"""Number of bytes of a body that a stalled upload sends."""
+UNREAD_REPLIES = 30
+"""Number of concurrent requests of a group whose large replies are not read."""
+RECEIVE_BUFFER_BYTES = 4096
+TICK_SECONDS = 0.1
+"""Seconds between two bytes of a drip."""
+MAX_HOLD_SECONDS = 20.0
+"""Seconds after which a group of slow clients closes the connections that the server has kept."""
+
+
+class SlowClients(threading.Thread):
+    """Opens one group of slow clients after the other until `stop` is set."""
+
+    def __init__(
+        self, kind: Kind, port: int, request: LoadRequest, journal: Journal, stop: threading.Event
+    ) -> None:
+        """Prepare the clients; `request` has a large body and a large reply."""
+        super().__init__()
+        self.kind, self.port, self.journal, self.stop = kind, port, journal, stop
+        self.is_upload = kind in ("stalled upload", "drip writer")
+        self.opened = self.closed_by_server = 0
+        fields = {"Host": "localhost", "Content-Type": "application/json", **request.headers}
+        body = request.body or b""
+        fields["Content-Length"] = str(len(body))
+        lines = [f"POST {request.path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items())]
+        self.content = "\r\n".join(lines).encode() + b"\r\n\r\n"
+        self.content += body[:UPLOADED_BYTES] if self.is_upload else body
+
+    def run(self) -> None:
+        """Open groups of slow clients until `stop` is set."""
+        while not self.stop.is_set():
+            with contextlib.ExitStack() as stack:
+                self._hold(self._open(stack))
+
+    def _open(self, stack: contextlib.ExitStack) -> dict[int, socket.socket]:
+        """Open the connections of a group, send what its clients send at once; return them."""
+        clients = {}
+        for _ in range(UPLOADS if self.is_upload else UNREAD_REPLIES):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(MAX_HOLD_SECONDS)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            # The connection may belong to a worker that is stopped or killed.
+            with contextlib.suppress(OSError):
+                client.connect(("127.0.0.1", self.port))
+                client.sendall(self.content)
+                if not self.is_upload:
+                    client.recv(1, socket.MSG_PEEK)  # One large reply is written after the other.
+                client.setblocking(False)
+                clients[client.fileno()] = client
+            if self.stop.is_set():
+                break
+        self.opened += len(clients)
+        self.journal.write("slow clients", group=self.kind, opened=len(clients))
+        return clients
+
+    def _hold(self, clients: dict[int, socket.socket]) -> None:
+        """Hold connections until the server has closed them, or for MAX_HOLD_SECONDS.
+
+        A client that does not read never learns that the server has closed its connection.
+        """
+        poller, opened = select.poll(), len(clients)
+        for descriptor in clients:
+            poller.register(descriptor, select.POLLRDHUP)
+        for _ in range(int(MAX_HOLD_SECONDS / TICK_SECONDS)):
+            if not clients or self.stop.wait(TICK_SECONDS):
+                break
+            for descriptor, _ in poller.poll(0):
+                poller.unregister(descriptor)
+                del clients[descriptor]
+            for client in clients.values():
+                with contextlib.suppress(OSError):
+                    if self.kind == "drip writer":
+                        client.send(b" ")
+                    elif self.kind == "drip reader":
+                        client.recv(1)
+        self.closed_by_server += opened - len(clients)
+        self.journal.write("end of slow clients", group=self.kind, left=len(clients))
