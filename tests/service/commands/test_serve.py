@@ -1,6 +1,7 @@
 """Tests of the command `serve` with real processes, and of its errors."""
 
 import contextlib
+import shutil
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.__main__ import main
+from service.artifact import manifest
 from service.runtime.predictor import Predictor
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS, StoredArtifact
@@ -45,6 +47,32 @@ def test_drain(flowers: StoredArtifact) -> None:
         assert "draining" in replies[0][1]["detail"]
         assert {200} == {predict(server) for _ in range(10)}
         assert 0 == server.stop(signal.SIGTERM)
+
+
+def test_reload_with_faulty_files(flowers: StoredArtifact, tmp_path: Path) -> None:
+    """If a file that a new worker needs is faulty, SIGHUP leaves the workers as they are."""
+    port, tokens, artifact = free_port(), tmp_path / "tokens", tmp_path / "flowers"
+    tokens.write_text("secret")
+    shutil.copytree(flowers.artifact, artifact / "1")
+    command = granian(artifact, port, "--workers", "1", "--token-file", str(tokens))
+    with serving(command, port, log=tmp_path / "log") as server:
+        workers = server.workers()
+
+        def reload(expected: str) -> None:
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: any(expected in line for line in server.log_lines()))
+            assert workers == server.workers()
+            assert 200 == server.request("POST", "/predict", BODY, **{"X-API-Key": "secret"})[0]
+
+        tokens.write_text("")
+        reload(f"SIGHUP: token_file: {tokens}: expected tokens, found none")
+        tokens.unlink()
+        reload(f"SIGHUP: token_file: {tokens}: No such file or directory")
+        tokens.write_text("secret")
+        (artifact / "1" / manifest.MODEL).write_bytes(b"")
+        reload("ended before it was ready; the old workers stay")
+        shutil.rmtree(artifact)
+        reload(f"SIGHUP: {artifact}: no such folder")
 
 
 @pytest.mark.parametrize(
