@@ -121,13 +121,13 @@ def _run_host(
         heartbeats,
         threads=threads,
         key_pair=key_pair,
+        is_ready=metrics.is_ready,
         hang_seconds=hosting.hang_seconds,
     )
     supervisor = Supervisor(
         listeners,
         granian.start,
         heartbeats,
-        is_ready=metrics.is_ready,
         retire_worker=retire_worker,
         on_drain=metrics.drain,
         on_worker_exit=metrics.forget,

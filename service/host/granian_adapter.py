@@ -56,6 +56,7 @@ class GranianWorkers(MPServer):
         *,
         threads: int,
         key_pair: KeyPair | None = None,
+        is_ready: Callable[[int], bool] = lambda row: True,
         hang_seconds: float = 30.0,
     ) -> None:
         """Configure granian.
@@ -67,6 +68,7 @@ class GranianWorkers(MPServer):
                 len(listeners)` are for the two workers that a listener may have at a time.
             threads: number of request threads per worker; a stalled upload occupies one.
             key_pair: certificate and key for HTTPS; each new worker reads them again.
+            is_ready: returns whether the application of a row is ready; called in the worker.
             hang_seconds: seconds without a heartbeat after which a worker counts as hung.
         """
         super().__init__(
@@ -90,7 +92,7 @@ class GranianWorkers(MPServer):
             self.ssl_ctx = (True, *paths, *self.ssl_ctx[3:])  # type: ignore[assignment]
         self._ssp = self._sso = None  # granian's other ways to pass a socket
         self._listeners, self._load, self._heartbeats = listeners, load, heartbeats
-        self._beat_interval = beat_interval(hang_seconds)
+        self._is_ready, self._beat_interval = is_ready, beat_interval(hang_seconds)
         granian.server.mp._wsgi_call_wrap = _call_with_abort  # type: ignore[assignment, attr-defined]
         # Forked workers share the modules that this process has imported. Fork is the default on
         # Linux only up to Python 3.13.
@@ -101,13 +103,16 @@ class GranianWorkers(MPServer):
         # MPServer would start and supervise the workers here.
         self._spawn_target = spawn_target
 
-    def start(self, row: int) -> BaseProcess:
-        """Fork the worker of a row; raise OSError if the system refuses."""
+    def start(self, row: int, must_be_ready: bool = False) -> BaseProcess:
+        """Fork the worker of a row; raise OSError if the system refuses.
+
+        If it must be ready and is not, the worker ends without accepting connections.
+        """
         slot = row % len(self._listeners)
         backlog = [MAX_CONNECTIONS] if IS_LINUX else []
         # False leaves the ownership of the descriptor to this process.
         self._shd = SocketHolder(self._listeners[slot].fileno(), False, *backlog)  # type: ignore[assignment,call-arg]
-        begin = functools.partial(self._begin, row)
+        begin = functools.partial(self._begin, row, must_be_ready)
         process: BaseProcess = self._spawn_worker(slot, self._spawn_target, begin).inner
         # Until _begin() runs, a worker has the supervisor's handlers, which would write its signals
         # into the supervisor's pipe. The signals are thus blocked until _begin() unblocks them.
@@ -118,14 +123,15 @@ class GranianWorkers(MPServer):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         return process
 
-    def _begin(self, row: int) -> WSGIApplication:
+    def _begin(self, row: int, must_be_ready: bool) -> WSGIApplication:
         """Reset the signals and sockets inherited from the supervisor; return the application."""
         signal.set_wakeup_fd(-1)
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         # A terminal sends SIGHUP to every process, but only the supervisor may act on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        listener = self._listeners[row % len(self._listeners)]
+        slot = row % len(self._listeners)
+        listener = self._listeners[slot]
         for other in self._listeners:
             if other is not listener:
                 other.close()
@@ -145,7 +151,10 @@ class GranianWorkers(MPServer):
         try:
             application = self._load(row)
         except Exception:
-            log.exception("worker %d cannot create its application", row % len(self._listeners))
+            log.exception("worker %d cannot create its application", slot)
+            sys.exit(1)
+        if must_be_ready and not self._is_ready(row):
+            log.error("worker %d is not ready, and takes over from no other", slot)
             sys.exit(1)
         heartbeat.confirm_application()
         return application

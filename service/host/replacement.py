@@ -19,13 +19,9 @@ class Replacement:
 
     slots: Iterable[Slot]
     start: Callable[[Slot], Worker]
-    """Starts a further worker of a slot; raises OSError if that fails."""
-    is_ready: Callable[[Worker], bool]
-    """Returns whether a worker that has started can predict."""
+    """Starts a worker that ends unless it is ready to predict; raises OSError if that fails."""
     retire: Callable[[Worker], object]
     """Lets a worker answer the requests on its connections, and stops it later."""
-    stop: Callable[[Worker], object]
-    """Stops a successor that is not ready."""
 
     def __post_init__(self) -> None:
         self._pending = iter(self.slots)
@@ -36,7 +32,7 @@ class Replacement:
         """Take the steps that are due; return whether all workers have been replaced.
 
         Raises:
-            ReplacementError: a successor ended, is not ready, or cannot be started.
+            ReplacementError: a successor ended before it was ready, or cannot be started.
         """
         if self._retired and not self._retired.has_ended:
             return False
@@ -52,15 +48,8 @@ class Replacement:
         elif self._successor.has_ended:
             raise ReplacementError(f"the new {self._successor} ended before it was ready")
         elif self._successor.has_started:
-            self._hand_over(self._successor)
+            slot = self._successor.slot
+            self._retired, slot.worker, self._successor = slot.worker, self._successor, None
+            if self._retired:
+                self.retire(self._retired)
         return False
-
-    def _hand_over(self, successor: Worker) -> None:
-        if not self.is_ready(successor):
-            self.stop(successor)
-            raise ReplacementError(f"the new {successor} has no usable artifact")
-        slot = successor.slot
-        self._retired, slot.worker = slot.worker, successor
-        self._successor = None
-        if self._retired:
-            self.retire(self._retired)

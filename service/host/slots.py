@@ -21,6 +21,8 @@ class Worker:
     row: int
     """Row of the worker in shared memory."""
     process: BaseProcess
+    process_id: int | None
+    """Process ID, which the process object forgets when it is closed."""
     fork_time: float
     start_time: float = math.inf
     """Time at which the worker began to accept connections; infinity while it is starting."""
@@ -61,7 +63,7 @@ class Worker:
 
     def __str__(self) -> str:
         """Return the words that name the worker in the log."""
-        return f"worker {self.slot.number} (process {self.process.pid})"
+        return f"worker {self.slot.number} (process {self.process_id})"
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ because forking with threads is unsafe.
 """
 
 import enum
+import functools
 import logging
 import math
 import signal
@@ -51,15 +52,14 @@ class Supervisor:
 
     listeners: Sequence[socket.socket]
     """One listening socket per worker."""
-    start_worker: Callable[[int], BaseProcess]
-    """Starts the worker of a row in shared memory; raises OSError if that fails.
+    start_worker: Callable[[int, bool], BaseProcess]
+    """Starts a worker, by its row in shared memory; raises OSError if that fails.
 
-    The rows `number` and `number + len(listeners)` belong to the slot with this number.
+    The rows `number` and `number + len(listeners)` belong to the slot with this number. With True,
+    the worker must end instead of accepting connections if it is not ready to predict.
     """
     heartbeats: Heartbeats
     """Memory with two rows per listener."""
-    is_ready: Callable[[int], bool] = lambda row: True
-    """Returns whether the worker of a row, which has started, can predict."""
     retire_worker: Callable[[int, BaseProcess], object] = lambda row, process: None
     """Lets a worker, by row and process, accept no more connections and close those it has."""
     on_drain: Callable[[], object] = lambda: None
@@ -176,18 +176,19 @@ class Supervisor:
 
     def _restart(self, slot: Slot) -> None:
         try:
-            slot.worker = self._start(slot)
+            slot.worker = self._start(slot, must_be_ready=False)
         except OSError as error:
             seconds = slot.delay_restart(self.clock())
             message = "worker %d cannot be started: %s; next try in %.1f s"
             log.error(message, slot.number, error, seconds)
 
-    def _start(self, slot: Slot) -> Worker:
+    def _start(self, slot: Slot, *, must_be_ready: bool) -> Worker:
         """Start a worker in the row of the slot that is free; raise OSError if that fails."""
         used = {worker.row for worker in self._workers}
         row = next(row for row in (slot.number, slot.number + len(self._slots)) if row not in used)
         self.heartbeats.reset(row)
-        worker = Worker(slot, row, self.start_worker(row), self.clock())
+        process = self.start_worker(row, must_be_ready)
+        worker = Worker(slot, row, process, process.pid, self.clock())
         self._workers.append(worker)
         return worker
 
@@ -220,10 +221,7 @@ class Supervisor:
             except ReplacementError as error:
                 log.error("SIGHUP: %s; the old workers stay", error)
                 self._replacement = None
-        # A successor that was not ready may still be stopping, and occupies a row.
-        elif self._is_reload_pending and all(
-            worker is worker.slot.worker for worker in self._workers
-        ):
+        elif self._is_reload_pending:
             self._is_reload_pending = False
             try:
                 self.check_reload()
@@ -233,10 +231,8 @@ class Supervisor:
                 log.info("SIGHUP: replacing the workers")
                 self._replacement = Replacement(
                     self._slots,
-                    start=self._start,
-                    is_ready=lambda worker: self.is_ready(worker.row),
+                    start=functools.partial(self._start, must_be_ready=True),
                     retire=self._retire,
-                    stop=lambda worker: self._terminate(worker, self.grace_seconds),
                 )
                 self._replace()
 

@@ -125,6 +125,8 @@ class WorkerMetrics:
         self.shared = shared or SharedMetrics()
         self._cells, self._digest = self.shared.row(row), self.shared.digest(row)
         self.shared.forget(row)
+        if self.shared.draining:
+            self.shared.close_connections(row)
         self._cells[STARTS] += 1
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -65,6 +66,32 @@ def test_restarted_worker_keeps_the_schema(
         until(lambda: server.workers() not in ([], [worker]))
         reply = server.request("GET", "/readyz")[1]
         assert ("1", True) == (reply["model"]["version"], "features: expected" in reply["problem"])
+
+
+def test_reload_with_faulty_files(flowers: StoredArtifact, tmp_path: Path) -> None:
+    """If a file that a new worker needs is faulty, SIGHUP leaves the workers as they are."""
+    port, tokens, artifact = free_port(), tmp_path / "tokens", tmp_path / "flowers"
+    tokens.write_text("secret")
+    shutil.copytree(flowers.artifact, artifact / "1")
+    command = granian(artifact, port, "--workers", "1", "--token-file", str(tokens))
+    with serving(command, port, log=tmp_path / "log") as server:
+        workers = server.workers()
+
+        def reload(expected: str) -> None:
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: any(expected in line for line in server.log_lines()))
+            assert workers == server.workers()
+            assert 200 == server.request("POST", "/predict", BODY, **{"X-API-Key": "secret"})[0]
+
+        tokens.write_text("")
+        reload(f"SIGHUP: token_file: {tokens}: expected tokens, found none")
+        tokens.unlink()
+        reload(f"SIGHUP: token_file: {tokens}: No such file or directory")
+        tokens.write_text("secret")
+        (artifact / "1" / manifest.MODEL).write_bytes(b"")
+        reload("ended before it was ready; the old workers stay")
+        shutil.rmtree(artifact)
+        reload(f"SIGHUP: {artifact}: no such folder")
 
 
 @pytest.mark.parametrize(

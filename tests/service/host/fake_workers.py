@@ -25,7 +25,6 @@ class World:
         self.rows: dict[int, Mock] = {}  # The last worker of each row.
         self.is_starting = False  # Whether new workers stay in the state "starting".
         self.hung: set[Mock] = set()
-        self.not_ready: set[int] = set()  # Rows of workers without a usable artifact.
         self.start_error: OSError | None = None
         self.exits: list[int] = []
         self.retired: list[Mock] = []
@@ -36,7 +35,6 @@ class World:
             self.listeners,
             self.start,
             self.heartbeats,
-            is_ready=lambda row: row not in self.not_ready,
             retire_worker=lambda row, process: self.retired.append(self.rows[row]),
             on_drain=self.on_drain,
             on_worker_exit=self.exits.append,
@@ -51,13 +49,13 @@ class World:
         self.supervisor.advance()
         self.wait(0.0)
 
-    def start(self, row: int) -> Mock:
+    def start(self, row: int, must_be_ready: bool) -> Mock:
         """Return a fake process whose join() fails while it runs, or raise start_error."""
         if self.start_error:
             raise self.start_error
         number = len(self.processes)
         process = Mock(spec=BaseProcess, pid=1000 + number, sentinel=number, exitcode=None)
-        process.is_starting = self.is_starting
+        process.is_starting, process.must_be_ready = self.is_starting, must_be_ready
 
         def kill() -> None:
             process.exitcode = -signal.SIGKILL
@@ -65,7 +63,11 @@ class World:
         def join() -> None:
             assert process.exitcode is not None, "the supervisor waits for a live worker"
 
+        def close() -> None:
+            del process.pid  # As with a real process, using it raises an error from here on.
+
         process.kill.side_effect, process.join.side_effect = kill, join
+        process.close.side_effect = close
         self.processes.append(process)
         self.rows[row] = process
         return process

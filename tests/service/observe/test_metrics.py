@@ -91,6 +91,25 @@ def test_successor_resets_gauges_and_continues_counters() -> None:
     assert 0 == samples(shared)["ready 1"]
 
 
+def test_a_worker_and_its_successor_count_as_one() -> None:
+    """Two rows of a worker have one label; what they count is added, and readiness is 0 or 1."""
+    shared = SharedMetrics(workers=2)
+    old, new = WorkerMetrics(shared, 1), WorkerMetrics(shared, 3)
+    for worker in (old, new):
+        worker.count_arrival()
+        worker.set_ready(True)
+        worker.set_version(3, "ab" * 32)
+    values = samples(shared)
+    expected = {"ready 0": 0, "ready 1": 1, "in_flight 1": 2, "worker_starts_total 1": 2}
+    assert expected == {name: values[name] for name in expected}
+    assert 1 == values[f"model {'ab' * 32} flowers 3 1"]
+    shared.close_connections(1)
+    assert (True, False) == (old.closing, new.closing)
+    shared.drain()
+    assert new.closing
+    assert WorkerMetrics(shared, 3).closing
+
+
 def test_forked_worker_writes_shared_memory() -> None:
     """The parent process sees the counters, the digest and the draining flag of its child."""
     shared = SharedMetrics(workers=2)

@@ -78,6 +78,16 @@ def test_broken_artifact(artifact: Path) -> None:
         assert manifest.MODEL in json.loads(reply.data)["detail"]
 
 
+def test_a_retired_worker(flowers: StoredArtifact) -> None:
+    """A worker that is replaced is ready, because the service is, but closes its connections."""
+    metrics = WorkerMetrics()
+    client = create_app(ServiceSettings(artifact=flowers.artifact), metrics).test_client()
+    for connection in (None, "close"):
+        for reply in (client.get("/readyz"), client.post("/predict", json=INSTANCES)):
+            assert (200, connection) == (reply.status_code, reply.headers.get("Connection"))
+        metrics.shared.close_connections(0)
+
+
 def test_draining(flowers: StoredArtifact) -> None:
     """A draining service is not ready, but still predicts, and closes its connections."""
     metrics = WorkerMetrics()
