@@ -124,7 +124,8 @@ class PredictionPath:
             finally:
                 self.admission.leave()
         finally:
-            upload.release()
+            if upload.reserved:
+                upload.release()
 
     def _read(self, environ: Environ, upload: Upload) -> Request:
         """Read the body of a request, which is admitted before and after, but not on an error."""

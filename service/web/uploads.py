@@ -96,15 +96,18 @@ class Uploads:
 
     def admit(self) -> None:
         """Admit a request, if necessary in place of late bodies; raise Refused (503) otherwise."""
-        deadline = None
+        try:
+            return self._admission.enter()
+        except Refused as error:
+            refusal = error
+        deadline = monotonic() + self._admission.deadline_seconds
         while True:
+            is_last = not self._move_late_bodies() or monotonic() > deadline
             try:
                 return self._admission.enter()
             except Refused:
-                now = monotonic()
-                deadline = deadline or now + self._admission.deadline_seconds
-                if now > deadline or not self._move_late_bodies():
-                    raise
+                if is_last:
+                    raise self._refusal() or refusal from None
 
     def start(self, environ: Environ, request_id: str) -> Upload:
         """Register the body of an admitted request; call finish() when it has been read."""
@@ -134,30 +137,34 @@ class Uploads:
             raise Refused(408, upload.problem, reason="slow_upload")
         return False
 
-    def _move_late_bodies(self) -> bool:
-        """Move late bodies to their own places; return whether requests may be admitted now.
+    def _is_receiving(self) -> bool:
+        """Return whether most of the admitted requests wait for their bodies."""
+        return 2 * len(self._admitted) >= self._admission.max_admitted
 
-        Raise Refused (503) if all of these places are taken.
-        """
-        is_full = 2 * len(self._admitted) >= self._admission.max_admitted
-        if is_full:
-            sleep(LATE_SECONDS)  # Most admissions belong to bodies that may have just begun.
+    def _move_late_bodies(self) -> bool:
+        """Move late bodies to their own places; return whether a further call may move more."""
+        if is_receiving := self._is_receiving():
+            sleep(LATE_SECONDS)  # These bodies may have just begun.
         now, moved = monotonic(), 0
         with self._lock:
             for upload in list(self._admitted):
                 if now - upload.piece_start < LATE_SECONDS:
                     continue
                 if not self._has_place(now):
-                    if moved:
-                        break
-                    count = len(self._admitted) + len(self._late)
-                    detail = f"the bodies of {count} other requests are still arriving"
-                    raise overloaded(detail, self._admission.deadline_seconds)
+                    return False
                 if self._admitted.pop(upload, None):
                     self._late[upload] = True
                     self._admission.leave()
                     moved += 1
-        return is_full or moved > 0
+        return is_receiving or moved > 0
+
+    def _refusal(self) -> Refused | None:
+        """Return the refusal of a request if bodies are the reason, or None."""
+        if not self._is_receiving():
+            return None
+        count = len(self._admitted) + len(self._late)
+        detail = f"the bodies of {count} other requests are still arriving"
+        return overloaded(detail, self._admission.deadline_seconds)
 
     def _has_place(self, now: float) -> bool:
         """Return whether another late body has a place, if necessary that of the slowest one."""

@@ -1,10 +1,8 @@
 """Tests of the command `serve` with real processes, and of its errors."""
 
-import contextlib
 import json
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,27 +103,6 @@ def test_other_hosts(flowers: StoredArtifact, command: str) -> None:
     environment = {"TWOLAYERNET_ARTIFACT": str(flowers.artifact)}
     with serving([sys.executable, "-m", *command.split(), address], port, environment) as server:
         assert 200 == predict(server)
-
-
-def test_stalled_uploads(flowers: StoredArtifact) -> None:
-    """A few stalled uploads block nothing; if they fill the queue, only probes succeed."""
-    port = free_port()
-    command = granian(flowers.artifact, port, "--workers", "1", "--in-flight", "1", "--queue", "8")
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
-    with serving(command, port) as server, contextlib.ExitStack() as stack:
-
-        def stall(count: int) -> None:
-            for _ in range(count):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head)
-
-        stall(4)
-        assert 200 == predict(server)
-        stall(36)
-        until(lambda: predict(server) == 503)
-        for _ in range(20):
-            paths = ("/healthz", "/readyz")
-            probes = [server.request("GET", path)[0] for path in paths]
-            assert [503, 200, 200] == [predict(server), *probes]
 
 
 PAIR = ["--tls-certificate", "a.pem", "--tls-key", "a.key"]

@@ -35,7 +35,7 @@ def start(call: Callable[[], int]) -> Future[int]:
             return wait(self, timeout)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.threading, "Event", Observed)
+        patch.setattr(threading, "Event", Observed)
         executor = ThreadPoolExecutor(1)
         future = executor.submit(call)
         executor.shutdown(wait=False)

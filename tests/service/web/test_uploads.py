@@ -161,7 +161,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 @pytest.mark.e2e
 def test_stalled_uploads_do_not_stop_predictions(server: Server) -> None:
-    """Predictions are answered while more uploads stall or drip than there are permits."""
+    """Predictions and probes succeed while more uploads stall or drip than there are permits."""
     body = json.dumps({"instances": [[1, 2, 3, 4]]}).encode()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
@@ -177,6 +177,7 @@ def test_stalled_uploads_do_not_stop_predictions(server: Server) -> None:
         headers = {"Content-Type": "application/json"}
         for _ in range(20):
             assert 200 == server.request("POST", "/predict", body, **headers)[0]
+            assert 200 == server.request("GET", "/readyz")[0]
         for connection in stalled[1:]:
             reply = read_to_end(connection)
             assert reply.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
