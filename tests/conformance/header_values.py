@@ -100,11 +100,11 @@ def header_value(random: Random, typical: Sequence[str]) -> bytes:
     if fraction < 0.13:
         return (value or b"a") * (LONG_BYTES // len(value or b"a"))
     for _ in range(random.choice((0, 0, 1, 1, 2, 5))):
-        value = changed(random, value)
+        value = mutate(random, value)
     return value[:LONG_BYTES]
 
 
-def changed(random: Random, value: bytes) -> bytes:
+def mutate(random: Random, value: bytes) -> bytes:
     """Return a value with one random change."""
     start = random.randrange(len(value) + 1)
     end = random.randrange(start, len(value) + 1)
@@ -135,7 +135,7 @@ def random_headers(random: Random, exclude: Sequence[str] = ()) -> Headers:
     return [header for header, length in zip(headers, lengths, strict=True) if length <= MAX_BYTES]
 
 
-def combined(headers: Headers, name: str) -> str | None:
+def combine(headers: Headers, name: str) -> str | None:
     """Return the value of a header as the application receives it, or None without the header.
 
     granian joins the values of a repeated header, and replaces a value that is not ASCII by "".

@@ -2,9 +2,9 @@
 
 Environment variables: CONFORMANCE_REQUESTS (number of requests), CONFORMANCE_SEED,
 CONFORMANCE_JOBS (number of client processes), CONFORMANCE_WORKERS (number of workers per server),
-CONFORMANCE_KINDS (send only the kinds whose name contains it), CONFORMANCE_ARTIFACTS (folders
-artifacts/<name>/<version>, separated by colons) and CONFORMANCE_FIRST (number of the first
-request). Seed and number determine a request.
+CONFORMANCE_KINDS (send only the kinds whose name contains it, and none to the server with tokens),
+CONFORMANCE_ARTIFACTS (folders artifacts/<name>/<version>, separated by colons) and
+CONFORMANCE_FIRST (number of the first request). Seed and number determine a request.
 """
 
 import contextlib

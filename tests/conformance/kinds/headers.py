@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tests.conformance.draw import Case, Draw, Headers, kind
-from tests.conformance.header_values import combined, header_value, random_headers
+from tests.conformance.header_values import combine, header_value, random_headers
 from tests.conformance.kinds.routes import (
     EMPTY_BATCH,
     GET_PATHS,
@@ -68,7 +68,7 @@ def send(
     ]
     if "Host" in names:  # Flask rejects a host name that is too long.
         outcome = AnyOf([outcome, error(headers, 400, empty=method == "HEAD")])
-    request_id = combined(headers, "X-Request-ID") or ""
+    request_id = combine(headers, "X-Request-ID") or ""
     echoed = request_id if LOGGABLE_ID.fullmatch(request_id) else None
     content = b"\r\n".join(lines) + b"\r\n\r\n" + body
     return Case((content,), outcome, echoed, method == "HEAD", **options)
@@ -78,7 +78,7 @@ def error(
     headers: Headers, status: int, more: Mapping[str, str] | None = None, empty: bool = False
 ) -> ErrorReply:
     """Return an error reply with more headers; its media type depends on Accept."""
-    first = (combined(headers, "Accept") or "").partition(",")[0].partition(";")[0].strip()
+    first = (combine(headers, "Accept") or "").partition(",")[0].partition(";")[0].strip()
     media_type = PROBLEM if first == PROBLEM else JSON
     return ErrorReply(status, ANYWHERE, headers=more or {}, media_type=media_type, empty=empty)
 
@@ -93,7 +93,7 @@ def expected_reply(draw: Draw, method: str, template: str, headers: Headers) -> 
     if template == "/metrics":
         parts = ("# HELP", "# TYPE", draw.model.name)
         return AnyOf([TextReply(media, parts, empty) for media in ("text/plain", OPENMETRICS)])
-    is_page = "text/html" in (combined(headers, "Accept") or "")
+    is_page = "text/html" in (combine(headers, "Accept") or "")
     return get_outcome(draw, template, "text/html" if is_page else None, empty)
 
 
@@ -142,8 +142,8 @@ def that_frame_a_message(draw: Draw) -> Case:
     headers: list[tuple[str, str | bytes]] = [("Content-Type", JSON)]
     for name in draw.random.sample(tuple(FRAMING_VALUES), draw.random.randint(1, 2)):
         headers.append((name, header_value(draw.random, FRAMING_VALUES[name])))
-    length, announced, body = combined(headers, "Content-Length"), 0, b""
-    if combined(headers, "Transfer-Encoding") is not None:
+    length, announced, body = combine(headers, "Content-Length"), 0, b""
+    if combine(headers, "Transfer-Encoding") is not None:
         body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EMPTY_BATCH), EMPTY_BATCH)
     elif length is not None and re.fullmatch("[0-9]+", length):
         announced = int(length[-9:])
