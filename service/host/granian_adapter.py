@@ -154,7 +154,7 @@ class GranianWorkers(MPServer):
             log.exception("worker %d cannot create its application", slot)
             sys.exit(1)
         if must_be_ready and not self._is_ready(row):
-            log.error("worker %d is not ready, and takes over from no other", slot)
+            log.error("worker %d is not ready; it ends, and the old one stays", slot)
             sys.exit(1)
         heartbeat.confirm_application()
         return application

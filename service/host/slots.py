@@ -45,7 +45,7 @@ class Worker:
         return self.start_time < math.inf
 
     def observe(self, beats: int, has_started: bool, seconds: float, now: float) -> None:
-        """Note the state of the worker's heartbeat, which was checked `seconds` ago as well."""
+        """Note what the heartbeat shows; `seconds` is the time since the last call that counts."""
         self.silent_seconds = self.silent_seconds + seconds if beats == self.beats else 0.0
         self.beats = beats
         if not self.has_started:
