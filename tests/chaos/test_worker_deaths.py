@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from service.artifact import manifest
-from tests.chaos.load import Client, LoadRequest, client_ports, connect, exchange, load
+from tests.chaos.load import READYZ, Client, LoadRequest, client_ports, connect, exchange, load
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS
 
@@ -34,7 +34,6 @@ MAX_KILLS_IN_SERIES = 10
 NEW_CONNECTIONS = 200
 """Number of new connections at the end, all of which must be answered."""
 PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).read_bytes())
-READYZ = LoadRequest("GET", "/readyz")
 
 
 class Series(NamedTuple):
