@@ -133,6 +133,7 @@ def _run_host(
         on_worker_exit=metrics.forget,
         check_reload=check_reload,
         drain_seconds=hosting.drain_seconds,
+        retire_seconds=settings.upload_seconds,
         hang_seconds=hosting.hang_seconds,
     )
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log

@@ -72,6 +72,8 @@ class Supervisor:
     to keep the connections of a worker that is replaced."""
     grace_seconds: float = 6.0
     """Seconds to wait for requests in flight; `docker stop` allows ten, including the drain."""
+    retire_seconds: float = 300.0
+    """Seconds to wait for the requests of a replaced worker after its SIGTERM."""
     hang_seconds: float = 30.0
     """Seconds without a heartbeat after which a worker is killed."""
     start_seconds: float = 300.0
@@ -130,7 +132,7 @@ class Supervisor:
         self._watch(now)
         for worker in self._workers:
             if worker.stop_time <= now:
-                self._terminate(worker, self.grace_seconds)
+                self._terminate(worker, self.retire_seconds)
             if worker.kill_time <= now and not worker.is_killed:
                 worker.process.kill()
                 worker.is_killed = True  # its exit is handled when its sentinel is ready
@@ -241,7 +243,8 @@ class Supervisor:
         log.info("%s is retired; its successor is ready", worker)
         if worker.has_started:  # otherwise it has no connections
             self.retire_worker(worker.row, worker.process)
-        worker.stop_time = self.clock() + self.drain_seconds * worker.has_started
+        drain_seconds = self.drain_seconds if worker.has_started else 0.0
+        worker.stop_time = self.clock() + drain_seconds
 
     def _assign_connections(self, now: float) -> None:
         """Keep new connections away from slots whose workers fail, unless all fail.

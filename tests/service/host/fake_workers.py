@@ -10,7 +10,7 @@ from service.host.heartbeat import Heartbeats
 from service.host.supervisor import Supervisor
 
 DRAIN_SECONDS, GRACE_SECONDS, HANG_SECONDS, START_SECONDS = 2.0, 6.0, 10.0, 60.0
-ABANDON_SECONDS = 20.0
+ABANDON_SECONDS, RETIRE_SECONDS = 20.0, 90.0
 CHECK_SECONDS = 1.0
 """Seconds between two calls of the supervisor in World.wait."""
 
@@ -41,6 +41,7 @@ class World:
             check_reload=check_reload,
             drain_seconds=DRAIN_SECONDS,
             grace_seconds=GRACE_SECONDS,
+            retire_seconds=RETIRE_SECONDS,
             hang_seconds=HANG_SECONDS,
             start_seconds=START_SECONDS,
             abandon_seconds=ABANDON_SECONDS,

@@ -11,6 +11,7 @@ from tests.service.host.fake_workers import (
     CHECK_SECONDS,
     DRAIN_SECONDS,
     GRACE_SECONDS,
+    RETIRE_SECONDS,
     START_SECONDS,
     World,
 )
@@ -41,7 +42,9 @@ def test_sighup_replaces_one_worker_at_a_time(caplog: pytest.LogCaptureFixture) 
     world.exit(first, 0)
     world.wait(CHECK_SECONDS)
     assert [first, second] == world.retired
-    world.wait(DRAIN_SECONDS + GRACE_SECONDS)
+    world.wait(DRAIN_SECONDS + RETIRE_SECONDS - 1.0)
+    second.kill.assert_not_called()
+    world.wait(2.0)
     second.kill.assert_called_once_with()
     assert world.processes[2:] == world.running()
     assert [0, 1] == world.exits
@@ -88,8 +91,8 @@ def test_a_second_sighup_takes_effect_after_the_first(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     world = World(workers=1)
     world.send(signal.SIGHUP, signal.SIGHUP, signal.SIGHUP)
-    world.wait(DRAIN_SECONDS + GRACE_SECONDS + CHECK_SECONDS)
-    world.wait(DRAIN_SECONDS + GRACE_SECONDS + CHECK_SECONDS)
+    world.wait(DRAIN_SECONDS + RETIRE_SECONDS + CHECK_SECONDS)
+    world.wait(DRAIN_SECONDS + RETIRE_SECONDS + CHECK_SECONDS)
     assert world.processes[:2] == world.retired
     assert [world.processes[2]] == world.running()
     assert 2 == caplog.text.count("SIGHUP: all workers are replaced")
@@ -117,16 +120,23 @@ def test_a_worker_that_dies_while_it_is_replaced() -> None:
     world.exit(world.processes[0], -signal.SIGKILL)
     for process in world.processes:
         process.is_starting = False
-    world.wait(DRAIN_SECONDS + GRACE_SECONDS + 2 * CHECK_SECONDS)
+    world.wait(DRAIN_SECONDS + RETIRE_SECONDS + 2 * CHECK_SECONDS)
     assert [world.processes[1]] == world.running()
 
 
-def test_a_later_signal_does_not_postpone_the_kill() -> None:
-    """The grace period of a worker starts with the first signal that stops it."""
+@pytest.mark.parametrize(
+    ("seconds", "kill_seconds"), [(1.0, GRACE_SECONDS), (RETIRE_SECONDS - 1.0, 1.0)]
+)
+def test_a_later_signal_never_postpones_the_kill(seconds: float, kill_seconds: float) -> None:
+    """A stop of the server shortens the time of a replaced worker, and does not extend it."""
     world = World(workers=1)
     world.send(signal.SIGHUP)
     world.wait(CHECK_SECONDS)
-    world.wait(DRAIN_SECONDS + GRACE_SECONDS - 1.0)
+    world.wait(DRAIN_SECONDS)
+    world.processes[0].terminate.assert_called_once_with()
+    world.wait(seconds - CHECK_SECONDS)
     world.send(signal.SIGINT)
-    world.wait(1.5)
+    world.wait(kill_seconds - 1.5)
+    world.processes[0].kill.assert_not_called()
+    world.wait(3.0)
     world.processes[0].kill.assert_called_once_with()
