@@ -57,18 +57,16 @@ def _stream(
 ) -> int:
     frame = _scan(source)
     columns = frame.collect_schema().names()
-    inputs = dict.fromkeys([*(feature.name for feature in predictor.manifest.features), *keep])
-    known = names_by_key(columns)
-    for name in inputs:
+    known, inputs = names_by_key(columns), {}
+    for name in (*(feature.name for feature in predictor.manifest.features), *keep):
         if (column := find_name(name, known)) is None:
             raise InputError(f"{source}: no column '{name}'{near_miss(name, columns)}")
-        frame = frame if column == name else frame.rename({column: name})
-    columns = frame.collect_schema().names()
+        inputs[name] = column
     predictions = _prediction_columns(predictor.manifest)
     for name in keep:
         if name in predictions:
             raise InputError(f"{source}: --keep {name}: a prediction column has this name")
-    if ignored := [name for name in columns if name not in inputs]:
+    if ignored := [name for name in columns if name not in inputs.values()]:
         console.print(f"ignored columns: {', '.join(ignored)}")
 
     rows: int = frame.select(pl.len()).collect().item()
@@ -81,7 +79,8 @@ def _stream(
                 raise InputError("interrupted")
             advance(count)
 
-        scored = _score_frame(frame.select(*inputs), predictor, source, keep, on_rows_scored)
+        frame = frame.select(pl.col(column).alias(name) for name, column in inputs.items())
+        scored = _score_frame(frame, predictor, source, keep, on_rows_scored)
         _sink(scored, destination, stop)
     return rows
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unicodedata import normalize
 
 import numpy as np
@@ -80,6 +80,20 @@ def test_regression_from_an_unusual_csv(
     expected = Predictor(artifact).predict(rows)["output"][:, 0].tolist()
     scores = pl.read_parquet(tmp_path / "out.parquet")
     assert {"prediction": expected} == scores.to_dict(as_series=False)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_kept_spellings_of_a_feature(
+    flowers: StoredArtifact, frame: pl.DataFrame, tmp_path: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    """A feature may be kept under both spellings of its name, whichever one the table has."""
+    frame.columns = [normalize(form, name) for name in frame.columns]
+    frame.write_parquet(tmp_path / "in.parquet")
+    names = ["größe", normalize("NFD", "größe")]
+    run_score(flowers.artifact, tmp_path / "in.parquet", tmp_path / "out.parquet", keep=names)
+    scores = pl.read_parquet(tmp_path / "out.parquet")
+    values = frame[normalize(form, "größe")].to_list()
+    assert [values, values] == [scores[name].to_list() for name in names]
 
 
 def test_rows_of_many_batches_keep_their_order(flowers: StoredArtifact, tmp_path: Path) -> None:
