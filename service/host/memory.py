@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from cli.cgroup import limiting_groups, read_text
 
 LIMIT_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 """File that holds the memory limit of a control group, by version."""
@@ -29,23 +31,14 @@ def default_memory_bytes(workers: int, minimum: int) -> int:
 def available_memory(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of the machine's memory, or of the lowest limit of a control group.
 
-    Ancestors of the process's group may have limits too (cgroups(7)). On systems without /proc,
-    assume 4 GiB.
+    On systems without /proc, assume 4 GiB.
     """
-    total = re.search(r"^MemTotal: +(\d+) kB$", _read(proc / "meminfo"), re.MULTILINE)
+    total = re.search(r"^MemTotal: +(\d+) kB$", read_text(proc / "meminfo"), re.MULTILINE)
     limits = [int(total[1]) * 1024 if total else 4 << 30]
-    for line in _read(proc / "self" / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        version, folder = (1, mount / "memory") if controllers else (2, mount)
-        # Without "..", a path from outside the cgroup namespace stays below the mount.
-        own = PurePosixPath(*(part for part in group.split("/") if part not in ("", "..")))
-        for path in (own, *own.parents):
-            text = _read(folder / path / LIMIT_FILES[version]).strip()
-            if text.isdecimal() and int(text) > 0:  # "max" is no limit
-                limits.append(int(text))
+    for version, folder in limiting_groups("memory", proc / "self" / "cgroup", mount):
+        text = read_text(folder / LIMIT_FILES[version]).strip()
+        if text.isdecimal() and int(text) > 0:  # "max" is no limit
+            limits.append(int(text))
     return min(limits)
 
 
@@ -59,10 +52,3 @@ def return_large_blocks() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
         mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BLOCK_BYTES)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

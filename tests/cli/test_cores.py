@@ -8,12 +8,8 @@ import pytest
 
 from cli import cores
 
-HYBRID = """12:cpuset:/
-5:cpu,cpuacct:/docker/ab12
-1:name=systemd:/docker/ab12
-0::/../system.slice/a.service
-"""
-"""Contents of /proc/self/cgroup with groups of both versions; group 0 is outside the namespace."""
+HYBRID = "5:cpu,cpuacct:/docker/ab12\n0::/../system.slice/a.service\n"
+"""Contents of /proc/self/cgroup with groups of both versions."""
 
 
 @pytest.mark.parametrize(
@@ -33,14 +29,6 @@ HYBRID = """12:cpuset:/
 def test_quotas(text: str, expected: float) -> None:
     """A quota is in microseconds per period, from one file or two; `max` and -1 mean no limit."""
     assert expected == cores.parse_quota(text)
-
-
-def test_cpu_groups() -> None:
-    """The version 2 group, and the version 1 group that has the cpu controller, are returned."""
-    assert [(1, "/docker/ab12"), (2, "/../system.slice/a.service")] == list(
-        cores.cpu_groups(HYBRID)
-    )
-    assert [] == list(cores.cpu_groups("nonsense\n\n"))
 
 
 SERVICE, SLICE = "system.slice/a.service/cpu.max", "system.slice/cpu.max"

@@ -17,7 +17,7 @@ from service.host.memory import MAX_DEFAULT_BYTES, available_memory, default_mem
         ("0::/\n", {"memory.max": "9223372036854771712\n"}, 8 << 30),
         ("5:cpu:/a\n4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 4000),
         ("5:cpu:/a\n", {"memory/a/memory.limit_in_bytes": "4000\n"}, 8 << 30),
-        ("nonsense\n", {}, 8 << 30),
+        ("nonsense\n", {"memory.max": "1000\n"}, 8 << 30),
     ],
 )
 def test_lowest_limit(groups: str, files: dict[str, str], expected: int, tmp_path: Path) -> None:
