@@ -162,8 +162,10 @@ class GranianWorkers(MPServer):
 
 def retire(process: BaseProcess) -> None:
     """Tell a worker that has started to accept no more connections, and to serve those it has."""
+    if process.pid is None:
+        raise ValueError("expected a process that has been started")
     with contextlib.suppress(ProcessLookupError):  # it may have ended
-        os.kill(process.pid or 0, RETIRE_SIGNAL)
+        os.kill(process.pid, RETIRE_SIGNAL)
 
 
 def _stop_accepting(listener: os.stat_result, number: int, frame: object) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import http.client
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -14,10 +15,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
+from service.host.granian_adapter import retire
 from service.host.sockets import MAX_CONNECTIONS
 from service.host.tls import KeyPair
 from tests.service.host.certificates import create_certificate
@@ -247,3 +250,11 @@ def test_tls_and_its_renewal(tmp_path: Path) -> None:
             return False
 
         until(is_renewed)
+
+
+def test_only_a_started_process_is_retired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No signal is sent without a process ID, because 0 would mean the whole process group."""
+    monkeypatch.setattr(os, "kill", kill_process := Mock())
+    with pytest.raises(ValueError, match="expected a process that has been started"):
+        retire(multiprocessing.Process())
+    kill_process.assert_not_called()
