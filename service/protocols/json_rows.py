@@ -154,7 +154,7 @@ def _with_non_finite_tokens(body: bytes) -> Any | None:
 
 
 def _parse_integer(text: str) -> int | float:
-    """Return an integer of up to 64 bits, else a float, as orjson does."""
+    """Return an integer of less than 64 bits, or a float, which rounds to the same float32."""
     number = int(text)
     return number if number.bit_length() < 64 else float(number)
 

@@ -51,7 +51,8 @@ CONDITIONS = {
     401: "The token is missing or unknown.",
     404: "This version is not served; the detail names the versions that are.",
     406: "Accept names no media type that the service can send.",
-    408: "The body arrived too slowly. The reply lacks its last byte, and the connection closes.",
+    408: "The body arrived too slowly. The connection closes; the reply is complete, although its "
+    "Content-Length is one byte larger.",
     411: "CSV or bytes without Content-Length: truncation of the body could not be detected.",
     413: "More than {max_body_bytes} bytes, compressed or decompressed, or {max_rows} rows.",
     415: "A Content-Type or Content-Encoding that the service does not support; among them, on "
