@@ -36,7 +36,8 @@ class Settings:
             name, value = field.name, getattr(self, field.name)
             minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
             if isinstance(value, int | float) and not minimum <= value <= maximum:
-                raise SettingsError(f"{name}: expected {minimum:g} to {maximum:g}, found {value:g}")
+                limits = f"{minimum:.15g} to {maximum:.15g}"
+                raise SettingsError(f"{name}: expected {limits}, found {value:.15g}")
             words = self.kind(name)
             if isinstance(words, tuple) and value not in words:
                 raise SettingsError(f"{name}: expected one of {', '.join(words)}, found '{value}'")
@@ -102,7 +103,7 @@ class ServiceSettings(Settings):
         None,
         "Memory for the requests of one worker in bytes; by default half of the memory limit / "
         "workers, at most 1 GiB.",
-        minimum=1,
+        minimum=1 << 20,
     )
     slow_uploads: int = setting(
         64,
@@ -111,7 +112,10 @@ class ServiceSettings(Settings):
         maximum=1024,
     )
     upload_grace_seconds: float = setting(
-        5.0, "Time that an upload may stand still, in seconds.", minimum=0.1, maximum=3600
+        5.0,
+        "Time that each 16 KiB of an upload may take beyond the minimum rate, in seconds.",
+        minimum=0.1,
+        maximum=3600,
     )
     min_upload_bytes_per_second: float = setting(
         500.0, "Minimum rate of an upload in bytes per second.", minimum=1
@@ -214,7 +218,8 @@ class HostSettings(Settings):
     )
     send_seconds: float = setting(
         30.0,
-        "Time in seconds after which a connection is closed if its client reads no more.",
+        "Time in seconds after which a connection is closed if its client reads no more; only on "
+        "Linux.",
         minimum=1,
         maximum=86400,
     )

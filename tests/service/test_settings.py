@@ -19,6 +19,7 @@ FIELDS = [
 TEXTS: dict[object, tuple[str, Any]] = {
     "expect_digest": ("0f" * 32, "0f" * 32),
     "cors_origins": ("https://a.example", "https://a.example"),
+    "memory_bytes": ("7000000", 7_000_000),
     int: ("7", 7),
     float: ("2.5", 2.5),
     bool: ("true", True),
@@ -65,6 +66,7 @@ def test_settings_are_the_flags_of_serve() -> None:
     [
         ("THREADS", "two", "TWOLAYERNET_THREADS: expected a whole number, found 'two'"),
         ("THREADS", "0", "threads: expected 1 to 1024, found 0"),
+        ("MEMORY_BYTES", "1", "memory_bytes: expected 1048576 to 1099511627776, found 1"),
         ("EXPECT_DIGEST", "NOPE", "expect_digest: expected 64 lower-case hex digits, found 'NOPE'"),
         ("QUEUE_SECONDS", "1e3", "TWOLAYERNET_QUEUE_SECONDS: expected a number, found '1e3'"),
         ("BATCHING", "maybe", "batching: expected one of auto, on, off, found 'maybe'"),
