@@ -13,12 +13,12 @@ import click
 
 from cli.cores import available_cores
 from service.artifact import storage
-from service.host.memory import default_memory_bytes
+from service.host.memory import available_memory, default_memory_bytes
 from service.host.tls import KeyPair, check_key_pair
 from service.injected_variables import log_injected
 from service.observe import logs
 from service.observe.metrics import SharedMetrics, WorkerMetrics
-from service.runtime.request_memory import MIN_BODIES
+from service.runtime.request_memory import log_small_budget
 from service.runtime.served_schema import ServedSchema
 from service.settings import HostSettings, ServiceSettings
 from service.web.sending import MAX_HELD_REPLIES
@@ -73,8 +73,7 @@ def serve(artifact: Path | None, **options: Any) -> None:
         artifact=artifact,
         threads=threads,
         in_flight=in_flight,
-        memory_bytes=settings.memory_bytes
-        or default_memory_bytes(workers, MIN_BODIES * settings.max_body_bytes),
+        memory_bytes=settings.memory_bytes or default_memory_bytes(workers, available_memory()),
     )
     # Process 1 of a container ignores a signal without a handler, and the supervisor installs its
     # own handlers only when it runs.
@@ -139,6 +138,7 @@ def _run_host(
     access_log = sys.stderr.isatty() if settings.access_log is None else settings.access_log
     logs.configure(settings.log_format, access_log=access_log)
     log_injected()
+    log_small_budget(settings.memory_bytes or 0, settings.max_body_bytes)
     scheme = "https" if key_pair else "http"
     host = f"[{hosting.host}]" if ":" in hosting.host else hosting.host
     click.echo(f"serving {version} on {scheme}://{host}:{hosting.port} (Ctrl-C stops)")

@@ -13,19 +13,18 @@ REQUEST_SHARE = 0.5
 """Share of the memory for requests; the rest is for the programs, the networks and the kernel."""
 MAX_DEFAULT_BYTES = 1 << 30
 """Maximum default of a worker's budget: a worker answers only a few large requests at a time."""
+MIN_DEFAULT_BYTES = 1 << 20
+"""Minimum default of a worker's budget, which is also the minimum of the setting."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameter numbers of mallopt(3), from <malloc.h>."""
 LARGE_BLOCK_BYTES = 1 << 20
 """Size in bytes from which a freed block of memory goes back to the system."""
 
 
-def default_memory_bytes(workers: int, minimum: int) -> int:
-    """Return the number of bytes that the requests of each worker may use.
-
-    `minimum` is what one request of the maximum size needs; the result is never below it.
-    """
-    share = int(available_memory() * REQUEST_SHARE) // workers
-    return max(minimum, min(share, MAX_DEFAULT_BYTES))
+def default_memory_bytes(workers: int, available_bytes: int) -> int:
+    """Return the number of bytes that the requests of each worker may use by default."""
+    share = int(available_bytes * REQUEST_SHARE) // workers
+    return max(MIN_DEFAULT_BYTES, min(share, MAX_DEFAULT_BYTES))
 
 
 def available_memory(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup")) -> int:

@@ -4,6 +4,7 @@ The constants are upper bounds of measured peaks (bench/load/memory.py): bodies 
 numbers, "0,", need the most memory in relation to their size.
 """
 
+import logging
 from dataclasses import dataclass
 
 from service.runtime.budget import ByteBudget
@@ -20,8 +21,9 @@ TEXT_VALUE_BYTES = 2
 """Minimum size in bytes of a number and its separator."""
 UNCOUNTED_BYTES = 1 << 20
 """Maximum estimate in bytes of a request that is not counted, as there are few at a time."""
-MIN_BODIES = 24
-"""Minimum of the default budget, in bodies of the maximum size: enough for one such request."""
+BODIES_PER_REQUEST = 24
+"""Budget that one request of the maximum size may need, in bodies of that size."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,19 @@ def split_memory(memory_bytes: int, deadline_seconds: float) -> MemoryBudgets:
         ByteBudget(6 * eighth, deadline_seconds, "parsing and answering"),
         ByteBudget(eighth, deadline_seconds, "replies that clients have not read"),
     )
+
+
+def log_small_budget(memory_bytes: int, max_body_bytes: int) -> None:
+    """Log a warning if one request may need more than a worker's memory; such a request runs alone.
+
+    Configure logging first.
+    """
+    if memory_bytes < (need := BODIES_PER_REQUEST * max_body_bytes):
+        log.warning(
+            "a request with a body of %d bytes may use %d bytes of memory, but the requests of a "
+            "worker share %d; to keep within it, lower --max-body-bytes, or lower --workers or "
+            "raise --memory-bytes",
+            max_body_bytes,
+            need,
+            memory_bytes,
+        )

@@ -6,9 +6,10 @@ from functools import partial
 
 from service.artifact import storage
 from service.errors import Refused
+from service.host.memory import available_memory, default_memory_bytes
 from service.observe.metrics import WorkerMetrics
 from service.runtime.admission import Admission
-from service.runtime.request_memory import MIN_BODIES, split_memory
+from service.runtime.request_memory import split_memory
 from service.runtime.served_model import ServedModel, load_served_model
 from service.runtime.served_schema import ServedSchema
 from service.runtime.versions import NOT_READY_HEADERS, Versions
@@ -60,7 +61,9 @@ def load_context(
     slots = settings.in_flight or 1
     admission = Admission(slots, slots + settings.queue, settings.queue_seconds, metrics.count_wait)
     memory = split_memory(
-        settings.memory_bytes or MIN_BODIES * settings.max_body_bytes, settings.queue_seconds
+        # The number of workers of another host is unknown; `serve` always sets the memory.
+        settings.memory_bytes or default_memory_bytes(1, available_memory()),
+        settings.queue_seconds,
     )
     limits = UploadLimits(
         settings.slow_uploads,

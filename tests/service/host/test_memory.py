@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.host.memory import MAX_DEFAULT_BYTES, available_memory, default_memory_bytes
+from service.host.memory import available_memory, default_memory_bytes
+from service.settings import ServiceSettings
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,15 @@ def test_lowest_limit(groups: str, files: dict[str, str], expected: int, tmp_pat
     assert expected == available_memory(proc, mount)
 
 
-def test_default_budget() -> None:
-    """The default lies between what one request needs and MAX_DEFAULT_BYTES."""
-    assert MAX_DEFAULT_BYTES + 1 == default_memory_bytes(1, MAX_DEFAULT_BYTES + 1)
-    assert 1 <= default_memory_bytes(1, 1) <= MAX_DEFAULT_BYTES
-    assert default_memory_bytes(1024, 1) <= default_memory_bytes(1, 1)
+@pytest.mark.parametrize(
+    ("megabytes", "workers", "expected"),
+    [(256, 2, 64), (512, 2, 128), (512, 1, 256), (4096, 2, 1024), (1 << 20, 4, 1024), (64, 64, 1)],
+)
+def test_default_budget(megabytes: int, workers: int, expected: int) -> None:
+    """The requests of all workers share half of the memory, and those of each at most 1 GiB."""
+    assert expected << 20 == default_memory_bytes(workers, megabytes << 20)
+
+
+def test_the_default_budget_is_a_valid_setting() -> None:
+    """Even on a tiny machine the default is accepted as a value of memory_bytes."""
+    ServiceSettings(memory_bytes=default_memory_bytes(1024, 1 << 20))
