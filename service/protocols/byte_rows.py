@@ -16,7 +16,7 @@ DTYPES: dict[str, DType] = {
     name: np.dtype(name).newbyteorder("<") for name in ("float32", "float64", *_INTEGERS)
 }
 """Accepted types of numbers by NumPy's name."""
-FLOAT32 = DTYPES["float32"]
+FLOAT32, FLOAT64 = DTYPES["float32"], DTYPES["float64"]
 MAX_ROW_DIGITS = 15
 """Maximum number of digits of a row count in a header."""
 EXAMPLE = f"{BYTES}; dtype=float32; rows=2"
@@ -71,8 +71,9 @@ def rows_from_bytes(
         raise BadInput(f"expected {rows * row_bytes} bytes ({layout}), found {len(body)}")
     require_row_count(rows, max_rows)
     numbers = np.frombuffer(body, dtype).reshape(rows, width)
-    # astype converts to the native byte order, and copies nothing if that is the order already.
-    matrix = numbers.astype(np.float32, copy=False) if dtype is FLOAT32 else to_float32(numbers)
+    # astype rounds an integer once, unlike to_float32. It converts to the native byte order, and
+    # copies nothing if that is the order already.
+    matrix = to_float32(numbers) if dtype is FLOAT64 else numbers.astype(np.float32, copy=False)
     if (place := first_non_finite(matrix)) is not None:
         i, j = place
         raise BadInput(_describe_non_finite(numbers[i, j]), where=f"row {i}, column {j}")

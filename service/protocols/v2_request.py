@@ -26,7 +26,7 @@ from service.runtime.session import Rows
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 DATATYPES = {name.replace("float", "fp").upper(): dtype for name, dtype in DTYPES.items()}
-"""Accepted datatypes of the input; its numbers are rounded to float32, as in JSON."""
+"""Accepted datatypes of the input, whose numbers are rounded to float32."""
 MAX_SHOWN_DIMENSIONS = 4
 """Maximum number of dimensions of a shape that an error message shows."""
 REQUEST_MEMBERS = ("model_name", "id", "parameters", "inputs", "outputs")
@@ -155,7 +155,11 @@ def _rows_from_data(data: Any, count: int, served: ServedModel) -> tuple[Rows, P
 
 
 def _require_integers(data: Any, dtype: DType) -> None:
-    """Raise BadInput (422) for the first number that an integer type cannot represent."""
+    """Raise BadInput (422) for the first number that an integer type cannot represent.
+
+    JSON numbers are read as float64, in which the largest number of a 64-bit type equals the number
+    above it; both are accepted.
+    """
     numbers, limits = np.asarray(data, np.float64), np.iinfo(dtype)
     valid = (numbers == np.trunc(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
     if not valid.all():

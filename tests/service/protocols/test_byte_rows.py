@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from service.protocols.byte_rows import DTYPES, read_layout, rows_from_bytes
 from service.runtime.session import Rows
@@ -40,6 +41,18 @@ def test_types(name: str) -> None:
     assert numbers.tolist() == [[ends.min, ends.max, 1]]
     expected = np.array([[float(ends.min), float(ends.max), 1]]).astype(np.float32)
     assert np.array_equal(expected, read(numbers.tobytes(), f"dtype={name.upper()}"))
+
+
+@pytest.mark.parametrize("name", ["int64", "uint64"])
+@given(number=st.integers(0, 2**63 - 1))
+@example(number=2**54 + 2**30 + 1)
+def test_integers_are_rounded_once(name: str, number: int) -> None:
+    """No float32 is closer to an integer than the one that is read."""
+    body = np.full((1, 3), number, name).tobytes()
+    value = read(body, f"dtype={name}")[0, 0]
+    neighbors = np.nextafter(value, np.float32([-np.inf, np.inf]))
+    errors = [abs(int(near) - number) for near in (value, *neighbors)]
+    assert min(errors) == errors[0]
 
 
 def test_no_rows() -> None:
