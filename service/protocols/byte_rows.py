@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from service.errors import MAX_SHOWN_CHARACTERS, UNPARSEABLE, BadInput, Refused
-from service.protocols.messages import BYTES
+from service.protocols.messages import BYTES, Request
 from service.protocols.rows import first_non_finite, require_row_count, to_float32
+from service.runtime.request_memory import TEXT_VALUE_BYTES
 from service.runtime.session import Rows
 
 DType = np.dtype[Any]
@@ -20,6 +21,20 @@ FLOAT32, FLOAT64 = DTYPES["float32"], DTYPES["float64"]
 MAX_ROW_DIGITS = 15
 """Maximum number of digits of a row count in a header."""
 EXAMPLE = f"{BYTES}; dtype=float32; rows=2"
+
+
+def max_value_counts(request: Request) -> tuple[int, int]:
+    """Return how many values the text and the binary numbers of a body hold at most."""
+    size, json_length = len(request.body), request.json_length
+    text_bytes = size if json_length is None else min(json_length, size)
+    if request.content_type != BYTES:
+        return size // TEXT_VALUE_BYTES, size - text_bytes
+    if not json_length:
+        dtype = DTYPES.get(request.parameters.get("dtype", "float32").lower(), FLOAT32)
+        return 0, size // dtype.itemsize
+    # /predict ignores the length of the JSON, and V2 ignores the parameters of Content-Type. After
+    # the JSON, the type is still unknown, and may have one byte.
+    return text_bytes // TEXT_VALUE_BYTES, size if request.parameters else size - text_bytes
 
 
 def read_layout(

@@ -1,7 +1,7 @@
 """Estimates of the memory that one request needs, and the split of a worker's budget.
 
 The constants are upper bounds of measured peaks (bench/load/memory.py): bodies of the shortest
-numbers, "0,", need the most memory in relation to their size.
+numbers, "0," and one-byte integers, need the most memory in relation to their size.
 """
 
 import logging
@@ -13,12 +13,14 @@ BODY_COPIES = 2
 """Number of copies of a body that exist while it is received."""
 VALUE_BYTES = 64
 """Bytes per number in a body of text, which is parsed into Python objects or arrays."""
+BINARY_VALUE_BYTES = 16
+"""Bytes per number in a body of little-endian numbers, which is read as a float32 array."""
 ROW_BYTES = 512
 """Bytes per row for the objects of its reply."""
 OUTPUT_BYTES = 64
 """Bytes per output of a row: three float32 arrays or Python objects, and two decimals as text."""
 TEXT_VALUE_BYTES = 2
-"""Minimum size in bytes of a number and its separator."""
+"""Minimum size in bytes of a number and its separator; a binary number may have one byte."""
 UNCOUNTED_BYTES = 1 << 20
 """Maximum estimate in bytes of a request that is not counted, as there are few at a time."""
 BODIES_PER_REQUEST = 24
@@ -37,15 +39,22 @@ class RequestMemory:
     @property
     def uncounted_body_bytes(self) -> int:
         """Size of the largest body whose estimate is certainly at most UNCOUNTED_BYTES."""
-        row = ROW_BYTES + OUTPUT_BYTES * self.out_features
-        value = VALUE_BYTES + row / self.in_features
-        return int(UNCOUNTED_BYTES / (BODY_COPIES + value / TEXT_VALUE_BYTES))
+        row = (ROW_BYTES + OUTPUT_BYTES * self.out_features) / self.in_features
+        values = (VALUE_BYTES + row) / TEXT_VALUE_BYTES + BINARY_VALUE_BYTES + row
+        return int(UNCOUNTED_BYTES / (BODY_COPIES + values))
 
-    def estimate(self, body_bytes: int) -> int:
-        """Return the bytes that a body of this size needs at most, in addition to itself."""
-        values = min(body_bytes // TEXT_VALUE_BYTES, self.max_rows * self.in_features)
-        rows = values // self.in_features + 1
-        return values * VALUE_BYTES + rows * (ROW_BYTES + OUTPUT_BYTES * self.out_features)
+    def estimate(self, text_values: int, binary_values: int = 0) -> int:
+        """Return the bytes that a body needs at most, in addition to itself.
+
+        Args:
+            text_values: maximum number of values that its text can hold.
+            binary_values: maximum number of values that its binary part can hold.
+        """
+        max_values = self.max_rows * self.in_features
+        text_values, binary_values = min(text_values, max_values), min(binary_values, max_values)
+        rows = min(text_values + binary_values, max_values) // self.in_features + 1
+        values = text_values * VALUE_BYTES + binary_values * BINARY_VALUE_BYTES
+        return values + rows * (ROW_BYTES + OUTPUT_BYTES * self.out_features)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from service.errors import BadInput, Refused
 from service.observe import logs
 from service.observe.metrics import ROUTES, WorkerMetrics
 from service.protocols import native, tfserving, v2
+from service.protocols.byte_rows import max_value_counts
 from service.protocols.messages import Reply, Request
 from service.runtime.admission import Admission
 from service.runtime.request_memory import MemoryBudgets
@@ -143,7 +144,7 @@ class PredictionPath:
         """Answer an admitted request, with memory reserved for it and its reply if it is large."""
         count = 0
         if len(request.body) > served.uncounted_body_bytes:
-            count = self.memory.answers.reserve(served.memory.estimate(len(request.body)))
+            count = self.memory.answers.reserve(served.memory.estimate(*max_value_counts(request)))
         try:
             reply = self._run(request, protocol, served)
             if len(reply.body) > MIN_HELD_BYTES:

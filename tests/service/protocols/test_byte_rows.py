@@ -50,7 +50,7 @@ def test_integers_are_rounded_once(name: str, number: int) -> None:
     """No float32 is closer to an integer than the one that is read."""
     body = np.full((1, 3), number, name).tobytes()
     value = read(body, f"dtype={name}")[0, 0]
-    neighbors = np.nextafter(value, np.float32([-np.inf, np.inf]))
+    neighbors = np.nextafter(value, np.array([-np.inf, np.inf], np.float32))
     errors = [abs(int(near) - number) for near in (value, *neighbors)]
     assert min(errors) == errors[0]
 

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.errors import Refused
 from service.runtime import budget as module
 from service.runtime.budget import ByteBudget
-from service.runtime.request_memory import UNCOUNTED_BYTES, RequestMemory, split_memory
+from service.runtime.request_memory import split_memory
 from tests.serving import DEADLINE_SECONDS
 
 OTHERS = 60
@@ -91,15 +89,6 @@ def test_a_request_above_the_limit_runs_alone() -> None:
         budget.reserve(1)
     budget.release(100)
     assert 100 == budget.reserve(1000)
-
-
-@given(st.integers(1, 5000), st.integers(1, 2000), st.integers(1, 1 << 16), st.integers(0, 1 << 24))
-def test_estimates(in_features: int, out_features: int, max_rows: int, size: int) -> None:
-    """An estimate grows with the body, and an uncounted body has a small one."""
-    memory = RequestMemory(in_features, out_features, max_rows)
-    row = 512 + 64 * out_features
-    assert memory.estimate(size) <= memory.estimate(size + 1)
-    assert memory.estimate(memory.uncounted_body_bytes) <= UNCOUNTED_BYTES + row
 
 
 def test_the_budgets_share_the_memory() -> None:
