@@ -1,14 +1,17 @@
 """Tests of service.runtime.served_schema: all workers keep the schema that was served first."""
 
 import multiprocessing
+import os
 import re
+import signal
 from dataclasses import replace
 
 import pytest
 
 from service.artifact import storage
-from service.artifact.manifest import ArtifactError
+from service.artifact.manifest import ArtifactError, Manifest
 from service.runtime.served_schema import ServedSchema
+from tests.serving import DEADLINE_SECONDS
 from tests.stored import FLOWERS
 
 FIRST = storage.read_manifest(FLOWERS.artifact)
@@ -51,3 +54,42 @@ def test_worker_that_replaces_another_keeps_its_schema() -> None:
         worker.start()
         worker.join()
         assert code == worker.exitcode
+
+
+def test_only_one_of_two_schemas_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that starts while another records its schema waits, and then compares its own."""
+    schema, fork = ServedSchema(), multiprocessing.get_context("fork")
+    is_recording, may_record, to_json = fork.Event(), fork.Event(), Manifest.to_json
+
+    def pause(manifest: Manifest) -> bytes:
+        if manifest.version == FIRST.version:
+            is_recording.set()
+            may_record.wait(DEADLINE_SECONDS)
+        return to_json(manifest)
+
+    monkeypatch.setattr(Manifest, "to_json", pause)
+    first, second = (
+        fork.Process(target=schema.require, args=(each,), daemon=True)
+        for each in (FIRST, REORDERED)
+    )
+    first.start()
+    assert is_recording.wait(DEADLINE_SECONDS)
+    second.start()
+    second.join(0.3)  # without a lock, it would end
+    may_record.set()
+    for worker in (first, second):
+        worker.join(DEADLINE_SECONDS)
+    assert [0, 1] == [first.exitcode, second.exitcode]
+
+
+def test_a_worker_that_dies_releases_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a worker is killed while it records its schema, the next one records its own."""
+    schema, fork = ServedSchema(), multiprocessing.get_context("fork")
+    for code in (-signal.SIGKILL, 0):
+        with monkeypatch.context() as patch:
+            if code:
+                patch.setattr(Manifest, "to_json", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            worker = fork.Process(target=schema.require, args=(FIRST,), daemon=True)
+            worker.start()
+            worker.join(DEADLINE_SECONDS)
+            assert code == worker.exitcode
