@@ -35,6 +35,8 @@ OVERLOAD_SECONDS = 0.5
 """Time in seconds in which excess requests are refused at once, after a wait has been in vain."""
 MIN_EVICTION_SECONDS = 1.0
 """Minimum time without progress in seconds after which a body may lose its place to another."""
+MAX_WAITING = 16
+"""Maximum number of requests that wait to be admitted; each of them holds a thread."""
 WATCH_SECONDS = 0.5
 """Time in seconds between two checks of the limits."""
 log = logging.getLogger(__name__)
@@ -44,8 +46,8 @@ log = logging.getLogger(__name__)
 class UploadLimits:
     """Limits on the bodies that a worker receives."""
 
-    max_late: int = 64
-    """Maximum number of late bodies, and of requests that wait for one; each holds a thread."""
+    max_late: int = 32
+    """Maximum number of late bodies; each of them holds a thread."""
     min_bytes_per_second: float = 500
     """Minimum rate, which is checked for each piece of PIECE_BYTES."""
     grace_seconds: float = 5
@@ -124,7 +126,7 @@ class Uploads:
         # Only pop() decides who ends an upload: a dictionary's methods are atomic in CPython.
         self._admitted: dict[Upload, bool] = {}
         self._late: dict[Upload, bool] = {}
-        self._waiters, self._overload_end = threading.Semaphore(limits.max_late), 0.0
+        self._waiters, self._overload_end = threading.Semaphore(MAX_WAITING), 0.0
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._to_abort: list[Upload] = []
         threading.Thread(target=self._watch, name="uploads", daemon=True).start()
@@ -135,10 +137,12 @@ class Uploads:
             return self._admission.enter()
         except Refused as error:
             refusal = error
-        deadline = monotonic() + self._admission.deadline_seconds
-        while monotonic() < deadline and (self._move_late_body() or self._wait()):
-            with contextlib.suppress(Refused):  # another request has taken the permit
-                return self._admission.enter()
+        now = monotonic()
+        if now >= self._overload_end:
+            deadline = now + self._admission.deadline_seconds
+            while monotonic() < deadline and self._make_room():
+                with contextlib.suppress(Refused):  # another request has taken the permit
+                    return self._admission.enter()
         raise self._refusal() or refusal
 
     def start(self, environ: Environ, request_id: str) -> Upload:
@@ -174,48 +178,51 @@ class Uploads:
             raise Refused(408, upload.problem, reason="slow_upload")
         return False
 
-    def _move_late_body(self) -> bool:
-        """Move a late body to a place of its own; return False if there is none, or no place."""
-        now = monotonic()
-        with self._lock:
-            for upload in list(self._admitted):
-                if now - upload.piece_start < LATE_SECONDS:
-                    continue
-                if not self._make_place(now):
-                    return False
-                if self._admitted.pop(upload, None):
-                    self._late[upload] = True
-                    self._admission.leave()
-                    return True
-        return False
+    def _make_room(self) -> bool:
+        """If half of the permits belong to bodies that stand still, move one, or wait for it.
 
-    def _wait(self) -> bool:
-        """Wait a little if most admitted bodies have not arrived; return False if it is in vain.
-
-        It is in vain if bodies arrive all the time: then the worker has too many requests.
+        Return False if they do not, as under overload: then excess requests are to be refused.
         """
-        if monotonic() < self._overload_end or not self._is_receiving():
+        if not self._is_half(len(self._admitted)):
             return False
+        if late := self._list_idle(LATE_SECONDS):
+            return self._move_first(late)
         if not self._waiters.acquire(blocking=False):
             return False
         try:
             sleep(STALL_SECONDS)
         finally:
             self._waiters.release()
-        if not self._is_receiving(STALL_SECONDS):
+        if not self._list_idle(STALL_SECONDS):
             self._overload_end = monotonic() + OVERLOAD_SECONDS
             return False
         return True
 
-    def _is_receiving(self, seconds: float = 0.0) -> bool:
-        """Return whether half of the permits belong to bodies without progress for `seconds`."""
-        earliest = monotonic() - seconds
-        count = sum(upload.piece_start <= earliest for upload in list(self._admitted))
-        return 2 * count >= self._admission.max_admitted
+    def _is_half(self, uploads: int) -> bool:
+        """Return whether this number of admitted bodies is at least half of the permits."""
+        return 2 * uploads >= self._admission.max_admitted
+
+    def _list_idle(self, seconds: float) -> list[Upload]:
+        """Return the admitted bodies without progress for `seconds`, or [] if they are few."""
+        latest = monotonic() - seconds
+        idle = [upload for upload in list(self._admitted) if upload.piece_start <= latest]
+        return idle if self._is_half(len(idle)) else []
+
+    def _move_first(self, uploads: list[Upload]) -> bool:
+        """Move the first body that is still arriving to a place of its own, if there is one."""
+        with self._lock:
+            for upload in uploads:
+                if not self._make_place(monotonic()):
+                    return False
+                if self._admitted.pop(upload, None):
+                    self._late[upload] = True
+                    self._admission.leave()
+                    break
+        return True
 
     def _refusal(self) -> Refused | None:
         """Return the refusal of a request if bodies are the reason, or None."""
-        if not self._is_receiving():
+        if not self._is_half(len(self._admitted)):
             return None
         count = len(self._admitted) + len(self._late)
         detail = f"the bodies of {count} other requests are still arriving"

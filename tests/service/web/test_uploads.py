@@ -208,7 +208,7 @@ def server(flowers: StoredArtifact) -> Iterator[Server]:
     """A server with one worker, few places and short limits."""
     port = free_port()
     options = {
-        **{"workers": 1, "queue": 3, "slow-uploads": 8, "upload-grace-seconds": 0.5},
+        **{"workers": 1, "queue": 7, "slow-uploads": 8, "upload-grace-seconds": 0.5},
         **{"min-upload-bytes-per-second": 100_000, "send-seconds": 1},
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -235,7 +235,7 @@ def test_stalled_uploads_do_not_stop_predictions(server: Server) -> None:
     body = json.dumps({"instances": [[1, 2, 3, 4]]}).encode()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
-        stalled = [stack.enter_context(connect(server, b"{", 1000)) for _ in range(10)]
+        stalled = [stack.enter_context(connect(server, b"{", 1000)) for _ in range(14)]
 
         def drip() -> None:
             with contextlib.suppress(OSError):
