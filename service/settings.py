@@ -106,7 +106,7 @@ class ServiceSettings(Settings):
         minimum=1 << 20,
     )
     slow_uploads: int = setting(
-        64,
+        32,
         "Maximum number of slow uploads in a worker; then the slowest is closed.",
         minimum=1,
         maximum=1024,

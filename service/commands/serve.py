@@ -21,10 +21,11 @@ from service.observe.metrics import SharedMetrics, WorkerMetrics
 from service.runtime.request_memory import log_small_budget
 from service.runtime.served_schema import ServedSchema
 from service.settings import HostSettings, ServiceSettings
-from service.web.sending import MAX_HELD_REPLIES
 
 SPARE_THREADS = 56
-"""Number of extra threads per worker, for rejected requests and health probes."""
+"""Number of extra threads per worker, more than can be busy with sending large replies or with
+waiting for late bodies; the rest reject requests and answer health probes. Under overload, further
+threads would only compete for the interpreter."""
 
 
 def setting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -78,9 +79,7 @@ def serve(artifact: Path | None, **options: Any) -> None:
     # Process 1 of a container ignores a signal without a handler, and the supervisor installs its
     # own handlers only when it runs.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    request_threads = (
-        in_flight + settings.queue + settings.slow_uploads + MAX_HELD_REPLIES + SPARE_THREADS
-    )
+    request_threads = in_flight + settings.queue + settings.slow_uploads + SPARE_THREADS
     _run_host(settings, hosting, workers, request_threads, version)
 
 

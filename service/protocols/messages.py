@@ -1,7 +1,7 @@
 """The types of requests and replies in all protocols, and the negotiation of a media type."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -39,6 +39,8 @@ class Reply(NamedTuple):
     content_type: str = JSON
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    parts: Iterable[bytes] | None = None
+    """The body in parts that the host sends one after the other; None to send it as a whole."""
 
 
 def complete_body(request: Request) -> bytes:

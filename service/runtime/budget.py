@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from dataclasses import dataclass, field
 
 from service.errors import Refused
 from service.runtime.admission import overloaded
@@ -10,10 +11,23 @@ MAX_WAITING = 16
 """Maximum number of requests that wait for bytes of one budget; each of them holds a thread."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Ticket:
+    """A request that waits for bytes."""
+
+    count: int
+    """Number of bytes that it waits for."""
+    held: int
+    """Number of bytes that it holds already."""
+    granted: threading.Event = field(default_factory=threading.Event)
+
+
 class ByteBudget:
     """A semaphore that counts bytes and serves its waiting requests in the order of their arrival.
 
-    A large request is therefore never overtaken for ever by small ones.
+    A large request is therefore never overtaken for ever by small ones. A request that holds bytes
+    already goes before those that hold none, and only one such request may wait: two of them could
+    wait for each other.
     """
 
     def __init__(self, limit: int, deadline_seconds: float, use: str) -> None:
@@ -27,7 +41,12 @@ class ByteBudget:
         self.limit, self.deadline_seconds, self.use = limit, deadline_seconds, use
         self._free = limit
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[int, threading.Event]] = deque()
+        self._waiting: deque[_Ticket] = deque()
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether requests wait for bytes."""
+        return bool(self._waiting)
 
     def reserve(self, count: int, held: int = 0) -> int:
         """Wait for `count` bytes and return the number to release() later.
@@ -42,20 +61,25 @@ class ByteBudget:
             Refused: 503, the bytes were not free before the deadline, or too many requests wait.
         """
         count = min(count, self.limit - held)
+        if not count:
+            return 0
         with self._lock:
-            if not self._waiting and count <= self._free:
+            if count <= self._free and (held or not self._waiting):
                 self._free -= count
                 return count
+            if held and self._waiting and self._waiting[0].held:
+                raise self._refusal(count, held)
             if len(self._waiting) >= MAX_WAITING:
-                raise self._refusal(count)
-            ticket = (count, threading.Event())
-            self._waiting.append(ticket)
-        if not ticket[1].wait(self.deadline_seconds):
+                detail = f"{len(self._waiting)} other requests wait for memory for {self.use}"
+                raise overloaded(detail, self.deadline_seconds, reason="memory")
+            ticket = _Ticket(count, held)
+            (self._waiting.appendleft if held else self._waiting.append)(ticket)
+        if not ticket.granted.wait(self.deadline_seconds):
             with self._lock:
-                if not ticket[1].is_set():
+                if not ticket.granted.is_set():
                     self._waiting.remove(ticket)
                     self._grant()  # the next request may be smaller
-                    raise self._refusal(count)
+                    raise self._refusal(count, held)
         return count
 
     def release(self, count: int) -> None:
@@ -65,14 +89,15 @@ class ByteBudget:
             self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            count, is_granted = self._waiting.popleft()
-            self._free -= count
-            is_granted.set()
+        while self._waiting and self._waiting[0].count <= self._free:
+            ticket = self._waiting.popleft()
+            self._free -= ticket.count
+            ticket.granted.set()
 
-    def _refusal(self, count: int) -> Refused:
+    def _refusal(self, count: int, held: int) -> Refused:
+        others = self.limit - self._free - held
         detail = (
-            f"this request needs {count} bytes for {self.use}, and other requests hold "
-            f"{self.limit - self._free} of the {self.limit} bytes"
+            f"this request needs {count} further bytes for {self.use}, and other requests hold "
+            f"{others} of the {self.limit} bytes"
         )
         return overloaded(detail, self.deadline_seconds, reason="memory")

@@ -61,8 +61,8 @@ class RequestMemory:
 class MemoryBudgets:
     """The memory for concurrent requests of one worker.
 
-    There is one budget per step of a request. A request that holds bytes waits only for bytes of a
-    later step, so requests never wait for each other in a circle.
+    There is one budget per step of a request, and a request that holds bytes of one step waits for
+    those of a later one. Within a step, ByteBudget prevents that requests wait for each other.
     """
 
     bodies: ByteBudget

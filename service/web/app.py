@@ -87,7 +87,7 @@ def _register_hooks(app: Flask, context: ServiceContext) -> None:
         environ, status = request.environ, response.status_code
         context.metrics.count_reply(OTHER_ROUTE, status, perf_counter() - g.start, g.get("reason"))
         if status >= 400:
-            context.predict.drain(environ, g.request_id)
+            context.predict.drain(environ, g.request_id, replies.as_reply(response))
         headers = context.predict.finish_reply(status, environ, g.request_id, g.start)
         response.headers.extend(headers)
         return response

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import io
 import zlib
-from time import monotonic
 from typing import Any
 
 from werkzeug.http import parse_options_header
@@ -15,9 +14,7 @@ from service.protocols.messages import JSON, Request
 Environ = dict[str, Any]
 """The environ of a WSGI request (PEP 3333)."""
 PIECE_BYTES = 1 << 14
-"""Size in bytes of the first piece of a body; further pieces are larger if they arrive quickly."""
-QUICK_SECONDS = 0.1
-"""Time in seconds in which a piece must arrive for the next one to have twice its size."""
+"""Size in bytes of the pieces in which a body is read; the time of each of them is limited."""
 MAX_DEFLATE_RATIO = 1032
 """Maximum ratio of the sizes of data before and after deflate (https://zlib.net/zlib_tech.html)."""
 MAX_GZIP_MEMBERS = 1000
@@ -33,14 +30,17 @@ MAX_LENGTH_DIGITS = 15
 
 
 class Receiver:
-    """Accounts for the memory of one body; this class reserves nothing."""
+    """Accounts for the memory and the progress of one body; this class accepts every body."""
 
     __slots__ = ()
 
     def expect(self, count: int) -> None:
         """Reserve memory for `count` further bytes, or raise Refused."""
 
-    def hold(self, count: int) -> None:
+    def note_progress(self) -> None:
+        """Note that a piece has arrived, for which no memory is reserved."""
+
+    def shrink(self, count: int) -> None:
         """Reduce the reserved memory to that of a complete body of `count` bytes."""
 
 
@@ -79,7 +79,7 @@ def read_request(environ: Environ, max_bytes: int, receiver: Receiver = UNLIMITE
     if encoding and (encoding := encoding.strip().lower()) != "identity":
         receiver.expect(min(max_bytes, MAX_DEFLATE_RATIO * len(body)))
         body, is_complete = _decompress(body, encoding, max_bytes), True
-        receiver.hold(len(body))
+        receiver.shrink(len(body))
     json_length = environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
     if json_length is not None:
         json_length = _parse_length(json_length, "Inference-Header-Content-Length")
@@ -105,29 +105,29 @@ def is_drainable(environ: Environ) -> bool:
     return len(header) <= 7 and header.isdecimal() and 0 < int(header) <= MAX_DRAINED_BYTES
 
 
-def drain_body(environ: Environ) -> None:
+def drain_body(environ: Environ, receiver: Receiver = UNLIMITED) -> None:
     """Read and discard a body, up to MAX_DRAINED_BYTES."""
+    stream = environ["wsgi.input"]
+    remaining = int(environ.get("CONTENT_LENGTH") or MAX_DRAINED_BYTES)
     with contextlib.suppress(OSError):  # the client closed the connection
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or MAX_DRAINED_BYTES))
+        while remaining > 0 and (part := stream.read(min(PIECE_BYTES, remaining))):
+            remaining -= len(part)
+            receiver.note_progress()
 
 
 def _read_remaining(stream: Any, body: bytes, end: int, receiver: Receiver) -> bytes:
     """Read the rest of a body after its first piece, up to `end` bytes in all, or to its end.
 
-    The body is read in pieces because the host does not tell how much of a piece has arrived. The
-    pieces grow, as each of them costs a switch of threads.
+    The body is read in pieces because the host does not tell how much of a piece has arrived.
     """
-    parts, size, piece_bytes = [body], len(body), PIECE_BYTES
+    parts, size = [body], len(body)
     while size < end:
-        count = min(piece_bytes, end - size)
+        count = min(PIECE_BYTES, end - size)
         receiver.expect(count)
-        start = monotonic()
         if not (part := stream.read(count)):
             break
         parts.append(part)
         size += len(part)
-        is_quick = monotonic() - start < QUICK_SECONDS
-        piece_bytes = 2 * piece_bytes if is_quick else PIECE_BYTES
     return b"".join(parts)
 
 

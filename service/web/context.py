@@ -75,7 +75,7 @@ def load_context(
         find=versions.find,
         access=access,
         admission=admission,
-        uploads=Uploads(limits, admission, memory.bodies),
+        uploads=Uploads(limits, admission, memory.bodies, access.common_headers),
         memory=memory,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,

@@ -8,7 +8,6 @@ from service.protocols import tfserving, v2
 from service.web.context import ServiceContext, find_model, require_ready
 from service.web.replies import document, respond
 from service.web.request_path import NATIVE, V1, V2, Protocol
-from service.web.sending import body_parts
 
 PREDICTIONS = "predictions"
 """Name of the blueprint whose requests the hooks in app.py skip."""
@@ -22,8 +21,7 @@ def prediction_routes(context: ServiceContext) -> Blueprint:
         protocol: Protocol, model: str | None = None, version: str | None = None
     ) -> Response:
         find = None if model is None else partial(find_model, context, model, version)
-        reply, headers = context.predict(request.environ, protocol, find)
-        return respond(reply, headers, body_parts(reply.body, context.predict.memory.replies))
+        return respond(*context.predict(request.environ, protocol, find))
 
     @routes.post("/predict")
     def native_predict() -> Response:

@@ -3,7 +3,7 @@
 import functools
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,20 @@ _REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def respond(reply: Reply, headers: Headers = (), parts: Iterable[bytes] | None = None) -> Response:
-    """Convert a reply to a Flask response, which sends `parts` instead of the body if given."""
-    response = Response(parts or reply.body, reply.status, content_type=reply.content_type)
+def respond(reply: Reply, headers: Headers = ()) -> Response:
+    """Convert a reply to a Flask response."""
+    body = reply.parts or reply.body
+    response = Response(body, reply.status, content_type=reply.content_type)
     response.headers.extend((*headers, *reply.headers))
     response.content_length = len(reply.body)
     return response
+
+
+def as_reply(response: Response) -> Reply:
+    """Convert a Flask response to a reply."""
+    entity = ("Content-Type", "Content-Length")
+    headers = tuple((name, value) for name, value in response.headers if name not in entity)
+    return Reply(response.get_data(), response.content_type or "", response.status_code, headers)
 
 
 def document(content: Mapping[str, Any]) -> Response:

@@ -24,7 +24,7 @@ from service.runtime.served_model import ServedModel
 from service.web import body, replies
 from service.web.body import Environ
 from service.web.security import NOSNIFF, AccessControl, Headers
-from service.web.sending import MIN_HELD_BYTES, body_parts, hold_reply
+from service.web.sending import MIN_HELD_BYTES, HeldParts
 from service.web.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class PredictionPath:
             reply = self._answer(environ, protocol, served, request_id)
         except Exception as error:
             reply, reason = error_reply(error, environ, request_id)
-            self.drain(environ, request_id)
+            self.drain(environ, request_id, reply)
         self.metrics.count_reply(protocol.route, reply.status, perf_counter() - start, reason)
         return reply, self.finish_reply(reply.status, environ, request_id, start)
 
@@ -106,12 +106,19 @@ class PredictionPath:
             headers += (("Connection", "close"),)
         return headers
 
-    def drain(self, environ: Environ, request_id: str) -> None:
-        """Discard the small body of a rejected request, within the limits on late bodies."""
-        if body.is_drainable(environ) and (upload := self.uploads.start_late(environ, request_id)):
-            body.drain_body(environ)
-            with contextlib.suppress(Refused):  # if aborted, the client has had its reply
-                self.uploads.finish(upload)
+    def drain(self, environ: Environ, request_id: str, rejection: Reply) -> None:
+        """Discard the small body of a rejected request, within the limits on late bodies.
+
+        A body that breaks a limit ends with the rejection and the loss of its connection.
+        """
+        if not body.is_drainable(environ):
+            return
+        if upload := self.uploads.start_discarding(environ, request_id, rejection):
+            try:
+                body.drain_body(environ, upload)
+            finally:
+                with contextlib.suppress(Refused):  # the client has its reply
+                    self.uploads.finish(upload)
 
     def _answer(
         self, environ: Environ, protocol: Protocol, served: ServedModel, request_id: str
@@ -137,7 +144,7 @@ class PredictionPath:
                 self.admission.leave()
             raise
         if not self.uploads.finish(upload):
-            self.admission.enter()
+            self.uploads.admit()
         return request
 
     def _predict(self, request: Request, protocol: Protocol, served: ServedModel) -> Reply:
@@ -148,7 +155,7 @@ class PredictionPath:
         try:
             reply = self._run(request, protocol, served)
             if len(reply.body) > MIN_HELD_BYTES:
-                hold_reply(reply.body, self.memory.replies)
+                reply = reply._replace(parts=HeldParts(reply.body, self.memory.replies))
             return reply
         finally:
             if count:
@@ -184,7 +191,7 @@ class Dispatch:
         reply, headers = self.predict(environ, protocol)
         entity = (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
         start_response(replies.STATUS_LINES[reply.status], [*entity, *headers, *reply.headers])
-        return body_parts(reply.body, self.predict.memory.replies)
+        return reply.parts or [reply.body]
 
 
 def error_reply(error: Exception, environ: Environ, request_id: str) -> tuple[Reply, str | None]:

@@ -49,6 +49,10 @@ class AccessControl:
             detail = "expected a valid token, as Authorization: Bearer ... or X-API-Key: ..."
             raise Refused(401, detail, reason="unauthorized", headers=headers)
 
+    def common_headers(self, environ: Environ) -> Headers:
+        """Return the headers of every reply to a request, except those about its connection."""
+        return (NOSNIFF, *self.cors(environ))
+
     def cors(self, environ: Environ) -> Headers:
         """Return the headers that let a page of an allowed origin read the reply."""
         if not self.origins:

@@ -63,7 +63,7 @@ def test_a_refused_request_lets_the_next_one_pass() -> None:
     executor.shutdown(wait=False)
     error = large.exception(DEADLINE_SECONDS)
     assert isinstance(error, Refused)
-    detail = "this request needs 80 bytes for tests, and other requests hold"
+    detail = "this request needs 80 further bytes for tests, and other requests hold"
     assert f"overloaded: {detail}" in str(error)
     assert (503, "memory") == (error.status, error.reason)
     assert 40 == small.result(DEADLINE_SECONDS)
@@ -74,10 +74,25 @@ def test_the_number_of_waiting_requests_is_limited(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MAX_WAITING", 1)
     budget = held()
     waiting = start(lambda: budget.reserve(50))
-    with pytest.raises(Refused, match="60 of the 100 bytes"):
+    with pytest.raises(Refused, match="1 other requests wait for memory for tests"):
         budget.reserve(1)
     budget.release(OTHERS)
     assert 50 == waiting.result(DEADLINE_SECONDS)
+
+
+def test_requests_that_hold_bytes_do_not_wait_for_each_other() -> None:
+    """One request with bytes may wait, before those without; a second one is refused at once."""
+    budget = ByteBudget(100, 86400, "tests")
+    assert (50, 50) == (budget.reserve(50), budget.reserve(50))
+    without = start(lambda: budget.reserve(20))
+    first = start(lambda: budget.reserve(30, held=50))
+    with pytest.raises(
+        Refused, match="needs 30 further bytes for tests, and other requests hold 50"
+    ):
+        budget.reserve(30, held=50)
+    budget.release(50)
+    assert (30, 20) == (first.result(DEADLINE_SECONDS), without.result(DEADLINE_SECONDS))
+    assert 0 == budget.reserve(10, held=100)
 
 
 def test_a_request_above_the_limit_runs_alone() -> None:

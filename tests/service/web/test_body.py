@@ -175,7 +175,7 @@ class Memory(Receiver):
     def __init__(self, limit: int = 1 << 30) -> None:
         self.limit = limit
         self.pieces: list[int] = []
-        self.held: int | None = None
+        self.size: int | None = None
 
     def expect(self, count: int) -> None:
         """Record a piece."""
@@ -183,19 +183,19 @@ class Memory(Receiver):
             raise Refused(503, "full", reason="memory")
         self.pieces.append(count)
 
-    def hold(self, count: int) -> None:
+    def shrink(self, count: int) -> None:
         """Record the size of the complete body."""
-        self.held = count
+        self.size = count
 
 
 @pytest.mark.parametrize("environ", [sized, chunked])
 def test_memory_is_reserved_before_a_piece_is_read(
     environ: Callable[[bytes], dict[str, Any]],
 ) -> None:
-    """A large body is read in growing pieces; without memory for one, reading stops before it."""
+    """A large body is read in pieces; without memory for one, reading stops before it."""
     request, memory = environ(bytes(9 * PIECE_BYTES)), Memory()
     assert 9 * PIECE_BYTES == len(read_request(request, 9 * PIECE_BYTES, memory).body)
-    assert [PIECE_BYTES, 2 * PIECE_BYTES, 4 * PIECE_BYTES] == memory.pieces[:3]
+    assert [PIECE_BYTES] * 8 == memory.pieces[:8]
     request = environ(bytes(9 * PIECE_BYTES))
     with pytest.raises(Refused, match="full"):
         read_request(request, 9 * PIECE_BYTES, Memory(3 * PIECE_BYTES))
@@ -209,6 +209,6 @@ def test_memory_of_a_compressed_body() -> None:
     """Memory for the largest possible content is reserved first, then reduced to its true size."""
     memory = Memory()
     read_request(gzipped(bytes(5000)), 9000, memory)
-    assert ([9000], 5000) == (memory.pieces, memory.held)
+    assert ([9000], 5000) == (memory.pieces, memory.size)
     with pytest.raises(Refused, match="full"):
         read_request(gzipped(bytes(5000)), 9000, Memory(8999))

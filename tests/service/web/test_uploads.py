@@ -12,10 +12,11 @@ import pytest
 
 from service.errors import Refused
 from service.host.abort import ABORT
+from service.protocols.messages import Reply
 from service.runtime.admission import Admission
 from service.runtime.budget import ByteBudget
 from service.web import uploads as module
-from service.web.sending import MIN_HELD_BYTES, body_parts, hold_reply
+from service.web.sending import MIN_HELD_BYTES, HeldParts
 from service.web.uploads import UploadLimits, Uploads
 from tests.serving import DEADLINE_SECONDS, Server, free_port, granian, serving, until
 from tests.stored import StoredArtifact
@@ -63,6 +64,7 @@ def test_requests_that_run_keep_their_admissions() -> None:
 
 def test_slowest_body_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """If all places are taken, the body without progress for the longest time is aborted."""
+    monkeypatch.setattr(module, "MIN_EVICTION_SECONDS", 86400)
     uploads, aborted = new_uploads(1, max_late=1)
     uploads.admit()
     first = uploads.start(environ(aborted), "first")
@@ -92,27 +94,89 @@ def test_limits(limits: dict[str, float], problem: str, is_rejected: bool) -> No
     """A body that breaks a limit is aborted; its request gives its admission back."""
     uploads, aborted = new_uploads(1, **limits)
     if is_rejected:
-        upload = uploads.start_late(environ(aborted), "id")
+        upload = uploads.start_discarding(environ(aborted), "id", Reply(b"rejected", status=401))
         assert upload
     else:
         uploads.admit()
         upload = uploads.start(environ(aborted), "id")
     until(lambda: aborted)
-    assert problem in json.loads(aborted[0][1])["detail"]
+    if is_rejected:
+        assert [(401, b"rejected")] == aborted
+    else:
+        assert (408, True) == (aborted[0][0], problem in json.loads(aborted[0][1])["detail"])
     with pytest.raises(Refused, match="body"):
         uploads.finish(upload)
     uploads.admit()
 
 
-def test_waiting_for_memory_is_not_slow() -> None:
+def test_waiting_for_memory_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that waits for memory is not aborted; it is refused at the deadline."""
-    uploads, aborted = new_uploads(1, grace_seconds=0.5)
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    budget = ByteBudget(1000, 0.2, "tests")
+    limits = UploadLimits(grace_seconds=0, min_bytes_per_second=1e9)
+    aborted: Aborted = []
+    uploads = Uploads(limits, Admission(1, 1, deadline_seconds=1), budget)
+    budget.reserve(1000)  # by a request that has arrived
+    waiting = uploads.start(environ(aborted), "waits")
+    waiting.piece_start = float("inf")  # until it waits
+    with pytest.raises(Refused, match="for tests"):
+        waiting.expect(1)
+    assert ([], None) == (aborted, waiting.problem)
+
+
+def test_stalled_body_loses_its_memory_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body without progress that holds the memory is aborted when another one waits for it."""
+    monkeypatch.setattr(module, "MIN_EVICTION_SECONDS", 0)
+    aborted: Aborted = []
+    uploads = Uploads(
+        UploadLimits(), Admission(1, 2, 1), ByteBudget(1000, DEADLINE_SECONDS, "tests")
+    )
+    stalled, other = (uploads.start(environ(aborted), name) for name in ("stalled", "other"))
+    stalled.expect(500)
+
+    def end() -> None:
+        until(lambda: aborted)
+        stalled.release()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    other.expect(1)
+    thread.join()
+    assert "stood still while others waited" in json.loads(aborted[0][1])["detail"]
+
+
+def test_rejected_requests_take_no_place_from_others() -> None:
+    """If all places are taken, the body of a rejected request is not read."""
+    uploads, aborted = new_uploads(1, max_late=1)
+    rejection = Reply(b"", status=401)
+    assert uploads.start_discarding(environ(aborted), "first", rejection)
+    assert uploads.start_discarding(environ(aborted), "second", rejection) is None
+
+
+def test_excess_requests_do_not_wait_while_bodies_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies that make progress are no reason to wait; after one wait, the refusal is immediate."""
+    uploads, aborted = new_uploads(1)
     uploads.admit()
     upload = uploads.start(environ(aborted), "id")
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        upload.note_progress()
+
+    monkeypatch.setattr(module, "sleep", sleep)
+    for _ in range(2):
+        with pytest.raises(Refused, match="the bodies of 1 other requests are still arriving"):
+            uploads.admit()
+    assert [module.STALL_SECONDS] == waits
+
+
+def test_memory_of_a_body_follows_its_size() -> None:
+    """The reserved memory shrinks to that of the complete body, and is given back at the end."""
+    uploads, aborted = new_uploads(1)
+    upload = uploads.start(environ(aborted), "id")
     upload.expect(500)
-    with pytest.raises(Refused, match="for tests"):
-        uploads.start(environ(aborted), "other").expect(1)
-    upload.hold(100)
+    upload.shrink(100)
     assert 200 == upload.reserved
     upload.release()
     assert 0 == upload.reserved
@@ -122,15 +186,21 @@ def test_large_replies_hold_memory() -> None:
     """The memory of a reply is free again when the host closes its parts, and only once."""
     budget = ByteBudget(MIN_HELD_BYTES + 100, 0.01, "tests")
     body = bytes(range(256)) * (MIN_HELD_BYTES // 256) + b"x"
-    hold_reply(body, budget)
-    parts: Any = body_parts(body, budget)
+    parts = HeldParts(body, budget)
     with pytest.raises(Refused):
-        hold_reply(body, budget)
+        HeldParts(body, budget)
     assert body == b"".join(parts)
     parts.close()
     parts.close()
-    hold_reply(body, budget)
-    assert [b"x"] == body_parts(b"x", budget)
+    HeldParts(body, budget)
+    with pytest.raises(Refused):
+        HeldParts(body, budget)
+
+
+def test_large_reply_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the deadline, the parts end early, for which the host closes the connection."""
+    monkeypatch.setattr("service.web.sending.MAX_SEND_SECONDS", -1)
+    assert [] == list(HeldParts(b"x" * (MIN_HELD_BYTES + 1), ByteBudget(1 << 20, 0.01, "tests")))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +208,7 @@ def server(flowers: StoredArtifact) -> Iterator[Server]:
     """A server with one worker, few places and short limits."""
     port = free_port()
     options = {
-        **{"workers": 1, "queue": 3, "slow-uploads": 8, "upload-grace-seconds": 0.5},
+        **{"workers": 1, "queue": 7, "slow-uploads": 8, "upload-grace-seconds": 0.5},
         **{"min-upload-bytes-per-second": 100_000, "send-seconds": 1},
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -165,7 +235,7 @@ def test_stalled_uploads_do_not_stop_predictions(server: Server) -> None:
     body = json.dumps({"instances": [[1, 2, 3, 4]]}).encode()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
-        stalled = [stack.enter_context(connect(server, b"{", 1000)) for _ in range(10)]
+        stalled = [stack.enter_context(connect(server, b"{", 1000)) for _ in range(14)]
 
         def drip() -> None:
             with contextlib.suppress(OSError):
