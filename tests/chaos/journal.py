@@ -6,22 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.chaos.load import BrokenConnection
+from tests.chaos.load import BrokenConnection, Hit
 
 MAX_DELAY_SECONDS = 30.0
 """Maximum time from a hit to the end of a connection; later, another one may have its port."""
 MAX_LOGGED_REPLIES = 100
 """Maximum number of wrong replies in the log."""
-
-
-class Hit(NamedTuple):
-    """A worker that an event killed or stopped, with the client's ports of its connections."""
-
-    seconds: float
-    """Time of the event on the clock time.monotonic()."""
-    ports: frozenset[int]
 
 
 class Journal:
@@ -37,10 +28,6 @@ class Journal:
         with self._lock, self.path.open("a") as file:
             self.counts[event] += 1
             file.write(json.dumps(line) + "\n")
-
-    def add_hit(self, ports: set[int]) -> None:
-        """Record a hit on a worker now."""
-        self.hits.append(Hit(time.monotonic(), frozenset(ports)))
 
     def write_failures(
         self, wrong: Sequence[str], broken: Sequence[BrokenConnection]

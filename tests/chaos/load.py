@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tests.serving import DEADLINE_SECONDS
+from tests.serving import DEADLINE_SECONDS, until
 
 INTERVAL_SECONDS = 0.01
 """Seconds between two connections of a client that is not persistent."""
@@ -37,6 +38,14 @@ class BrokenConnection(NamedTuple):
     error: str
     local_port: int
     seconds: float
+
+
+class Hit(NamedTuple):
+    """A signal to a worker, and the client's ports of the connections that it may break."""
+
+    seconds: float
+    """Time of the signal on the clock time.monotonic()."""
+    ports: frozenset[int]
 
 
 Check = Callable[[int, int, bytes], str | None]
@@ -108,6 +117,19 @@ def client_ports(worker: psutil.Process) -> set[int]:
     """Return the clients' ports of the connections that a worker has accepted."""
     connections = worker.net_connections("tcp")
     return {connection.raddr.port for connection in connections if connection.raddr}
+
+
+def hit(worker: psutil.Process, number: signal.Signals) -> Hit:
+    """Suspend a worker and send it a signal; a worker that is gone has no connections."""
+    ports = set[int]()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.suspend()  # A suspended worker accepts no connection after its ports are listed.
+        until(lambda: worker.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+        ports = client_ports(worker)
+    seconds = time.monotonic()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.send_signal(number)
+    return Hit(seconds, frozenset(ports))
 
 
 @contextlib.contextmanager
