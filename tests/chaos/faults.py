@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Faults:
     journal: Journal
     weights: Mapping[str, int]
     """Relative frequency of each fault, by the name of its method with spaces."""
+    end: threading.Event
+    """Set when the run ends."""
     current_version: int = 1
     """The newest good version."""
     recovery_seconds: float = 0.0
@@ -74,7 +77,8 @@ class Faults:
         """Kill one worker or several in a row, whatever their age."""
         for _ in range(self.choices.choice((1, 1, 2, 3, 5, 10))):
             self._hit(self.choices.choice(until(self._processes)), signal.SIGKILL)
-            time.sleep(self.choices.choice((0.0, self.choices.uniform(0.0, MAX_PAUSE_SECONDS))))
+            pause = self.choices.uniform(0.0, MAX_PAUSE_SECONDS)
+            self.end.wait(self.choices.choice((0.0, pause)))
         self.wait()
 
     def stop(self) -> None:

@@ -191,7 +191,7 @@ def test_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\nseed {SEED}, {MINUTES:g} minutes; events: {journal.path}")
     with serving(command, port, log=tmp_path / "log") as server:
         weights = {name: weight for name, weight in WEIGHTS.items() if name in FAULTS}
-        faults = Faults(server, WORKERS, publisher, tokens, choices, journal, weights)
+        faults = Faults(server, WORKERS, publisher, tokens, choices, journal, weights, stop)
         run = new_load(server, publisher, journal, stop)
         faults.wait()
         files, started_megabytes = open_files(server), server.megabytes()
