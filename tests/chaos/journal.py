@@ -35,15 +35,14 @@ class Journal:
         """Log wrong replies and the broken connections that no hit explains; return the latter."""
         for text in wrong[:MAX_LOGGED_REPLIES]:
             self.write("wrong reply", text=text)
-        unexplained = [connection for connection in broken if not self.explains(connection)]
+        unexplained = [each for each in broken if not self.explains(each.local_port, each.seconds)]
         for error, port, seconds in unexplained:
             self.write("broken connection", error=error, port=port, at=round(seconds, 3))
         return unexplained
 
-    def explains(self, broken: BrokenConnection) -> bool:
-        """Return whether a hit may have broken a connection, which ended soon after the hit."""
+    def explains(self, local_port: int, seconds: float) -> bool:
+        """Return whether a hit may have ended or delayed a connection, by its end on the clock."""
         return any(
-            broken.local_port in hit.ports
-            and hit.seconds <= broken.seconds <= hit.seconds + MAX_DELAY_SECONDS
+            local_port in hit.ports and hit.seconds <= seconds <= hit.seconds + MAX_DELAY_SECONDS
             for hit in self.hits
         )

@@ -40,6 +40,17 @@ class BrokenConnection(NamedTuple):
     seconds: float
 
 
+class Completion(NamedTuple):
+    """A connection over which each request was answered."""
+
+    latency_seconds: float
+    """Time from the first reply to the last one."""
+    local_port: int
+    """The client's port."""
+    seconds: float
+    """Time of the last reply on the clock time.monotonic()."""
+
+
 class Hit(NamedTuple):
     """A signal to a worker, and the client's ports of the connections that it may break."""
 
@@ -72,6 +83,8 @@ class Client(threading.Thread):
         self.replies = 0
         self.wrong: list[str] = []
         self.broken: list[BrokenConnection] = []
+        self.completions: list[Completion] = []
+        """The completed connections of a client that is not persistent."""
 
     def run(self) -> None:
         """Send requests over one connection after the other until `stop` is set."""
@@ -80,7 +93,7 @@ class Client(threading.Thread):
             try:
                 connection.connect()
                 local_port = connection.sock.getsockname()[1]
-                self._send(connection)
+                self._send(connection, local_port)
             except (OSError, http.client.HTTPException) as error:
                 self.broken.append(BrokenConnection(repr(error), local_port, time.monotonic()))
             finally:
@@ -88,16 +101,20 @@ class Client(threading.Thread):
             if not self.persistent:
                 self.stop.wait(INTERVAL_SECONDS)
 
-    def _send(self, connection: http.client.HTTPConnection) -> None:
-        check = self.new_check()
+    def _send(self, connection: http.client.HTTPConnection, local_port: int) -> None:
+        check, reply_seconds = self.new_check(), list[float]()
         cycle = enumerate(self.requests)
         for position, request in itertools.cycle(cycle) if self.persistent else cycle:
             status, body = exchange(connection, request)
             self.replies += 1
+            if not self.persistent:
+                reply_seconds.append(time.monotonic())
             if text := check(position, status, body):
                 self.wrong.append(f"{request.path} at {time.monotonic():.3f} s: {text}")
             if self.stop.is_set() or connection.sock is None:
                 return  # Without a socket, http.client would connect again, from another port.
+        latency = reply_seconds[-1] - reply_seconds[0]
+        self.completions.append(Completion(latency, local_port, reply_seconds[-1]))
 
 
 def connect(port: int, timeout: float = DEADLINE_SECONDS) -> http.client.HTTPConnection:
