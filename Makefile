@@ -79,8 +79,9 @@ test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## run cl
 conformance: .venv/.dev ## send 100,000 generated requests, with random headers too, and check every reply
 	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -m conformance tests/conformance
 
-chaos: .venv/.dev ## test version changes, kills, resumes and faults of every kind under load
-	@CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
+chaos: .venv/.dev ## test version changes, kills, resumes and faults of every kind under load (half an hour)
+	@CHAOS_MINUTES=$${CHAOS_MINUTES:-30} CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 \
+	    CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
 
 mutants: .venv/.dev ## run every check on faulty artifacts and on correct networks
 	@$(BIN)/python -m pytest -m mutants tests/mutants
