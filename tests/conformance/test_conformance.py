@@ -108,10 +108,10 @@ def test_guarded_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     tokens.write_text("\n".join(guarded.TOKENS))
     options = ("--token-file", str(tokens), "--cors-origins", ",".join(guarded.ORIGINS))
     command = granian(artifact, port, "--workers", WORKERS, *options)
-    requests = Plan(SEED, (artifact,), (port,), group_weights={"guarded": 1})
+    guarded_plan = Plan(SEED, (artifact,), (port,), group_weights={"guarded": 1})
     tally = Tally()
     with serving(command, port, Limits().environment(), log=tmp_path / "log") as server:
-        for batch in send_all(requests, range(REQUESTS // REQUESTS_PER_GUARDED), JOBS):
+        for batch in send_all(guarded_plan, range(REQUESTS // REQUESTS_PER_GUARDED), JOBS):
             tally.add(batch)
         check(tally, [server])
     with capsys.disabled():
