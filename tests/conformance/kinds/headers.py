@@ -136,6 +136,7 @@ def of_predictions(draw: Draw, variant: str) -> Case:
         tensor = {"name": "input", "shape": shape, "datatype": "FP32", "data": cells}
         document, accepted = {"inputs": [tensor]}, [all_outputs(draw, index)]
     body = draw.json(document)
+    body += b" " * (len(body) % 4 == 0)  # A header may declare a V2 body to be float32 bytes.
     statuses = () if CONSEQUENTIAL.isdisjoint(name for name, _ in more) else PREDICTION_ERRORS
     outcome = AnyOf([*accepted, *(error(headers, status) for status in statuses)])
     headers.append(("Content-Length", str(len(body))))
