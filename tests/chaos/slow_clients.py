@@ -33,7 +33,8 @@ class SlowConnection(NamedTuple):
     """The client's port."""
     seconds: float
     """Time of the end on the clock time.monotonic()."""
-    closed_by_server: bool
+    closed_by_limit: bool
+    """Whether the server refused the upload (408), or left the reply incomplete."""
 
 
 class SlowClients(threading.Thread):
@@ -47,7 +48,7 @@ class SlowClients(threading.Thread):
         self.kind, self.port, self.journal, self.stop = kind, port, journal, stop
         self.is_upload = kind in ("stalled upload", "drip writer")
         self.groups: list[list[SlowConnection]] = []
-        """The connections of each group that was held until its end."""
+        """The connections of each group held until its end that a limit closed, or nothing."""
         fields = {"Host": "localhost", "Content-Type": "application/json", **request.headers}
         body = request.body or b""
         fields["Content-Length"] = str(len(body))
@@ -56,10 +57,10 @@ class SlowClients(threading.Thread):
         self.content += body[:UPLOADED_BYTES] if self.is_upload else body
 
     def closed_without_hit(self) -> list[list[bool]]:
-        """Return whether the server closed each connection whose worker was not hit, by group."""
+        """Return whether a limit closed each connection whose worker was not hit, by group."""
         explains = self.journal.explains
         groups = [
-            [each.closed_by_server for each in group if not explains(each.local_port, each.seconds)]
+            [each.closed_by_limit for each in group if not explains(each.local_port, each.seconds)]
             for group in self.groups
         ]
         return [group for group in groups if group]
@@ -102,7 +103,9 @@ class SlowClients(threading.Thread):
                 return
             for descriptor, _ in poller.poll(0):
                 poller.unregister(descriptor)
-                group.append(end(clients.pop(descriptor), closed_by_server=True))
+                closed = self._end(clients.pop(descriptor))
+                if closed.closed_by_limit:  # A reload also closes connections, which says nothing.
+                    group.append(closed)
             for client in clients.values():
                 with contextlib.suppress(OSError):
                     if self.kind == "drip writer":
@@ -110,15 +113,22 @@ class SlowClients(threading.Thread):
                     elif self.kind == "drip reader":
                         client.recv(1)
         # A client that does not read learns only now that the server has closed its connection.
-        is_unread = self.kind == "unread reply"
-        group += [end(each, is_unread and not reads_reply(each)) for each in clients.values()]
+        group += map(self._end, clients.values())
         self.groups.append(group)
         self.journal.write("end of slow clients", group=self.kind, left=len(clients))
 
+    def _end(self, client: socket.socket) -> SlowConnection:
+        """Return a connection that ends now, after reading what the server has sent."""
+        is_unread = self.kind == "unread reply"
+        closed = not reads_reply(client) if is_unread else self.is_upload and is_refused(client)
+        return SlowConnection(client.getsockname()[1], time.monotonic(), closed)
 
-def end(client: socket.socket, closed_by_server: bool) -> SlowConnection:
-    """Return a connection that ends now."""
-    return SlowConnection(client.getsockname()[1], time.monotonic(), closed_by_server)
+
+def is_refused(client: socket.socket) -> bool:
+    """Return whether a client has received status 408, which no reload sends."""
+    with contextlib.suppress(OSError):
+        return client.recv(RECEIVE_BUFFER_BYTES).startswith(b"HTTP/1.1 408 ")
+    return False
 
 
 def reads_reply(client: socket.socket) -> bool:

@@ -133,13 +133,17 @@ class Load:
 
     def summary(self) -> str:
         """Return the counts of the clients and the memory as text."""
-        closed = {slow.kind: slow.closed_without_hit() for slow in self.slow_clients}
+        closed = {
+            slow.kind: slow.closed_without_hit()
+            for slow in self.slow_clients
+            if slow.kind != "drip reader"  # It has read a part of the reply, which is not judged.
+        }
         slow = ", ".join(
             f"{sum(map(sum, groups))} of {sum(map(len, groups))} {kind} connections"
             for kind, groups in closed.items()
         )
         return (
-            f"closed by workers without a hit: {slow}\n"
+            f"closed by a limit of workers without a hit: {slow}\n"
             f"{sum(client.replies for client in self.clients)} replies, {len(self.wrong)} wrong; "
             f"at most {self.memory.maximum:.0f} MB in {self.memory.samples} samples; "
             f"at most {self.longest_prediction_seconds:.2f} s from readiness to a prediction; "
