@@ -37,7 +37,7 @@ SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 .DEFAULT_GOAL := help
 .PHONY: help train resume formulations export serve test check format \
     test-clients conformance chaos mutants runtimes floors \
-    bench-train bench-serve bench-overload audit clean
+    bench-train bench-serve bench-overload bench-load audit clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -79,8 +79,9 @@ test-clients: .venv/.dev .peers/kserve/.made .peers/schemathesis/.made ## run cl
 conformance: .venv/.dev ## send 100,000 generated requests, with random headers too, and check every reply
 	@CONFORMANCE_REQUESTS=$${CONFORMANCE_REQUESTS:-100000} $(BIN)/python -m pytest -m conformance tests/conformance
 
-chaos: .venv/.dev ## test version changes, kills, resumes and faults of every kind under load
-	@CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
+chaos: .venv/.dev ## test version changes, kills, resumes and faults of every kind under load (half an hour)
+	@CHAOS_MINUTES=$${CHAOS_MINUTES:-30} CHAOS_SWAPS=100 CHAOS_KILLS=30 CHAOS_RESUMES=50 \
+	    CHAOS_WORKER_KILLS=20 $(BIN)/python -m pytest -m chaos tests/chaos
 
 mutants: .venv/.dev ## run every check on faulty artifacts and on correct networks
 	@$(BIN)/python -m pytest -m mutants tests/mutants
@@ -99,6 +100,11 @@ bench-serve: .venv/.dev $(SERVE_PEERS:%=.peers/%/.made) ## compare the service w
 
 bench-overload: .venv/.dev ## measure the service at one, two and four times its peak load (needs wrk)
 	@exec $(BIN)/python -m bench.load.overload
+
+bench-load: .venv/.dev ## measure memory under large bodies, bursts of page views, and the replacement of workers (needs wrk)
+	@$(BIN)/python -m bench.load.memory
+	@$(BIN)/python -m bench.load.pages
+	@$(BIN)/python -m bench.load.replacement
 
 audit: .peers/audit/.made ## list known vulnerabilities of the pinned and of the oldest allowed versions (from osv.dev)
 	@$(PYTHON) .ci/floors.py >.peers/audit/floors.txt

@@ -1,6 +1,7 @@
 """Memory of one worker while clients send large bodies and do not read the replies.
 
-    python -m bench.load.memory [--clients 40] [--seconds 10] [--against CHECKOUT]
+    python -m bench.load.memory [--loads LOAD ...] [--clients 40] [--seconds 10] [--rounds 1]
+                                [--against CHECKOUT]
 
 separate, batched   every client repeats a JSON body of 16 MB, without and with batching
 gzip                every client repeats the same body, compressed, without batching
@@ -10,8 +11,8 @@ A further client sends one row every 50 ms. Columns: "idle" and "peak" are the p
 of the process tree in MB, "after" that of 35 s later, when the connections of clients that read
 nothing have been closed; "answered" and "rejected" count the large requests with status 200 and
 503; "small answered" and "small failed" those of one row; "small max" is the longest time of one of
-these in milliseconds. `--against` measures the service of another checkout, which needs a .venv of
-its own. Linux only.
+these in milliseconds. Each figure is the median over the rounds. `--against` compares with the
+service of another checkout, which needs a .venv of its own: the measurements alternate. Linux only.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,15 @@ from bench.cores import assign_cores
 from bench.report import new_console, print_medians
 from bench.serve.requests import JSON, NATIVE_JSON, HttpRequest
 from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
-from bench.serve.stacks import SERVICE, Stack
+from bench.serve.stacks import Stack, services
 
 NETWORK = "digits"
 ROWS = 55_000
 """Number of rows per large request; the body is close to the default limit of 16 MiB."""
 AFTER_SECONDS = 35
+"""Time in seconds from the end of the load `unread` until the measurement "after"."""
 INTERVAL_SECONDS = 0.05
+"""Time in seconds between two measurements, and from a reply to the next request of one row."""
 LOADS = ("separate", "batched", "gzip", "unread")
 
 
@@ -124,18 +127,20 @@ def measure(stack: Stack, load: str, core: int, clients: int, seconds: float) ->
 def main() -> None:
     """Print the table, then the JSON document."""
     options = {"clients": (40, "number of clients"), "seconds": (10, "seconds of each load")}
-    parser = new_parser(__doc__, **options)
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measure this checkout")
+    parser = new_parser(__doc__, **options, rounds=(1, "number of rounds"))
+    help_text = "compare with this checkout's service"
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help=help_text)
     parser.add_argument("--loads", nargs="*", choices=LOADS, default=LOADS, help="loads to run")
     arguments = parser.parse_args()
     server_core, *other_cores = dict.fromkeys(assign_cores(3))
     os.sched_setaffinity(0, other_cores or {server_core})
-    checkout = arguments.against
-    stack = replace(SERVICE, checkout=checkout.absolute()) if checkout else SERVICE
     clients, seconds = arguments.clients, arguments.seconds
-    figures = {
-        load: [measure(stack, load, server_core, clients, seconds)] for load in arguments.loads
-    }
+    figures: dict[str, list[dict[str, float]]] = {}
+    for _ in range(arguments.rounds):
+        for load in arguments.loads:
+            for stack in services(arguments.against):
+                result = measure(stack, load, server_core, clients, seconds)
+                figures.setdefault(f"{load}, {stack.name}", []).append(result)
     document = print_medians(new_console(140), f"{clients} clients, bodies of 16 MB", figures)
     print(json.dumps({"clients": clients, "seconds": seconds, "loads": document}))
 

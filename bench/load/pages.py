@@ -19,7 +19,6 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from bench.cores import assign_cores
 from bench.report import new_console, print_medians
 from bench.serve.requests import HttpRequest
 from bench.serve.served_artifact import ARTIFACT_HELP, Server, find_or_build_artifact
-from bench.serve.stacks import SERVICE, Stack
+from bench.serve.stacks import Stack, services
 
 NETWORK = "net-1000-16"
 PATHS = ("/docs", "/openapi.json", "/model", "/")
@@ -120,13 +119,9 @@ def main() -> None:
     arguments = parser.parse_args()
     server_core, load_core = assign_cores(2)
     artifact = find_or_build_artifact(arguments.artifact)
-    stacks = [SERVICE]
-    if arguments.against:
-        checkout = arguments.against.absolute()
-        stacks.insert(0, replace(SERVICE, name=f"service of {checkout}", checkout=checkout))
     os.sched_setaffinity(0, {load_core})
     console, document = new_console(), {}
-    for stack in stacks:
+    for stack in services(arguments.against):
         rounds = [
             measure(stack, artifact, server_core, arguments.clients)
             for _ in range(arguments.rounds)

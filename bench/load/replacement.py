@@ -36,6 +36,7 @@ CONNECTIONS = 256
 PEAK_CONNECTIONS = 16
 """Number of connections of the closed loop."""
 POLL_SECONDS = 0.02
+"""Time in seconds between two checks whether the old workers have ended."""
 PAUSE_SECONDS = 1.0
 """Seconds between a load and the next one."""
 

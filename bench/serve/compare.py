@@ -23,7 +23,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.arguments import new_parser, one_of
@@ -33,7 +33,7 @@ from bench.report import new_console
 from bench.serve.measurement import Bench, Entry, measure
 from bench.serve.requests import NATIVE_BINARY, NATIVE_JSON, Protocol
 from bench.serve.served_artifact import Server, example_rows, find_or_build_artifact
-from bench.serve.stacks import SERVICE, STACKS, Stack, installed_stacks
+from bench.serve.stacks import SERVICE, STACKS, Stack, installed_stacks, services
 from bench.serve.start import measure_starts
 from service.runtime.predictor import Predictor
 
@@ -164,8 +164,7 @@ def main() -> None:
     require_wrk()
     stacks = installed_stacks(arguments.only or ())
     if arguments.against:
-        checkout = arguments.against.absolute()
-        stacks = [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
+        stacks = services(arguments.against)
     cells = [CELLS[name] for name in arguments.cells or CELLS]
     server_core, load_core, idle_core = cores = assign_cores(3)
     os.sched_setaffinity(0, {load_core, idle_core})

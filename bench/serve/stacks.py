@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import REPOSITORY
@@ -98,6 +98,14 @@ STACKS = (
         setup=("{programs}/mlflow_save.py", "{folder}/model"),
     ),
 )
+
+
+def services(against: Path | None) -> list[Stack]:
+    """Return this service, and that of the checkout to compare with, if any."""
+    if against is None:
+        return [SERVICE]
+    checkout = against.absolute()
+    return [SERVICE, replace(SERVICE, name=f"service of {checkout}", checkout=checkout)]
 
 
 def installed_stacks(names: Sequence[str]) -> list[Stack]:

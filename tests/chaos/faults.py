@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 
 from tests.chaos.journal import Journal
-from tests.chaos.load import READYZ, LoadRequest, client_ports, connect, exchange
+from tests.chaos.load import READYZ, LoadRequest, client_ports, connect, exchange, hit
 from tests.chaos.publisher import FAULTS, NAME, Publisher
 from tests.serving import Server, until
 
@@ -50,6 +51,8 @@ class Faults:
     journal: Journal
     weights: Mapping[str, int]
     """Relative frequency of each fault, by the name of its method with spaces."""
+    end: threading.Event
+    """Set when the run ends."""
     current_version: int = 1
     """The newest good version."""
     recovery_seconds: float = 0.0
@@ -74,7 +77,8 @@ class Faults:
         """Kill one worker or several in a row, whatever their age."""
         for _ in range(self.choices.choice((1, 1, 2, 3, 5, 10))):
             self._hit(self.choices.choice(until(self._processes)), signal.SIGKILL)
-            time.sleep(self.choices.choice((0.0, self.choices.uniform(0.0, MAX_PAUSE_SECONDS))))
+            pause = self.choices.uniform(0.0, MAX_PAUSE_SECONDS)
+            self.end.wait(self.choices.choice((0.0, pause)))
         self.wait()
 
     def stop(self) -> None:
@@ -185,10 +189,6 @@ class Faults:
 
     def _hit(self, process: psutil.Process, number: signal.Signals) -> None:
         """Kill or stop a worker, and record the connections that may break."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            age = time.time() - process.create_time()
-            process.suspend()  # A suspended worker accepts no connection after its ports are read.
-            until(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
-            self.journal.add_hit(client_ports(process))
-            process.send_signal(number)
-            self.journal.write(number.name, process=process.pid, age=round(age, 2))
+        age = time.time() - process.create_time()
+        self.journal.hits.append(hit(process, number))
+        self.journal.write(number.name, process=process.pid, age=round(age, 2))

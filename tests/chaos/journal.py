@@ -6,22 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.chaos.load import BrokenConnection
+from tests.chaos.load import BrokenConnection, Hit
 
 MAX_DELAY_SECONDS = 30.0
 """Maximum time from a hit to the end of a connection; later, another one may have its port."""
 MAX_LOGGED_REPLIES = 100
 """Maximum number of wrong replies in the log."""
-
-
-class Hit(NamedTuple):
-    """A worker that an event killed or stopped, with the client's ports of its connections."""
-
-    seconds: float
-    """Time of the event on the clock time.monotonic()."""
-    ports: frozenset[int]
 
 
 class Journal:
@@ -38,25 +29,20 @@ class Journal:
             self.counts[event] += 1
             file.write(json.dumps(line) + "\n")
 
-    def add_hit(self, ports: set[int]) -> None:
-        """Record a hit on a worker now."""
-        self.hits.append(Hit(time.monotonic(), frozenset(ports)))
-
     def write_failures(
         self, wrong: Sequence[str], broken: Sequence[BrokenConnection]
     ) -> list[BrokenConnection]:
         """Log wrong replies and the broken connections that no hit explains; return the latter."""
         for text in wrong[:MAX_LOGGED_REPLIES]:
             self.write("wrong reply", text=text)
-        unexplained = [connection for connection in broken if not self.explains(connection)]
+        unexplained = [each for each in broken if not self.explains(each.local_port, each.seconds)]
         for error, port, seconds in unexplained:
             self.write("broken connection", error=error, port=port, at=round(seconds, 3))
         return unexplained
 
-    def explains(self, broken: BrokenConnection) -> bool:
-        """Return whether a hit may have broken a connection, which ended soon after the hit."""
+    def explains(self, local_port: int, seconds: float) -> bool:
+        """Return whether a hit may have ended or delayed a connection, by its end on the clock."""
         return any(
-            broken.local_port in hit.ports
-            and hit.seconds <= broken.seconds <= hit.seconds + MAX_DELAY_SECONDS
+            local_port in hit.ports and hit.seconds <= seconds <= hit.seconds + MAX_DELAY_SECONDS
             for hit in self.hits
         )

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tests.serving import DEADLINE_SECONDS
+from tests.serving import DEADLINE_SECONDS, until
 
 INTERVAL_SECONDS = 0.01
 """Seconds between two connections of a client that is not persistent."""
@@ -39,6 +40,25 @@ class BrokenConnection(NamedTuple):
     seconds: float
 
 
+class Completion(NamedTuple):
+    """A connection over which each request was answered."""
+
+    latency_seconds: float
+    """Time from the first reply to the last one."""
+    local_port: int
+    """The client's port."""
+    seconds: float
+    """Time of the last reply on the clock time.monotonic()."""
+
+
+class Hit(NamedTuple):
+    """A signal to a worker, and the client's ports of the connections that it may break."""
+
+    seconds: float
+    """Time of the signal on the clock time.monotonic()."""
+    ports: frozenset[int]
+
+
 Check = Callable[[int, int, bytes], str | None]
 """Function from a request's position, a status and a body to an error message, or None."""
 
@@ -63,6 +83,8 @@ class Client(threading.Thread):
         self.replies = 0
         self.wrong: list[str] = []
         self.broken: list[BrokenConnection] = []
+        self.completions: list[Completion] = []
+        """The completed connections of a client that is not persistent."""
 
     def run(self) -> None:
         """Send requests over one connection after the other until `stop` is set."""
@@ -71,7 +93,7 @@ class Client(threading.Thread):
             try:
                 connection.connect()
                 local_port = connection.sock.getsockname()[1]
-                self._send(connection)
+                self._send(connection, local_port)
             except (OSError, http.client.HTTPException) as error:
                 self.broken.append(BrokenConnection(repr(error), local_port, time.monotonic()))
             finally:
@@ -79,16 +101,20 @@ class Client(threading.Thread):
             if not self.persistent:
                 self.stop.wait(INTERVAL_SECONDS)
 
-    def _send(self, connection: http.client.HTTPConnection) -> None:
-        check = self.new_check()
+    def _send(self, connection: http.client.HTTPConnection, local_port: int) -> None:
+        check, reply_seconds = self.new_check(), list[float]()
         cycle = enumerate(self.requests)
         for position, request in itertools.cycle(cycle) if self.persistent else cycle:
             status, body = exchange(connection, request)
             self.replies += 1
+            if not self.persistent:
+                reply_seconds.append(time.monotonic())
             if text := check(position, status, body):
                 self.wrong.append(f"{request.path} at {time.monotonic():.3f} s: {text}")
             if self.stop.is_set() or connection.sock is None:
                 return  # Without a socket, http.client would connect again, from another port.
+        latency = reply_seconds[-1] - reply_seconds[0]
+        self.completions.append(Completion(latency, local_port, reply_seconds[-1]))
 
 
 def connect(port: int, timeout: float = DEADLINE_SECONDS) -> http.client.HTTPConnection:
@@ -108,6 +134,19 @@ def client_ports(worker: psutil.Process) -> set[int]:
     """Return the clients' ports of the connections that a worker has accepted."""
     connections = worker.net_connections("tcp")
     return {connection.raddr.port for connection in connections if connection.raddr}
+
+
+def hit(worker: psutil.Process, number: signal.Signals) -> Hit:
+    """Suspend a worker and send it a signal; a worker that is gone has no connections."""
+    ports = set[int]()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.suspend()  # A suspended worker accepts no connection after its ports are listed.
+        until(lambda: worker.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+        ports = client_ports(worker)
+    seconds = time.monotonic()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.send_signal(number)
+    return Hit(seconds, frozenset(ports))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ number of kills (default: 6), and CHAOS_SEED the seed of the pattern.
 import contextlib
 import os
 import random
+import signal
 import statistics
 import threading
 import time
@@ -18,7 +19,16 @@ import psutil
 import pytest
 
 from service.artifact import manifest
-from tests.chaos.load import READYZ, Client, LoadRequest, client_ports, connect, exchange, load
+from tests.chaos.load import (
+    READYZ,
+    Client,
+    LoadRequest,
+    client_ports,
+    connect,
+    exchange,
+    hit,
+    load,
+)
 from tests.serving import Server, free_port, granian, serving, until
 from tests.stored import FLOWERS
 
@@ -30,7 +40,7 @@ WORKERS = 2
 CLIENTS = 4
 REPLIES_BETWEEN_SERIES = 500
 MAX_KILLS_IN_SERIES = 10
-"""Maximum number of workers killed while no worker of their slot has replied."""
+"""Maximum number of kills in a series, after which all workers must reply again."""
 NEW_CONNECTIONS = 200
 """Number of new connections at the end, all of which must be answered."""
 PREDICT = LoadRequest("POST", "/predict", (FLOWERS.artifact / manifest.EXAMPLE).read_bytes())
@@ -43,16 +53,6 @@ class Series(NamedTuple):
     ports: set[int]
     """The clients' ports of the killed workers' connections."""
     seconds: float
-
-
-def kill_worker(worker: psutil.Process) -> set[int]:
-    """Kill a worker, and return the clients' ports of its connections."""
-    worker.suspend()  # A suspended worker accepts no connection after its ports are listed.
-    until(lambda: worker.status() == psutil.STATUS_STOPPED)
-    ports = client_ports(worker)
-    worker.kill()
-    worker.wait()
-    return ports
 
 
 def repliers(server: Server) -> set[int]:
@@ -80,7 +80,9 @@ def kill_series(server: Server, choices: random.Random) -> Series:
     spared = choices.choice(server.workers()).pid if one_slot else 0
     for _ in range(kills):
         candidates = until(lambda: [w for w in server.workers() if w.pid != spared])
-        ports |= kill_worker(choices.choice(candidates))
+        worker = choices.choice(candidates)
+        ports |= hit(worker, signal.SIGKILL).ports
+        worker.wait()
     start = time.monotonic()
     until(lambda: len(repliers(server)) == WORKERS)
     return Series(kills, ports, time.monotonic() - start)

@@ -70,6 +70,8 @@ class Tally:
 
     sent: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Number of replies by kind and status."""
     examples: dict[str, str] = field(default_factory=dict)
     """The first wrong reply of each kind, with its request."""
     slowest: tuple[float, str] = (0.0, "")
@@ -84,6 +86,7 @@ class Tally:
         """Add the counts of another tally."""
         self.sent += other.sent
         self.wrong += other.wrong
+        self.statuses += other.statuses
         self.examples = other.examples | self.examples
         self.slowest = max(self.slowest, other.slowest)
 
@@ -149,6 +152,8 @@ class Sender:
             seconds = time.perf_counter() - started
             tally.slowest = max(tally.slowest, (seconds, f"{request.kind.name}, request {number}"))
             tally.sent[request.kind.name] += 1
+            if reply:
+                tally.statuses[request.kind.name, reply.status] += 1
             if wrong:
                 tally.add_wrong(request, reply, wrong)
             self.previous[request.server] = request

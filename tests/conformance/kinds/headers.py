@@ -7,7 +7,7 @@ random values too; the host rejects those that are invalid.
 import re
 from collections.abc import Mapping, Sequence
 
-from tests.conformance.draw import Case, Draw, Headers, kind
+from tests.conformance.draw import Case, Draw, Headers, kind, words
 from tests.conformance.header_values import combine, header_value, random_headers
 from tests.conformance.kinds.routes import (
     EMPTY_BATCH,
@@ -36,6 +36,10 @@ LOGGABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OPENMETRICS = "application/openmetrics-text"
 PREDICTION_ERRORS = (400, 406, 411, 415, 422)
 """Statuses of a prediction whose headers contradict its body or exclude every reply."""
+CONSEQUENTIAL = frozenset(
+    words("Accept Content-Type Content-Encoding Inference-Header-Content-Length Upgrade")
+)
+"""Headers for which a prediction may be refused."""
 FRAMING_VALUES = {
     "Content-Length": ("0", "5", "18", "18, 18", "+18", "018", "1e1", "18446744073709551616", "a"),
     "Transfer-Encoding": ("chunked", "Chunked", "gzip, chunked", "chunked, gzip", "identity", ""),
@@ -117,9 +121,10 @@ def of_other_methods(draw: Draw) -> Case:
 
 @kind("hostile", 8, variants=("native", "V1", "V2"))
 def of_predictions(draw: Draw, variant: str) -> Case:
-    """Predictions are right or refused, whatever the headers are."""
+    """Predictions are right, and refused only for a header that the service reads."""
     index, model = draw.index(at_most=7), draw.model
-    headers = [("Content-Type", JSON), *random_headers(draw.random)]
+    more = random_headers(draw.random)
+    headers = [("Content-Type", JSON), *more]
     paths = {"native": "/predict", "V1": "/v1/models/{}:predict", "V2": "/v2/models/{}/infer"}
     document: object = {"instances": draw.cells(index)}
     accepted: Sequence[Outcome] = [RowPredictions(model, index)]
@@ -131,7 +136,9 @@ def of_predictions(draw: Draw, variant: str) -> Case:
         tensor = {"name": "input", "shape": shape, "datatype": "FP32", "data": cells}
         document, accepted = {"inputs": [tensor]}, [all_outputs(draw, index)]
     body = draw.json(document)
-    outcome = AnyOf([*accepted, *(error(headers, status) for status in PREDICTION_ERRORS)])
+    body += b" " * (len(body) % 4 == 0)  # A header may declare a V2 body to be float32 bytes.
+    statuses = () if CONSEQUENTIAL.isdisjoint(name for name, _ in more) else PREDICTION_ERRORS
+    outcome = AnyOf([*accepted, *(error(headers, status) for status in statuses)])
     headers.append(("Content-Length", str(len(body))))
     return send(draw, "POST", fill(draw, paths[variant]) + query(draw), headers, outcome, body)
 
