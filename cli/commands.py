@@ -59,7 +59,7 @@ class CommandGroup(click.Group):
             try:
                 return super().invoke(ctx)
             except (Exception, KeyboardInterrupt) as error:
-                # Some libraries replace KeyboardInterrupt by an error of their own.
+                # Some libraries replace KeyboardInterrupt with an error of their own.
                 if signals or isinstance(error, KeyboardInterrupt):
                     if signal.SIGTERM in signals:
                         raise Terminated("terminated; no incomplete files remain") from None

@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interrupt_on_signals() -> Iterator[list[int]]:
     """Raise KeyboardInterrupt in the block at a signal; yield the list of the received numbers.
 
-    The list tells of the signal even where a library replaces KeyboardInterrupt by another error.
+    The list shows the signal even if a library replaces KeyboardInterrupt with another error.
     """
     received: list[int] = []
 

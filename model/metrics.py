@@ -73,7 +73,7 @@ def baseline_metrics(table: Table, parts: Mapping[str, IntArray]) -> Metrics:
     constant = DummyClassifier(strategy="prior") if table.classes else DummyRegressor()
     metric, sign = DECISIVE_METRICS[table.task]
     linear, best = None, -math.inf
-    # A second thread makes small fits slower, by far when cores are shared.
+    # More threads slow small fits down, especially when other processes share the cores.
     with threadpool_limits(1 if x.size < MIN_THREADED_VALUES else None, user_api="blas"):
         for penalty in L2_PENALTIES:
             model = _fit_linear(x, y, penalty, classification=bool(table.classes))

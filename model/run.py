@@ -74,7 +74,7 @@ class RunRecord:
     """Inferred properties of the data, warnings, and the error if the loss diverged."""
     versions: dict[str, str]
     source: Source | None = None
-    """Where the data come from; None if they come from Python or from an older version of this."""
+    """Origin of the data; None if they come from Python or the run is of an older version."""
 
     @property
     def out_features(self) -> int:

@@ -91,7 +91,7 @@ class ServiceSettings(Settings):
         2.0, "Time between checks for a new version, in seconds.", minimum=0.05, maximum=86400
     )
     allow_schema_change: bool = setting(
-        False, "Let a version replace one with other features, targets, task or classes."
+        False, "Allow a new version with different features, targets, task or classes."
     )
     threads: int | None = setting(
         None, "Number of threads per run; cores / workers by default.", minimum=1, maximum=1024
@@ -107,7 +107,7 @@ class ServiceSettings(Settings):
     )
     slow_uploads: int = setting(
         32,
-        "Maximum number of slow uploads in a worker; then the slowest is closed.",
+        "Maximum number of slow uploads in a worker; beyond it, the slowest is closed.",
         minimum=1,
         maximum=1024,
     )
@@ -212,7 +212,7 @@ class HostSettings(Settings):
     )
     hang_seconds: float = setting(
         30.0,
-        "Time in seconds without a sign of life after which a worker is killed and replaced.",
+        "Time in seconds without a heartbeat after which a worker is killed and replaced.",
         minimum=0.5,
         maximum=86400,
     )

@@ -40,6 +40,7 @@ NETWORK = "digits"
 ROWS = 55_000
 """Number of rows per large request; the body is close to the default limit of 16 MiB."""
 AFTER_SECONDS = 35
+"""Seconds to wait before "after" is measured; longer than the default of --send-seconds."""
 """Time in seconds from the end of the load `unread` until the measurement "after"."""
 INTERVAL_SECONDS = 0.05
 """Time in seconds between two measurements, and from a reply to the next request of one row."""

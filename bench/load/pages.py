@@ -89,13 +89,13 @@ def burst(port: int, path: str, clients: int) -> Burst:
     with connected(port) as probe:
         get(probe, PROBE.path)
         start.wait()
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         while not probe_seconds or any(thread.is_alive() for thread in threads):
-            sent = time.perf_counter()
+            probe_start = time.perf_counter()
             get(probe, PROBE.path)
-            probe_seconds.append(time.perf_counter() - sent)
+            probe_seconds.append(time.perf_counter() - probe_start)
             time.sleep(PROBE_INTERVAL_SECONDS)
-    return Burst(time.perf_counter() - started, probe_seconds)
+    return Burst(time.perf_counter() - start_time, probe_seconds)
 
 
 def measure(stack: Stack, artifact: Path, core: int, clients: int) -> dict[str, Burst]:

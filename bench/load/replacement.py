@@ -1,4 +1,4 @@
-"""The latency of the service while SIGHUP replaces its workers.
+"""Latency of the service while SIGHUP replaces its workers.
 
     python -m bench.load.replacement [--rounds 5] [--seconds 10] [--workers 2] [--share 0.3]
 

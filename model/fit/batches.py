@@ -17,7 +17,7 @@ MAX_CHUNK_VALUES = 1 << 18
 MAX_CHUNK_PRODUCTS = 1 << 30
 """Maximum number of multiplications in the forward passes of a chunk on the CPU, about 0.1 s.
 
-Checkpoints are saved and signals obeyed between two chunks.
+Checkpoints are saved and signals are handled between two chunks.
 """
 MAX_CHUNK_BATCHES = 256
 """Maximum number of batches in a chunk; on a GPU, one CUDA graph captures a chunk's steps."""

@@ -76,7 +76,7 @@ def float32_arithmetic(threads: int) -> Iterator[None]:
     precisions, previous_threads = [b.fp32_precision for b in backends], torch.get_num_threads()
     try:
         precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # The program has set the backends one by one, which has no name here.
+    except RuntimeError:  # The backends have different precisions, so there is no common one.
         precision = "highest"
     torch.set_float32_matmul_precision("highest")
     torch.set_num_threads(threads)

@@ -131,7 +131,7 @@ def run_epochs(
 
             train_loss = float(losses @ batches.epoch_weights)  # sync point, once per epoch
             own = train_loss, mean_loss(step, validation_batches, before_chunk)
-            # The processes' losses may differ in their last bits, which must not part their ways.
+            # Losses can differ between processes in the last bits; all use those of the first.
             train_loss, validation_loss = first_process_values(own, step.device)
             if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
                 raise _divergence(state, losses, validation_loss, (train, validation))

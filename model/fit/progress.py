@@ -1,4 +1,4 @@
-"""The run of a fit's epochs: progress, checkpoints, and the end at SIGINT or SIGTERM."""
+"""Run a fit's epochs with progress output and checkpoints; stop cleanly at SIGINT or SIGTERM."""
 
 import contextlib
 import signal
@@ -61,7 +61,7 @@ def run_to_end(
             # All processes must stop before the same step, whichever of them has a signal.
             number = largest_of_processes(signals[0] if signals else 0, state.step.device)
             if number and not signals:
-                signal.raise_signal(number)  # The launcher's own must not disturb the clean-up.
+                signal.raise_signal(number)  # A later SIGTERM from torchrun is ignored.
             if writer and number:
                 writer.save(state)
             elif writer:

@@ -21,7 +21,7 @@ Rounding to the nearest multiple of half an error increases the error by 1 perce
 MAX_USABLE_SPACING = 12**0.5
 """Largest distance of neighbouring float32 answers that can be used, in standard deviations.
 
-From there on, rounding alone makes larger errors than a prediction of the mean.
+Above this, rounding alone causes larger errors than predicting the mean.
 """
 
 

@@ -17,7 +17,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a table comes from."""
+    """The origin of a table's data."""
 
     path: str
     """Absolute path of the file, or name of a bundled data set."""
@@ -48,7 +48,7 @@ class Table:
     notes: tuple[str, ...]
     """Inferred properties, each with the option that overrides the inference."""
     source: Source | None = None
-    """None if the table was made in Python."""
+    """Origin of the data; None if the table was made in Python."""
 
     @property
     def out_features(self) -> int:

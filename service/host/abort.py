@@ -21,7 +21,7 @@ Abort = Callable[[int, Headers, bytes], None]
 def abort(protocol: Any, status: int, headers: Headers, body: bytes) -> None:
     """Send a reply and close the connection while another thread waits for the request's body.
 
-    It returns when the reply has been sent, which takes as long as the client makes it take.
+    It returns when the reply has been sent; a client that reads slowly delays this.
 
     granian has no timeout for bodies and no function that ends the wait. But hyper, its HTTP
     library, drops the connection when a reply ends before its Content-Length, and the wait then

@@ -12,7 +12,7 @@ _BEATS, _STARTED, _CELLS = 0, 1, 2
 
 
 def beat_interval(hang_seconds: float) -> float:
-    """Return the seconds between two beats of a worker that counts as hung without a beat."""
+    """Return the interval of heartbeats in seconds; hang_seconds is the limit for silence."""
     return min(MAX_INTERVAL_SECONDS, hang_seconds / BEATS_PER_HANG)
 
 

@@ -24,9 +24,9 @@ class Replacement:
     """Lets a worker answer the requests on its connections, and stops it later."""
 
     def __post_init__(self) -> None:
-        self._pending = iter(self.slots)
+        self._pending_slots = iter(self.slots)
         self._successor: Worker | None = None
-        self._retired: Worker | None = None
+        self._retired_worker: Worker | None = None
 
     def advance(self) -> bool:
         """Take the steps that are due; return whether all workers have been replaced.
@@ -34,10 +34,10 @@ class Replacement:
         Raises:
             ReplacementError: a successor ended before it was ready, or cannot be started.
         """
-        if self._retired and not self._retired.has_ended:
+        if self._retired_worker and not self._retired_worker.has_ended:
             return False
         if self._successor is None:
-            slot = next(self._pending, None)
+            slot = next(self._pending_slots, None)
             if slot is None:
                 return True
             try:
@@ -49,7 +49,7 @@ class Replacement:
             raise ReplacementError(f"the new {self._successor} ended before it was ready")
         elif self._successor.has_started:
             slot = self._successor.slot
-            self._retired, slot.worker, self._successor = slot.worker, self._successor, None
-            if self._retired:
-                self.retire(self._retired)
+            self._retired_worker, slot.worker, self._successor = slot.worker, self._successor, None
+            if self._retired_worker:
+                self.retire(self._retired_worker)
         return False

@@ -77,7 +77,7 @@ class Slot:
     """Earliest time at which to start the next worker."""
     failures: int = 0
     """Number of failures in a row: failed starts, and deaths soon after a start."""
-    failing_since: float = math.inf
+    failure_time: float = math.inf
     """Time of the first pause after a failure; infinity if a worker has started since."""
 
     def delay_restart(self, now: float, worker: Worker | None = None) -> float:
@@ -96,6 +96,6 @@ class Slot:
             if has_started and self.failures == 0:
                 seconds = 0.0
             self.failures += 1
-        self.failing_since = min(self.failing_since, now) if seconds else math.inf
+        self.failure_time = min(self.failure_time, now) if seconds else math.inf
         self.restart_time = now + seconds
         return seconds

@@ -81,7 +81,9 @@ def listen(host: str, port: int, workers: int, send_seconds: float = 30) -> list
 
 
 def assign_connections(listeners: Sequence[socket.socket], excluded: Collection[int]) -> None:
-    """Have the kernel assign new connections to all listeners but some, or to all if none is left.
+    """Have the kernel assign new connections to all listeners except the excluded ones.
+
+    If every listener is excluded, new connections go to all of them.
 
     The connections that an excluded listener has queued stay there. Closing the listener or
     shutting it down would reset them, and shutdown() also breaks the connections that it accepts
@@ -96,7 +98,7 @@ def assign_connections(listeners: Sequence[socket.socket], excluded: Collection[
     program = [(BPF_LOAD, 0, 0, BPF_RANDOM_NUMBER), (BPF_MODULO, 0, 0, len(chosen))]
     for remainder, number in enumerate(chosen):
         program += [(BPF_JUMP_IF_EQUAL, 0, 1, remainder), (BPF_RETURN, 0, 0, number)]
-    program.append((BPF_RETURN, 0, 0, chosen[0]))  # a program must end so, although none gets here
+    program.append((BPF_RETURN, 0, 0, chosen[0]))  # required last instruction, never reached
     instructions = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(instructions)
     option = struct.pack("HP", len(program), ctypes.addressof(buffer))

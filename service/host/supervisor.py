@@ -84,13 +84,13 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._slots = [Slot(number, listener) for number, listener in enumerate(self.listeners)]
-        self._workers: list[Worker] = []  # all that run, with successors and retired ones
+        self._workers: list[Worker] = []  # includes successors and retired workers
         self._stage, self._drain_end = Stage.SERVING, math.inf
         self._replacement: Replacement | None = None
         self._is_reload_pending = False
         self._poll_seconds = min(MAX_POLL_SECONDS, self.hang_seconds / POLLS_PER_HANG)
         self._check_time = self.clock()
-        self._failing: list[int] = []  # numbers of the slots that get no new connections
+        self._failing_slots: list[int] = []  # numbers of the slots that get no new connections
 
     def run(self) -> None:
         """Supervise until a signal has ended all workers."""
@@ -256,8 +256,8 @@ class Supervisor:
             if slot.worker and slot.worker.has_started:
                 slot.failing_since = math.inf
         failing = [slot.number for slot in self._slots if slot.failing_since < math.inf]
-        if failing != self._failing:
-            self._failing = failing
+        if failing != self._failing_slots:
+            self._failing_slots = failing
             assign_connections(self.listeners, excluded=failing)
         if IS_LINUX and any(worker.has_started for worker in self._workers):
             for slot in self._slots:

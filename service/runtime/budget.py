@@ -25,7 +25,7 @@ class _Ticket:
 class ByteBudget:
     """A semaphore that counts bytes and serves its waiting requests in the order of their arrival.
 
-    A large request is therefore never overtaken for ever by small ones. A request that holds bytes
+    Small requests therefore cannot delay a large one indefinitely. A request that holds bytes
     already goes before those that hold none, and only one such request may wait: two of them could
     wait for each other.
     """

@@ -1,4 +1,4 @@
-"""The schema that a server has promised to its clients, in memory that all workers share.
+"""The schema of the version that a server served first, in memory that all workers share.
 
 Each worker loads and compares versions itself. The memory outlives the workers: without it, a
 worker that replaces a dead one would accept a version that all other workers have refused.

@@ -20,7 +20,7 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 _PAGES = Path(__file__).parent / "pages"
 """Folder of the templates of pages."""
 _ROOT_MARK = b"<!--root-->"
-"""Stands for the root URL in a template; a value cannot contain it because `<` is escaped."""
+"""Placeholder for the root URL in a template; a value cannot contain it because `<` is escaped."""
 _REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -1,9 +1,10 @@
 """Request bodies that are being received: their places, minimum rate and deadline.
 
-A request thread waits until its body has arrived. A request is admitted before that, and a body
-that is late would keep its admission from others. When no admission is left, a late body therefore
-gives up its own: it moves to a place of its own and is admitted again when it is complete. A body
-that breaks a limit, or that is the slowest when these places are full, loses its connection.
+A request thread waits until its body has arrived. The request already holds an admission permit,
+which a late body would withhold from others. When no permit is free, a late body therefore gives up
+its permit: it moves to one of the places for late bodies, and is admitted again when it is
+complete. The connection of a body is closed if the body breaks a limit, or if it is the slowest one
+when these places are full or when others wait for the memory that it holds.
 """
 
 import contextlib
@@ -117,7 +118,7 @@ class Uploads:
 
         Args:
             limits: limits on each body and on their number.
-            admission: its permits are given up for late bodies.
+            admission: the worker's admission permits, which late bodies give up.
             bodies: memory for bodies.
             common_headers: returns the headers that every reply to a request has.
         """

@@ -1,4 +1,4 @@
-"""tabular.number_format: numbers that people read."""
+"""Tests of tabular.number_format: numbers that people read."""
 
 import pytest
 from hypothesis import given

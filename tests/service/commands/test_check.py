@@ -37,7 +37,7 @@ def test_other_schema_is_reported(artifact: Path, add_version: Callable[..., Pat
 
 
 def test_version_in_the_folder_of_another(artifact: Path) -> None:
-    """Such a version fails, as it is passed over by serve."""
+    """A version in the folder of another version fails the check, and serve skips it."""
     artifact.rename(artifact.parent / "2")
     result = CliRunner().invoke(main, ["check", str(artifact.parent)])
     assert 1 == result.exit_code

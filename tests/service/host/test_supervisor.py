@@ -36,7 +36,7 @@ def test_a_worker_that_dies_is_replaced_at_once(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("seconds", [0.1, 30.0])
 def test_back_off_after_failed_starts(seconds: float) -> None:
-    """However long it takes to start, a worker that ends before delays the next one.
+    """A worker that ends before it has started delays the next one, however long it ran.
 
     The pause doubles up to a maximum. No pause shuts the listener down, which would break it.
     """
@@ -58,7 +58,7 @@ def test_back_off_after_failed_starts(seconds: float) -> None:
 
 
 def test_back_off_of_workers_that_die_soon_after_their_start() -> None:
-    """The first such death has no consequence; a worker that runs long enough ends the series."""
+    """The first early death causes no pause; a worker that runs long enough ends the series."""
     world = World(workers=1)
     for pause in (0.0, 2 * MIN_BACKOFF_SECONDS, 4 * MIN_BACKOFF_SECONDS):
         count = len(world.processes)
@@ -105,7 +105,7 @@ def test_failing_slots_get_no_new_connections(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems share one socket")
 @pytest.mark.parametrize(("fail_all", "calls"), [(False, True), (True, False)])
 def test_queued_connections_of_a_failing_slot(fail_all: bool, calls: bool) -> None:
-    """They are closed after a time, unless there is no other worker to connect to."""
+    """The queued connections of a failing slot are closed after a time if another worker runs."""
     world = World()
     accept = world.listeners[1].accept
     accept.side_effect = BlockingIOError

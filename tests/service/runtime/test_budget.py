@@ -96,7 +96,7 @@ def test_requests_that_hold_bytes_do_not_wait_for_each_other() -> None:
 
 
 def test_a_request_above_the_limit_runs_alone() -> None:
-    """It reserves the whole budget, less what it holds already."""
+    """An oversized request reserves the whole budget, less what it holds already."""
     budget = ByteBudget(100, 0.01, "tests")
     assert 30 == budget.reserve(30)
     assert 70 == budget.reserve(1000, held=30)

@@ -37,7 +37,7 @@ def test_first_schema_is_kept() -> None:
 
 
 def test_schema_may_be_allowed_to_change() -> None:
-    """Another schema is then accepted, but not another name."""
+    """With allow_change, another schema is accepted, but not another name."""
     schema = ServedSchema()
     for manifest in (FIRST, REORDERED):
         schema.require(manifest, allow_change=True)

@@ -55,7 +55,7 @@ def test_choice_of_an_artifact(artifact: Path) -> None:
 
 
 def test_version_in_the_folder_of_another(artifact: Path) -> None:
-    """Such a version is passed over."""
+    """A version in the folder of another version is skipped."""
     shutil.copytree(artifact, artifact.parent / "2")
     with loaded(ServiceSettings(artifact=artifact.parent)) as context:
         assert artifact == context.versions.current.predictor.path
