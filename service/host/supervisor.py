@@ -254,14 +254,14 @@ class Supervisor:
         """
         for slot in self._slots:
             if slot.worker and slot.worker.has_started:
-                slot.failing_since = math.inf
-        failing = [slot.number for slot in self._slots if slot.failing_since < math.inf]
+                slot.failure_time = math.inf
+        failing = [slot.number for slot in self._slots if slot.failure_time < math.inf]
         if failing != self._failing_slots:
             self._failing_slots = failing
             assign_connections(self.listeners, excluded=failing)
         if IS_LINUX and any(worker.has_started for worker in self._workers):
             for slot in self._slots:
-                if slot.failing_since + self.abandon_seconds > now:
+                if slot.failure_time + self.abandon_seconds > now:
                     continue
                 if count := close_queued_connections(slot.listener):
                     message = "worker %d does not start: closed %d connections that waited for it"

@@ -9,7 +9,7 @@ MIN_HELD_BYTES = 1 << 18
 """Size in bytes above which the memory of a reply stays reserved until it has been sent."""
 PART_BYTES = 1 << 16
 """Size in bytes of a part of a large reply; granian accepts a few parts before they are sent."""
-MAX_HELD_REPLIES = 16
+MAX_HELD_REPLIES = 8
 """Maximum number of large replies that are being sent; each of them holds a thread."""
 MAX_SEND_SECONDS = 300
 """Maximum time in seconds to send a large reply, checked before each part.

@@ -7,8 +7,8 @@ complete. The connection of a body is closed if the body breaks a limit, or if i
 when these places are full or when others wait for the memory that it holds.
 """
 
-import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ LATE_SECONDS = 0.25
 Under overload, the thread of a body that is complete may wait a tenth of a second for the
 interpreter, which looks the same.
 """
-STALL_SECONDS = 0.05
-"""Time in seconds between two attempts to admit a request while most bodies make no progress."""
-OVERLOAD_SECONDS = 0.5
-"""Time in seconds in which excess requests are refused at once, after a wait has been in vain."""
+SCAN_SECONDS = 0.05
+"""Time in seconds between two scans of the admitted bodies while requests are refused, and the time
+without progress after which a scan counts a body as stalled."""
+MAX_CALM_SECONDS = 0.1
+"""Time in seconds for which requests wait although few bodies are stalled, as a burst of bodies may
+have just begun. After that, the reason is overload."""
 MIN_EVICTION_SECONDS = 1.0
 """Minimum time without progress in seconds after which a body may lose its place to another."""
-MAX_WAITING = 16
-"""Maximum number of requests that wait to be admitted; each of them holds a thread."""
 WATCH_SECONDS = 0.5
 """Time in seconds between two checks of the limits."""
 log = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ class UploadLimits:
     """Limits on the bodies that a worker receives."""
 
     max_late: int = 32
-    """Maximum number of late bodies; each of them holds a thread."""
+    """Maximum number of late bodies, and of requests that wait for one to be moved; each of them
+    holds a thread."""
     min_bytes_per_second: float = 500
     """Minimum rate, which is checked for each piece of PIECE_BYTES."""
     grace_seconds: float = 5
@@ -83,7 +84,7 @@ class Upload(Receiver):
 
     def expect(self, count: int) -> None:
         """Reserve memory for `count` further bytes; raise Refused (503) if there is none."""
-        self.piece_start = float("inf")  # waiting for memory is not the client's fault
+        self.piece_start = math.inf  # waiting for memory is not the client's fault
         self.reserved += self.bodies.reserve(BODY_COPIES * count, self.reserved)
         self.piece_start = monotonic()
 
@@ -127,7 +128,8 @@ class Uploads:
         # Only pop() decides who ends an upload: a dictionary's methods are atomic in CPython.
         self._admitted: dict[Upload, bool] = {}
         self._late: dict[Upload, bool] = {}
-        self._waiters, self._overload_end = threading.Semaphore(MAX_WAITING), 0.0
+        self._waiters = threading.Semaphore(limits.max_late)
+        self._scan_time, self._calm_start = 0.0, math.inf
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._to_abort: list[Upload] = []
         threading.Thread(target=self._watch, name="uploads", daemon=True).start()
@@ -138,13 +140,16 @@ class Uploads:
             return self._admission.enter()
         except Refused as error:
             refusal = error
-        now = monotonic()
-        if now >= self._overload_end:
-            deadline = now + self._admission.deadline_seconds
-            while monotonic() < deadline and self._make_room():
-                with contextlib.suppress(Refused):  # another request has taken the permit
-                    return self._admission.enter()
-        raise self._refusal() or refusal
+        deadline, is_last = monotonic() + self._admission.deadline_seconds, False
+        if not (self._move_late_bodies() or self._wait()):
+            raise self._refusal() or refusal
+        while True:
+            try:
+                return self._admission.enter()
+            except Refused as error:  # another request has taken the permit
+                if is_last:
+                    raise self._refusal() or error from None
+            is_last = not (self._move_late_bodies() or self._wait()) or monotonic() > deadline
 
     def start(self, environ: Environ, request_id: str) -> Upload:
         """Register the body of an admitted request; call finish() when it has been read."""
@@ -179,47 +184,53 @@ class Uploads:
             raise Refused(408, upload.problem, reason="slow_upload")
         return False
 
-    def _make_room(self) -> bool:
-        """If half of the permits belong to bodies that stand still, move one, or wait for it.
+    def _move_late_bodies(self) -> bool:
+        """Move the late bodies to their own places; return whether one has moved.
 
-        Return False if they do not, as under overload: then excess requests are to be refused.
+        The admitted bodies are scanned once per SCAN_SECONDS, whatever the number of requests.
         """
-        if not self._is_half(len(self._admitted)):
+        now = monotonic()
+        if now < self._scan_time + SCAN_SECONDS:
             return False
-        if late := self._list_idle(LATE_SECONDS):
-            return self._move_first(late)
+        with self._lock:
+            idle = [u for u in list(self._admitted) if u.piece_start <= now - SCAN_SECONDS]
+            if self._is_half(len(idle)):
+                self._calm_start = math.inf
+            elif self._calm_start == math.inf or now > self._scan_time + 2 * SCAN_SECONDS:
+                self._calm_start = now
+            self._scan_time = now
+            late = [upload for upload in idle if upload.piece_start <= now - LATE_SECONDS]
+            moves = [self._move(upload, now) for upload in late]
+            return any(moves)
+
+    def _move(self, upload: Upload, now: float) -> bool:
+        """Move a body to a place of its own, if there is one; the caller holds the lock."""
+        if upload not in self._admitted or not self._make_place(now):
+            return False
+        if not self._admitted.pop(upload, None):
+            return False
+        self._late[upload] = True
+        self._admission.leave()
+        return True
+
+    def _wait(self) -> bool:
+        """Wait a little if most of the permits belong to bodies that stand still, or may do so.
+
+        Return False if the worker has too many requests instead.
+        """
+        if monotonic() > self._calm_start + MAX_CALM_SECONDS:
+            return False
         if not self._waiters.acquire(blocking=False):
             return False
         try:
-            sleep(STALL_SECONDS)
+            sleep(SCAN_SECONDS)
         finally:
             self._waiters.release()
-        if not self._list_idle(STALL_SECONDS):
-            self._overload_end = monotonic() + OVERLOAD_SECONDS
-            return False
         return True
 
     def _is_half(self, uploads: int) -> bool:
         """Return whether this number of admitted bodies is at least half of the permits."""
         return 2 * uploads >= self._admission.max_admitted
-
-    def _list_idle(self, seconds: float) -> list[Upload]:
-        """Return the admitted bodies without progress for `seconds`, or [] if they are few."""
-        latest = monotonic() - seconds
-        idle = [upload for upload in list(self._admitted) if upload.piece_start <= latest]
-        return idle if self._is_half(len(idle)) else []
-
-    def _move_first(self, uploads: list[Upload]) -> bool:
-        """Move the first body that is still arriving to a place of its own, if there is one."""
-        with self._lock:
-            for upload in uploads:
-                if not self._make_place(monotonic()):
-                    return False
-                if self._admitted.pop(upload, None):
-                    self._late[upload] = True
-                    self._admission.leave()
-                    break
-        return True
 
     def _refusal(self) -> Refused | None:
         """Return the refusal of a request if bodies are the reason, or None."""
