@@ -20,7 +20,9 @@ def golden_rows(features: Sequence[Feature]) -> Float32Array:
     """Return rows of medians, minima, maxima, zeros, and of random values between the extremes.
 
     They are computed from statistics of the columns, because the training data must not be
-    published. With one feature, its minimum and its maximum are nevertheless values of the data.
+    published. The minima, maxima or medians can together be a row of the data: always with one
+    feature (the median if the number of rows is odd), and whenever the columns rise together, such
+    as an index and a time.
     """
     low, median, high = np.array([(f.min, f.median, f.max) for f in features]).T
     between = np.random.default_rng(0).uniform(low, high, (GOLDEN_ROW_COUNT - 4, len(features)))

@@ -14,7 +14,7 @@ from tabular.names import near_miss
 BUNDLED_DATASETS = ("digits", "diabetes", "wine", "breast_cancer", "synthetic")
 """Names of the bundled data sets: four from scikit-learn, and one of random numbers."""
 CHECKPOINT_INTERVAL_SECONDS = 30
-"""Seconds between two checkpoints of a fit, and so the most work that a SIGKILL can lose."""
+"""Seconds between two checkpoints of a fit; a SIGKILL loses the work since the last one."""
 NUMBERS: Mapping[type, tuple[type, str]] = {
     int: (numbers.Integral, "an integer"),
     float: (numbers.Real, "a number"),

@@ -13,9 +13,9 @@ from tabular.number_format import format_number
 MAX_BASELINE_ROWS = 20_000
 """Maximum number of training rows for a baseline, and of rows per call of its prediction."""
 MAX_BASELINE_VALUES = 1 << 25
-"""Maximum number of feature values in those rows, which are copied to float64."""
+"""Maximum number of feature values in the rows of a baseline, which are copied to float64."""
 MIN_THREADED_VALUES = 1 << 22
-"""Minimum number of feature values in those rows to fit the baselines with several threads."""
+"""Minimum number of feature values in the rows of a baseline for which several threads are used."""
 L2_PENALTIES = (1, 10, 100, 1000, 10_000)
 """Penalties of the linear baseline to try: factors of its squared weights in the sum of its losses.
 

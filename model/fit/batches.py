@@ -90,7 +90,7 @@ class Batches:
         limit = MAX_CHUNK_BATCHES
         if not x.is_cuda:
             row_limits = MAX_CHUNK_VALUES // x.shape[1], MAX_CHUNK_PRODUCTS // row_products
-            limit = max(1, min(limit, *(rows // batch_size for rows in row_limits)))
+            limit = max(1, min(limit, *(row_limit // batch_size for row_limit in row_limits)))
         sizes = [(min(limit, full - start), batch_size) for start in range(0, full, limit)]
         sizes += [(1, rest)] * bool(rest)
         share = share or ProcessShare()

@@ -183,7 +183,7 @@ def test_failed_build_publishes_nothing(
 
 
 def test_golden_rows_are_not_data_rows(flowers: Trained) -> None:
-    """The rows of golden.json are float32; with several features none is a row of the run."""
+    """The rows of golden.json are float32; no golden row of this artifact is a row of its run."""
     rows = json.loads((flowers.artifact / manifest.GOLDEN).read_bytes())["input"]
     assert np.array_equal(rows, np.array(rows, np.float32))
     assert {tuple(row) for row in flowers.run.rows.tolist()}.isdisjoint(map(tuple, rows))
