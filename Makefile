@@ -42,6 +42,9 @@ SERVE_PEERS := bentoml fastapi flask litserve mlflow mlserver
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
+# A fit prints how to resume it, which depends on how it was started.
+train resume: export MODEL_STARTED_BY_MAKE := 1
+
 train: .venv/.train ## fit a network: DATA=digits, or DATA=houses.csv TARGET=price [DROP=id,name] [NAME=houses] [CONFIG=fit.toml]
 	@exec $(BIN)/python -m model train $${CONFIG:+--config "$$CONFIG"} $${DATA:+--data "$$DATA"} \
 	    $${TARGET:+--target "$$TARGET"} $${DROP:+--drop "$$DROP"} $${NAME:+--name "$$NAME"}

@@ -12,7 +12,7 @@ import click
 from cli.interruption import interrupt_on_signals
 
 OUT_OF_MEMORY = re.compile(
-    "can't allocate|not enough memory|out of memory|failed to allocate", re.I
+    "can't allocate|not enough memory|out of memory|failed to allocate|ALLOC_FAILED", re.I
 )
 """Texts in PyTorch's and ONNX Runtime's errors for a failed allocation, which share no class."""
 
@@ -64,8 +64,8 @@ class CommandGroup(click.Group):
                     if signal.SIGTERM in signals:
                         raise Terminated("terminated; no incomplete files remain") from None
                     raise Interrupted("interrupted; no incomplete files remain") from None
-                if message := self._expected(error, ctx):
-                    raise message from None
+                if expected := self._expected(error, ctx):
+                    raise expected from None
                 raise
 
     def _expected(self, error: Exception, ctx: click.Context) -> click.ClickException | None:
@@ -78,7 +78,7 @@ class CommandGroup(click.Group):
             return None
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
             size = re.search(r"allocate ([\d.]+ \w+)", str(error))
-            needed = f" ({size[1]} more are needed)" if size else ""
+            needed = f" (an allocation of {size[1]} failed)" if size else ""
             return InputError(f"out of memory{needed}: {self.memory_advice}")
         if isinstance(error, self.failure_errors):
             return click.ClickException(self.failure_prefix + _one_line(error))

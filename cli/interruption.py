@@ -1,10 +1,13 @@
 """SIGINT and SIGTERM as KeyboardInterrupt, raised at once or when the program is ready for it.
 
 After the first signal, a further SIGINT ends the process at once. A further SIGTERM is ignored,
-because launchers such as `timeout` send it twice, and it must not disturb the clean-up.
+because launchers such as `timeout` send it twice, and it must not disturb the clean-up. Under
+torchrun a further SIGINT is ignored too: torchrun sends it to every process, which may know of it
+already from another process, and kills those that have not ended after 30 seconds.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -57,9 +60,11 @@ def _on_first_signal(
 
     def handle(number: int, frame: FrameType | None) -> None:
         for other in previous:
-            signal.signal(other, signal.SIG_DFL if other == signal.SIGINT else signal.SIG_IGN)
+            signal.signal(other, further_sigint if other == signal.SIGINT else signal.SIG_IGN)
         react(number)
 
+    is_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    further_sigint = signal.SIG_IGN if is_torchrun else signal.SIG_DFL
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     if threading.current_thread() is not threading.main_thread():
         previous = {}  # Only the main thread may set handlers.

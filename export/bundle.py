@@ -132,5 +132,5 @@ def _origin(run: Run) -> dict[str, Any]:
     number, source = run.path.resolve().name, run.record.source
     origin: dict[str, Any] = {"run": f"{run.record.name}/{number}"}
     if source:
-        origin |= {"data_sha256": source.sha256, "dropped": source.dropped}
+        origin |= {"data_sha256": source.sha256, "dropped_columns": source.dropped_columns}
     return origin

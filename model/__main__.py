@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from model.fit.checkpoint import Checkpoint, TrainRequest
 
+MAKE_VARIABLE = "MODEL_STARTED_BY_MAKE"
+"""Environment variable that the Makefile sets for the commands of its targets."""
+
 
 def split_class_weights(
     ctx: click.Context, option: click.Parameter, text: str
@@ -221,14 +224,18 @@ def resume_command(name: str, runs: Path, save_every: int) -> str:
         options += ["--runs", str(runs)]
     if save_every != CHECKPOINT_INTERVAL_SECONDS:
         options += ["--save-every", str(save_every)]
-    if "MAKELEVEL" in os.environ and len(options) == 3:  # Make has started this process.
+    program = click.get_current_context().command_path
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started this process
+        local, total = (int(os.environ[key]) for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        nodes = f"--nnodes {total // local} " if total > local else ""
+        is_module = program.startswith("python ")
+        start = program.removeprefix("python ") if is_module else f"--no-python {program}"
+        return f"torchrun {nodes}--nproc-per-node {local} {start} {shlex.join(options)}"
+    if MAKE_VARIABLE not in os.environ:
+        return f"{program} {shlex.join(options)}"
+    if len(options) == 3:
         return f"make resume NAME={name}"
-    command = f"{click.get_current_context().command_path} {shlex.join(options)}"
-    if "MAKELEVEL" in os.environ:
-        command = f".venv/bin/{command}"
-    if (processes := os.environ.get("LOCAL_WORLD_SIZE", "1")) == "1":
-        return command
-    return f"torchrun --nproc-per-node {processes} {command.removeprefix('python ')}"
+    return f".venv/bin/{program} {shlex.join(options)}"
 
 
 @main.command()

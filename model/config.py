@@ -77,7 +77,7 @@ class TrainConfig:
 
     def _require(self, valid: bool, name: str, expected: str) -> None:
         if not valid:
-            raise SettingError(name, f"expected {expected}, found {getattr(self, name)}")
+            raise SettingError(name, f"expected {expected}, found {_show(getattr(self, name))}")
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
@@ -94,7 +94,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if isinstance(value, list | tuple) and value:
             return tuple(_number(name, item, float) for item in value)
     suggestion = near_miss(value, words) if isinstance(value, str) else ""
-    raise SettingError(name, f"expected {expected}, found {value!r:.60}{suggestion}")
+    raise SettingError(name, f"expected {expected}, found {_show(value)}{suggestion}")
 
 
 def _number(name: str, value: Any, kind: type) -> int | float:
@@ -103,7 +103,15 @@ def _number(name: str, value: Any, kind: type) -> int | float:
         with contextlib.suppress(OverflowError):  # an int may be too large for a float
             number: int | float = kind(value)
             return number
-    raise SettingError(name, f"expected {expected}, found {value!r:.60}")
+    raise SettingError(name, f"expected {expected}, found {_show(value)}")
+
+
+def _show(value: Any) -> str:
+    """Return a value for a message, at most 60 characters long."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # Python converts integers of at most 4300 digits.
+        return "a huge number"
 
 
 def lists_as_tuples(fields: dict[str, Any]) -> dict[str, Any]:

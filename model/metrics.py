@@ -121,12 +121,17 @@ def baseline_warning(task: Task, metrics: Metrics, baselines: Metrics) -> str | 
     """
     metric, sign = DECISIVE_METRICS[task]
     value = metrics["test"][metric]
-    scores = {name: values[metric] for name, values in baselines.items()}
-    unbeaten = {name: score for name, score in scores.items() if sign * score >= sign * value}
-    if not unbeaten:
+
+    def rank(values: Mapping[str, float]) -> tuple[float, float]:
+        # If all test targets are equal, r2 is 0 for every model, but rmse is not.
+        return sign * values[metric], -values.get("rmse", 0.0)
+
+    network = rank(metrics["test"])
+    better_scores = {name: m[metric] for name, m in baselines.items() if rank(m) >= network}
+    if not better_scores:
         return None
-    names = " or the ".join(f"{name} baseline" for name in unbeaten)
-    figures = " and ".join(map(format_number, unbeaten.values()))
+    names = " or the ".join(f"{name} baseline" for name in better_scores)
+    figures = " and ".join(map(format_number, better_scores.values()))
     better = "higher" if sign > 0 else "lower"
     return (
         f"the network does not beat the {names} on the test rows: {metric} {format_number(value)} "

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from cli.interruption import defer_signals
 from cli.staging import publish, staged
 from model.config import CHECKPOINT_INTERVAL_SECONDS, TrainConfig
 from model.errors import DataError, Diverged, SettingError
@@ -73,9 +74,10 @@ def train(
 ) -> Path:
     """Fit a network to the table, print the metrics, and return the folder of the run.
 
-    With a request, which records how to load the table, the fit writes checkpoints, at the latest
-    when SIGINT or SIGTERM ends it; then it prints resume_command. With a checkpoint of the same
-    table, config and request, the fit continues from it. Torch's settings are as before afterwards.
+    With a request, which records how to load the table, the fit writes checkpoints, the last one
+    when SIGINT ends it, or SIGTERM if the program handles it, as `python -m model` does; then it
+    prints resume_command. With a checkpoint of the same table, config and request, the fit
+    continues from it. Torch's settings are as before afterwards.
 
     Raises:
         DataError: the data or settings cannot be used, or the loss diverged in the first epoch.
@@ -99,9 +101,10 @@ def train(
             save_run(folder, record, net, table.x[data.parts["validation"][:MAX_SAVED_ROWS]])
             curves = plot_curves(state.history, result.best.number, f"{table.name}, loss")
             (folder / "curves.png").write_bytes(curves)
+        with defer_signals():  # An interruption leaves either the checkpoint or the run.
             path = publish(folder)
-    if writer:
-        writer.path.unlink(missing_ok=True)
+            if writer:
+                writer.path.unlink(missing_ok=True)
     console.print(
         f"best epoch {result.best.number} of {len(state.history)}, "
         f"validation loss {format_number(result.best.validation_loss)}"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from model.fit.loop import Epoch, FitState
 from model.table.dataset import Table, Task
 
 FORMAT_VERSION = 2
-"""Version of the format; version 1 has no losses of an unfinished epoch."""
+"""Version of the format. The rows of version 1 were split, and its targets scaled, differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +140,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if header["sha256"] != checksum(text, tensors):
             raise ValueError("wrong checksum")
         document = json.loads(text, object_hook=lists_as_tuples)
-        if (version := document["format_version"]) not in (1, FORMAT_VERSION):
-            raise ValueError(f"expected format_version 1 or {FORMAT_VERSION}, found {version}")
-        if version == 1:
-            tensors["losses"] = torch.zeros(0)
+        if (version := document["format_version"]) != FORMAT_VERSION:
+            versions = f"expected format_version {FORMAT_VERSION}, found {version}"
+            raise ValueError(f"{versions}; start a new fit")
         return Checkpoint(
             path=path,
             request=TrainRequest(**document["request"]),

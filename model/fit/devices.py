@@ -86,7 +86,9 @@ def float32_arithmetic(threads: int) -> Iterator[None]:
         torch.set_num_threads(previous_threads)
         torch.set_float32_matmul_precision(precision)
         for backend, value in zip(backends, precisions, strict=True):
-            backend.fp32_precision = value
+            # A value that a backend inherited must not become its own.
+            inherited = value == torch.backends.fp32_precision  # type: ignore[attr-defined]
+            backend.fp32_precision = "none" if inherited else value
 
 
 def max_threads() -> int:

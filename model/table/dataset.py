@@ -25,7 +25,7 @@ class Source:
     """Size of the file; None for a bundled data set."""
     sha256: str | None
     """Hexadecimal SHA-256 of the file; None for a bundled data set."""
-    dropped: tuple[str, ...]
+    dropped_columns: tuple[str, ...]
     """Columns that were left out on request."""
 
 

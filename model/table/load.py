@@ -116,14 +116,13 @@ def _open_source(source: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     return frame, tuple(column for column in columns if column.startswith("y"))
 
 
-def _describe_source(source: str, drop: Sequence[str]) -> Source:
-    dropped = tuple(dict.fromkeys(drop))
+def _describe_source(source: str, drop: tuple[str, ...]) -> Source:
     if source in BUNDLED_DATASETS:
-        return Source(path=source, size_bytes=None, sha256=None, dropped=dropped)
+        return Source(path=source, size_bytes=None, sha256=None, dropped_columns=drop)
     path = Path(source).absolute()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Source(path=str(path), size_bytes=file.tell(), sha256=digest, dropped=dropped)
+        return Source(path=str(path), size_bytes=file.tell(), sha256=digest, dropped_columns=drop)
 
 
 def _load_bundled(name: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:

@@ -116,7 +116,7 @@ def test_other_threads_handle_no_signals(block: Block) -> None:
 
 @pytest.mark.parametrize("block", ["interrupt_on_signals", "defer_signals"])
 def test_second_interrupt_ends_the_process(block: str) -> None:
-    """A second Ctrl-C ends the process at once, without any further code."""
+    """A second Ctrl-C ends the process at once, but not under torchrun."""
     code = f"""if True:
         import signal
         from cli.interruption import {block}
@@ -127,5 +127,9 @@ def test_second_interrupt_ends_the_process(block: str) -> None:
                 signal.raise_signal(signal.SIGINT)
                 print("alive")
     """
-    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    command = [sys.executable, "-c", code]
+    child = subprocess.run(command, cwd=ROOT, env={}, capture_output=True)
     assert (-signal.SIGINT, b"") == (child.returncode, child.stdout)
+    torchrun = {"TORCHELASTIC_RUN_ID": "1"}  # which sends the signal again
+    child = subprocess.run(command, cwd=ROOT, env=torchrun, capture_output=True)
+    assert b"alive\n" == child.stdout

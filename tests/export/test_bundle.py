@@ -82,7 +82,7 @@ def test_manifest_names_the_run(flowers: Trained) -> None:
     """The manifest names the run and the data by hash, with the dropped columns but no path."""
     training = Predictor(flowers.artifact).manifest.training
     digest = hashlib.sha256(flowers.csv.read_bytes()).hexdigest()
-    expected = {"run": "flowers/1", "data_sha256": digest, "dropped": ["id"]}
+    expected = {"run": "flowers/1", "data_sha256": digest, "dropped_columns": ["id"]}
     assert expected == {name: training[name] for name in expected}
     assert str(flowers.csv.parent) not in (flowers.artifact / manifest.MANIFEST).read_text()
 
@@ -102,7 +102,7 @@ def test_run_of_an_artifact_without_its_origin_is_unchanged(
     training = {
         name: value
         for name, value in described.training.items()
-        if name not in ("run", "data_sha256", "dropped")
+        if name not in ("run", "data_sha256", "dropped_columns")
     }
     older = dataclasses.replace(described, training=training)
     (path / manifest.MANIFEST).write_bytes(older.to_json())

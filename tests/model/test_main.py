@@ -7,12 +7,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from model.__main__ import main, resume_command
+from model.__main__ import MAKE_VARIABLE, main, resume_command
 from model.run import load_run
 from tests.model.epochs import interrupt_after, watch_epochs
 
 QUICK = ("--hidden", "4", "--epochs", "2")
 HOUSES = ("--data", "houses.csv", "--target", "price")
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}
+"""Variables that torchrun sets."""
 
 
 @pytest.fixture(autouse=True)
@@ -132,18 +134,25 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             5,
             "python -m model train --resume --name houses --runs 'my runs' --save-every 5",
         ),
-        ({"MAKELEVEL": "1"}, "runs", 30, "make resume NAME=houses"),
+        ({"MAKELEVEL": "1"}, "runs", 30, "python -m model train --resume --name houses"),
+        ({MAKE_VARIABLE: "1"}, "runs", 30, "make resume NAME=houses"),
         (
-            {"MAKELEVEL": "1"},
+            {MAKE_VARIABLE: "1"},
             "x",
             30,
             ".venv/bin/python -m model train --resume --name houses --runs x",
         ),
         (
-            {"LOCAL_WORLD_SIZE": "2"},
+            TORCHRUN | {MAKE_VARIABLE: "1"},
             "runs",
             30,
             "torchrun --nproc-per-node 2 -m model train --resume --name houses",
+        ),
+        (
+            TORCHRUN | {"WORLD_SIZE": "6"},
+            "runs",
+            30,
+            "torchrun --nnodes 3 --nproc-per-node 2 -m model train --resume --name houses",
         ),
     ],
 )
@@ -155,7 +164,7 @@ def test_resume_command(
     expected: str,
 ) -> None:
     """The command names the fit and repeats the options that are not stored with it."""
-    for name in ("MAKELEVEL", "LOCAL_WORLD_SIZE"):
+    for name in ("MAKELEVEL", MAKE_VARIABLE, *TORCHRUN):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, which holds houses.csv."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MAKELEVEL", raising=False)
+    monkeypatch.delenv("MODEL_STARTED_BY_MAKE", raising=False)
     rows = [f"{20 + i},{i % 7},{1000 * i + 500.5}" for i in range(2000)]
     Path("houses.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
     return tmp_path

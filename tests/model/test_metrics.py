@@ -170,3 +170,10 @@ def test_warning_about_unbeaten_baselines(
     """A sentence names the baselines that the network does not beat, the metric and the figures."""
     values = {name: {metric: value} for name, value in baselines.items()}
     assert expected == baseline_warning(task, {"test": {metric: network}}, values)
+
+
+@pytest.mark.parametrize(("rmse", "is_beaten"), [(0.007, True), (9.0, False)])
+def test_rmse_decides_if_the_targets_are_equal(rmse: float, is_beaten: bool) -> None:
+    """With equal test targets, r2 is 0 for every model that is not perfect."""
+    network, baselines = {"r2": 0.0, "rmse": rmse}, {"mean": {"r2": 0.0, "rmse": 5.0}}
+    assert is_beaten == (baseline_warning("regression", {"test": network}, baselines) is None)

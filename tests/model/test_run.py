@@ -55,7 +55,9 @@ def record(classes: tuple[ClassValue, ...]) -> RunRecord:
         baselines={"linear": {"accuracy": 0.1}},
         notes=("target 'price €' holds ...",),
         versions={"torch": torch.__version__},
-        source=Source(path="/data/häuser.csv", size_bytes=7, sha256="0" * 64, dropped=("id, 2",)),
+        source=Source(
+            path="/data/häuser.csv", size_bytes=7, sha256="0" * 64, dropped_columns=("id, 2",)
+        ),
     )
 
 

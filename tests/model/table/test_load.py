@@ -68,11 +68,11 @@ def test_source(write_columns: WriteColumns) -> None:
     source = load_table(str(path), targets=["a"], drop=["id", "id"]).source
     digest = hashlib.sha256(content).hexdigest()
     expected = Source(
-        path=str(Path.cwd() / path), size_bytes=len(content), sha256=digest, dropped=("id",)
+        path=str(Path.cwd() / path), size_bytes=len(content), sha256=digest, dropped_columns=("id",)
     )
     assert expected == source
     bundled = load_table("wine", drop=["hue"]).source
-    assert Source(path="wine", size_bytes=None, sha256=None, dropped=("hue",)) == bundled
+    assert Source(path="wine", size_bytes=None, sha256=None, dropped_columns=("hue",)) == bundled
 
 
 def test_npz_names_its_targets(tmp_path: Path) -> None:

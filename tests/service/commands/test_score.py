@@ -212,6 +212,8 @@ def test_out_of_memory(
     """A failed allocation while polars calls the predictor gives one line and no file."""
     monkeypatch.setattr(Predictor, "predict", lambda predictor, rows: np.empty(1 << 57))
     text = run_score(flowers.artifact, flowers.csv, tmp_path / "out.csv", code=2)
-    expected = "Error: out of memory (1.00 EiB more are needed): free memory, or raise the memory "
+    expected = (
+        "Error: out of memory (an allocation of 1.00 EiB failed): free memory, or raise the memory "
+    )
     assert text.splitlines()[-1].startswith(expected)
     assert [] == list(tmp_path.iterdir())
