@@ -71,7 +71,7 @@ SETTINGS = {
     "--poll-seconds": "0.1",
     "--queue-seconds": str(QUEUE_SECONDS),
     # A replaced worker may take as long for the requests of slow clients.
-    "--upload-seconds": "30",
+    "--upload-seconds": "12",
     # One worker has places for the uploads of both groups, but not within its queue.
     "--queue": str(UPLOADS - 8),
     "--slow-uploads": str(2 * UPLOADS),
