@@ -184,6 +184,7 @@ def _fit(
     save_every: int,
 ) -> None:
     """Load the table and fit a network to it, in this process or in those that torchrun started."""
+    from model.fit.checkpoint import describe_progress
     from model.fit.devices import find_device, process_group
     from model.table.load import load_table
     from model.training import train
@@ -201,7 +202,8 @@ def _fit(
         console.print(f"{table.name}: {rows} rows, {features} features; {table.notes[0]}")
         if checkpoint:
             checkpoint.check_resumable(table)
-            console.print(f"resuming after epoch {len(checkpoint.history)} of {config.epochs}")
+            progress = len(checkpoint.history), len(checkpoint.tensors["losses"])
+            console.print(f"resuming after {describe_progress(*progress, config.epochs)}")
         path = train(
             table,
             config,

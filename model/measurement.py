@@ -8,7 +8,7 @@ import numpy as np
 from model.metrics import (
     Metrics,
     baseline_metrics,
-    baseline_row_count,
+    baseline_rows,
     baseline_warning,
     compute_metrics,
 )
@@ -52,7 +52,7 @@ def measure(
     baselines = baseline_metrics(table, parts)
     if warning := baseline_warning(table.task, metrics, baselines):
         warnings.append(warning)
-    fitted = baseline_row_count(len(train), len(table.features))
-    limit = f"the baselines are fitted to {fitted:,} of the {len(train):,} training rows"
-    notes = (limit,) if fitted < len(train) else ()
+    count = len(baseline_rows(table, train))
+    note = f"the baselines are fitted to {count:,} of the {len(train):,} training rows"
+    notes = (note,) if count < len(train) else ()
     return Measurement(metrics, baselines, tuple(warnings), notes)

@@ -64,11 +64,7 @@ def baseline_metrics(table: Table, parts: Mapping[str, IntArray]) -> Metrics:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from threadpoolctl import threadpool_limits
 
-    train = parts["train"]
-    rows = train[: baseline_row_count(len(train), len(table.features))]
-    if table.classes:
-        first_of_class = np.unique(table.y[train], return_index=True)[1]
-        rows = np.union1d(rows, train[first_of_class])
+    rows = baseline_rows(table, parts["train"])
     x, y = table.x[rows].astype(np.float64), table.y[rows]
     constant = DummyClassifier(strategy="prior") if table.classes else DummyRegressor()
     metric, sign = DECISIVE_METRICS[table.task]
@@ -103,15 +99,23 @@ def _measure(model: Any, table: Table, rows: IntArray) -> dict[str, float]:
     """Return the metrics of an estimator on the rows at these indices."""
     predict = model.predict_proba if table.classes else model.predict
     # Slices bound the memory for the copies in float64.
-    count = len(rows) // baseline_row_count(len(rows), len(table.features)) + 1
+    count = len(rows) // _max_rows(table) + 1
     slices = np.array_split(rows, count)
     predictions = np.concatenate([predict(table.x[i].astype(np.float64)) for i in slices])
     return compute_metrics(predictions.reshape(len(rows), -1), table.y[rows], len(table.classes))
 
 
-def baseline_row_count(rows: int, features: int) -> int:
-    """Return the number of the training rows to which the baselines are fitted."""
-    return min(rows, MAX_BASELINE_ROWS, max(1, MAX_BASELINE_VALUES // features))
+def baseline_rows(table: Table, train: IntArray) -> IntArray:
+    """Return the indices of the training rows for the baselines; every class has at least one."""
+    rows = train[: _max_rows(table)]
+    if table.classes:
+        first_of_class = np.unique(table.y[train], return_index=True)[1]
+        rows = np.union1d(rows, train[first_of_class])
+    return rows
+
+
+def _max_rows(table: Table) -> int:
+    return min(MAX_BASELINE_ROWS, max(1, MAX_BASELINE_VALUES // len(table.features)))
 
 
 def baseline_warning(task: Task, metrics: Metrics, baselines: Metrics) -> str | None:

@@ -119,6 +119,12 @@ class CheckpointWriter:
         self.progress, self._saved_at = progress, time.monotonic()
 
 
+def describe_progress(epochs: int, steps: int, total: int) -> str:
+    """Return how far a fit of `total` epochs is: complete epochs, and steps of the next one."""
+    partial = f" and {steps} steps of the next" if steps else ""
+    return f"{epochs} of {total} epochs{partial}"
+
+
 def newest_checkpoint(runs: Path, name: str | None = None) -> Checkpoint:
     """Read the newest checkpoint of one name, or of all; raise a DataError if there is none."""
     times = []

@@ -12,7 +12,7 @@ from cli.interruption import defer_signals
 from cli.progress import progress_bar
 from model.errors import Diverged
 from model.fit.batches import Rows
-from model.fit.checkpoint import CheckpointWriter
+from model.fit.checkpoint import CheckpointWriter, describe_progress
 from model.fit.devices import largest_of_processes
 from model.fit.loop import FitState, run_epochs
 from tabular.number_format import format_number
@@ -33,10 +33,8 @@ def resumable(
         if writer and state.finished and isinstance(error, KeyboardInterrupt):
             writer.save(state)
         if writer and any(writer.progress):
-            epochs, steps = writer.progress
-            partial = f" and {steps} steps of the next" if steps else ""
-            done = f"checkpoint after {epochs} of {state.config.epochs} epochs{partial}"
-            console.print(f"{writer.path}: {done}")
+            progress = describe_progress(*writer.progress, state.config.epochs)
+            console.print(f"{writer.path}: checkpoint after {progress}")
             if resume_command:
                 console.print(f"continue with: {resume_command}")
         raise

@@ -116,7 +116,7 @@ def test_command_resumes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "elsewhere")
     result = run_train("--resume", "--runs", "../runs", "--name", "Some name", "--save-every", "7")
     assert 0 == result.exit_code, result.output
-    assert "resuming after epoch 4 of 9" in result.output.splitlines()
+    assert "resuming after 4 of 9 epochs" in result.output.splitlines()
     whole, resumed = (load_run(Path("..") / name / "1") for name in ("whole/houses", path.parent))
     assert whole.content == resumed.content
     assert whole.record.history == resumed.record.history
