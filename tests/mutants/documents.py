@@ -268,7 +268,6 @@ CLAIMS: dict[str, Apply] = {
 }
 OUTSIDE: dict[str, Apply] = {
     "a golden reference moved by 2^-22 of its bound": golden(move_reference(2.0**-22)),
-    "version edited": forge(lambda m: m.update(version=m["version"] + 1)),
     "created edited": forge(lambda m: m.update(created="2000-01-01T00:00:00+00:00")),
     "the figures of the proof edited": forge(
         lambda m: m["proof"].update(rows=m["proof"]["rows"] + 1)
