@@ -149,14 +149,13 @@ def test_threads_lose_no_counts() -> None:
     assert 0 == values["in_flight 0"]
 
 
-@pytest.mark.parametrize("parameters", ["", "; version=1.0.0", ";version=0.0.1", "; q=0.5"])
+@pytest.mark.parametrize("parameters", ["", "; version=1.0.0", "; q=0.5"])
 def test_accept_selects_openmetrics(parameters: str) -> None:
     """A client whose Accept header names OpenMetrics gets this format."""
     accept = f"application/openmetrics-text{parameters}, text/plain;q=0.1"
     text, content_type = metrics_text(SharedMetrics(), "x", accept)
-    is_known = "0.0.1" not in parameters
-    assert is_known == (content_type[:28] == "application/openmetrics-text")
-    assert is_known == (text[-6:-1] == b"# EOF")
+    assert "application/openmetrics-text" == content_type[:28]
+    assert b"# EOF" == text[-6:-1]
 
 
 @settings(deadline=None, max_examples=50)
