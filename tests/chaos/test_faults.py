@@ -63,6 +63,8 @@ the server share as few as two cores.
 """
 MEMORY_BYTES = 64_000_000
 """Memory for the requests of one worker."""
+MIN_CLOSED_SHARE = 0.9
+"""Minimum share of the stalled uploads, and of the drip writers, that the server closes itself."""
 SPARE_FILES = 4
 """Number of files that a worker may open for the first time during the run."""
 SETTINGS = {
@@ -213,7 +215,9 @@ def check_load(load: Load, started_megabytes: float) -> None:
         groups = slow.closed_without_hit()
         if slow.is_upload:  # Each group was held for longer than an upload may stand still.
             assert groups, f"{slow.kind}: no limit applied, or the run was too short"
-            assert all(map(any, groups)), (slow.kind, groups)
+            # Its worker may have accepted a connection so late that the hold was too short.
+            outcomes = [is_closed for group in groups for is_closed in group]
+            assert sum(outcomes) >= MIN_CLOSED_SHARE * len(outcomes), slow.kind
         elif slow.kind == "unread reply":  # A reload may discard some replies, and not others.
             assert not groups or any(map(any, groups)), groups
     # A reload runs one more worker for a while, and each worker holds MEMORY_BYTES of requests.
