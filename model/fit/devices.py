@@ -72,6 +72,7 @@ def float32_arithmetic(threads: int) -> Iterator[None]:
     The program and TORCH_ALLOW_TF32_CUBLAS_OVERRIDE can permit TF32, which rounds the factors of
     matrix products to 11 bits. cuDNN's own permission concerns no operation of a fit.
     """
+    # torch's annotations lack mkldnn.matmul and backends.fp32_precision.
     backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     precisions, previous_threads = [b.fp32_precision for b in backends], torch.get_num_threads()
     try:

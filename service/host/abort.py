@@ -51,6 +51,7 @@ class _Body:
     def __next__(self) -> bytes:
         if self._parts:
             return self._parts.pop()
+        # granian has no event for a reply that hyper has written to the socket.
         time.sleep(FLUSH_SECONDS)
         raise StopIteration
 

@@ -84,7 +84,7 @@ def test_end_of_a_body() -> None:
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
 def test_members_of_gzip(members: list[bytes]) -> None:
-    """Joined gzip files are one body, up to the limit on its size."""
+    """A body of several joined gzip files is decompressed as one body."""
     body, encoded = b"".join(members), b"".join(map(gzip.compress, members))
     assert body == read_request(sized(encoded, HTTP_CONTENT_ENCODING="gzip"), 2000).body
 
