@@ -22,7 +22,7 @@ OUTPUT_BYTES = 64
 TEXT_VALUE_BYTES = 2
 """Minimum size in bytes of a number and its separator; a binary number may have one byte."""
 UNCOUNTED_BYTES = 1 << 20
-"""Maximum estimate in bytes of a request that is not counted, as there are few at a time."""
+"""Estimate in bytes up to which a request is not counted; admission limits the number of them."""
 BODIES_PER_REQUEST = 24
 """Budget that one request of the maximum size may need, in bodies of that size."""
 log = logging.getLogger(__name__)

@@ -149,7 +149,7 @@ def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     rest = decompressor.unused_data
     is_joined = encoding == "gzip" and rest.startswith(GZIP_MEMBER_START)
     if is_joined and len(content) <= max_bytes:
-        # In compressed data, these bytes occur by chance about once in 16 MiB.
+        # These bytes may also occur within compressed data, but only about once in 16 MiB.
         if rest.count(GZIP_MEMBER_START) > MAX_GZIP_MEMBERS:
             detail = f"expected at most {MAX_GZIP_MEMBERS + 1} gzip members, found more"
             raise BadInput(detail, status=UNPARSEABLE)

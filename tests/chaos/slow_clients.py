@@ -83,7 +83,7 @@ class SlowClients(threading.Thread):
                 client.connect(("127.0.0.1", self.port))
                 client.sendall(self.content)
                 if not self.is_upload:
-                    client.recv(1, socket.MSG_PEEK)  # One large reply is written after the other.
+                    client.recv(1, socket.MSG_PEEK)  # wait until this reply has begun
                 client.setblocking(False)
                 clients[client.fileno()] = client
             if self.stop.is_set():

@@ -7,7 +7,7 @@ from tests.serving import until
 
 
 def test_interval() -> None:
-    """A worker beats several times before it counts as hung, and not too seldom."""
+    """A worker beats several times within hang_seconds, and at least every quarter of a second."""
     for hang_seconds in (0.5, 1.0, 30.0, 86400.0):
         interval = beat_interval(hang_seconds)
         assert 0 < interval <= hang_seconds / 4

@@ -112,7 +112,7 @@ def test_sigterm_during_a_replacement_ends_all_workers() -> None:
 
 
 def test_a_worker_that_dies_while_it_is_replaced() -> None:
-    """Its slot is never without a worker for longer than a start, and no process is left over."""
+    """The slot soon has a worker again, and no process is left over."""
     world = World(workers=1)
     world.wait(60.0)
     world.is_starting = True
